@@ -1,0 +1,90 @@
+"""What every loader yields, and what the prepare stage writes: rows of the index, in blocks with their pixels.
+
+A new data set is a module of this package with one class that has the shape of :class:`Loader`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a data set. ``label`` is a canonical name; ``source`` is relative to the data set's root."""
+
+    id: str
+    split: str
+    label: str
+    source: str
+    line: int | None = None  # of the source file, counted from 1, where the source is a table
+    width: int = 0  # of the picture as it was found, in pixels
+    height: int = 0
+    subject: str | None = None
+    sequence: str | None = None
+    votes: tuple[int, ...] | None = None  # raw counts, in the order of ``LoadReport.vote_columns``
+    target: tuple[float, ...] | None = None  # a soft label, in the order of ``LoadReport.classes``
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Rows with their pixels; all blocks of one data set have images of the same shape.
+
+    ``images``: (n, H, W) grey or (n, H, W, 3) RGB, uint8. ``masks``: (n, H, W) uint8 indices into
+    ``labels.REGIONS``. ``aus``: (n, len(LoadReport.au_columns)) float32 intensities in [0, 1].
+    """
+
+    rows: tuple[Row, ...]
+    images: NDArray[np.uint8]
+    masks: NDArray[np.uint8] | None = None
+    aus: NDArray[np.float32] | None = None
+
+
+@dataclass(slots=True)
+class LoadReport:
+    """What a loader knows once all blocks are read."""
+
+    classes: tuple[str, ...]
+    label_rule: str  # one phrase for the protocol: "FER2013 labels", "FER+ official majority" ...
+    roles: dict[str, str] = field(default_factory=dict)  # how the source's parts became splits, in words
+    missing: list[str] = field(default_factory=list)  # what --allow-incomplete let pass
+    warnings: list[str] = field(default_factory=list)
+    dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
+    vote_columns: tuple[str, ...] = ()
+    au_columns: tuple[str, ...] = ()
+    carve_validation: bool = False  # the source has no validation split: carve one from train
+    carve_test: bool = False  # the source has no split at all: carve a test split too
+
+
+class Loader(Protocol):
+    """A data set's source, opened. Construction finds the files and fails early; ``blocks`` is read once."""
+
+    @property
+    def name(self) -> str:
+        """The artifact's name; it carries what tells artifacts apart (``ferplus``, ``ferplus-votes``)."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file whose bytes decide the result: their hashes make the artifact's version."""
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Every setting that changes the result, as plain JSON values."""
+
+    @property
+    def expected_rows(self) -> int | None:
+        """How many rows will come, where that is known beforehand: for the progress bar and the disk check."""
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the data set in a fixed order. Raises FerError with file and line on the first fault."""
+
+    def report(self) -> LoadReport:
+        """Check totals against the official ones and tell what was found; called after the last block."""
