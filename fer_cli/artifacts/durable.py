@@ -1,0 +1,128 @@
+"""Every step by which the store changes the disk. Tests put a fault, or a kill, at each of them.
+
+Order is what keeps a killed writer from leaving something that a reader could take for an artifact: payload, fsync,
+manifest, fsync, rename into place, fsync of the parent.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Final
+
+_CHUNK: Final = 1 << 20
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes as hex."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents; one that exists is left as it is."""
+    path.mkdir(parents=True, exist_ok=True)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path`` and force it to the disk. The file is only as whole as the directory it is part of."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_at(descriptor, data, 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``; the kernel may take a large buffer in several pieces."""
+    view = memoryview(data).cast("B")
+    while view:
+        written = os.pwrite(descriptor, view[: 64 * _CHUNK], offset)
+        view = view[written:]
+        offset += written
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Reserve ``size`` bytes, so that a full disk is an error now and not a crash in the middle of the work."""
+    if size == 0:
+        return
+    try:
+        os.posix_fallocate(descriptor, 0, size)
+    except OSError as error:
+        if error.errno not in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
+            raise
+        os.ftruncate(descriptor, size)
+    except AttributeError:  # not on this platform
+        os.ftruncate(descriptor, size)
+
+
+def sync(path: Path) -> None:
+    """Force a file's bytes, or a directory's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(source: Path, target: Path) -> bool:
+    """Rename the directory ``source`` to ``target``. Return False when ``target`` is there already."""
+    try:
+        os.rename(source, target)  # noqa: PTH104 - the steps of this module go through ``os``, where tests can break them
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            return False
+        raise
+    sync(target.parent)
+    return True
+
+
+def exchange(source: Path, target: Path) -> None:
+    """Swap two directories, in one step where the system can: at no moment is there nothing at ``target``."""
+    if sys.platform == "linux" and _exchange_in_one_step(source, target):
+        sync(target.parent)
+        return
+    aside = target.parent / f".trash-{target.name}-{os.getpid()}"
+    os.rename(target, aside)  # noqa: PTH104
+    os.rename(source, target)  # noqa: PTH104
+    os.rename(aside, source)  # noqa: PTH104
+    sync(target.parent)
+
+
+def _exchange_in_one_step(source: Path, target: Path) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    done = libc.renameat2(_AT_FDCWD, os.fsencode(source), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE)
+    if done == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}:  # this file system cannot
+        return False
+    raise OSError(code, os.strerror(code), str(target))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a directory. Its manifest goes first: from then on the artifact does not exist, however far this gets."""
+    (path / "manifest.json").unlink(missing_ok=True)
+    shutil.rmtree(path, ignore_errors=False)
+
+
+def tree_size(path: Path) -> int:
+    """Return the bytes of all files below ``path``; files that vanish meanwhile count as nothing."""
+    total = 0
+    for folder, _, names in os.walk(path):
+        for name in names:
+            try:
+                total += os.lstat(Path(folder) / name).st_size
+            except FileNotFoundError:
+                continue
+    return total

@@ -1,0 +1,132 @@
+"""What an artifact says of itself: a strict, sealed JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fer_cli.errors import FerError
+
+KINDS: Final = ("dataset", "masks", "features", "ahm", "model", "study", "evaluation")
+MANIFEST: Final = "manifest.json"
+VERSION_LENGTH: Final = 12
+_DAMAGED: Final = "make the artifact again with --force, or look at the whole store with 'fer verify'"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+
+
+class FileEntry(_Strict):
+    """One file of the payload. A ``view`` (the report) is checked like the rest but is no part of the result."""
+
+    path: str
+    size: int = Field(ge=0)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    view: bool = False
+
+
+class Input(_Strict):
+    """Where a result comes from: another artifact, or files of the user's (``kind`` = "files")."""
+
+    kind: str
+    name: str
+    version: str = ""
+    content: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Code(_Strict):
+    """Which code made the artifact."""
+
+    version: str
+    commit: str | None = None
+    modified: bool | None = None
+
+
+class Manifest(_Strict):
+    """The whole of ``manifest.json``.
+
+    ``content`` is a hash over the payload's result files: equal content is an equal result. ``seal`` is a hash over
+    everything else in the manifest, so that damage to the manifest itself is found too.
+    """
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    kind: str
+    name: str
+    version: str
+    created: str
+    stage: str
+    revision: int
+    payload_format: int
+    inputs: dict[str, Input]
+    config: dict[str, Any]
+    protocol: dict[str, Any]
+    seeds: list[int]
+    summary: dict[str, Any]
+    measured: dict[str, Any]
+    warnings: list[str]
+    code: Code
+    environment: dict[str, Any]
+    files: list[FileEntry]
+    content: str
+    seal: str = ""
+
+    def sealed(self) -> Manifest:
+        """Return a copy that carries the hash of all other fields."""
+        return self.model_copy(update={"seal": self.compute_seal()})
+
+    def compute_seal(self) -> str:
+        """Return the hash over all fields but the seal."""
+        return digest(self.model_dump(by_alias=True, exclude={"seal"}))
+
+    def to_bytes(self) -> bytes:
+        """Return the one spelling of this manifest on disk."""
+        return (json.dumps(self.model_dump(by_alias=True), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one spelling of a JSON value that hashes are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def digest(value: object) -> str:
+    """Return the SHA-256 of a JSON value, as hex."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+def content_digest(files: list[FileEntry]) -> str:
+    """Return the hash over the result files of a payload, independent of their order."""
+    return digest(sorted([entry.path, entry.size, entry.sha256] for entry in files if not entry.view))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """Read, parse and check ``directory/manifest.json``.
+
+    Raises:
+        FerError: it is unreadable, of another schema, or damaged; the error names the file.
+    """
+    path = directory / MANIFEST
+    try:
+        raw = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise FerError(f"the manifest is not valid JSON ({error})", hint=_DAMAGED, path=path) from error
+    except FileNotFoundError as error:
+        raise FerError("there is no artifact here", hint="see 'fer ls'", path=directory) from error
+    if not isinstance(raw, dict) or raw.get("schema") != 1:
+        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+        raise FerError(
+            f"manifest of schema {found!r}, this fer reads schema 1", hint="use the fer that wrote it", path=path
+        )
+    try:
+        manifest = Manifest.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise FerError(f"manifest key {key!r}: {first['msg']}", hint=_DAMAGED, path=path) from error
+    if manifest.seal != manifest.compute_seal():
+        raise FerError("the manifest does not match its own seal", hint=_DAMAGED, path=path)
+    return manifest

@@ -1,0 +1,354 @@
+"""Finding artifacts and making new ones, so that a reader never meets half of one."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from filelock import FileLock, Timeout
+
+from fer_cli import env
+from fer_cli.artifacts import durable
+from fer_cli.artifacts.manifest import (
+    KINDS,
+    MANIFEST,
+    VERSION_LENGTH,
+    Code,
+    FileEntry,
+    Input,
+    Manifest,
+    content_digest,
+    digest,
+    read_manifest,
+)
+from fer_cli.errors import FerError
+from fer_cli.progress import note
+
+LOCKS: Final = ".locks"
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}")
+_MAKERS: Final = {
+    "dataset": "fer prepare",
+    "masks": "fer parse-masks",
+    "features": "fer extract",
+    "ahm": "fer fit-ahm",
+    "model": "fer train",
+    "study": "fer train --seeds 0,1,2",
+    "evaluation": "fer eval",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An artifact on disk whose manifest is sound and whose files have the sizes that it names."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def kind(self) -> str:
+        """The artifact's kind, one of :data:`KINDS`."""
+        return self.manifest.kind
+
+    @property
+    def name(self) -> str:
+        """The name that it has in the store."""
+        return self.manifest.name
+
+    @property
+    def version(self) -> str:
+        """The hash of all that it was made from."""
+        return self.manifest.version
+
+    @property
+    def reference(self) -> str:
+        """The reference that finds exactly this artifact."""
+        return f"{self.kind}/{self.name}@{self.version}"
+
+    def file(self, name: str) -> Path:
+        """Return the path of one of the payload's files.
+
+        Raises:
+            FerError: the artifact has no such file.
+        """
+        if all(entry.path != name for entry in self.manifest.files):
+            raise FerError(f"{self.reference} has no {name}", hint="it was made without it; see 'fer show'")
+        return self.path / name
+
+    def has(self, name: str) -> bool:
+        """Tell whether the payload has a file of this name."""
+        return any(entry.path == name for entry in self.manifest.files)
+
+    def as_input(self) -> Input:
+        """Return the lineage entry for whatever is made from this artifact."""
+        return Input(kind=self.kind, name=self.name, version=self.version, content=self.manifest.content)
+
+    def to_json(self) -> dict[str, str]:
+        """Return what ``--json`` prints of an artifact."""
+        return {"kind": self.kind, "name": self.name, "version": self.version, "path": str(self.path)}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that decides an artifact's content, known before the work begins: equal plans have an equal version.
+
+    ``revision`` is the stage's own: it is raised whenever the stage's results change. ``payload_format`` is raised
+    when the files of the payload change their meaning.
+    """
+
+    kind: str
+    name: str
+    stage: str
+    revision: int
+    payload_format: int
+    config: Mapping[str, Any]
+    inputs: Mapping[str, Input]
+    seeds: Sequence[int] = ()
+
+    @property
+    def version(self) -> str:
+        """Return the version that this plan leads to."""
+        inputs = {role: source.content for role, source in self.inputs.items()}
+        parts = [self.kind, self.stage, self.revision, self.payload_format, dict(self.config), inputs]
+        return digest(parts)[:VERSION_LENGTH]
+
+
+@dataclass(slots=True)
+class Work:
+    """An artifact in the making: a directory that no reader takes for an artifact until ``commit``."""
+
+    plan: Plan
+    directory: Path
+    target: Path
+    views: set[str] = field(default_factory=set)
+    committed: Artifact | None = None
+
+    def write(self, name: str, data: bytes, *, view: bool = False) -> Path:
+        """Write one file of the payload. A ``view`` is shown to people and no part of the result."""
+        path = self.directory / name
+        durable.write_file(path, data)
+        if view:
+            self.views.add(name)
+        return path
+
+    def commit(
+        self,
+        *,
+        summary: Mapping[str, Any],
+        protocol: Mapping[str, Any],
+        measured: Mapping[str, Any] | None = None,
+        warnings: Sequence[str] = (),
+    ) -> Artifact:
+        """Seal the directory and rename it into place."""
+        entries = []
+        for path in sorted(self.directory.iterdir()):
+            durable.sync(path)
+            entries.append(
+                FileEntry(
+                    path=path.name,
+                    size=path.stat().st_size,
+                    sha256=durable.sha256_file(path),
+                    view=path.name in self.views,
+                )
+            )
+        manifest = Manifest(
+            kind=self.plan.kind,
+            name=self.plan.name,
+            version=self.plan.version,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            stage=self.plan.stage,
+            revision=self.plan.revision,
+            payload_format=self.plan.payload_format,
+            inputs=dict(self.plan.inputs),
+            config=dict(self.plan.config),
+            protocol=dict(protocol),
+            seeds=list(self.plan.seeds),
+            summary=dict(summary),
+            measured=dict(measured or {}),
+            warnings=list(warnings),
+            code=Code(**env.code_version()),
+            environment=env.environment(),
+            files=entries,
+            content=content_digest(entries),
+        ).sealed()
+        durable.write_file(self.directory / MANIFEST, manifest.to_bytes())
+        durable.sync(self.directory)
+        if not durable.publish(self.directory, self.target):
+            # What is there is forced out, damaged, or half removed: under the lock a sound one was ruled out.
+            durable.exchange(self.directory, self.target)
+            durable.remove_tree(self.directory)
+        self.committed = Artifact(self.target, read_manifest(self.target))
+        return self.committed
+
+
+class Store:
+    """A directory of artifacts. Nothing is created in it before the first artifact is made."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def open(self, directory: Path) -> Artifact:
+        """Open the artifact in a directory and check the sizes of its files.
+
+        Raises:
+            FerError: there is none, it is damaged, or it is not where its manifest says.
+        """
+        manifest = read_manifest(directory)
+        for entry in manifest.files:
+            path = directory / entry.path
+            try:
+                size = path.stat().st_size
+            except FileNotFoundError as error:
+                raise FerError("a file of the artifact is missing", hint=_again(manifest), path=path) from error
+            if size != entry.size:
+                raise FerError(f"{size:,} bytes, expected {entry.size:,}", hint=_again(manifest), path=path)
+        return Artifact(directory, manifest)
+
+    def directories(self, kinds: Sequence[str] = KINDS, name: str = "*", version: str = "*") -> list[Path]:
+        """Return the directories that hold a manifest, the newest (last written or confirmed) first."""
+        found = []
+        for kind in kinds:
+            for path in self.root.glob(f"{kind}/{name}/{version}/{MANIFEST}"):
+                if not path.parent.name.startswith("."):
+                    try:
+                        found.append((path.stat().st_mtime_ns, path.parent))
+                    except FileNotFoundError:
+                        continue  # another process removed it just now
+        return [directory for _, directory in sorted(found, reverse=True)]
+
+    def find(self, reference: str | None, kinds: Sequence[str]) -> Artifact:
+        """Return the artifact that a reference names, or the newest of these kinds, and say which it took.
+
+        A reference is ``name``, ``name@version-prefix``, ``kind/name``, ``kind/name@version-prefix`` or a path.
+
+        Raises:
+            FerError: there is none, or the version's prefix fits several.
+        """
+        if reference is None:
+            found = self.directories(kinds)
+            if not found:
+                raise FerError(f"no {_either(kinds)} artifact yet", hint=_how(kinds), path=self.root)
+            artifact = self.open(found[0])
+            note(f"using {artifact.reference} (the newest)")
+            return artifact
+        if (Path(reference) / MANIFEST).is_file():
+            artifact = self.open(Path(reference))
+            if artifact.kind not in kinds:
+                raise FerError(f"{reference} is of kind {artifact.kind}", hint=f"this wants {_either(kinds)}")
+            return artifact
+        name, _, version = reference.partition("@")
+        kind, slash, rest = name.partition("/")
+        if slash and kind in KINDS and "/" not in rest:
+            if kind not in kinds:
+                raise FerError(f"{reference} is of kind {kind}", hint=f"this wants {_either(kinds)}")
+            kinds, name = (kind,), rest
+        if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]*", version):
+            raise FerError(f"{reference!r} is not a reference", hint="write NAME, NAME@VERSION, KIND/NAME or a path")
+        found = self.directories(kinds, name, f"{version}*")
+        if not found:
+            raise FerError(f"no {_either(kinds)} artifact {reference!r}", hint=self._similar(name, kinds))
+        if version and len({path.name for path in found}) > 1:
+            raise FerError(
+                f"{reference!r} fits {len(found)} versions", hint=f"write more of it: {found[0].name}, {found[1].name}"
+            )
+        return self.open(found[0])
+
+    @contextmanager
+    def make(self, plan: Plan, *, force: bool = False, resumable: bool = False) -> Iterator[Work]:
+        """Yield the place to make an artifact in, or, as ``committed``, the one that is there already.
+
+        One process at a time makes an artifact; a second one waits and then finds it done. When the block ends
+        without ``commit`` the directory is removed, unless the work is ``resumable``: then the next call finds it as
+        it was left.
+        """
+        assert plan.kind in KINDS
+        if not _NAME.fullmatch(plan.name):
+            raise FerError(f"{plan.name!r} cannot be an artifact's name", hint="take a-z, 0-9, '.', '_' and '-'")
+        parent = self.root / plan.kind / plan.name
+        target = parent / plan.version
+        if not force and (existing := self._existing(target)) is not None:
+            yield Work(plan, target, target, committed=existing)
+            return
+        with self._lock(plan):
+            if not force and (existing := self._existing(target)) is not None:
+                yield Work(plan, target, target, committed=existing)
+                return
+            for stale in parent.glob(f".*-{plan.version}*"):
+                if not (resumable and stale.name == f".partial-{plan.version}"):
+                    durable.remove_tree(stale)
+            name = f".partial-{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
+            work = Work(plan, parent / name, target)
+            durable.make_directory(work.directory)
+            try:
+                yield work
+            finally:
+                if work.committed is None and not resumable and work.directory.exists():
+                    durable.remove_tree(work.directory)
+
+    def _existing(self, target: Path) -> Artifact | None:
+        """Return the artifact at ``target`` and confirm it as up to date; a damaged one counts as none."""
+        if not (target / MANIFEST).is_file():
+            return None
+        try:
+            artifact = self.open(target)
+        except FerError as error:
+            note(f"fer: warning: {error}; making it again")
+            return None
+        try:
+            os.utime(target / MANIFEST)
+        except OSError as error:  # a read-only store: its order of newest stays as it is
+            note(f"fer: warning: {target}: cannot be marked as the newest ({error.strerror})")
+        return artifact
+
+    @contextmanager
+    def _lock(self, plan: Plan) -> Iterator[None]:
+        durable.make_directory(self.root / plan.kind / plan.name)
+        durable.make_directory(self.root / LOCKS)
+        path = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}"
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0.2)
+        except Timeout:
+            begun = time.monotonic()
+            note(f"waiting: another process is making {plan.kind}/{plan.name}@{plan.version}")
+            lock.acquire()
+            note(f"waited {time.monotonic() - begun:.0f} s")
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _similar(self, name: str, kinds: Sequence[str]) -> str:
+        names = sorted({path.parent.name for path in self.directories(kinds)})
+        if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+            return f"there is {', '.join(close)}; see 'fer ls'"
+        return f"{_how(kinds)}; see 'fer ls'"
+
+
+def files_input(name: str, files: Sequence[Path], root: Path | None = None) -> Input:
+    """Return the lineage entry for files of the user's: a hash over their relative names and bytes."""
+    parts = []
+    for path in files:
+        shown = path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
+        parts.append([shown, durable.sha256_file(path)])
+    return Input(kind="files", name=name, content=digest(sorted(parts)))
+
+
+def _again(manifest: Manifest) -> str:
+    return f"the {manifest.kind} artifact is damaged: make it again ({_MAKERS[manifest.kind]} ... --force)"
+
+
+def _either(kinds: Sequence[str]) -> str:
+    return " or ".join(kinds)
+
+
+def _how(kinds: Sequence[str]) -> str:
+    return f"make one with {' or '.join(repr(_MAKERS[kind]) for kind in kinds)}"
