@@ -1,0 +1,1 @@
+"""One module a command: parse, call the stage, print. Heavy imports stay inside the functions."""

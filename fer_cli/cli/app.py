@@ -1,0 +1,129 @@
+"""The command line as a whole: its commands, and how every end of a command becomes an exit code and one line."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from fer_cli import __version__
+from fer_cli.cli import demo, doctor, evaluate, extract, fit_ahm, plot, prepare, store
+from fer_cli.cli.common import SCHEMA
+from fer_cli.errors import ExitCode, FerError, one_line
+
+app = typer.Typer(
+    name="fer",
+    help="Facial expression recognition: from data sets to numbers that can be trusted.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
+app.add_typer(prepare.app, name="prepare")
+app.command("extract")(extract.extract)
+app.command("fit-ahm")(fit_ahm.fit_ahm)
+app.command("eval")(evaluate.evaluate)
+app.add_typer(plot.app, name="plot")
+app.command("ls")(store.ls)
+app.command("show")(store.show)
+app.command("verify")(store.verify)
+app.command("gc")(store.gc)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"fer {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code; whatever goes wrong is one line on stderr.
+
+    ``--json`` and ``--debug`` are looked for in the arguments themselves: they count even where parsing fails.
+    """
+    wants_json, debug = "--json" in arguments, "--debug" in arguments
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        code = app(args=list(arguments), prog_name="fer", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or ExitCode.DONE)
+    except BaseException as error:  # the one place where every end of a command comes by
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, BrokenPipeError):
+            # The reader went away (head, less): nothing is wrong, but Python's own flush at exit would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
+        code, text = _explain(error)
+        _say(code, text, arguments, as_json=wants_json)
+        return code
+
+
+def _interrupt(number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
+def _explain(error: BaseException) -> tuple[int, str]:
+    """Return the exit code and the one line for whatever ended a command."""
+    if isinstance(error, FerError):
+        return error.exit_code, str(error)
+    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
+        return ExitCode.INTERRUPTED, "interrupted; nothing half-made was left, run the same command again"
+    if isinstance(error, typer.TyperException):
+        what = error.format_message() if hasattr(error, "format_message") else str(error)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "fer"
+        return ExitCode.USAGE, one_line(f"{what.rstrip('.')}; see '{command} --help'")
+    if isinstance(error, MemoryError) or _is_torch_memory(error):
+        return ExitCode.USER, "out of memory; take a smaller --batch or --size, or a machine with more"
+    if isinstance(error, OSError) and error.errno is not None:
+        where = f"{error.filename}: " if error.filename else ""
+        return ExitCode.USER, one_line(f"{where}{os.strerror(error.errno)}; {_ADVICE.get(error.errno, _LOOK)}")
+    return ExitCode.BUG, one_line(
+        f"a bug in fer: {type(error).__name__}: {error}; run it again with --debug and report what it prints"
+    )
+
+
+_LOOK = "check that path and its permissions"
+_ADVICE = {
+    errno.ENOSPC: "free some room or give another --store; what was there before is unharmed",
+    errno.EDQUOT: "free some of your quota or give another --store; what was there before is unharmed",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or give another --store",
+    errno.EROFS: "this file system is read-only: give another --store or --out",
+    errno.EACCES: "you may not write or read there: give another --store, --out or --source",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+}
+
+
+def _is_torch_memory(error: BaseException) -> bool:
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
+
+
+def _say(code: int, text: str, arguments: Sequence[str], *, as_json: bool) -> None:
+    print(f"fer: error: {text}", file=sys.stderr)  # noqa: T201
+    if as_json:
+        words = [word for word in arguments if not word.startswith("-")]
+        command = " ".join(words[:2]) if words[:1] in (["prepare"], ["plot"]) else "".join(words[:1])
+        print(json.dumps({"schema": SCHEMA, "command": command, "error": {"code": code, "message": text}}))  # noqa: T201

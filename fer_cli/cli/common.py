@@ -1,0 +1,120 @@
+"""Options that all commands share, and how results are printed."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from fer_cli.errors import UsageError, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fer_cli.artifacts.store import Store
+    from fer_cli.stages.result import Result
+
+SCHEMA: Final = 1
+"""Version of what ``--json`` prints."""
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Where artifacts are kept. [default: $FER_STORE, else ./artifacts]")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Make it anew even when it is up to date.")]
+DebugOption = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
+
+
+def open_store(path: Path | None) -> Store:
+    """Return the store: the flag, else ``$FER_STORE``, else ``./artifacts``."""
+    from fer_cli.artifacts.store import Store
+
+    return Store(path or Path(os.environ.get("FER_STORE") or "artifacts"))
+
+
+def source_path(name: str, given: Path | None) -> Path:
+    """Return a data set's source: the flag, else ``$FER_DATA/<name>``, else ``./data/<name>``."""
+    if given is not None:
+        return given
+    return Path(os.environ.get("FER_DATA") or "data") / name
+
+
+def listed(text: str, option: str) -> list[str]:
+    """Return the items of a comma-separated option.
+
+    Raises:
+        UsageError: an item is empty.
+    """
+    items = [item.strip() for item in text.split(",")]
+    if not all(items):
+        raise UsageError(f"{option} {text!r} has an empty item", hint="write it as a,b,c")
+    return items
+
+
+def print_json(command: str, **values: object) -> None:
+    """Print the one JSON object of a command."""
+    print(json.dumps({"schema": SCHEMA, "command": command, **values}, ensure_ascii=False))  # noqa: T201
+
+
+def print_result(command: str, result: Result, lines: Sequence[tuple[str, str]], *, as_json: bool) -> None:
+    """Print a stage's artifact: as JSON, or as a headline with aligned lines of (what, value)."""
+    artifact = result.artifact
+    if as_json:
+        print_json(
+            command,
+            artifact=artifact.to_json(),
+            up_to_date=result.up_to_date,
+            summary=artifact.manifest.summary,
+            measured=artifact.manifest.measured,
+            warnings=artifact.manifest.warnings,
+        )
+        return
+    state = "up to date" if result.up_to_date else "written"
+    out = console()
+    out.print(f"[bold]{artifact.reference}[/bold]  {state}", highlight=False)
+    print_pairs([*lines, ("path", str(artifact.path))])
+
+
+def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
+    """Print aligned lines of (what, value); plain text, whatever the values hold."""
+    from rich.markup import escape
+
+    out = console()
+    width = max(len(what) for what, _ in pairs)
+    for what, value in pairs:
+        out.print(f"  [dim]{what:<{width}}[/dim]  {escape(one_line(value))}", highlight=False, soft_wrap=True)
+
+
+def print_table(columns: Mapping[str, str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Print a table; ``columns`` maps each heading to its justification, ``left`` or ``right``."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
+    for heading, side in columns.items():
+        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*[escape(one_line(cell)) for cell in row])
+    console(wide=not sys.stdout.isatty()).print(table)
+
+
+def console(*, wide: bool = False) -> Console:
+    """Return a console on stdout: colours on a terminal alone, and none under ``NO_COLOR``."""
+    from rich.console import Console
+
+    return Console(file=sys.stdout, highlight=False, width=200 if wide else None)
+
+
+def counted(number: int, thing: str) -> str:
+    """Return a number with its noun, in the plural where it is not one."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
+def summary_of(result: Result) -> dict[str, Any]:
+    """Return the summary of a result's artifact."""
+    return result.artifact.manifest.summary

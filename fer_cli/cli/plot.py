@@ -1,0 +1,103 @@
+"""``fer plot``: one subcommand a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fer_cli.cli.common import DebugOption, JsonOption, StoreOption, open_store, print_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from fer_cli.artifacts.store import Store
+
+app = typer.Typer(help="Draw one picture: PNG, SVG or PDF.", no_args_is_help=True, rich_markup_mode=None)
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="The file; its suffix chooses the format. [default: ./fer-WHAT-NAME.png]")
+]
+
+
+@app.command("confusion")
+def confusion(
+    evaluation: Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")] = None,
+    predictor: Annotated[str | None, typer.Option(help="One of the evaluation's. [default: the chosen one]")] = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Confusion matrix of an evaluation."""
+    from fer_cli.stages import plot
+
+    _plot("confusion", partial(plot.confusion, reference=evaluation, predictor=predictor), out, store, json)
+
+
+@app.command("tsne")
+def tsne(
+    features: Annotated[str | None, typer.Argument(help="The features. [default: the newest]")] = None,
+    split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
+    perplexity: Annotated[float, typer.Option(help="Effective number of neighbours.")] = 30.0,
+    seed: Annotated[int, typer.Option(help="Of the draw and of the embedding.")] = 0,
+    out: OutOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Features in two dimensions, a colour a class."""
+    from fer_cli.stages import plot
+
+    draw = partial(plot.tsne, reference=features, split=split, perplexity=perplexity, seed=seed)
+    _plot("tsne", draw, out, store, json)
+
+
+@app.command("classes")
+def classes(
+    dataset: Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")] = None,
+    faces: Annotated[int, typer.Option(min=0, max=6, help="Example faces of each class; 0 for none.")] = 6,
+    out: OutOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """How many images each class has in each split, with example faces."""
+    from fer_cli.stages import plot
+
+    _plot("classes", partial(plot.classes, reference=dataset, faces=faces), out, store, json)
+
+
+@app.command("hierarchy")
+def hierarchy(
+    ahm: Annotated[
+        str | None, typer.Argument(help="An ahm artifact, a TOML file, or 'default'. [default: the newest]")
+    ] = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """The tree of expression, face part and action unit with its weights."""
+    from fer_cli.stages import plot
+
+    _plot("hierarchy", partial(plot.hierarchy, reference=ahm), out, store, json)
+
+
+def _plot(
+    what: str,
+    draw: Callable[[Store], tuple[str, Figure]],
+    out: Path | None,
+    store: Path | None,
+    json: bool,
+) -> None:
+    from fer_cli.stages.plot import plot
+
+    path = plot(store=open_store(store), what=what, draw=draw, out=out)
+    if json:
+        print_json(f"plot {what}", out=str(path))
+    else:
+        typer.echo(path)

@@ -1,0 +1,170 @@
+"""``fer prepare``: one subcommand a data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fer_cli.cli.common import (
+    DebugOption,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    open_store,
+    print_result,
+    source_path,
+    summary_of,
+)
+from fer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fer_cli.datasets.records import Loader
+
+app = typer.Typer(
+    help="Read a data set's official layout, check it, and keep it as an artifact.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+)
+
+SourceOption = Annotated[Path | None, typer.Option("--source", help="The file or folder. [default: $FER_DATA/NAME]")]
+IncompleteOption = Annotated[
+    bool, typer.Option("--allow-incomplete", help="Take a source that lacks a split or rows; the manifest says so.")
+]
+ValidationOption = Annotated[
+    float, typer.Option("--validation", help="Share of train that becomes validation where the source has none.")
+]
+SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn by chance.")]
+
+
+@app.command("fer2013")
+def fer2013(
+    source: SourceOption = None,
+    allow_incomplete: IncompleteOption = False,
+    drop_nonface: Annotated[
+        Path | None,
+        typer.Option("--drop-nonface", help="FER+ votes (fer2013new.csv): drop images that most voters call no face."),
+    ] = None,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """FER2013: fer2013.csv (also .gz, .xz, .zip, .tar.gz), icml_face_data.csv, or train/ and test/ folders.
+
+    PublicTest is validation and PrivateTest is test. Where PrivateTest is missing, PublicTest is the test split and
+    validation is carved from Training, so that nothing is chosen on what is reported.
+    """
+    from fer_cli.datasets.fer2013 import Fer2013
+
+    loader = Fer2013(
+        source=source_path("fer2013", source), allow_incomplete=allow_incomplete, drop_nonface=drop_nonface
+    )
+    _prepare(loader, store, json, validation=validation, seed=seed, force=force)
+
+
+@app.command("ferplus")
+def ferplus(
+    source: SourceOption = None,
+    votes: Annotated[
+        Path | None, typer.Option("--votes", help="FER+ votes. [default: fer2013new.csv beside the source]")
+    ] = None,
+    rule: Annotated[str, typer.Option(help="majority (official), plurality, or votes (soft labels).")] = "majority",
+    allow_incomplete: IncompleteOption = False,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """FER+: FER2013's images with ten votes each; joined to FER2013 by row order."""
+    from fer_cli.datasets.ferplus import FerPlus
+
+    place = source_path("ferplus", source)
+    if votes is None:
+        votes = (place if place.is_dir() else place.parent) / "fer2013new.csv"
+    loader = FerPlus(source=place, votes=votes, rule=rule, allow_incomplete=allow_incomplete)
+    _prepare(loader, store, json, validation=validation, seed=seed, force=force)
+
+
+@app.command("folder")
+def folder(
+    source: SourceOption = None,
+    name: Annotated[str | None, typer.Option("--name", help="The data set's name. [default: the folder's]")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option("--size", help="Side in pixels to resize to. [default: native, 112 where sizes differ]"),
+    ] = None,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Any split/class/image tree, class/image tree, or csv of paths and labels."""
+    from fer_cli.datasets.folder import Folder
+
+    if source is None and name is None:
+        raise UsageError("folder wants --source", hint="give the folder or the csv")
+    loader = Folder(source=source_path(name or "", source), name=name, size=size)
+    _prepare(loader, store, json, validation=validation, seed=seed, force=force)
+
+
+@app.command("synth")
+def synth(
+    images: Annotated[int, typer.Option(help="How many faces.")] = 1600,
+    subjects: Annotated[int, typer.Option(help="How many persons; each is in one split alone.")] = 80,
+    size: Annotated[int, typer.Option(help="Side in pixels.")] = 112,
+    imbalance: Annotated[float, typer.Option(help="Images of the largest class for one of the smallest.")] = 10.0,
+    contempt: Annotated[bool, typer.Option("--contempt", help="With contempt: eight classes.")] = False,
+    grey: Annotated[bool, typer.Option("--grey", help="Grey pictures.")] = False,
+    jobs: Annotated[int | None, typer.Option(help="Processes that draw. [default: one a core]")] = None,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Drawn faces with known action units, subjects and region masks: a test bench, no claim about real faces."""
+    from fer_cli.datasets.synth import Synth
+
+    loader = Synth(
+        images=images,
+        subjects=subjects,
+        size=size,
+        imbalance=imbalance,
+        contempt=contempt,
+        grey=grey,
+        jobs=jobs,
+        seed=seed,
+    )
+    _prepare(loader, store, json, validation=0.1, seed=seed, force=force)
+
+
+def _prepare(loader: Loader, store: Path | None, json: bool, *, validation: float, seed: int, force: bool) -> None:
+    from fer_cli.stages.prepare import prepare
+
+    result = prepare(store=open_store(store), loader=loader, validation=validation, seed=seed, force=force)
+    summary = summary_of(result)
+    protocol = result.artifact.manifest.protocol
+    print_result(f"prepare {loader.name.partition('-')[0]}", result, _lines(summary, protocol), as_json=json)
+
+
+def _lines(summary: dict[str, Any], protocol: dict[str, Any]) -> list[tuple[str, str]]:
+    lines = [("labels", str(protocol["label_rule"]))]
+    for split, counts in summary["classes"].items():
+        of = ", ".join(f"{name} {number:,}" for name, number in counts.items())
+        lines.append((split, f"{sum(counts.values()):,}  ({of})"))
+    lines += [("validation", protocol["validation"])]
+    lines += [("role", f"{part} is {role}") for part, role in protocol["roles"].items()]
+    lines += [("dropped", f"{number:,} {reason}") for reason, number in summary["dropped"].items()]
+    lines += [("missing", text) for text in summary["missing"]]
+    if extra := summary["duplicates"]["extra_copies"]:
+        across = summary["duplicates"]["groups_across_splits"]
+        lines.append(("duplicates", f"{extra:,} extra copies of equal pixels, {across:,} groups across splits"))
+    return lines

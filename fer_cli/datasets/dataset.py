@@ -1,0 +1,88 @@
+"""Reading a dataset artifact: the index as arrays, the images as a memory map."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.payload import read_array, read_table
+from fer_cli.artifacts.store import Artifact
+from fer_cli.errors import FerError
+
+INDEX: Final = "index.parquet"
+IMAGES: Final = "images.npy"
+MASKS: Final = "masks.npy"
+AUS: Final = "aus.parquet"
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset artifact, opened. Row i of every array is the same image.
+
+    ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3); ``subjects`` (N,) is
+    None where the source names none; ``targets`` (N, C) is None where labels are hard.
+    """
+
+    artifact: Artifact
+    classes: tuple[str, ...]
+    ids: NDArray[np.str_]
+    splits: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    subjects: NDArray[np.str_] | None
+    targets: NDArray[np.float64] | None
+
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Return the row numbers of a split, in order.
+
+        Raises:
+            FerError: the data set has no such split.
+        """
+        found = np.flatnonzero(self.splits == split)
+        if not len(found):
+            there = ", ".join(dict.fromkeys(self.splits.tolist()))
+            raise FerError(f"{self.artifact.reference} has no {split} split", hint=f"it has {there}")
+        return found
+
+    @property
+    def split_names(self) -> tuple[str, ...]:
+        """The splits that have rows, in the order train, validation, test."""
+        there = set(self.splits.tolist())
+        return tuple(name for name in ("train", "validation", "test") if name in there)
+
+
+def open_dataset(artifact: Artifact) -> Dataset:
+    """Open a dataset artifact and check that index and images agree.
+
+    Raises:
+        FerError: they do not, or a label is none of the data set's classes.
+    """
+    table = read_table(artifact.file(INDEX))
+    classes = tuple(json.loads((table.schema.metadata or {})[b"classes"]))
+    images = read_array(artifact.file(IMAGES))
+    if len(images) != len(table):
+        raise FerError(
+            f"{len(images)} images but {len(table)} rows in {INDEX}", hint="prepare it anew", path=artifact.path
+        )
+    number = {name: index for index, name in enumerate(classes)}
+    names = table["label"].to_pylist()
+    if unknown := set(names) - set(classes):
+        raise FerError(f"label {min(unknown)!r} is not a class of it", hint="prepare it anew", path=artifact.path)
+    return Dataset(
+        artifact=artifact,
+        classes=classes,
+        ids=_strings(table["id"]),
+        splits=_strings(table["split"]),
+        labels=np.array([number[name] for name in names], dtype=np.int64),
+        images=images,
+        subjects=_strings(table["subject"]) if table["subject"].null_count == 0 else None,
+        targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
+    )
+
+
+def _strings(column: Any) -> NDArray[np.str_]:  # noqa: ANN401 - pyarrow has no types
+    return np.array(column.to_pylist(), dtype=np.str_)

@@ -1,0 +1,174 @@
+"""Frozen backbones: any timm network, any of its feature levels."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fer_cli.errors import FerError
+from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+POOLED = "pooled"
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How pixels become a network's input: resized to ``size`` squared, scaled to [0, 1], standardised by channel."""
+
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    interpolation: str
+
+    def record(self) -> dict[str, Any]:
+        """Return what artifacts record."""
+        return {
+            "size": self.size,
+            "mean": list(self.mean),
+            "std": list(self.std),
+            "interpolation": self.interpolation,
+            "antialias": True,
+            "range": "[0, 1]",
+        }
+
+    def apply(self, images: torch.Tensor) -> torch.Tensor:
+        """Turn uint8 (n, H, W) or (n, H, W, 3) into float32 (n, 3, size, size), channels last.
+
+        A grey picture is resized once, not three times.
+        """
+        import torch
+        from torch.nn import functional
+
+        grey = images.ndim == 3
+        x = (images[:, None] if grey else images.permute(0, 3, 1, 2)).to(torch.float32)
+        if x.shape[-2:] != (self.size, self.size):
+            x = functional.interpolate(
+                x, (self.size, self.size), mode=self.interpolation, antialias=True, align_corners=False
+            ).clamp_(0, 255)
+        mean = torch.tensor(self.mean, device=x.device).view(1, -1, 1, 1)
+        std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
+        out = torch.empty((len(x), 3, self.size, self.size), device=x.device, memory_format=torch.channels_last)
+        torch.mul(x, 1 / (255 * std), out=out)
+        return out.sub_(mean / std)
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A network in evaluation mode that returns one feature level."""
+
+    network: nn.Module
+    name: str
+    level: str
+    preprocessing: Preprocessing
+    tensors_loaded: int
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        """Return (n, d) for ``pooled``, (n, C, H, W) for a stage, of preprocessed images (n, 3, size, size)."""
+        network: Any = self.network
+        if self.level == POOLED:
+            pooled: torch.Tensor = network.forward_head(network.forward_features(x), pre_logits=True)
+            return pooled
+        index = int(self.level.removeprefix("stage")) - 1
+        levels: list[torch.Tensor] = network.forward_intermediates(
+            x, indices=[index], intermediates_only=True, stop_early=True
+        )
+        return levels[0]
+
+
+def open_backbone(name: str, *, level: str, size: int | None, weights: WeightsFile | None, seed: int = 0) -> Backbone:
+    """Build a timm network and load its weights strictly.
+
+    Args:
+        name: timm's name, with or without a tag (``convnext_base.fb_in22k_ft_in1k``).
+        level: ``pooled``, or ``stage1`` (the finest) to the last of the network's feature levels.
+        size: side of the input in pixels; the network's own where it is None.
+        weights: where they come from; None initialises at random.
+        seed: of that random initialisation.
+
+    Raises:
+        FerError: timm does not know the name, the network has no such level or size, or the weights do not fit.
+    """
+    import timm
+    import torch
+
+    _check_name(name)
+    tensors = None if weights is None else load_tensors(weights)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: Any = timm.create_model(name, pretrained=False, **_head(name, tensors))
+    cfg = network.pretrained_cfg
+    own_size = int(cfg["input_size"][-1])
+    if cfg.get("fixed_input_size") and size not in (None, own_size):
+        raise FerError(f"{name} takes images of {own_size} px only", hint=f"leave out --size, or --size {own_size}")
+    loaded = 0
+    if tensors is not None and weights is not None:
+        loaded = load_strictly(network, tensors, weights.path)
+    network.eval().requires_grad_(False)
+    _check_level(network, name, level)
+    preprocessing = Preprocessing(
+        size=size or own_size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=_mode(cfg["interpolation"])
+    )
+    return Backbone(network.to(memory_format=torch.channels_last), name, level, preprocessing, loaded)
+
+
+def default_size(name: str) -> int:
+    """Return the side in pixels of the images that a timm network was trained on."""
+    from timm.models import get_pretrained_cfg
+
+    _check_name(name)
+    cfg = get_pretrained_cfg(name)
+    return int(cfg.input_size[-1]) if cfg is not None else 224
+
+
+def cost(backbone: Backbone) -> dict[str, int]:
+    """Return the number of parameters and the multiply-adds of one image."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    size = backbone.preprocessing.size
+    device = next(backbone.network.parameters()).device
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        backbone.features(torch.zeros(1, 3, size, size, device=device))
+    parameters = sum(parameter.numel() for parameter in backbone.network.parameters())
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
+
+
+def _check_name(name: str) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them"
+        raise FerError(f"timm knows no backbone {name!r}", hint=hint)
+
+
+def _head(name: str, tensors: dict[str, torch.Tensor] | None) -> dict[str, Any]:
+    """Give the network the classifier that the weights hold: they load strictly whatever they were trained for."""
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(name)
+    classifier = cfg.classifier if cfg is not None else None
+    if tensors is None or not isinstance(classifier, str):
+        return {}
+    bias = tensors.get(f"{classifier}.bias")
+    if bias is None:
+        return {"num_classes": 0} if f"{classifier}.weight" not in tensors else {}
+    return {"num_classes": len(bias)}
+
+
+def _check_level(network: Any, name: str, level: str) -> None:  # noqa: ANN401 - timm's networks share no typed base
+    if level == POOLED:
+        return
+    count = len(network.feature_info) if hasattr(network, "forward_intermediates") else 0
+    levels = [f"stage{number}" for number in range(1, count + 1)]
+    if level not in levels:
+        raise FerError(f"{name} has no feature level {level!r}", hint=f"take {', '.join([POOLED, *levels])}")
+
+
+def _mode(interpolation: str) -> str:
+    return interpolation if interpolation in {"bilinear", "bicubic"} else "bicubic"

@@ -1,0 +1,69 @@
+"""Reading a features artifact: one memory map a view."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.payload import read_array
+from fer_cli.artifacts.store import Artifact
+from fer_cli.errors import FerError
+
+BLOCK: Final = 4096
+"""Rows that are read at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """A features artifact, opened. Row i of every view belongs to row i of its data set."""
+
+    artifact: Artifact
+    views: dict[str, NDArray[Any]]
+
+    @property
+    def dimension(self) -> int:
+        """Number of features of one image; a feature map counts flattened."""
+        return int(np.prod(next(iter(self.views.values())).shape[1:]))
+
+    def rows(self, view: str, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return (n, d) float32 features of the given rows.
+
+        Raises:
+            FerError: the view was not extracted.
+        """
+        if view not in self.views:
+            raise FerError(
+                f"{self.artifact.reference} has no {view} view",
+                hint=f"extract with --views {','.join([*self.views, view])}",
+            )
+        return np.asarray(self.views[view][rows], dtype=np.float32).reshape(len(rows), -1)
+
+    def blocks(
+        self, rows: NDArray[np.int64], labels: NDArray[np.int64]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        """Yield every view of the given rows with their labels, a block at a time: never the whole in memory."""
+        for view in self.views:
+            for start in range(0, len(rows), BLOCK):
+                part = rows[start : start + BLOCK]
+                yield self.rows(view, part), labels[part]
+
+
+def open_features(artifact: Artifact, images: int) -> Features:
+    """Open a features artifact of a data set of ``images`` images.
+
+    Raises:
+        FerError: it has another number of rows.
+    """
+    views = {view: read_array(artifact.file(f"{view}.npy")) for view in artifact.manifest.summary["views"]}
+    for view, array in views.items():
+        if len(array) != images:
+            raise FerError(
+                f"{view}.npy has {len(array)} rows, the data set {images}",
+                hint="extract them again",
+                path=artifact.path,
+            )
+    return Features(artifact, views)

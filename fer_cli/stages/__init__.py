@@ -1,0 +1,1 @@
+"""One plain, typed, keyword-only function a stage: artifacts in, an artifact out."""

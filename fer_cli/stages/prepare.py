@@ -1,0 +1,261 @@
+"""Stage ``prepare``: an official layout in, a dataset artifact out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.payload import ArrayWriter, table_bytes
+from fer_cli.artifacts.store import Plan, Store, Work, files_input
+from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
+from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
+from fer_cli.datasets.splits import carve, duplicate_groups, split_hash
+from fer_cli.errors import FerError
+from fer_cli.labels import REGIONS
+from fer_cli.progress import note, track, warn
+from fer_cli.stages.result import Result
+
+REVISION: Final = 1
+FORMAT: Final = 1
+CARVED_TEST: Final = 0.2
+"""Share of a source without any split that becomes the test split."""
+
+
+def prepare(*, store: Store, loader: Loader, validation: float = 0.1, seed: int = 0, force: bool = False) -> Result:
+    """Read a source, check it, and write it as a dataset artifact.
+
+    Args:
+        store: where it goes.
+        loader: the opened source.
+        validation: share of train that becomes validation where the source has none.
+        seed: of the carved splits.
+        force: make it anew even when it is up to date.
+
+    Raises:
+        FerError: the source is at fault; nothing is left behind.
+    """
+    if not 0 < validation < 0.5:
+        raise FerError(f"--validation {validation} is no share of train", hint="take a number above 0 and below 0.5")
+    plan = Plan(
+        kind="dataset",
+        name=loader.name,
+        stage="prepare",
+        revision=REVISION,
+        payload_format=FORMAT,
+        config={"loader": type(loader).__name__, **loader.config, "validation": validation, "seed": seed},
+        inputs={"source": files_input(loader.name, loader.files)} if loader.files else {},
+        seeds=[seed],
+    )
+    with store.make(plan, force=force) as work:
+        if work.committed is not None:
+            return Result(work.committed, up_to_date=True)
+        rows, hashes = _write_blocks(work, loader)
+        report = loader.report()
+        rows = _with_splits(rows, hashes, report, validation, seed)
+        duplicates = _duplicates(rows, hashes)
+        work.write(INDEX, _index_bytes(rows, hashes, report))
+        artifact = work.commit(
+            summary=_summary(rows, report, duplicates),
+            protocol=_protocol(loader.name, rows, report, validation, seed),
+            warnings=[*report.warnings, *duplicates.warnings],
+        )
+    for text in artifact.manifest.warnings:
+        warn(text)
+    return Result(artifact, up_to_date=False)
+
+
+def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str]]:
+    """Stream pixels (and masks and AUs where there are any) to the disk; return the rows and the hash of each image."""
+    rows: list[Row] = []
+    hashes: list[str] = []
+    intensities: list[NDArray[np.float32]] = []
+    writers: dict[str, ArrayWriter] = {}
+    expected = loader.expected_rows
+    with track(f"prepare {loader.name}", expected) as advance, ExitStack() as opened:
+        for block in loader.blocks():
+            arrays = {IMAGES: block.images} | ({} if block.masks is None else {MASKS: block.masks})
+            if not writers:
+                _check_room(work, arrays.values(), expected)
+                for name, array in arrays.items():
+                    path, shape = work.directory / name, array.shape[1:]
+                    writer = ArrayWriter(path, shape, array.dtype, expected or 0, reserve=True)
+                    writers[name] = opened.enter_context(writer)
+            for name, array in arrays.items():
+                writers[name].write(len(rows), array)
+            if block.aus is not None:
+                intensities.append(block.aus)
+            hashes += [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in block.images]
+            rows += block.rows
+            advance(len(block.rows))
+        if not rows:
+            raise FerError(f"{loader.name} has no images", hint="check the source")
+        for writer in writers.values():
+            writer.finish(len(rows))
+    if intensities:
+        names = loader.report().au_columns
+        table = np.concatenate(intensities)
+        columns = {"id": [row.id for row in rows]} | {name: table[:, i] for i, name in enumerate(names)}
+        work.write(AUS, table_bytes(columns))
+    _check_ids(rows)
+    return rows, hashes
+
+
+def _check_room(work: Work, arrays: Iterable[NDArray[np.uint8]], expected: int | None) -> None:
+    needed = sum((expected or len(array)) * array[0].nbytes for array in arrays)
+    free = shutil.disk_usage(work.directory).free
+    if needed > free:
+        raise FerError(
+            f"needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free",
+            hint="free some, or give another --store",
+            path=work.target.parent,
+        )
+    note(f"writing {needed / 1e6:,.1f} MB of images to {work.target}")
+
+
+def _check_ids(rows: Sequence[Row]) -> None:
+    seen: dict[str, Row] = {}
+    for row in rows:
+        if (first := seen.setdefault(row.id, row)) is not row:
+            raise FerError(
+                f"id {row.id!r} stands twice, first for {first.source}",
+                hint="give every image one row",
+                path=row.source,
+                line=row.line,
+            )
+
+
+def _with_splits(rows: list[Row], hashes: list[str], report: LoadReport, validation: float, seed: int) -> list[Row]:
+    """Resolve the source's own names of splits and carve the ones that it lacks; duplicates and subjects stay whole."""
+    splits = [report.split_of.get(row.split, row.split) for row in rows]
+    assert set(splits) <= set(SPLITS), set(splits) - set(SPLITS)
+    subjects = [row.subject for row in rows]
+    groups = duplicate_groups(hashes, subjects if any(subjects) else None)
+    for wanted, name, share in (
+        (report.carve_test, "test", CARVED_TEST),
+        (report.carve_validation, "validation", validation),
+    ):
+        if wanted:
+            train = [index for index, split in enumerate(splits) if split == "train"]
+            chosen = carve([rows[index].label for index in train], [groups[index] for index in train], share, seed)
+            for index, taken in zip(train, chosen, strict=True):
+                if taken:
+                    splits[index] = name
+    copies = Counter(hashes)
+    return [
+        replace(row, split=split, flags=(*row.flags, "duplicate") if copies[pixels] > 1 else row.flags)
+        for row, split, pixels in zip(rows, splits, hashes, strict=True)
+    ]
+
+
+@dataclass(slots=True)
+class _Duplicates:
+    extra_copies: int = 0
+    across_splits: int = 0
+    conflicting: int = 0
+    warnings: list[str] = field(default_factory=list)
+
+
+def _duplicates(rows: Sequence[Row], hashes: Sequence[str]) -> _Duplicates:
+    """Count images whose pixels are equal: a leak where they stand in two splits, a doubt where labels differ."""
+    groups: dict[str, list[Row]] = {}
+    for row, pixels in zip(rows, hashes, strict=True):
+        groups.setdefault(pixels, []).append(row)
+    found = _Duplicates()
+    for group in groups.values():
+        found.extra_copies += len(group) - 1
+        found.across_splits += len({row.split for row in group}) > 1
+        found.conflicting += len({row.label for row in group}) > 1
+    if found.across_splits:
+        found.warnings.append(
+            f"{found.across_splits} groups of equal images stand in more than one split: scores on them are optimistic"
+        )
+    if found.conflicting:
+        found.warnings.append(f"{found.conflicting} groups of equal images carry different labels")
+    return found
+
+
+def _index_bytes(rows: Sequence[Row], hashes: Sequence[str], report: LoadReport) -> bytes:
+    import pyarrow as pa
+
+    columns = {
+        "id": pa.array([row.id for row in rows], pa.string()),
+        "split": pa.array([row.split for row in rows], pa.string()),
+        "label": pa.array([row.label for row in rows], pa.string()),
+        "source": pa.array([row.source for row in rows], pa.string()),
+        "line": pa.array([row.line for row in rows], pa.int32()),
+        "width": pa.array([row.width for row in rows], pa.int32()),
+        "height": pa.array([row.height for row in rows], pa.int32()),
+        "subject": pa.array([row.subject for row in rows], pa.string()),
+        "sequence": pa.array([row.sequence for row in rows], pa.string()),
+        "pixels": pa.array(hashes, pa.string()),
+        "flags": pa.array([list(row.flags) for row in rows], pa.list_(pa.string())),
+        "votes": pa.array([None if row.votes is None else list(row.votes) for row in rows], pa.list_(pa.uint8())),
+        "target": pa.array([None if row.target is None else list(row.target) for row in rows], pa.list_(pa.float64())),
+    }
+    metadata = {"classes": json.dumps(report.classes), "vote_columns": json.dumps(report.vote_columns)}
+    return table_bytes(columns, metadata)
+
+
+def _counts(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+    """Return split -> class -> number of images, every class named in every split."""
+    counted = Counter((row.split, row.label) for row in rows)
+    there = [split for split in SPLITS if any(key[0] == split for key in counted)]
+    return {split: {name: counted[split, name] for name in classes} for split in there}
+
+
+def _summary(rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates) -> dict[str, Any]:
+    counts = _counts(rows, report.classes)
+    summary: dict[str, Any] = {
+        "images": len(rows),
+        "splits": {split: sum(of.values()) for split, of in counts.items()},
+        "classes": counts,
+        "source_counts": _source_counts(rows, report),
+        "duplicates": {
+            "extra_copies": duplicates.extra_copies,
+            "groups_across_splits": duplicates.across_splits,
+            "groups_with_conflicting_labels": duplicates.conflicting,
+        },
+        "dropped": report.dropped,
+        "missing": report.missing,
+    }
+    if subjects := {row.subject for row in rows if row.subject is not None}:
+        summary["subjects"] = len(subjects)
+    if report.au_columns:
+        summary |= {"aus": list(report.au_columns), "regions": list(REGIONS)}
+    return summary
+
+
+def _source_counts(rows: Sequence[Row], report: LoadReport) -> dict[str, int]:
+    """Return how many images each part of the source gave, before a split was carved from it."""
+    carved = {"validation": report.carve_validation, "test": report.carve_test}
+    counted = Counter("train" if carved.get(row.split) else row.split for row in rows)
+    return {split: counted[split] for split in SPLITS if counted[split]}
+
+
+def _protocol(name: str, rows: Sequence[Row], report: LoadReport, validation: float, seed: int) -> dict[str, Any]:
+    counts = _counts(rows, report.classes)
+    carved = "stratified, subjects and equal images kept together"
+    return {
+        "dataset": name,
+        "classes": list(report.classes),
+        "label_rule": report.label_rule,
+        "n": {split: sum(of.values()) for split, of in counts.items()},
+        "split_hash": split_hash([row.id for row in rows], [row.split for row in rows]),
+        "roles": report.roles,
+        "validation": f"carved from train: {validation:.0%}, {carved}, seed {seed}"
+        if report.carve_validation
+        else "the source's own",
+        "test": f"carved from train: {CARVED_TEST:.0%}, {carved}, seed {seed}"
+        if report.carve_test
+        else "the source's own",
+        "missing": report.missing,
+    }
