@@ -39,7 +39,8 @@ def ls(
     if kind is not None and kind not in KINDS:
         raise typer.BadParameter(f"{kind!r} is no kind of artifact; take one of {', '.join(KINDS)}")
     place = open_store(store)
-    rows, entries = [], []
+    rows: list[list[str]] = []
+    entries: list[dict[str, Any]] = []
     for directory in place.directories(KINDS if kind is None else (kind,)):
         size = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
         try:

@@ -18,7 +18,11 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One image of a data set. ``label`` is a canonical name; ``source`` is relative to the data set's root."""
+    """One image of a data set. ``label`` is a canonical name; ``source`` is relative to the data set's root.
+
+    ``split`` is one of ``SPLITS``, or the source's own name of the part (``PublicTest``) that
+    ``LoadReport.split_of`` translates once all rows were read.
+    """
 
     id: str
     split: str
@@ -55,6 +59,7 @@ class LoadReport:
     classes: tuple[str, ...]
     label_rule: str  # one phrase for the protocol: "FER2013 labels", "FER+ official majority" ...
     roles: dict[str, str] = field(default_factory=dict)  # how the source's parts became splits, in words
+    split_of: dict[str, str] = field(default_factory=dict)  # Row.split -> split, where it is known only at the end
     missing: list[str] = field(default_factory=list)  # what --allow-incomplete let pass
     warnings: list[str] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows

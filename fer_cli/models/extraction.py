@@ -110,7 +110,7 @@ def extract_blocks(
             start, stop = block * BLOCK, min(len(images), (block + 1) * BLOCK)
             parts: dict[str, list[torch.Tensor]] = {view: [] for view in writers}
             for first in range(start, stop, batch):
-                pixels = torch.from_numpy(np.ascontiguousarray(images[first : min(first + batch, stop)])).to(device)
+                pixels = torch.from_numpy(np.array(images[first : min(first + batch, stop)])).to(device)
                 x = backbone.preprocessing.apply(pixels)
                 for view, outputs in parts.items():
                     outputs.append(backbone.features(x.flip(-1) if view == "flip" else x))

@@ -43,8 +43,8 @@ class Features:
         return np.asarray(self.views[view][rows], dtype=np.float32).reshape(len(rows), -1)
 
     def blocks(
-        self, rows: NDArray[np.int64], labels: NDArray[np.int64]
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
+        self, rows: NDArray[np.int64], labels: NDArray[Any]
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
         """Yield every view of the given rows with their labels, a block at a time: never the whole in memory."""
         for view in self.views:
             for start in range(0, len(rows), BLOCK):

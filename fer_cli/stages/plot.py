@@ -12,7 +12,7 @@ from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import open_dataset
-from fer_cli.errors import FerError
+from fer_cli.errors import FerError, UsageError
 from fer_cli.models.features import open_features
 from fer_cli.progress import note
 
@@ -32,10 +32,10 @@ def plot(*, store: Store, what: str, draw: Callable[[Store], tuple[str, Figure]]
         draw: one of this module's functions with its options bound; returns the subject's name and the figure.
         out: the file; ``./fer-<what>-<name>.png`` where it is None. Its suffix chooses PNG, SVG or PDF.
     """
-    from fer_cli.reporting.style import check_target, save_figure
+    from fer_cli.reporting.style import FORMATS, save_figure
 
-    if out is not None:
-        check_target(out)  # before minutes of work, not after
+    if out is not None and out.suffix.lower() not in FORMATS:  # before minutes of work, not after
+        raise UsageError(f"--out {out} has no suffix of a picture", hint=f"end it in one of {', '.join(FORMATS)}")
     name, figure = draw(store)
     return save_figure(figure, out or Path(f"fer-{what}-{name}.png"))
 

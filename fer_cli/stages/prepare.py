@@ -65,7 +65,7 @@ def prepare(*, store: Store, loader: Loader, validation: float = 0.1, seed: int 
         work.write(INDEX, _index_bytes(rows, hashes, report))
         artifact = work.commit(
             summary=_summary(rows, report, duplicates),
-            protocol=_protocol(loader.name, rows, report, validation, seed),
+            protocol=_protocol(loader.name, rows, report, duplicates, validation, seed),
             warnings=[*report.warnings, *duplicates.warnings],
         )
     for text in artifact.manifest.warnings:
@@ -118,7 +118,8 @@ def _check_room(work: Work, arrays: Iterable[NDArray[np.uint8]], expected: int |
             hint="free some, or give another --store",
             path=work.target.parent,
         )
-    note(f"writing {needed / 1e6:,.1f} MB of images to {work.target}")
+    if expected is not None:
+        note(f"writing {expected:,} images, {needed / 1e6:,.1f} MB, to {work.target}")
 
 
 def _check_ids(rows: Sequence[Row]) -> None:
@@ -241,7 +242,9 @@ def _source_counts(rows: Sequence[Row], report: LoadReport) -> dict[str, int]:
     return {split: counted[split] for split in SPLITS if counted[split]}
 
 
-def _protocol(name: str, rows: Sequence[Row], report: LoadReport, validation: float, seed: int) -> dict[str, Any]:
+def _protocol(
+    name: str, rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates, validation: float, seed: int
+) -> dict[str, Any]:
     counts = _counts(rows, report.classes)
     carved = "stratified, subjects and equal images kept together"
     return {
@@ -258,4 +261,5 @@ def _protocol(name: str, rows: Sequence[Row], report: LoadReport, validation: fl
         if report.carve_test
         else "the source's own",
         "missing": report.missing,
+        "duplicates_across_splits": duplicates.across_splits,
     }

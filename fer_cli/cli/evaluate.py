@@ -1,0 +1,111 @@
+"""``fer eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fer_cli.cli.common import (
+    DebugOption,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    console,
+    open_store,
+    print_json,
+    print_pairs,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from fer_cli.stages.result import Result
+
+
+def evaluate(
+    model: Annotated[str | None, typer.Argument(help="The model. [default: the newest]")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Also write one self-contained HTML report.")] = False,
+    split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
+    predictor: Annotated[
+        str | None,
+        typer.Option(help="nearest-mean, logistic, ahm-semantic or ahm-visual. [default: AHM's better direction]"),
+    ] = None,
+    tta: Annotated[str, typer.Option(help="Test-time augmentation: none, or flip (wants that view).")] = "none",
+    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the number is unsound.")] = False,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Score a model: metrics with 95% intervals, predictions, and a report."""
+    from fer_cli.stages.evaluate import evaluate_model
+
+    result = evaluate_model(
+        store=open_store(store),
+        model=model,
+        split=split,
+        predictor=predictor,
+        tta=tta,
+        report=report,
+        resamples=resamples,
+        seed=seed,
+        strict=strict,
+        force=force,
+    )
+    print_evaluation(result, as_json=json)
+
+
+def print_evaluation(result: Result, *, as_json: bool, command: str = "eval") -> None:
+    """Print an evaluation: a table of its predictors, what to know of it, and where the report is."""
+    from fer_cli.artifacts.payload import read_json
+
+    artifact = result.artifact
+    metrics = read_json(artifact.file("metrics.json"))
+    page = artifact.path / "report.html" if artifact.has("report.html") else None
+    if as_json:
+        print_json(
+            command,
+            artifact=artifact.to_json(),
+            up_to_date=result.up_to_date,
+            report=None if page is None else str(page),
+            metrics=metrics,
+            protocol=artifact.manifest.protocol,
+        )
+        return
+    number = metrics["predictors"][metrics["chosen"]]["n"]
+    console().print(
+        f"[bold]{metrics['dataset']}[/bold], {metrics['split']} split, {number:,} images; 95% intervals",
+        highlight=False,
+    )
+    columns = {"predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
+    print_table({**columns, "gain in accuracy": "right"}, [_row(metrics, name) for name in metrics["predictors"]])
+    pairs = [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
+    pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
+    pairs.append(("path", str(artifact.path)))
+    if page is not None:
+        pairs.append(("report", str(Path(page))))
+    print_pairs(pairs)
+
+
+def _row(metrics: dict[str, Any], name: str) -> list[str]:
+    scores = metrics["predictors"][name]
+    shown = [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+    gain = metrics["gain_over_reference"].get(name)
+    difference = "" if gain is None else _interval(gain["accuracy"], signed=True)
+    return [
+        f"{'* ' if name == metrics['chosen'] else '  '}{name}",
+        *shown,
+        difference or f"(from {metrics['reference']})",
+    ]
+
+
+def _interval(estimate: dict[str, float | None], *, signed: bool = False) -> str:
+    value, low, high = estimate["value"], estimate["low"], estimate["high"]
+    if value is None:
+        return "undefined"
+    sign = "+" if signed else ""
+    text = f"{100 * value:{sign}.1f}"
+    return text if low is None or high is None else f"{text} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"

@@ -1,0 +1,340 @@
+"""Pictures in folders: ``split/class/picture``, ``class/picture``, or a csv table of paths and labels."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from fer_cli.datasets.pictures import SUFFIXES, Picture, decode_blocks, name_fault, probe_all, refuse, walk
+from fer_cli.datasets.records import Block, LoadReport, Row
+from fer_cli.datasets.splits import assign_roles
+from fer_cli.datasets.tables import open_table
+from fer_cli.errors import FerError
+from fer_cli.labels import EXPRESSIONS, canonical, in_order
+
+DEFAULT_SIZE: Final = 112
+"""Side in pixels of the square that pictures of different sizes are resized to."""
+
+_SPLIT_NAMES: Final = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev", "publictest"),
+    "test": ("test", "testing", "privatetest"),
+}
+_SPLIT_OF: Final = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
+_WHOLE: Final = "all"  # the part's name where the source has no splits
+_REQUIRED: Final = {
+    "path": ("path", "image", "file", "filename"),
+    "label": ("label", "emotion", "expression", "class"),
+}
+_OPTIONAL: Final = {"split": ("split", "usage", "set"), "subject": ("subject",), "sequence": ("sequence",)}
+_SIZES: Final = (8, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeItem:
+    """One picture: its path relative to the root with ``/``, its split if the source has any, and its label."""
+
+    path: str
+    split: str | None
+    label: str
+    line: int | None = None
+    subject: str | None = None
+    sequence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The pictures of a source in the order of their paths, and what should be told about it."""
+
+    items: list[TreeItem]
+    parts: dict[str, str]  # the source's name of a split -> split
+    warnings: list[str]
+
+
+def split_of_name(name: str) -> str | None:
+    """Return the split that a folder or a cell names, or None when it names none; case does not matter."""
+    return _SPLIT_OF.get(name.strip().lower())
+
+
+class Folder:
+    """A user's own pictures.
+
+    Args:
+        source: a folder ``split/class/picture`` or ``class/picture``, a csv table, or a folder that holds one.
+        name: the artifact's name; by default that of the source.
+        size: resize every picture to a square of this side in pixels. By default pictures of one size keep it, and
+            pictures of different sizes become squares of 112.
+        grey: one channel, or three; by default one if no picture has colour.
+
+    Raises:
+        FerError: the source is not there, or its layout, a name in it or its table is at fault.
+    """
+
+    def __init__(
+        self, *, source: Path, name: str | None = None, size: int | None = None, grey: bool | None = None
+    ) -> None:
+        if name is not None and safe_name(name) != name:
+            raise FerError(
+                f"{name!r} cannot be the name of an artifact",
+                hint=f"use a-z, 0-9, '.', '_' and '-', such as {safe_name(name)!r}",
+            )
+        if size is not None and not _SIZES[0] <= size <= _SIZES[1]:
+            raise FerError(f"--size {size} is out of range", hint=f"choose {_SIZES[0]} to {_SIZES[1]} pixels")
+        self._table = find_list(source)
+        self._root = source if self._table is None else self._table.parent
+        self._listing = list_tree(source) if self._table is None else read_list(self._table)
+        self._name = name or safe_name((source.resolve() if source.is_dir() else source.with_suffix("")).name)
+        self._size = size
+        self._grey = grey
+        self._warnings = list(self._listing.warnings)
+
+    @property
+    def name(self) -> str:
+        """The name that was given, or the source's, made fit for an artifact."""
+        return self._name
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every picture, and the table if there is one."""
+        pictures = tuple(self._root / item.path for item in self._listing.items)
+        return pictures if self._table is None else (self._table, *pictures)
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The size and the colours asked for, and how pictures are resized where they have to be."""
+        return {
+            "layout": "tree" if self._table is None else "table",
+            "size": self._size,
+            "size_if_mixed": DEFAULT_SIZE,
+            "resize": "square, bicubic, antialiased, aspect ratio not kept",
+            "grey": self._grey,
+        }
+
+    @property
+    def expected_rows(self) -> int:
+        """The number of pictures."""
+        return len(self._listing.items)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the pictures in the order of their paths, after a look at the headers of all."""
+        items = self._listing.items
+        paths = [self._root / item.path for item in items]
+        pictures = probe_all(paths)
+        grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
+        sizes = Counter((picture.height, picture.width) for picture in pictures)
+        resize = self._size is not None or len(sizes) > 1
+        side = self._size or DEFAULT_SIZE
+        self._tell_sizes(sizes, resize, side)
+        start = 0
+        for images in decode_blocks(
+            paths, grey=grey, shape=(side, side) if resize else next(iter(sizes)), resize=resize
+        ):
+            chunk = slice(start, start + len(images))
+            start += len(images)
+            yield Block(tuple(map(self._row, items[chunk], pictures[chunk])), images)
+
+    def _row(self, item: TreeItem, picture: Picture) -> Row:
+        return Row(
+            id=item.path,
+            split=item.split or _WHOLE,
+            label=item.label,
+            source=item.path,
+            line=item.line,
+            width=picture.width,
+            height=picture.height,
+            subject=item.subject,
+            sequence=item.sequence,
+        )
+
+    def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:
+        if resize and self._size is None:
+            self._warnings.append(f"the pictures have {len(sizes):,} sizes: all were resized to {side}x{side}")
+        if resize and (oblong := sum(count for (height, width), count in sizes.items() if height != width)):
+            self._warnings.append(f"{oblong:,} pictures are not square: resizing changed their aspect ratio")
+
+    def report(self) -> LoadReport:
+        """Tell what became of the source's parts."""
+        items = self._listing.items
+        roles = assign_roles(self._listing.parts)
+        classes = in_order(item.label for item in items)
+        warnings = list(self._warnings)
+        for part in self._listing.parts:
+            there = {item.label for item in items if (item.split or _WHOLE) == part}
+            if absent := [name for name in classes if name not in there]:
+                warnings.append(f"{part} has no {', '.join(absent)}")
+        rule = "folder names" if self._table is None else f"labels of {self._table.name}"
+        return LoadReport(
+            classes=classes,
+            label_rule=f"{rule}, N = {len(items):,}",
+            roles=roles.roles,
+            split_of=roles.split_of,
+            warnings=warnings,
+            carve_validation=roles.carve_validation,
+            carve_test=roles.carve_test,
+        )
+
+
+def safe_name(text: str) -> str:
+    """Return ``text`` as a name that an artifact may have: ``[a-z0-9._-]``, beginning with a letter or a digit."""
+    return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("._-")[:64].rstrip("._-") or "folder"
+
+
+def find_list(source: Path) -> Path | None:
+    """Return the csv table of a source: itself if it is a file, the only one in a folder without class folders.
+
+    Returns:
+        None if the pictures lie in class folders.
+
+    Raises:
+        FerError: there is no such source, or a folder with several tables and no class folders.
+    """
+    try:
+        if source.is_file():
+            return source
+        with os.scandir(source) as entries:
+            names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
+    except OSError as error:
+        raise FerError(
+            f"cannot be read: {error.strerror}", hint="give a folder of pictures or a csv table", path=source
+        ) from None
+    tables = [name for name in names if name.lower().endswith(".csv")]
+    if any(split_of_name(name) or canonical(name) for name in names if (source / name).is_dir()) or not tables:
+        return None
+    if len(tables) > 1:
+        raise FerError(f"holds several tables: {', '.join(tables)}", hint="give the one that is meant", path=source)
+    return source / tables[0]
+
+
+def list_tree(root: Path) -> Listing:
+    """List the pictures of a folder ``split/class/picture`` or ``class/picture``.
+
+    Raises:
+        FerError: a folder that is neither a split nor an expression, both kinds side by side, or a file in a class
+            folder that is not a picture; the first is named and the others are counted.
+    """
+    paths = walk(root)
+    tops = sorted({path.partition("/")[0] for path in paths if "/" in path})
+    splits = {top: split for top in tops if (split := split_of_name(top))}
+    faults = [_unknown_folder(root / top) for top in tops if top not in splits and canonical(top) is None]
+    refuse(faults)
+    if splits and len(splits) < len(tops):
+        other = next(top for top in tops if top not in splits)
+        raise FerError(
+            f"mixes folders of splits ({next(iter(splits))}/) and of expressions ({other}/)",
+            hint="use split/class/picture or class/picture",
+            path=root,
+        )
+    _refuse_twins(root, splits)
+    depth = 3 if splits else 2
+    items: list[TreeItem] = []
+    warnings: list[str] = []
+    for path in paths:
+        folders = path.split("/")[:-1]
+        is_picture = PurePosixPath(path).suffix.lower() in SUFFIXES
+        if len(folders) < depth - 1:
+            if is_picture:
+                faults.append(_fault(root / path, "the picture is in no class folder", "move it into one"))
+            elif path.lower().endswith(".csv"):
+                warnings.append(f"{path} was not read: the folders' names are the labels")
+            continue
+        label = canonical(folders[depth - 2])
+        if label is None:
+            faults.append(_unknown_folder(root / "/".join(folders)))
+        elif len(folders) >= depth:
+            faults.append(_fault(root / path, "a folder inside a class folder", "put pictures into the class folder"))
+        elif not is_picture:
+            faults.append(_fault(root / path, "not a picture by its name", "remove it from the class folder"))
+        else:
+            items.append(TreeItem(path, folders[0] if splits else None, label))
+    refuse(list({str(fault): fault for fault in faults}.values()))
+    if not items:
+        raise FerError(
+            "there are no pictures in class folders", hint="expected split/class/picture or class/picture", path=root
+        )
+    there = {item.split for item in items}
+    parts = {top: split for top, split in splits.items() if top in there} or {_WHOLE: "train"}
+    for top in parts:
+        _refuse_twins(root, {item.path.rpartition("/")[0]: item.label for item in items if item.split in {top, None}})
+    return Listing(items, parts, warnings)
+
+
+def _fault(path: Path, what: str, hint: str) -> FerError:
+    return FerError(what, hint=hint, path=path)
+
+
+def _unknown_folder(path: Path) -> FerError:
+    return _fault(
+        path,
+        f"the folder {path.name!r} is neither a split nor an expression",
+        f"rename it to train, val or test, or to one of {', '.join(EXPRESSIONS)}, or move it away",
+    )
+
+
+def _refuse_twins(root: Path, meanings: dict[str, str]) -> None:
+    """Refuse two folders that mean the same: which one was meant, or whether both, nobody but the user knows."""
+    first: dict[str, str] = {}
+    for folder, meaning in sorted(meanings.items()):
+        other = first.setdefault(meaning, folder)
+        if other != folder:
+            raise _fault(root / folder, f"means {meaning}, as {other}/ does", "merge the two or move one away")
+
+
+def read_list(table: Path) -> Listing:
+    """Read a csv of pictures: a path and a label, and split, subject and sequence where they are known.
+
+    Paths are relative to the table's folder and stay inside it.
+
+    Raises:
+        FerError: the first row at fault, with its line and the number of others like it.
+    """
+    opened = open_table(table, _REQUIRED, _OPTIONAL)
+    items: list[TreeItem] = []
+    faults: list[FerError] = []
+    parts: dict[str, str] = {}
+    first_line: dict[str, int] = {}
+    for line, cells in opened.rows:
+        values = {name: cells[column] for name, column in opened.columns.items()}
+        path = posixpath.normpath(values["path"]) if values["path"] else ""
+        label = canonical(values["label"])
+        split = split_of_name(values["split"]) if "split" in values else None
+        if (fault := _path_fault(table.parent, path)) is None:
+            if label is None:
+                fault = f"unknown expression {values['label'][:40]!r}", f"use one of {', '.join(EXPRESSIONS)}"
+            elif "split" in values and split is None:
+                fault = f"unknown split {values['split'][:40]!r}", "use train, val or test"
+            elif first_line.setdefault(path, line) != line:
+                fault = f"{path!r} stands in line {first_line[path]} already", "keep one row for each picture"
+        if fault is not None or label is None:
+            what, hint = fault or ("", "")
+            faults.append(FerError(what, hint=hint, path=table, line=line))
+            continue
+        if split is not None:
+            parts[split] = split
+        items.append(TreeItem(path, split, label, line, values.get("subject") or None, values.get("sequence") or None))
+    refuse(faults)
+    if not items:
+        raise FerError("the table has a header and no rows", hint="give one row for each picture", path=table, line=1)
+    return Listing(sorted(items, key=lambda item: item.path), parts or {_WHOLE: "train"}, [])
+
+
+def _path_fault(root: Path, path: str) -> tuple[str, str] | None:
+    """Return what is wrong with a path in a table and what to do about it, or None."""
+    if not path:
+        return "the row names no picture", "fill in its path"
+    if name_fault(path):
+        return f"the path {path[:80]!r} holds a control character", "rename the picture"
+    if path.startswith(("/", "../")) or path == ".." or PurePosixPath(path).suffix.lower() not in SUFFIXES:
+        if PurePosixPath(path).suffix.lower() in SUFFIXES:
+            return f"{path[:80]!r} leads out of the table's folder", "move the table above the pictures"
+        return f"{path[:80]!r} is not a picture by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
+    try:
+        there = (root / path).is_file()
+    except OSError:
+        there = False
+    return None if there else (f"names {path[:80]!r}, which is not there", "mend the row or put the picture there")

@@ -1,0 +1,179 @@
+"""Splits: what the parts of a source become, how a missing one is carved, and the hash that names the result."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.datasets.records import SPLITS
+from fer_cli.errors import FerError
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """What the parts of a source are used for; the fields are those of ``records.LoadReport``."""
+
+    split_of: dict[str, str]
+    roles: dict[str, str]
+    carve_validation: bool
+    carve_test: bool
+
+
+def assign_roles(parts: Mapping[str, str]) -> Roles:
+    """Decide what each part of a source is used for, so that nothing is chosen on what is reported.
+
+    A source without a test part reports on its validation part, and validation is then carved from training. A source
+    without any training part (it only scores models) is not carved.
+
+    Args:
+        parts: the source's name of each part that has rows -> the split it is by its name.
+    """
+    split_of = dict(parts)
+    roles = dict(parts)
+    if "test" not in parts.values():
+        for part in [part for part, split in parts.items() if split == "validation"]:
+            split_of[part] = "test"
+            roles[part] = "test, because the source has no test part"
+    trains = "train" in split_of.values()
+    carve_validation = trains and "validation" not in split_of.values()
+    carve_test = trains and "test" not in split_of.values()
+    carved = [name for name, flag in (("validation", carve_validation), ("test", carve_test)) if flag]
+    for part, split in split_of.items():
+        if split == "train" and carved:
+            roles[part] = f"train, less the {' and '.join(carved)} split carved from it"
+    return Roles(split_of, roles, carve_validation, carve_test)
+
+
+def count_differences(found: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]) -> list[str]:
+    """Compare the rows of each part and class with the official ones; one short phrase for each part that differs.
+
+    Args:
+        found: part -> class -> rows.
+        expected: the same, as published.
+    """
+    differences = []
+    for part, classes in expected.items():
+        have = found.get(part, {})
+        rows, total = sum(have.values()), sum(classes.values())
+        if not rows:
+            differences.append(f"{part} is missing ({total:,} rows)")
+            continue
+        names = [name for name in dict.fromkeys([*classes, *have]) if have.get(name, 0) != classes.get(name, 0)]
+        if names:
+            listed = ", ".join(f"{name} {have.get(name, 0):,} of {classes.get(name, 0):,}" for name in names[:3])
+            more = f", {len(names) - 3} more" if len(names) > 3 else ""
+            differences.append(f"{part} has {rows:,} of {total:,} rows ({listed}{more})")
+    return differences
+
+
+def duplicate_groups(pixel_hashes: Sequence[str], subjects: Sequence[str | None] | None = None) -> list[str]:
+    """Return for every row the name of its group: rows with equal pixels, or of one subject, are in one group.
+
+    Links chain: a duplicate that two subjects share joins all rows of both. The name is the smallest pixel hash in the
+    group, so it depends neither on the order of the rows nor on their number.
+    """
+    parent: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def root(node: tuple[str, str]) -> tuple[str, str]:
+        parent.setdefault(node, node)
+        while parent[node] != node:
+            parent[node] = parent[parent[node]]
+            node = parent[node]
+        return node
+
+    hashes = [("pixels", value) for value in pixel_hashes]
+    if subjects is not None:
+        for node, subject in zip(hashes, subjects, strict=True):
+            if subject is not None:
+                parent[root(node)] = root(("subject", subject))
+    smallest: dict[tuple[str, str], str] = {}
+    for node in hashes:
+        top = root(node)
+        smallest[top] = min(smallest.get(top, node[1]), node[1])
+    return [smallest[root(node)] for node in hashes]
+
+
+def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Choose about ``fraction`` of the rows of every class, groups kept whole.
+
+    The groups come in an order that only ``seed`` and their names decide. Each is taken when that brings the chosen
+    rows closer to ``fraction`` of every class (summed squared deviations, each divided by its class's target, so that
+    a rare class counts as much as a common one). With groups of one class each, a class ends within half of its
+    largest group of the target, but never with no row on either side.
+
+    Args:
+        labels: (N,) class names.
+        groups: (N,) names that do not depend on the order of the rows, as from :func:`duplicate_groups`.
+        fraction: in (0, 1).
+        seed: any whole number.
+
+    Returns:
+        (N,) True for the rows of the new split.
+
+    Raises:
+        FerError: a class has fewer than two groups, so it cannot be on both sides.
+    """
+    if not 0 < fraction < 1:
+        raise FerError(f"the share to carve is {fraction}", hint="choose one between 0 and 1")
+    members: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for label, group in zip(labels, groups, strict=True):
+        members[group][label] += 1
+    group_count = Counter(label for counts in members.values() for label in counts)
+    for label in sorted(group_count, key=lambda name: (group_count[name], name)):
+        if group_count[label] < 2:
+            raise FerError(
+                f"class {label!r} has only one independent picture or subject: no split can be carved from it",
+                hint="add data of that class, or give a source that has this split",
+            )
+    order = sorted(members, key=lambda group: hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=16).digest())
+    target = {label: fraction * count for label, count in Counter(labels).items()}
+    chosen: set[str] = set()
+    state: Counter[str] = Counter()
+
+    def cost(group: str) -> float:
+        """Return the change in the summed deviation if ``group`` were taken."""
+        return sum(n * (n + 2 * (state[label] - target[label])) / target[label] for label, n in members[group].items())
+
+    left = Counter(group_count)
+
+    def can_go(group: str) -> bool:
+        return group not in chosen and all(left[label] > 1 for label in members[group])
+
+    def take(group: str) -> None:
+        chosen.add(group)
+        state.update(members[group])
+        left.subtract(members[group].keys())
+
+    for group in order:
+        if cost(group) < 0 and can_go(group):
+            take(group)
+    for label in sorted(group_count, key=lambda name: (group_count[name], name)):
+        if state[label]:
+            continue
+        spare = [group for group in order if label in members[group] and can_go(group)]
+        if not spare:
+            raise FerError(
+                f"class {label!r} cannot be on both sides of a split that keeps subjects and duplicates whole",
+                hint="add data of that class, or give a source that has this split",
+            )
+        take(min(spare, key=cost))
+    return np.array([group in chosen for group in groups], dtype=np.bool_)
+
+
+def split_hash(ids: Sequence[str], splits: Sequence[str]) -> str:
+    """Return the sha256 that names a split: of the lines ``split<TAB>id`` in sorted order, each with a newline.
+
+    Raises:
+        ValueError: an id comes twice, or a split is not one of ``records.SPLITS``.
+    """
+    if len(set(ids)) != len(ids):
+        raise ValueError("an id comes twice")
+    if unknown := set(splits) - set(SPLITS):
+        raise ValueError(f"unknown split {sorted(unknown)[0]!r}")
+    lines = sorted(f"{split}\t{name}\n" for name, split in zip(ids, splits, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,0 +1,374 @@
+"""Tables of text (csv) from a plain file, a compressed one or an archive, row by row with line numbers.
+
+What a file is, its first bytes tell, not its name. Archives are streamed and never extracted, so the names of their
+members are only compared, never used as paths. Decompression runs ahead in a thread (it releases the GIL).
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import itertools
+import lzma
+import queue
+import struct
+import tarfile
+import threading
+import zipfile
+import zlib
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, Final
+
+from fer_cli.errors import FerError
+
+MAX_LINE: Final = 1 << 16
+"""Characters in one line: five times what 48x48 pixels need, and small enough that no file can fill the memory."""
+MAX_BYTES: Final = 1 << 30
+"""Bytes of a table after decompression, three times the largest table known here."""
+MAX_XZ_MEMORY: Final = 1 << 28
+"""Bytes that an .xz file may ask for as its dictionary; ``xz -9`` needs 65 MB to unpack."""
+
+_CHUNK: Final = 1 << 20
+_TAR_MAGIC: Final = slice(257, 262)
+_DAMAGE: Final = (
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, struct.error),
+    *(OSError, ValueError, RuntimeError, OverflowError, IndexError),
+)
+"""What the decompressors of the standard library raise on damaged input."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """An open table: where each wanted column stands, and an iterator over the rows that can be run through once.
+
+    ``rows`` yields ``(line, cells)``: the line in the file counted from 1, and its cells without blanks around them.
+    """
+
+    path: Path
+    columns: dict[str, int]
+    rows: Iterator[tuple[int, list[str]]] = field(repr=False)
+
+
+def open_table(
+    path: Path,
+    required: Mapping[str, Sequence[str]],
+    optional: Mapping[str, Sequence[str]] | None = None,
+    members: Sequence[str] = (),
+) -> Table:
+    """Open a csv table and find its columns by the names in its header, whatever their order, case and blanks.
+
+    Args:
+        path: a csv file, plain or .gz, .xz, .bz2, or a .zip, .tar, .tar.gz, .tar.xz that holds one.
+        required: our name of a column -> the names it may have in the header, in lower case.
+        optional: the same for columns that may be absent.
+        members: file names to look for in an archive, in lower case; else its only ``.csv`` is taken.
+
+    Raises:
+        FerError: the file cannot be read, is damaged or empty, or its header lacks or repeats a column. Iterating
+            raises it too, with the line at fault.
+    """
+    lines = _lines(path, members)
+    try:
+        first = next(lines, None)
+        if first is None:
+            raise FerError("the file is empty", hint="give a csv file with a header line", path=path)
+        header = [name.lower() for name in _cells(path, *first)]
+        columns = _columns(path, header, first[1], required, optional or {})
+    except FerError:
+        lines.close()
+        raise
+    return Table(path, columns, _rows(path, lines, len(header)))
+
+
+def _columns(
+    path: Path,
+    header: Sequence[str],
+    text: str,
+    required: Mapping[str, Sequence[str]],
+    optional: Mapping[str, Sequence[str]],
+) -> dict[str, int]:
+    columns: dict[str, int] = {}
+    wanted = {**required, **optional}
+    for name, aliases in wanted.items():
+        found = [index for index, title in enumerate(header) if title in aliases]
+        if len(found) > 1:
+            titles = " and ".join(repr(header[index]) for index in found)
+            raise FerError(f"the header has more than one {name} column: {titles}", hint="keep one", path=path, line=1)
+        if found:
+            columns[name] = found[0]
+    if missing := [name for name in required if name not in columns]:
+        raise FerError(
+            f"the header has no column {required[missing[0]][0]!r}: it reads {text[:80].strip()!r}",
+            hint=f"a csv with the columns {', '.join(required[name][0] for name in required)} is expected",
+            path=path,
+            line=1,
+        )
+    return columns
+
+
+def _rows(path: Path, lines: Generator[tuple[int, str]], width: int) -> Iterator[tuple[int, list[str]]]:
+    blank = 0
+    with closing(lines):
+        for number, text in lines:
+            if not text.strip():
+                blank = blank or number
+                continue
+            if blank:
+                raise FerError("blank line in the middle of the table", hint="remove it", path=path, line=blank)
+            cells = _cells(path, number, text)
+            if len(cells) != width:
+                raise FerError(
+                    f"the row has {len(cells)} fields, the header has {width}",
+                    hint="mend or remove the row",
+                    path=path,
+                    line=number,
+                )
+            yield number, cells
+
+
+def _cells(path: Path, number: int, text: str) -> list[str]:
+    if '"' not in text:
+        return [cell.strip() for cell in text.split(",")]
+    try:
+        return [cell.strip() for cell in next(csv.reader([text], strict=True))]
+    except csv.Error as error:
+        raise FerError(
+            f"the quotes do not match ({error})", hint="mend or remove the row", path=path, line=number
+        ) from None
+
+
+def _lines(path: Path, members: Sequence[str]) -> Generator[tuple[int, str]]:
+    """Yield every line with its number, decoded; any failure below becomes one FerError that names the line."""
+    number = 0
+    try:
+        with closing(_ahead(_chunks(path, members))) as chunks:
+            for raw in _split(path, chunks):
+                number += 1
+                yield number, _text(path, number, raw)
+    except FerError:
+        raise
+    except EOFError:
+        raise FerError(
+            f"the file is cut short: its compressed data ends after line {number}",
+            hint="copy or download it again",
+            path=path,
+            line=number + 1,
+        ) from None
+    except _DAMAGE as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise FerError(f"cannot be read: {error.strerror}", hint="check the file", path=path) from None
+        raise FerError(
+            f"the file is damaged or cut short after line {number} ({str(error) or type(error).__name__})",
+            hint="copy or download it again",
+            path=path,
+            line=number + 1,
+        ) from None
+
+
+def _split(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    rest, total, number = b"", 0, 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > MAX_BYTES:
+            raise FerError(
+                f"holds more than {MAX_BYTES >> 20:,} MiB of text",
+                hint="no table of faces is that large: check the file",
+                path=path,
+                line=number + 1,
+            )
+        *whole, rest = (rest + chunk).split(b"\n")
+        for raw in [*whole, rest]:
+            if len(raw) > MAX_LINE:
+                raise FerError(
+                    f"the line is longer than {MAX_LINE:,} characters",
+                    hint="check that the file is a csv table",
+                    path=path,
+                    line=number + 1,
+                )
+            number += 1
+        number -= 1  # the rest is not a line yet
+        yield from whole
+    if rest:
+        yield rest
+
+
+def _text(path: Path, number: int, raw: bytes) -> str:
+    if number == 1:
+        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+            raise FerError("the text is UTF-16", hint="save it as UTF-8", path=path, line=1)
+        raw = raw.removeprefix(b"\xef\xbb\xbf")
+    if b"\0" in raw:
+        raise FerError("the line holds a NUL byte", hint="the file is not text: check it", path=path, line=number)
+    try:
+        return raw.decode().removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise FerError(
+            f"the line is not UTF-8: byte 0x{raw[error.start]:02x} at column {error.start + 1}",
+            hint="save the file as UTF-8",
+            path=path,
+            line=number,
+        ) from None
+
+
+def _ahead(chunks: Generator[bytes]) -> Generator[bytes]:
+    """Run ``chunks`` in a thread, a few chunks ahead of the reader, and pass on what it raises."""
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=4)
+    closed = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> bool:
+        while not closed.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            with closing(chunks):
+                if all(put(chunk) for chunk in chunks):
+                    put(None)
+        except BaseException as error:  # raised again in the reader's thread
+            put(error)
+
+    thread = threading.Thread(target=work, name="decompress", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        thread.join()
+
+
+def _chunks(path: Path, members: Sequence[str]) -> Generator[bytes]:
+    with path.open("rb") as file:
+        head = file.read(512)
+        file.seek(0)
+        if head.startswith(b"PK"):
+            yield from _zip_member(path, file, members)
+            return
+        stream = _decompressed(file, head)
+        first = b""
+        while len(first) < 512 and (chunk := next(stream, b"")):
+            first += chunk
+        whole = itertools.chain((first,), stream)
+        if first[_TAR_MAGIC] == b"ustar":
+            yield from _tar_member(path, whole, members)
+        else:
+            yield from whole
+
+
+def _decompressed(file: IO[bytes], head: bytes) -> Iterator[bytes]:
+    if head.startswith(b"\x1f\x8b"):
+        return _pieces(gzip.GzipFile(fileobj=file))
+    if head.startswith(b"\xfd7zXZ\0"):
+        return _expanded(file, lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MAX_XZ_MEMORY))
+    if head.startswith(b"BZh"):
+        return _expanded(file, bz2.BZ2Decompressor)
+    return _pieces(file)
+
+
+def _pieces(stream: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+    while piece := stream.read(_CHUNK):
+        yield piece
+
+
+def _expanded(file: IO[bytes], new: Callable[[], lzma.LZMADecompressor | bz2.BZ2Decompressor]) -> Iterator[bytes]:
+    """Unpack a file of one or more streams in bounded steps; unlike ``lzma.open`` with a limit on the dictionary."""
+    decoder = new()
+    while True:
+        data = b""
+        if decoder.eof:
+            data = decoder.unused_data.lstrip(b"\0")  # xz may pad with zeros between and after streams
+            while not data:
+                raw = file.read(_CHUNK)
+                if not raw:
+                    return
+                data = raw.lstrip(b"\0")
+            decoder = new()
+        elif decoder.needs_input:
+            data = file.read(_CHUNK)
+            if not data:
+                raise EOFError
+        if piece := decoder.decompress(data, _CHUNK):
+            yield piece
+
+
+def _wanted(name: str, members: Sequence[str]) -> bool:
+    path = PurePosixPath(name.replace("\\", "/").lower())
+    if "__macosx" in path.parts or path.name.startswith("."):
+        return False
+    return path.name in members if members else path.suffix == ".csv"
+
+
+def _zip_member(path: Path, file: IO[bytes], members: Sequence[str]) -> Iterator[bytes]:
+    with zipfile.ZipFile(file) as archive:
+        found = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, members)]
+        if not found:
+            found = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, ())]
+        if len(found) != 1:
+            raise _not_one(path, [info.filename for info in found], members)
+        if found[0].flag_bits & 1:
+            raise FerError(f"{found[0].filename!r} in the archive is encrypted", hint="unpack it first", path=path)
+        with archive.open(found[0]) as stream:
+            yield from _pieces(stream)
+
+
+def _tar_member(path: Path, chunks: Iterator[bytes], members: Sequence[str]) -> Iterator[bytes]:
+    # A tar has no table of contents: a second candidate shows itself only after the first has been read.
+    found: list[str] = []
+    with tarfile.open(fileobj=_Joined(chunks), mode="r|", bufsize=_CHUNK) as archive:
+        for member in archive:
+            if not _wanted(member.name, members) or member.isdir():
+                continue
+            found.append(member.name)
+            stream = archive.extractfile(member) if member.isreg() else None
+            if stream is None:
+                raise FerError(f"{member.name!r} in the archive is not a regular file", hint="unpack it", path=path)
+            if len(found) > 1:
+                raise _not_one(path, found, members)
+            yield from _pieces(stream)
+    if not found:
+        raise _not_one(path, found, members)
+
+
+def _not_one(path: Path, found: Sequence[str], members: Sequence[str]) -> FerError:
+    if not found:
+        return FerError(
+            f"the archive holds no {' or '.join(members) or '.csv file'}", hint="give the csv file itself", path=path
+        )
+    names = " and ".join(repr(name) for name in found[:2])
+    more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+    return FerError(f"the archive holds {names}{more}", hint="unpack it and give the one that is meant", path=path)
+
+
+class _Joined(io.RawIOBase):
+    """Chunks of bytes as one file that can only be read forward."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+
+    def read(self, size: int = -1) -> bytes:
+        """Return the next ``size`` bytes, fewer only at the end, and all that is left when ``size`` is negative."""
+        parts = [self._rest]
+        length = len(self._rest)
+        while size < 0 or length < size:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                break
+            parts.append(chunk)
+            length += len(chunk)
+        joined = b"".join(parts)
+        cut = length if size < 0 else size
+        self._rest = joined[cut:]
+        return joined[:cut]

@@ -1,0 +1,46 @@
+"""What makes a number unsound, and what a reader must know of it: read from protocols, said in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+SUSPICIOUS: Final = {"rafdb": 0.93, "fer2013": 0.77, "ferplus": 0.92}
+"""Accuracy above which one model without extra face data should be taken for a bug until shown otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Soundness:
+    """``unsound`` are marked in red wherever the number appears, ``cautions`` in amber; one phrase each."""
+
+    unsound: tuple[str, ...]
+    cautions: tuple[str, ...]
+
+
+def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float) -> Soundness:
+    """Return what is to be said of an accuracy, measured on a split under a protocol."""
+    unsound, cautions = [], []
+    selection = protocol.get("selection", {}).get("split")
+    if split == "train":
+        unsound.append("scored on the training split: this is no estimate of anything else")
+    elif split == selection:
+        unsound.append("selection split: optimistic")
+    elif selection == "test":
+        unsound.append("selected on test: optimistic everywhere")
+    if protocol.get("missing"):
+        cautions.append(f"The source was incomplete: {'; '.join(protocol['missing'])}")
+    if protocol.get("duplicates_across_splits"):
+        cautions.append(
+            f"{protocol['duplicates_across_splits']} groups of equal images stand in more than one split: optimistic"
+        )
+    if "random" in str(protocol.get("pretraining", "")):
+        cautions.append("The backbone has random weights: this tests the chain, not a method")
+    dataset = str(protocol.get("dataset", "")).partition("-")[0]
+    if accuracy > SUSPICIOUS.get(dataset, 1.0):
+        cautions.append(
+            f"Accuracy above {SUSPICIOUS[dataset]:.0%} on {dataset} without extra face data: suspect a bug or a leak"
+        )
+    if dataset == "synth":
+        cautions.append("Drawn faces: a test bench, no claim about real ones")
+    return Soundness(tuple(unsound), tuple(cautions))

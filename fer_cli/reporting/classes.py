@@ -1,0 +1,99 @@
+"""How many items each class has in each split, and what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.reporting.style import GRID, MUTED, bare, class_colour, heading, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def imbalance(counts: Mapping[str, int]) -> float:
+    """Return the ratio of the largest class to the smallest that has items; 1 where none has."""
+    held = [n for n in counts.values() if n]
+    return max(held) / min(held) if held else 1.0
+
+
+def classes_figure(
+    counts: Mapping[str, Mapping[str, int]],
+    examples: Mapping[str, Sequence[NDArray[np.uint8]]] | None = None,
+    title: str = "",
+    subtitle: str = "",
+) -> Figure:
+    """Draw bars of the class counts, a panel a split with its imbalance, and faces of each class where there are any.
+
+    Args:
+        counts: split -> class -> number of items; every split names the same classes in the same order.
+        examples: class -> images, (H, W) grey or (H, W, 3) RGB uint8; as many are shown as the widest class has, at
+            most six.
+        title: one line.
+        subtitle: one line under it.
+
+    Raises:
+        ValueError: splits that name different classes, or no split.
+    """
+    splits = list(counts)
+    if not splits or len({tuple(counts[split]) for split in splits}) != 1:
+        raise ValueError("every split must name the same classes in the same order")
+    classes = list(counts[splits[0]])
+    shown = min(6, max((len(faces) for faces in examples.values()), default=0)) if examples else 0
+    row, left, top, bottom, panel, gap = 0.52, 1.15, 1.42, 0.3, 2.35, 0.35
+    faces_width = shown * row + (0.3 if shown else 0)
+    with styled():
+        figure = new_figure(
+            max(left + len(splits) * (panel + gap) + faces_width + 0.2, 5.6),
+            max(top + len(classes) * row + bottom, 2.4),
+        )
+        width, height = figure.get_size_inches()
+        base = height - top - len(classes) * row
+        for k, split in enumerate(splits):
+            x = left + k * (panel + gap)
+            axes = figure.add_axes((x / width, base / height, panel / width, len(classes) * row / height))
+            values = [counts[split][name] for name in classes]
+            total, largest = sum(values), max(*values, 1)
+            colours = [class_colour(name, position) for position, name in enumerate(classes)]
+            axes.barh(range(len(classes)), values, color=colours, height=0.62, zorder=2)
+            for position, value in enumerate(values):
+                percent = f"  {value / total:.1%}" if total else ""
+                axes.annotate(
+                    f"{value:,}{percent}",
+                    (value, position),
+                    xytext=(4, 0),
+                    textcoords="offset points",
+                    va="center",
+                    fontsize=8,
+                )
+            # Room for the numbers beyond the longest bar.
+            axes.set_xlim(0, largest * 1.62)
+            axes.set_ylim(len(classes) - 0.5, -0.5)
+            axes.set_xticks([])
+            axes.set_yticks(range(len(classes)), classes if k == 0 else [""] * len(classes), parse_math=False)
+            bare(axes, keep=("left",))
+            axes.spines["left"].set_color(GRID)
+            label_y = 1 - (top - 0.34) / height
+            figure.text(x / width, label_y, split, fontweight="bold", va="bottom", parse_math=False)
+            figure.text(
+                x / width,
+                label_y - 0.03 / height,
+                f"{total:,} items, imbalance {imbalance(counts[split]):.1f} : 1",
+                fontsize=8,
+                color=MUTED,
+                va="top",
+            )
+        for position, name in enumerate(classes):
+            for k, image in enumerate((examples or {}).get(name, ())[:shown]):
+                x = left + len(splits) * (panel + gap) + 0.05 + k * row
+                y = base + (len(classes) - 1 - position) * row
+                axes = figure.add_axes(
+                    ((x + 0.02) / width, (y + 0.02) / height, (row - 0.04) / width, (row - 0.04) / height)
+                )
+                axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
+                axes.set_axis_off()
+        heading(figure, title, subtitle, left=0.28, top=0.25)
+    return figure

@@ -1,0 +1,264 @@
+"""The picture that explains AHM: expression -> part of the face -> action unit, and the semantic vectors beside it.
+
+Left, each expression's weight of 1 flows through the parts of the face into action units; the width of a band is the
+weight it carries, so an action unit that several expressions share is where bands of several colours meet. Right, on
+the same rows, the semantic vectors: one column per expression, one row per path.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from fer_cli.ahm.hierarchy import Expression, Hierarchy
+
+# Okabe & Ito's palette, its yellow darkened to be seen on white: told apart with any colour vision. Names stand
+# beside all bands, so colour is never the only cue.
+_COLOURS: Final = {
+    "neutral": "#777777",
+    "happy": "#E69F00",
+    "sad": "#0072B2",
+    "surprise": "#009E73",
+    "fear": "#CC79A7",
+    "disgust": "#8A7B00",
+    "anger": "#D55E00",
+    "contempt": "#56B4E9",
+}
+
+_X_EXPRESSION: Final = 0.0
+_X_PART: Final = 1.0
+_X_UNIT: Final = 2.0
+_BAR: Final = 0.035  # half the width of a node
+_GAP: Final = 0.35  # between nodes of a column, in rows of action units
+
+
+def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = None) -> Figure:
+    """Draw a hierarchy as flows of weight and as a table of semantic vectors.
+
+    Args:
+        hierarchy: checked.
+        classes: the expressions to draw, in the table's order; all of the hierarchy's where left out.
+
+    Returns:
+        A matplotlib figure of 12 inches' width that no global state holds on to; readable from 1200 pixels on.
+    """
+    from matplotlib.figure import Figure
+
+    expressions = [e for e in hierarchy.expressions if classes is None or e.name in classes]
+    weights = {e.name: hierarchy.path_weights(e) for e in expressions}
+    units = [
+        (part, code, words)
+        for part in hierarchy.parts
+        for code, words in part.action_units
+        if any((part.name, code) in vector for vector in weights.values())
+    ]
+    rows = len(units)
+    figure = Figure(figsize=(12.0, 1.9 + 0.36 * rows), layout="constrained", facecolor="white")
+    flow, table = figure.subplots(1, 2, width_ratios=[1.75, 1.0])
+    row = {(part.name, code): index for index, (part, code, _) in enumerate(units)}
+
+    # Expressions from top to bottom by where their weight goes, which keeps the bands from crossing more than needed.
+    centre = {name: sum(row[path] * weight for path, weight in vector.items()) for name, vector in weights.items()}
+    order = sorted(weights, key=lambda name: centre[name])
+
+    tops = _draw_flow(flow, hierarchy, order, weights, row)
+    for expression in expressions:
+        _describe(flow, expression, tops[expression.name])
+    columns = order if classes is None else [name for name in classes if name in weights]
+    _draw_table(table, columns, weights, row, [f"{code}  {words}" for _, code, words in units])
+    for axes in (flow, table):
+        axes.set_ylim(rows + 0.55, -2.1)
+    return figure
+
+
+def _draw_flow(
+    axes: Axes,
+    hierarchy: Hierarchy,
+    order: list[str],
+    weights: dict[str, dict[tuple[str, str], float]],
+    row: dict[tuple[str, str], int],
+) -> dict[str, float]:
+    """Draw the flows; return the middle of each expression's node."""
+    from matplotlib.patheffects import withStroke
+
+    rows = len(row)
+    parts = [part for part in hierarchy.parts if any(part.name == name for name, _ in row)]
+    carried = {
+        part.name: sum(w for v in weights.values() for (p, _), w in v.items() if p == part.name) for part in parts
+    }
+    # One unit of weight has the same height in all three columns; action units have their rows to stay within.
+    received = {path: sum(vector.get(path, 0.0) for vector in weights.values()) for path in row}
+    height = min(
+        (rows - _GAP * (len(order) + 1)) / len(order),
+        (rows - _GAP * (len(parts) + 1)) / sum(carried.values()),
+        0.8 / max(received.values()),
+    )
+    top = _stack([height] * len(order), rows)
+    expression_at = dict(zip(order, top, strict=True))
+    part_at = dict(zip(carried, _near_rows(row, carried, height, rows), strict=True))
+    unit_at = {path: index - received[path] * height / 2 for path, index in row.items()}
+
+    into_part, into_unit = dict(part_at), dict(unit_at)
+    for name in order:
+        colour = _COLOURS[name]
+        leaving = expression_at[name]
+        for part in parts:
+            paths = [(path, w) for path, w in weights[name].items() if path[0] == part.name]
+            weight = sum(w for _, w in paths)
+            if weight == 0:
+                continue
+            thick = weight * height
+            _band(axes, _X_EXPRESSION, leaving, _X_PART, into_part[part.name], thick, colour)
+            within = into_part[part.name]
+            for path, w in sorted(paths, key=lambda item: row[item[0]]):
+                _band(axes, _X_PART, within, _X_UNIT, into_unit[path], w * height, colour)
+                within += w * height
+                into_unit[path] += w * height
+            leaving += thick
+            into_part[part.name] += thick
+        _node(axes, _X_EXPRESSION, expression_at[name], height, colour)
+    for part in parts:
+        _node(axes, _X_PART, part_at[part.name], carried[part.name] * height, "#333333")
+        axes.text(
+            _X_PART,
+            part_at[part.name] - 0.1,
+            f"{part.name} ({part.code})",
+            ha="center",
+            va="bottom",
+            fontsize=10,
+            path_effects=[withStroke(linewidth=3, foreground="white")],
+        )
+    for path, start in unit_at.items():
+        _node(axes, _X_UNIT, start, received[path] * height, "#333333")
+    for x, title in ((_X_EXPRESSION, "expression"), (_X_PART, "part of the face"), (_X_UNIT, "action unit")):
+        axes.text(x, -1.05, title, ha="center", va="center", fontsize=10, color="#555555", style="italic")
+    axes.set_xlim(_X_EXPRESSION - 0.9, _X_UNIT + _BAR + 0.02)
+    axes.set_axis_off()
+    return {name: at + height / 2 for name, at in expression_at.items()}
+
+
+def _describe(axes: Axes, expression: Expression, middle: float) -> None:
+    """Write an expression's name and, below it, its weights: of each part, then of the AUs within the part."""
+    lines = [
+        f"{branch.part} {_digits(branch.weight)}: "
+        + "  ".join(
+            f"{unit} {_digits(weight)}"
+            for unit, weight in zip(branch.action_units, branch.judgement.weights, strict=True)
+        )
+        for branch in expression.branches
+    ]
+    line = 0.235  # the height of a small line, in rows
+    top = middle - (0.36 + line * len(lines)) / 2
+    x = _X_EXPRESSION - _BAR - 0.03
+    axes.text(x, top, expression.name, ha="right", va="top", fontsize=11)
+    for index, text in enumerate(lines):
+        axes.text(x, top + 0.38 + line * index, text, ha="right", va="top", fontsize=7.5, color="#444444")
+
+
+def _draw_table(
+    axes: Axes,
+    columns: list[str],
+    weights: dict[str, dict[tuple[str, str], float]],
+    row: dict[tuple[str, str], int],
+    labels: list[str],
+) -> None:
+    values = np.zeros((len(row), len(columns)))
+    for column, name in enumerate(columns):
+        for path, weight in weights[name].items():
+            values[row[path], column] = weight
+    axes.imshow(np.ma.masked_equal(values, 0.0), cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        if value > 0:
+            shade = "white" if value > 0.55 else "black"
+            axes.text(j, i, _digits(value), ha="center", va="center", fontsize=9, color=shade)
+    shared = (values > 0).sum(axis=1) > 1
+    axes.set_yticks(range(len(row)), labels, fontsize=10)
+    for label, bold in zip(axes.get_yticklabels(), shared, strict=True):
+        label.set_fontweight("bold" if bold else "normal")
+    axes.set_xticks([])
+    axes.tick_params(length=0)
+    for column, name in enumerate(columns):
+        axes.text(column, -0.62, name, fontsize=10, rotation=40, ha="left", va="bottom", rotation_mode="anchor")
+    edges = {"colors": "#DDDDDD", "linewidth": 0.6}
+    axes.hlines(np.arange(-0.5, len(row)), -0.5, len(columns) - 0.5, **edges)
+    axes.vlines(np.arange(-0.5, len(columns)), -0.5, len(row) - 0.5, **edges)
+    axes.text(
+        (len(columns) - 1) / 2,
+        len(row) - 0.3,
+        "semantic vectors: weight of the part × weight of the AU\nbold: shared by several expressions",
+        ha="center",
+        va="top",
+        fontsize=9,
+        color="#555555",
+    )
+    for side in axes.spines.values():
+        side.set_visible(False)
+
+
+def _stack(heights: list[float], rows: int) -> list[float]:
+    """Return the tops of nodes of these heights, spread evenly over the rows."""
+    gap = (rows - sum(heights)) / len(heights)
+    starts: list[float] = []
+    at = -0.5 + gap / 2
+    for height in heights:
+        starts.append(at)
+        at += height + gap
+    return starts
+
+
+def _near_rows(row: dict[tuple[str, str], int], carried: dict[str, float], height: float, rows: int) -> list[float]:
+    """Return the tops of the parts' nodes: beside their action units, moved apart where they would touch."""
+    gap = 2.2 * _GAP
+    starts: list[float] = []
+    for part, weight in carried.items():
+        indices = [index for (name, _), index in row.items() if name == part]
+        wanted = float(np.mean(indices)) - weight * height / 2
+        starts.append(
+            max(wanted, starts[-1] + list(carried.values())[len(starts) - 1] * height + gap) if starts else wanted
+        )
+    # What was pushed beyond the last row is pushed back up, from the bottom.
+    limit = rows - 0.5
+    for index in reversed(range(len(starts))):
+        starts[index] = min(starts[index], limit - list(carried.values())[index] * height)
+        limit = starts[index] - gap
+    return starts
+
+
+def _band(axes: Axes, x0: float, y0: float, x1: float, y1: float, thick: float, colour: str) -> None:
+    from matplotlib.patches import PathPatch
+    from matplotlib.path import Path
+
+    x0, x1 = x0 + _BAR, x1 - _BAR
+    middle = (x0 + x1) / 2
+    corners: NDArray[np.float64] = np.array(
+        [
+            (x0, y0),
+            (middle, y0),
+            (middle, y1),
+            (x1, y1),
+            (x1, y1 + thick),
+            (middle, y1 + thick),
+            (middle, y0 + thick),
+            (x0, y0 + thick),
+            (x0, y0),
+        ]
+    )
+    curve = [Path.CURVE4] * 3
+    codes = [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
+    axes.add_patch(PathPatch(Path(corners, codes), facecolor=colour, edgecolor=colour, linewidth=0.4, alpha=0.62))
+
+
+def _node(axes: Axes, x: float, top: float, height: float, colour: str) -> None:
+    from matplotlib.patches import Rectangle
+
+    axes.add_patch(Rectangle((x - _BAR, top), 2 * _BAR, height, facecolor=colour, edgecolor="none"))
+
+
+def _digits(weight: float) -> str:
+    return "1" if weight > 0.995 else f"{weight:.2f}".lstrip("0")

@@ -1,0 +1,261 @@
+"""The report: one HTML file that stands alone. It asks nothing of a network, runs no script, and escapes every name.
+
+What goes in are the frozen dataclasses below. Metrics come in by shape (:mod:`fer_cli.reporting.shapes`), which
+``fer_cli.evaluation.Metrics`` has.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fer_cli.reporting.charts import interval_bar, line_chart, reliability_chart
+from fer_cli.reporting.shapes import EstimateLike, MetricsLike
+from fer_cli.reporting.style import class_colour
+
+
+@dataclass(frozen=True, slots=True)
+class Predictor:
+    """One way to decide, with its metrics; a deep model has one, an ahm artifact four.
+
+    ``gain``: metric ("accuracy", "balanced_accuracy", "macro_f1") -> the paired difference from the predictor that
+    ``ReportData.reference`` names, as a share (0.01 is one point). The reference itself has none.
+    """
+
+    name: str
+    metrics: MetricsLike
+    note: str = ""  # how it decides, in one phrase
+    chosen: bool = False
+    gain: Mapping[str, EstimateLike] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line of a table. ``mark`` colours it: "unsound" red, "caution" amber."""
+
+    name: str
+    value: str
+    mark: Literal["", "unsound", "caution"] = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A wrong prediction. ``score`` and ``label_score`` are probabilities of the predicted and of the true class."""
+
+    id: str
+    label: str
+    predicted: str
+    score: float
+    label_score: float
+    thumbnail: str = ""  # a data URI, data:image/png;base64,...
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a prediction takes; None is not measured and not shown."""
+
+    parameters: int | None = None
+    multiply_adds: int | None = None  # for one image
+    images_per_second: float | None = None
+    peak_memory: int | None = None  # bytes
+    device: str = ""  # where it was measured, batch size included
+
+
+@dataclass(frozen=True, slots=True)
+class LineageNode:
+    """An artifact with those that it was made from."""
+
+    kind: str
+    name: str
+    version: str
+    note: str = ""
+    inputs: tuple[LineageNode, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line of a curve; NaN leaves a point out."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A line chart: validation accuracy by lambda, or anything by epoch.
+
+    ``log_x`` needs positive ``x``. ``percent`` writes shares as percentages. ``chosen`` is a series' name and a
+    position in ``x``.
+    """
+
+    title: str
+    x_label: str
+    y_label: str
+    x: tuple[float, ...]
+    series: tuple[Series, ...]
+    log_x: bool = False
+    percent: bool = True
+    chosen: tuple[str, int] | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse lines that do not fit the axis."""
+        if not self.x or any(len(series.values) != len(self.x) for series in self.series):
+            raise ValueError(f"the series of {self.title!r} do not have the {len(self.x)} points of x")
+        if self.log_x and min(self.x) <= 0:
+            raise ValueError(f"the axis of {self.title!r} is logarithmic and not all positive")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything a report says, top down. What is left empty leaves no trace in the page.
+
+    Attributes:
+        title: what was evaluated, such as "ahm on fer2013".
+        subtitle: of what kind, on what, such as "EfficientNet-Lite0 features, PublicTest as the test split".
+        split: the split that was scored.
+        predictors: one or more; where there are several, exactly one is chosen, and the numbers are the chosen one's.
+        unsound: what makes the number unsound, a phrase each ("selection split: optimistic"): red.
+        cautions: what a reader must know, a sentence each: amber. ``evaluation.cautions`` finds some of them.
+        reference: name of the predictor that the gains are differences from.
+        cost: what a prediction takes.
+        mistakes: the worst first.
+        mistakes_note: how they were picked.
+        protocol: dataset, version, split hash, classes, label rule and N, selection split, pretraining source,
+            test-time augmentation, seed, configurations tried, times that the test set was scored.
+        curves: charts such as the lambda path.
+        lineage: the artifact that was evaluated, and below it what it was made from.
+        intended_use: a paragraph each.
+        limits: a sentence each.
+        versions: of the code, the libraries and the machine.
+        commands: that run it again, in order.
+        created: when, as text; leave it empty where reports must be equal byte by byte.
+    """
+
+    title: str
+    split: str
+    predictors: tuple[Predictor, ...]
+    subtitle: str = ""
+    unsound: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
+    reference: str = ""
+    cost: Cost | None = None
+    mistakes: tuple[Mistake, ...] = ()
+    mistakes_note: str = ""
+    protocol: tuple[Fact, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    lineage: LineageNode | None = None
+    intended_use: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    versions: tuple[Fact, ...] = ()
+    commands: tuple[str, ...] = ()
+    created: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what would mislead: no predictor, two chosen ones, a picture from elsewhere."""
+        if not self.predictors or (len(self.predictors) > 1 and sum(one.chosen for one in self.predictors) != 1):
+            raise ValueError("a report needs a predictor, and of several exactly one that is chosen")
+        for one in self.mistakes:
+            if one.thumbnail and not _PNG_URI.fullmatch(one.thumbnail):
+                raise ValueError(f"the thumbnail of {one.id!r} is no PNG data URI")
+
+
+_PNG_URI: Final = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*")
+_MISSING: Final = "–"
+
+HEADLINE: Final = (
+    ("accuracy", "Accuracy", "share of items that are right"),
+    ("balanced_accuracy", "Balanced accuracy", "mean of the classes' recalls"),
+    ("macro_f1", "Macro F1", "mean of the classes' F1"),
+    ("ece", "Calibration error", "ECE, 15 bins; lower is better"),
+)
+SHARES: Final = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+def percent(number: float) -> str:
+    """Return a share as a percentage with one decimal, without the sign: 0.6543 is "65.4"."""
+    return _MISSING if math.isnan(number) else f"{100 * number:.1f}"
+
+
+def decimal(number: float) -> str:
+    """Return a number with three decimals."""
+    return _MISSING if math.isnan(number) else f"{number:.3f}"
+
+
+def points(number: float) -> str:
+    """Return a difference of shares in percentage points with its sign, the minus sign a true one."""
+    return _MISSING if math.isnan(number) else f"{100 * number:+.1f}".replace("-", "−").replace("−0.0", "0.0")
+
+
+def quantity(number: float) -> str:
+    """Return a large number with three digits and a prefix: 4651960 is "4.65 M"."""
+    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.3g}"
+
+
+def binary(number: int) -> str:
+    """Return a number of bytes in MiB or GiB."""
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
+
+
+def verdict(gain: EstimateLike) -> str:
+    """Return what a difference's interval allows to say."""
+    if math.isnan(gain.low + gain.high):
+        return "no interval"
+    return "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+
+
+def chance(metrics: MetricsLike) -> dict[str, float]:
+    """Return what always answering the most frequent class would score, for each metric that is a share."""
+    support = [one.support for one in metrics.per_class]
+    share, present = max(support) / sum(support), sum(1 for n in support if n)
+    return {"accuracy": share, "balanced_accuracy": 1 / present, "macro_f1": 2 * share / (1 + share) / present}
+
+
+def render_report(data: ReportData) -> str:
+    """Return the report as the text of one HTML file.
+
+    The same data gives the same text. Every string is escaped; a content security policy in the page forbids scripts
+    and every request, so that a mistake of ours could not reach out either.
+    """
+    environment = Environment(
+        loader=PackageLoader("fer_cli.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        percent=percent, decimal=decimal, points=points, quantity=quantity, binary=binary, verdict=verdict
+    )
+    environment.globals.update(
+        interval_bar=interval_bar,
+        reliability_chart=reliability_chart,
+        line_chart=line_chart,
+        class_colour=class_colour,
+        isnan=math.isnan,
+    )
+    chosen = next((one for one in data.predictors if one.chosen), data.predictors[0])
+    gains = [
+        abs(end)
+        for one in data.predictors
+        for gain in (one.gain or {}).values()
+        for end in (gain.value, gain.low, gain.high)
+        if not math.isnan(end)
+    ]
+    return environment.get_template("report.html.j2").render(
+        data=data,
+        chosen=chosen,
+        metrics=chosen.metrics,
+        chance=chance(chosen.metrics),
+        headline=HEADLINE,
+        shares=SHARES,
+        extent=max([0.01, *gains]) * 1.05,
+    )

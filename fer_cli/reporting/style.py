@@ -1,0 +1,152 @@
+"""What all figures share: colours, fonts, and how they are saved."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fer_cli.errors import FerError
+from fer_cli.labels import EXPRESSIONS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+CLASS_COLOURS: Final[dict[str, str]] = {
+    "neutral": "#b5b5b5",
+    "happy": "#f0a91b",
+    "sad": "#1248d1",
+    "surprise": "#61a8ff",
+    "fear": "#8b49a4",
+    "disgust": "#0c855b",
+    "anger": "#ce3800",
+    "contempt": "#484458",
+}
+"""One colour an expression, in every picture. Chosen by search so that any two differ by 24 or more in CIELAB for
+normal sight and for simulated protanopia, deuteranopia and tritanopia (Machado et al. 2009), and stand out
+from white."""
+
+OTHER_COLOURS: Final = ("#8a6d3b", "#0f9fb5", "#d4679a", "#6f8f1f")
+"""For names that are no expressions, taken in turn."""
+
+INK: Final = "#1b1d22"
+MUTED: Final = "#666b75"
+GRID: Final = "#e3e4e8"
+
+MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
+"""One shape an expression, in the order of the canonical names: colour never stands alone."""
+
+FORMATS: Final = (".png", ".svg", ".pdf")
+
+# Fonts that come with matplotlib and identifiers that do not change: the same figure is the same file, anywhere.
+_RC: Final[dict[str, Any]] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.linewidth": 0.8,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "svg.fonttype": "path",
+    "svg.hashsalt": "fer",
+    "pdf.fonttype": 42,
+    "path.simplify": False,
+    "text.usetex": False,
+}
+
+
+def styled() -> AbstractContextManager[None]:
+    """Return the context in which every figure is drawn and saved: our fonts and colours, not the user's own."""
+    from matplotlib import rc_context
+
+    settings: Any = _RC  # typed by matplotlib as a literal of every setting there is
+    return rc_context(settings)
+
+
+def class_colour(name: str, position: int = 0) -> str:
+    """Return the colour of an expression; of another name, the ``position``-th of the remaining colours."""
+    return CLASS_COLOURS.get(name, OTHER_COLOURS[position % len(OTHER_COLOURS)])
+
+
+def class_marker(name: str, position: int = 0) -> str:
+    """Return the shape of an expression's points; of another name, the ``position``-th shape."""
+    return MARKERS[(EXPRESSIONS.index(name) if name in EXPRESSIONS else position) % len(MARKERS)]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Return an empty white figure, in inches. Call it and draw inside ``styled()``."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), facecolor="white")
+
+
+def bare(axes: Axes, *, keep: Sequence[str] = ()) -> None:
+    """Remove the frame of ``axes`` but for the sides in ``keep``, and the tick marks."""
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in keep)
+    axes.tick_params(length=0)
+
+
+def heading(figure: Figure, title: str, subtitle: str, *, left: float, top: float) -> None:
+    """Write the title and, under it, the subtitle; ``left`` and ``top`` in inches from the figure's upper left."""
+    width, height = figure.get_size_inches()
+    figure.text(left / width, 1 - top / height, title, fontsize=13.5, fontweight="bold", va="top", parse_math=False)
+    figure.text(
+        left / width, 1 - (top + 0.29) / height, subtitle, fontsize=9.5, color=MUTED, va="top", parse_math=False
+    )
+
+
+def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:
+    """Write a figure as PNG, SVG or PDF, by the suffix of ``path``; whole, or not at all.
+
+    The file holds no date and no random identifier: the same figure gives the same bytes.
+
+    Args:
+        figure: of matplotlib's object API.
+        path: ends in one of ``FORMATS``; an existing file is replaced.
+        dpi: of a PNG, in dots per inch.
+
+    Returns:
+        The path.
+
+    Raises:
+        FerError: an unknown suffix, a folder that is not there, or a disk that does not take the file.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in FORMATS:
+        raise FerError(
+            f"a picture cannot be written as {suffix or 'a file without a suffix'}",
+            hint=f"end the name in one of {', '.join(FORMATS)}",
+            path=path,
+        )
+    metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
+    temporary: Path | None = None
+    try:
+        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        with styled():
+            figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=metadata)
+        # mkstemp makes files that only the owner may read; a picture gets what any new file gets.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(path)
+    except OSError as error:
+        raise FerError(
+            f"the picture cannot be written: {error.strerror or error}",
+            hint="choose another place with --out",
+            path=path,
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,170 @@
+"""t-SNE of features: which expressions lie apart, and which do not (van der Maaten & Hinton 2008)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fer_cli.errors import FerError
+from fer_cli.reporting.style import MUTED, bare, class_colour, class_marker, heading, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def stratified_subsample(labels: NDArray[np.integer], limit: int, seed: int) -> NDArray[np.int64]:
+    """Return the sorted indices of at most ``limit`` items, each class keeping its share (largest remainders).
+
+    Args:
+        labels: (N,) class indices.
+        limit: how many items to keep; all where there are no more.
+        seed: of the draw.
+    """
+    n = len(labels)
+    if n <= limit:
+        return np.arange(n)
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = counts * limit / n
+    quota = np.floor(exact).astype(np.int64)
+    quota[np.argsort(quota - exact, kind="stable")[: limit - quota.sum()]] += 1
+    rng = np.random.default_rng(seed)
+    kept = [rng.permutation(np.flatnonzero(labels == k))[:q] for k, q in zip(classes, quota, strict=True)]
+    return np.sort(np.concatenate(kept)).astype(np.int64)
+
+
+def tsne_backend() -> str:
+    """Return which implementation will be used: "openTSNE" where it is installed, else "scikit-learn"."""
+    return "openTSNE" if importlib.util.find_spec("openTSNE") else "scikit-learn"
+
+
+def tsne_embedding(
+    features: ArrayLike, *, seed: int, perplexity: float = 30.0, components: int = 50
+) -> NDArray[np.float64]:
+    """Return a two-dimensional t-SNE embedding of standardised features, started from their principal components.
+
+    Starting from the principal components rather than at random keeps the global arrangement and makes pictures of two
+    runs comparable (Kobak & Berens 2019, "The art of using t-SNE").
+
+    Args:
+        features: (n, d), finite.
+        seed: of the optimisation.
+        perplexity: the effective number of neighbours; below (n - 1) / 3.
+        components: principal components kept before the embedding.
+
+    Returns:
+        (n, 2).
+
+    Raises:
+        FerError: features that are not finite or all alike, or too few items for the perplexity.
+    """
+    table = np.asarray(features, dtype=np.float64)
+    n = len(table)
+    if table.ndim != 2 or not np.isfinite(table).all():
+        raise FerError("the features are no table of finite numbers", hint="run `fer extract` again")
+    if not 1 <= perplexity < (n - 1) / 3:
+        raise FerError(
+            f"perplexity {perplexity:g} does not fit {n} items", hint=f"choose one from 1 to below {(n - 1) / 3:.0f}"
+        )
+    spread = table.std(axis=0)
+    varied = spread > 1e-12 * max(1.0, float(np.abs(table).max()))
+    if not varied.any():
+        raise FerError("all features are alike: there is nothing to embed", hint="check the weights of the backbone")
+    standard = (table[:, varied] - table[:, varied].mean(axis=0)) / spread[varied]
+    reduced = _principal_components(standard, components)
+    if tsne_backend() == "openTSNE":
+        # By name, since it is not a dependency of this project.
+        embedding = importlib.import_module("openTSNE").TSNE(
+            perplexity=perplexity, initialization="pca", random_state=seed, n_jobs=1
+        )
+        return np.asarray(embedding.fit(reduced), dtype=np.float64)
+    from sklearn.manifold import TSNE
+
+    start = reduced[:, :2] if reduced.shape[1] > 1 else np.column_stack([reduced, np.zeros(n)])
+    fitted = TSNE(
+        perplexity=perplexity, init=1e-4 * start / start[:, 0].std(), learning_rate="auto", random_state=seed, n_jobs=1
+    )
+    return np.asarray(fitted.fit_transform(reduced), dtype=np.float64)
+
+
+def _principal_components(table: NDArray[np.float64], components: int) -> NDArray[np.float64]:
+    """Return (n, k) scores on the leading principal components of a centred (n, d) table, signs fixed."""
+    _, values, axes = np.linalg.svd(table, full_matrices=False)
+    k = min(components, int((values > 1e-10 * values[0]).sum()))
+    axes = axes[:k]
+    # The sign of a component is arbitrary: its largest entry is made positive, so that pictures do not flip.
+    axes = axes * np.sign(axes[np.arange(k), np.abs(axes).argmax(axis=1)])[:, None]
+    scores: NDArray[np.float64] = table @ axes.T
+    return scores
+
+
+def tsne_figure(
+    points: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str], title: str, subtitle: str = ""
+) -> Figure:
+    """Draw an embedding, a colour and a shape a class, with a legend that counts the items.
+
+    Args:
+        points: (n, 2).
+        labels: (n,) indices into ``classes``.
+        classes: names.
+        title: one line.
+        subtitle: one line under it, such as features, split, perplexity and how many items were drawn.
+
+    Raises:
+        ValueError: shapes that do not match.
+    """
+    from matplotlib.lines import Line2D
+
+    if points.shape != (len(labels), 2):
+        raise ValueError(f"points of shape {points.shape} for {len(labels)} labels")
+    names = [classes[k] for k in labels]
+    counts = [names.count(name) for name in classes]
+    size = float(np.clip(24000 / max(len(names), 1), 9, 50))
+    with styled():
+        figure = new_figure(8.6, 7.4)
+        axes = figure.add_axes((0.035, 0.035, 0.72, 0.84))
+        # In a random but fixed order: drawn class by class, the last class would hide the others.
+        order = np.random.default_rng(0).permutation(len(names))
+        rank = np.empty(len(names))
+        rank[order] = np.arange(len(names))
+        batches = 40
+        for batch in range(batches):
+            for position, name in enumerate(classes):
+                chosen = (labels == position) & (rank * batches // max(len(names), 1) == batch)
+                axes.scatter(
+                    points[chosen, 0],
+                    points[chosen, 1],
+                    s=size,
+                    marker=class_marker(name, position),
+                    color=class_colour(name, position),
+                    alpha=0.8,
+                    linewidths=0.25,
+                    edgecolors="white",
+                    zorder=2 + batch / batches,
+                )
+        bare(axes)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        axes.set_aspect("equal", adjustable="datalim")
+        handles = [
+            Line2D([], [], linestyle="", marker=class_marker(name, k), markersize=7, color=class_colour(name, k))
+            for k, name in enumerate(classes)
+        ]
+        legend = figure.legend(
+            handles,
+            [f"{name}   {count:,}" for name, count in zip(classes, counts, strict=True)],
+            loc="upper left",
+            bbox_to_anchor=(0.775, 0.86),
+            frameon=False,
+            labelspacing=0.75,
+            handletextpad=0.4,
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        figure.text(0.785, 0.06, "Distances between far\nclusters mean little.", color=MUTED, fontsize=7.8)
+        heading(figure, title, subtitle, left=0.3, top=0.25)
+    return figure

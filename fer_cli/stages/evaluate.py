@@ -1,0 +1,257 @@
+"""Stage ``eval``: an ahm artifact in, an evaluation artifact out: metrics, predictions and, if wanted, the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.ahm.predictors import PREDICTORS, Predictors
+from fer_cli.artifacts.payload import json_bytes, read_tensors, table_bytes
+from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.errors import CheckFailedError, FerError, UsageError
+from fer_cli.evaluation import Metrics, evaluate, paired_difference
+from fer_cli.evaluation.bootstrap import RESAMPLES, Estimate
+from fer_cli.evaluation.ledger import Scoring, models_scored, remember
+from fer_cli.evaluation.soundness import Soundness, judge
+from fer_cli.models.features import Features, open_features
+from fer_cli.progress import note, warn
+from fer_cli.stages.result import Result
+
+REVISION: Final = 1
+FORMAT: Final = 1
+REFERENCE: Final = "logistic"
+"""The plain classifier that the others' gains are measured from."""
+TTA: Final = ("none", "flip")
+COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Everything that an evaluation found, for its files, its report and the terminal."""
+
+    model: Artifact
+    dataset: Dataset
+    split: str
+    rows: NDArray[np.int64]
+    probabilities: Mapping[str, NDArray[np.float64]]
+    metrics: Mapping[str, Metrics]
+    gains: Mapping[str, Mapping[str, Estimate]]
+    chosen: str
+    protocol: Mapping[str, Any]
+    soundness: Soundness
+
+
+def evaluate_model(
+    *,
+    store: Store,
+    model: str | None = None,
+    split: str | None = None,
+    predictor: str | None = None,
+    tta: str = "none",
+    report: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    strict: bool = False,
+    force: bool = False,
+) -> Result:
+    """Score a model on one split.
+
+    Args:
+        store: where artifacts are.
+        model: reference of an ahm artifact; the newest where it is None.
+        split: the split; test where it is None, else validation.
+        predictor: which of the model's predictors the numbers are of; the one it chose where it is None.
+        tta: ``none``, or ``flip``: the mean of both views' probabilities.
+        report: also write ``report.html``.
+        resamples: of the bootstrap.
+        seed: of the bootstrap.
+        strict: fail when the number is unsound.
+        force: make it anew even when it is up to date.
+
+    Raises:
+        FerError: a reference, a split or a predictor is not there.
+        CheckFailedError: ``strict``, and the number is unsound; the evaluation is kept.
+    """
+    if tta not in TTA:
+        raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(TTA)}")
+    if not 100 <= resamples <= 1_000_000:
+        raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
+    source = store.find(model, ["ahm"])
+    features_artifact = open_parent(store, source, "features")
+    dataset = open_dataset(open_parent(store, features_artifact, "dataset"))
+    features = open_features(features_artifact, len(dataset.images))
+    if split is None:
+        split = "test" if "test" in dataset.split_names else "validation"
+        note(f"scoring the {split} split")
+    rows = dataset.rows(split)
+    predictors = Predictors.from_tensors(read_tensors(source.file("ahm.safetensors")), dataset.classes)
+    chosen = predictor or source.manifest.summary["chosen"]
+    if chosen not in PREDICTORS:
+        raise FerError(f"{source.reference} has no predictor {chosen!r}", hint=f"take {', '.join(PREDICTORS)}")
+    plan = Plan(
+        kind="evaluation",
+        name=f"{source.kind}-{source.name}-{split}",
+        stage="eval",
+        revision=REVISION,
+        payload_format=FORMAT,
+        config={
+            "split": split,
+            "predictor": chosen,
+            "tta": tta,
+            "report": report,
+            "resamples": resamples,
+            "seed": seed,
+        },
+        inputs={"model": source.as_input(), "dataset": dataset.artifact.as_input()},
+        seeds=[seed],
+    )
+    with store.make(plan, force=force) as work:
+        if work.committed is not None:
+            _check_strict(work.committed, strict)
+            return Result(work.committed, up_to_date=True)
+        scoring = Scoring(
+            dataset.artifact.manifest.content, split, source.manifest.content, f"predictor {chosen}, tta {tta}"
+        )
+        probabilities = _probabilities(predictors, features, rows, tta)
+        scored = _score(
+            source,
+            dataset,
+            split,
+            rows,
+            probabilities,
+            chosen,
+            tta,
+            models_scored(store.root, scoring),
+            resamples,
+            seed,
+        )
+        work.write("metrics.json", json_bytes(_metrics_json(scored)))
+        work.write("predictions.parquet", _predictions(scored, [chosen]))
+        work.write("all-predictors.parquet", _predictions(scored, list(PREDICTORS)))
+        if report:
+            from fer_cli.stages.evaluation_report import report_html
+
+            html = report_html(store, scored, features_artifact, plan)
+            work.write("report.html", html.encode("utf-8"), view=True)
+        remember(store.root, scoring)
+        artifact = work.commit(summary=_summary(scored), protocol=scored.protocol, warnings=[*scored.soundness.unsound])
+    for text in scored.soundness.unsound:
+        warn(text)
+    _check_strict(artifact, strict)
+    return Result(artifact, up_to_date=False)
+
+
+def _probabilities(
+    predictors: Predictors, features: Features, rows: NDArray[np.int64], tta: str
+) -> dict[str, NDArray[np.float64]]:
+    views = ["original"] if tta == "none" else ["original", "flip"]
+    found: dict[str, NDArray[np.float64]] = {}
+    for name in PREDICTORS:
+        parts = [predictors.probabilities(predictors.scores(features.rows(view, rows), name), name) for view in views]
+        found[name] = np.mean(parts, axis=0)
+    return found
+
+
+def _score(
+    model: Artifact,
+    dataset: Dataset,
+    split: str,
+    rows: NDArray[np.int64],
+    probabilities: Mapping[str, NDArray[np.float64]],
+    chosen: str,
+    tta: str,
+    times_scored: int,
+    resamples: int,
+    seed: int,
+) -> Scored:
+    true = dataset.labels[rows]
+    groups = None if dataset.subjects is None else dataset.subjects[rows]
+    metrics = {
+        name: evaluate(true, table, dataset.classes, seed=seed, groups=groups, resamples=resamples)
+        for name, table in probabilities.items()
+    }
+    predicted = {name: table.argmax(axis=1) for name, table in probabilities.items()}
+    gains = {
+        name: {
+            metric: paired_difference(true, guess, predicted[REFERENCE], metric, groups, seed, resamples)
+            for metric in COMPARED
+        }
+        for name, guess in predicted.items()
+        if name != REFERENCE
+    }
+    protocol = {
+        **model.manifest.protocol,
+        "split": split,
+        "predictor": chosen,
+        "tta": tta,
+        "models_scored_on_this_split": times_scored,
+        "intervals": f"95% bootstrap, {resamples} resamples of {metrics[chosen].unit}s, seed {seed}",
+    }
+    soundness = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value)
+    return Scored(model, dataset, split, rows, probabilities, metrics, gains, chosen, protocol, soundness)
+
+
+def _metrics_json(scored: Scored) -> dict[str, Any]:
+    def plain(estimate: Estimate) -> dict[str, float | None]:
+        return {
+            name: None if np.isnan(number) else number
+            for name, number in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
+        }
+
+    return {
+        "dataset": scored.dataset.artifact.name,
+        "split": scored.split,
+        "chosen": scored.chosen,
+        "reference": REFERENCE,
+        "predictors": {name: metrics.to_json() for name, metrics in scored.metrics.items()},
+        "gain_over_reference": {
+            name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in scored.gains.items()
+        },
+        "unsound": list(scored.soundness.unsound),
+        "cautions": list(scored.soundness.cautions),
+    }
+
+
+def _predictions(scored: Scored, names: list[str]) -> bytes:
+    """Return the table of predictions: one row an item and predictor, a score (probability) a class."""
+    classes = np.array(scored.dataset.classes)
+    ids, label = scored.dataset.ids[scored.rows], classes[scored.dataset.labels[scored.rows]]
+    tables = [scored.probabilities[name] for name in names]
+    scores = np.concatenate(tables)
+    columns: dict[str, Any] = {
+        "id": np.tile(ids, len(names)).tolist(),
+        "predictor": np.repeat(names, len(ids)).tolist(),
+        "label": np.tile(label, len(names)).tolist(),
+        "predicted": classes[scores.argmax(axis=1)].tolist(),
+    }
+    columns |= {f"score_{name}": scores[:, number] for number, name in enumerate(scored.dataset.classes)}
+    return table_bytes(columns)
+
+
+def _summary(scored: Scored) -> dict[str, Any]:
+    chosen = scored.metrics[scored.chosen]
+    return {
+        "headline": f"{scored.chosen} on {scored.dataset.artifact.name} {scored.split}: accuracy "
+        f"{chosen.accuracy.value:.1%}, balanced {chosen.balanced_accuracy.value:.1%}, F1 {chosen.macro_f1.value:.1%}",
+        "split": scored.split,
+        "images": chosen.n,
+        "chosen": scored.chosen,
+        "accuracy": {name: metrics.accuracy.value for name, metrics in scored.metrics.items()},
+        "balanced_accuracy": {name: metrics.balanced_accuracy.value for name, metrics in scored.metrics.items()},
+        "macro_f1": {name: metrics.macro_f1.value for name, metrics in scored.metrics.items()},
+        "unsound": list(scored.soundness.unsound),
+        "cautions": list(scored.soundness.cautions),
+    }
+
+
+def _check_strict(artifact: Artifact, strict: bool) -> None:
+    if strict and (unsound := artifact.manifest.summary["unsound"]):
+        raise CheckFailedError(
+            f"{artifact.reference} is unsound: {'; '.join(unsound)}", hint="score the test split of a sound protocol"
+        )

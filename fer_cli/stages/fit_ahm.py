@@ -1,0 +1,194 @@
+"""Stage ``fit-ahm``: features in, the AHM projection and two plain classifiers on the same features out."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.ahm.fit import CS, RELATIVE_LAMBDAS, FitResult, Metric, fit
+from fer_cli.ahm.hierarchy import Hierarchy, default_hierarchy, load_hierarchy, semantic_prototypes
+from fer_cli.ahm.projection import RIDGE
+from fer_cli.artifacts.manifest import Input
+from fer_cli.artifacts.payload import table_bytes, tensors_bytes
+from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.errors import UsageError
+from fer_cli.models.features import open_features
+from fer_cli.progress import note, warn
+from fer_cli.stages.result import Result
+
+REVISION: Final = 1
+FORMAT: Final = 1
+PATHS: Final = ("shared", "full")
+METRICS: Final[tuple[Metric, ...]] = ("accuracy", "balanced")
+DIRECTIONS: Final = ("ahm-semantic", "ahm-visual")
+
+
+def fit_ahm(
+    *,
+    store: Store,
+    features: str | None = None,
+    hierarchy: Path | None = None,
+    paths: str = "shared",
+    lambdas: Sequence[float] = RELATIVE_LAMBDAS,
+    ridge: float = RIDGE,
+    metric: str = "accuracy",
+    force: bool = False,
+) -> Result:
+    """Fit nearest mean, logistic regression and both directions of AHM (Zhang & Dong) on one features artifact.
+
+    Every view of the train split is fitted on; lambda, C and the better direction are chosen on the validation split's
+    original view.
+
+    Args:
+        store: where artifacts are.
+        features: reference of the features; the newest where it is None.
+        hierarchy: a TOML file in the form of fer's own, which is taken where it is None.
+        paths: ``shared`` (one entry of the semantic vector a part and AU) or ``full`` (one an expression, part and AU).
+        lambdas: multiples of the lambda at which both terms of Eq. 6 weigh the same.
+        ridge: on SS' and XX', relative to the mean of their diagonals.
+        metric: ``accuracy`` or ``balanced``: what the choices are made by.
+        force: make it anew even when it is up to date.
+
+    Raises:
+        FerError: the hierarchy, the features or the data set's splits are at fault.
+    """
+    chosen_metric = _check_options(paths, lambdas, ridge, metric)
+    artifact = store.find(features, ["features"])
+    dataset = open_dataset(open_parent(store, artifact, "dataset"))
+    opened = open_features(artifact, len(dataset.images))
+    tree = default_hierarchy() if hierarchy is None else load_hierarchy(hierarchy)
+    prototypes, path_names = semantic_prototypes(tree, dataset.classes, "full" if paths == "full" else "shared")
+    plan = Plan(
+        kind="ahm",
+        name=artifact.name + ("" if paths == "shared" else "-full"),
+        stage="fit-ahm",
+        revision=REVISION,
+        payload_format=FORMAT,
+        config={
+            "paths": paths,
+            "relative_lambdas": [float(value) for value in lambdas],
+            "Cs": list(CS),
+            "ridge": ridge,
+            "metric": metric,
+            "standardise": "mean and standard deviation of the train split",
+            "hierarchy": "fer's own" if hierarchy is None else hierarchy.name,
+        },
+        inputs={"features": artifact.as_input(), "hierarchy": _hierarchy_input(tree)},
+    )
+    with store.make(plan, force=force) as work:
+        if work.committed is not None:
+            return Result(work.committed, up_to_date=True)
+        train, validation = dataset.rows("train"), dataset.rows("validation")
+        labels = dataset.labels if dataset.targets is None else dataset.targets
+
+        def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
+            return opened.blocks(train, labels)
+
+        result = fit(
+            blocks,
+            (opened.rows("original", validation), dataset.labels[validation]),
+            classes=dataset.classes,
+            prototypes=prototypes,
+            relative_lambdas=list(lambdas),
+            ridge=ridge,
+            metric=chosen_metric,
+            progress=lambda what: note(f"fit-ahm: {what}"),
+        )
+        work.write("ahm.safetensors", tensors_bytes(result.predictors.to_tensors()))
+        work.write("path.parquet", _path_table(result))
+        work.write("hierarchy.toml", tree.text.encode("utf-8"))
+        fitted = work.commit(
+            summary=_summary(result, dataset, path_names, chosen_metric),
+            protocol=_protocol(artifact, result, chosen_metric, len(validation)),
+            measured={"seconds_by_value": {f"{p.predictor} {p.value:.4g}": round(p.seconds, 4) for p in result.path}},
+            warnings=list(result.notes),
+        )
+    for text in result.notes:
+        warn(text)
+    return Result(fitted, up_to_date=False)
+
+
+def _check_options(paths: str, lambdas: Sequence[float], ridge: float, metric: str) -> Metric:
+    if paths not in PATHS:
+        raise UsageError(f"--paths {paths!r} is not a choice", hint=f"take {' or '.join(PATHS)}")
+    if not lambdas or not all(np.isfinite(value) and value > 0 for value in lambdas):
+        raise UsageError("--lambdas wants positive numbers", hint="write them as 0.01,1,100")
+    if not (np.isfinite(ridge) and 0 <= ridge <= 1):
+        raise UsageError(f"--ridge {ridge} is out of range", hint="take 0 to 1")
+    for known in METRICS:
+        if metric == known:
+            return known
+    raise UsageError(f"--metric {metric!r} is not a choice", hint=f"take {' or '.join(METRICS)}")
+
+
+def _hierarchy_input(tree: Hierarchy) -> Input:
+    return Input(kind="files", name="hierarchy.toml", content=hashlib.sha256(tree.text.encode("utf-8")).hexdigest())
+
+
+def _path_table(result: FitResult) -> bytes:
+    """Return every point of the paths as a table; ``chosen`` marks what validation chose."""
+    points = result.path
+    best = {name: validated.setting for name, validated in result.chosen.items()}
+    return table_bytes(
+        {
+            "predictor": [point.predictor for point in points],
+            "parameter": [point.setting for point in points],
+            "value": [point.value for point in points],
+            "relative": [point.relative for point in points],
+            "accuracy": [point.accuracy for point in points],
+            "balanced_accuracy": [point.balanced_accuracy for point in points],
+            "residual": [point.residual for point in points],
+            "iterations": [point.iterations for point in points],
+            "converged": [point.converged for point in points],
+            "chosen": [point == best.get(point.predictor) for point in points],
+        }
+    )
+
+
+def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], metric: Metric) -> dict[str, Any]:
+    validated = result.chosen
+
+    def quality(name: str) -> float:
+        found = validated[name]  # type: ignore[index]
+        return found.accuracy if metric == "accuracy" else found.balanced_accuracy
+
+    chosen = max(DIRECTIONS, key=quality)
+    settings = {name: found.setting.value for name, found in validated.items() if found.setting is not None}
+    return {
+        "headline": f"{chosen}, lambda {settings[chosen]:.4g}; validation accuracy "  # type: ignore[index]
+        f"{validated[chosen].accuracy:.1%}, logistic {validated['logistic'].accuracy:.1%}",  # type: ignore[index]
+        "chosen": chosen,
+        "settings": settings,
+        "balance": result.balance,
+        "validation": {
+            name: {"accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy}
+            for name, found in validated.items()
+        },
+        "classes": list(dataset.classes),
+        "paths": list(path_names),
+        "training_samples": result.training_samples,
+        "dead_features": result.dead_features,
+        "worst_residual": max(point.residual for point in result.path if point.residual is not None),
+    }
+
+
+def _protocol(features: Artifact, result: FitResult, metric: Metric, images: int) -> dict[str, Any]:
+    lambdas = len({point.value for point in result.path if point.setting == "lambda"})
+    Cs = len({point.value for point in result.path if point.setting == "C"})
+    return {
+        **features.manifest.protocol,
+        "selection": {
+            "split": "validation",
+            "metric": metric,
+            "what": f"lambda of each direction, the better direction, and C, on {images:,} images",
+            "tried": f"{lambdas} lambdas in 2 directions and {Cs} values of C",
+        },
+        "fitted_on": f"train, views {', '.join(features.manifest.summary['views'])}",
+    }
