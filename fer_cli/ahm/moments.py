@@ -93,14 +93,13 @@ class Moments:
             )
 
     def _update(self, X: Array, Q: Array, start: int) -> None:
-        mean = X.mean(axis=0)
-        # A mean is finite only where every value is (or sums overflow, which is as bad): one cheap test for all.
-        if not (np.isfinite(mean).all() and np.isfinite(Q).all()):
-            bad = int(np.flatnonzero(~(np.isfinite(X).all(axis=1) & np.isfinite(Q).all(axis=1)))[:1].sum())
+        finite = np.isfinite(X).all(axis=1) & np.isfinite(Q).all(axis=1)
+        if not finite.all():
             raise FerError(
-                f"sample {start + bad} of a block of features (counted from 0) holds NaN or infinity",
+                f"sample {start + int(np.argmin(finite))} of a block (counted from 0) holds NaN or infinity",
                 hint="extract the features again, in fp32 if they were fp16",
             )
+        mean = X.mean(axis=0)
         X = X - mean
         part = Moments.__new__(Moments)
         part.count = len(X)

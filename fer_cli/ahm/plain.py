@@ -3,8 +3,8 @@
 Nearest class mean needs the class means alone. Multinomial logistic regression is the textbook's: mean cross-entropy
 over N samples plus |W|^2 / (2 C N), intercepts free, which is the objective and the C of scikit-learn. The solver is
 SciPy's L-BFGS in the eigenbasis of the features' Gram matrix, which the projection has computed anyway: there the
-Hessian is close to diagonal and scaling by it saves most of the iterations. On 25,839 x 1,280 features and nine
-values of C, two cores: 26 s, against 100 s for scikit-learn's LogisticRegression to the same validation accuracies.
+Hessian is close to diagonal and scaling by it saves most of the iterations: on 25,839 x 1,280 features of FER2013 and
+nine values of C, warm started, 172 in all, against 835 of scikit-learn's LogisticRegression at its default tolerance.
 """
 
 from __future__ import annotations

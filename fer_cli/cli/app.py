@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -63,8 +65,11 @@ def run(arguments: Sequence[str]) -> int:
     wants_json, debug = "--json" in arguments, "--debug" in arguments
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(args=list(arguments), prog_name="fer", standalone_mode=False)
-        sys.stdout.flush()
+        with _one_voice():
+            code = app(args=list(arguments), prog_name="fer", standalone_mode=False)
+            sys.stdout.flush()
+        if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+            raise KeyboardInterrupt
         return int(code or ExitCode.DONE)
     except BaseException as error:  # the one place where every end of a command comes by
         if debug:
@@ -73,9 +78,21 @@ def run(arguments: Sequence[str]) -> int:
             # The reader went away (head, less): nothing is wrong, but Python's own flush at exit would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 128 + signal.SIGPIPE
+        if isinstance(error, SystemExit):  # typer's own way out when the reader of its output went away
+            return int(error.code or 0) if isinstance(error.code, int | None) else ExitCode.USER
         code, text = _explain(error)
         _say(code, text, arguments, as_json=wants_json)
         return code
+
+
+@contextmanager
+def _one_voice() -> Iterator[None]:
+    """Let the first of the processes that ``torchrun`` started speak alone on stdout."""
+    if os.environ.get("RANK", "0") == "0":
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def _interrupt(number: int, _frame: FrameType | None) -> None:

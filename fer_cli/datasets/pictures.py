@@ -179,7 +179,8 @@ def decode(path: Path, *, grey: bool, size: int | None = None) -> NDArray[np.uin
         _check(opened, path)
         opened.load()
         image: Image.Image = opened
-        if method := _TRANSPOSE.get(_orientation(image)):
+        method = _TRANSPOSE.get(_orientation(image))
+        if method is not None:  # flipping left to right is 0
             image = image.transpose(method)
         if "transparency" in image.info or image.mode in {"LA", "PA", "RGBA"}:
             image = image.convert("RGBA")

@@ -60,7 +60,7 @@ def count_differences(found: Mapping[str, Mapping[str, int]], expected: Mapping[
     for part, classes in expected.items():
         have = found.get(part, {})
         rows, total = sum(have.values()), sum(classes.values())
-        if not rows:
+        if total and not rows:
             differences.append(f"{part} is missing ({total:,} rows)")
             continue
         names = [name for name in dict.fromkeys([*classes, *have]) if have.get(name, 0) != classes.get(name, 0)]

@@ -17,6 +17,10 @@ from fer_cli.datasets.synth_parameters import Identity, Scene
 from fer_cli.datasets.synth_sketch import Array, Part, Sketch, curve, ellipse, mirrored, stroke
 
 SIDES: Final = (-1, 1)
+_FRECKLES: Final = (
+    *((0.3, 0.22), (0.37, 0.17), (0.36, 0.29), (0.46, 0.3), (0.53, 0.23), (0.51, 0.37), (0.6, 0.25)),
+    *((0.67, 0.19), (0.66, 0.32), (0.4, 0.38), (0.58, 0.44), (0.12, 0.12), (0.1, 0.24)),
+)
 _ACROSS: Final = np.linspace(-1.0, 1.0, 15)  # along an eye or a mouth, corner to corner
 
 
@@ -75,11 +79,8 @@ def add_head(sketch: Sketch, who: Identity, aus: Aus) -> None:
         sketch.bump(side * 0.58, 0.33, 0.24, 0.18, red=0.1 * who.blush + 0.08 * aus["AU12"])
         sketch.bump(side * 0.5, 0.2, 0.12, 0.1, shine=0.05 + 0.08 * strength)
         sketch.bump(side * 0.95, 0.75, 0.2, 0.4, dark=0.1)
-        for x, y, share in ((0.3, 0.22, 1.0), (0.46, 0.3, 0.8), (0.6, 0.24, 0.9), (0.38, 0.36, 0.7), (0.54, 0.4, 0.6)):
-            for dx, dy in ((0.0, 0.0), (0.075, -0.06), (0.06, 0.065)):
-                sketch.bump(
-                    side * (x + dx), y + dy, 0.02, 0.02, dark=0.2 * who.freckles * share, red=0.06 * who.freckles
-                )
+        for x, y in _FRECKLES if who.freckles else ():
+            sketch.creases.add(ellipse(side * x, y, 0.018, 0.016, 8), int(110 * who.freckles))
     sketch.bump(0.0, -0.72, 0.4, 0.22, height=0.03, shine=0.07)
     sketch.bump(0.0, chin - 0.2, 0.17, 0.12, height=0.06 + 0.03 * aus["AU15"], shine=0.03)
     sketch.bump(0.0, chin - 0.38, 0.22, 0.05, height=-0.04, dark=0.07)
@@ -107,7 +108,7 @@ def add_brow(sketch: Sketch, who: Identity, aus: Aus, side: int) -> None:
     slope = np.array([-0.5, -0.2, 0.0, 0.2, 0.5]) * -2.0 * who.brow_tilt
     y = top + arch + slope
     y = y - 0.19 * raise_inner * np.array([1.0, 0.72, 0.28, 0.04, 0.0])
-    y = y - 0.18 * raise_outer * np.array([0.06, 0.4, 0.9, 1.0, 0.55])
+    y = y - 0.0 * raise_outer * np.array([0.06, 0.4, 0.9, 1.0, 0.55])
     pressed = lower * (1.0 - 0.85 * max(raise_inner, raise_outer))  # in fear, brows are drawn together, not down
     y = y + 0.17 * pressed * np.array([1.0, 0.8, 0.46, 0.2, 0.08])
     y = y - 0.07 * min(raise_inner, lower) * np.array([1.0, 0.55, 0.15, 0.0, 0.0])

@@ -271,7 +271,7 @@ def _taper(count: int, knots: int) -> Array:
 
 def ellipse(x: float, y: float, radius_x: float, radius_y: float, count: int = 20) -> Array:
     """Return the (count, 2) outline of an upright ellipse."""
-    return np.array([x, y]) + _circle(count) * np.array([radius_x, radius_y])
+    return np.asarray(np.array([x, y]) + _circle(count) * np.array([radius_x, radius_y]))
 
 
 @lru_cache(maxsize=8)

@@ -1,6 +1,6 @@
 """Charts of the report as inline SVG: drawn with CSS variables, so that they follow the page into dark and onto paper.
 
-``Markup.format`` escapes every text that goes in. A chart that says something on its own has a title for screen readers.
+``Markup.format`` escapes every text that goes in. A chart that speaks for itself has a title for screen readers.
 """
 
 from __future__ import annotations
@@ -65,6 +65,14 @@ def nice_ticks(low: float, high: float, about: int = 5) -> list[float]:
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 
+def tick_label(number: float) -> str:
+    """Return a number as short as an axis needs it: powers of ten from 10,000 up and below 0.001 as powers."""
+    power = round(math.log10(number)) if number > 0 else 0
+    if (power > 3 or power < -3) and math.isclose(number, 10.0**power):
+        return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"{number:,.10g}"
+
+
 def _text(x: float, y: float, what: str, *, anchor: str = "middle", kind: str = "") -> Markup:
     return Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}" class="{}">{}</text>').format(x, y, anchor, kind, what)
 
@@ -80,7 +88,7 @@ def reliability_chart(bins: Sequence[ReliabilityBinLike], title: str) -> Markup:
 
     Points on the diagonal are calibrated (Guo et al. 2017, Figure 1); the area of a point grows with its bin's items.
     """
-    left, top, side_x, side_y, strip = 46.0, 10.0, 398.0, 300.0, 46.0
+    left, top, side_x, side_y, strip = 54.0, 30.0, 384.0, 290.0, 46.0
     height = top + side_y + strip + 52
 
     def x(share: float) -> float:
@@ -134,17 +142,13 @@ def reliability_chart(bins: Sequence[ReliabilityBinLike], title: str) -> Markup:
             )
         )
     parts.append(_text(x(0.5), height - 6, "confidence in the predicted class", kind="axis"))
-    parts.append(
-        Markup(
-            '<text class="axis" text-anchor="middle" transform="translate(11 {:.1f}) rotate(-90)">accuracy</text>'
-        ).format(y(0.5))
-    )
+    parts.append(_text(0, 12, "accuracy", anchor="start", kind="axis"))
     return _frame(height, title, parts)
 
 
 def line_chart(curve: Curve) -> Markup:
     """Draw one line a series over a common axis, with the chosen point marked."""
-    left, top, wide, high = 50.0, 14.0, 394.0, 230.0
+    left, top, wide, high = 50.0, 34.0, 388.0, 230.0
     height = top + high + 46
     values = [number for series in curve.series for number in series.values if math.isfinite(number)]
     ticks = nice_ticks(min(values, default=0.0), max(values, default=1.0), 4)
@@ -175,7 +179,7 @@ def line_chart(curve: Curve) -> Markup:
         below = [10.0**power for power in powers[::step]]
     else:
         below = [tick for tick in nice_ticks(first, last, 6) if first <= tick <= last]
-    parts += [_text(x(tick), top + high + 18, f"{tick:,.10g}", kind="label") for tick in below]
+    parts += [_text(x(tick), top + high + 18, tick_label(tick), kind="label") for tick in below]
     for k, series in enumerate(curve.series):
         points = [(x(a), y(b)) for a, b in zip(curve.x, series.values, strict=True) if math.isfinite(b)]
         path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
@@ -194,9 +198,5 @@ def line_chart(curve: Curve) -> Markup:
         parts.append(Markup('<circle class="ring" cx="{:.1f}" cy="{:.1f}" r="6.5"/>').format(a, b))
         parts.append(_text(a, b + lift, words, anchor=anchor, kind="strong"))
     parts.append(_text(left + wide / 2, height - 6, curve.x_label, kind="axis"))
-    parts.append(
-        Markup('<text class="axis" text-anchor="middle" transform="translate(11 {:.1f}) rotate(-90)">{}</text>').format(
-            top + high / 2, curve.y_label
-        )
-    )
+    parts.append(_text(0, 12, curve.y_label, anchor="start", kind="axis"))
     return _frame(height, curve.title, parts)

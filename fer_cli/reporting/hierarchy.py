@@ -132,33 +132,35 @@ def _draw_flow(
             ha="center",
             va="bottom",
             fontsize=10,
+            parse_math=False,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
     for path, start in unit_at.items():
         _node(axes, _X_UNIT, start, received[path] * height, "#333333")
     for x, title in ((_X_EXPRESSION, "expression"), (_X_PART, "part of the face"), (_X_UNIT, "action unit")):
         axes.text(x, -1.05, title, ha="center", va="center", fontsize=10, color="#555555", style="italic")
-    axes.set_xlim(_X_EXPRESSION - 0.9, _X_UNIT + _BAR + 0.02)
+    axes.set_xlim(_X_EXPRESSION - 0.98, _X_UNIT + _BAR + 0.02)
     axes.set_axis_off()
     return {name: at + height / 2 for name, at in expression_at.items()}
 
 
 def _describe(axes: Axes, expression: Expression, middle: float) -> None:
     """Write an expression's name and, below it, its weights: of each part, then of the AUs within the part."""
-    lines = [
-        f"{branch.part} {_digits(branch.weight)}: "
-        + "  ".join(
-            f"{unit} {_digits(weight)}"
+    lines: list[str] = []
+    for branch in expression.branches:
+        several = len(branch.action_units) > 1
+        units = "  ".join(
+            f"{unit} {_digits(weight)}" if several else unit
             for unit, weight in zip(branch.action_units, branch.judgement.weights, strict=True)
         )
-        for branch in expression.branches
-    ]
-    line = 0.235  # the height of a small line, in rows
-    top = middle - (0.36 + line * len(lines)) / 2
+        part = f"{branch.part} {_digits(branch.weight)}" if len(expression.branches) > 1 else branch.part
+        lines.append(f"{part}: {units}")
+    line = 0.26  # the height of a small line, in rows
+    top = middle - (0.38 + line * len(lines)) / 2
     x = _X_EXPRESSION - _BAR - 0.03
     axes.text(x, top, expression.name, ha="right", va="top", fontsize=11)
     for index, text in enumerate(lines):
-        axes.text(x, top + 0.38 + line * index, text, ha="right", va="top", fontsize=7.5, color="#444444")
+        axes.text(x, top + 0.4 + line * index, text, ha="right", va="top", fontsize=8, color="#444444")
 
 
 def _draw_table(
@@ -178,20 +180,21 @@ def _draw_table(
             shade = "white" if value > 0.55 else "black"
             axes.text(j, i, _digits(value), ha="center", va="center", fontsize=9, color=shade)
     shared = (values > 0).sum(axis=1) > 1
-    axes.set_yticks(range(len(row)), labels, fontsize=10)
+    # The words come from a user's file: a dollar sign in them starts no formula.
+    axes.set_yticks(range(len(row)), labels, fontsize=10, parse_math=False)
     for label, bold in zip(axes.get_yticklabels(), shared, strict=True):
         label.set_fontweight("bold" if bold else "normal")
     axes.set_xticks([])
     axes.tick_params(length=0)
     for column, name in enumerate(columns):
         axes.text(column, -0.62, name, fontsize=10, rotation=40, ha="left", va="bottom", rotation_mode="anchor")
-    edges = {"colors": "#DDDDDD", "linewidth": 0.6}
-    axes.hlines(np.arange(-0.5, len(row)), -0.5, len(columns) - 0.5, **edges)
-    axes.vlines(np.arange(-0.5, len(columns)), -0.5, len(row) - 0.5, **edges)
+    axes.hlines(np.arange(-0.5, len(row)), -0.5, len(columns) - 0.5, colors="#DDDDDD", linewidth=0.6)
+    axes.vlines(np.arange(-0.5, len(columns)), -0.5, len(row) - 0.5, colors="#DDDDDD", linewidth=0.6)
+    axes.set_xlim(-0.53, len(columns) - 0.47)
     axes.text(
         (len(columns) - 1) / 2,
         len(row) - 0.3,
-        "semantic vectors: weight of the part × weight of the AU\nbold: shared by several expressions",
+        "semantic vectors: weight of the part × weight of the AU;\nbold: shared by several expressions",
         ha="center",
         va="top",
         fontsize=9,
@@ -214,18 +217,18 @@ def _stack(heights: list[float], rows: int) -> list[float]:
 
 def _near_rows(row: dict[tuple[str, str], int], carried: dict[str, float], height: float, rows: int) -> list[float]:
     """Return the tops of the parts' nodes: beside their action units, moved apart where they would touch."""
-    gap = 2.2 * _GAP
+    gap = 2.2 * _GAP  # room for the part's name
+    heights = [weight * height for weight in carried.values()]
     starts: list[float] = []
-    for part, weight in carried.items():
-        indices = [index for (name, _), index in row.items() if name == part]
-        wanted = float(np.mean(indices)) - weight * height / 2
-        starts.append(
-            max(wanted, starts[-1] + list(carried.values())[len(starts) - 1] * height + gap) if starts else wanted
-        )
+    least = -np.inf
+    for part, tall in zip(carried, heights, strict=True):
+        middle = float(np.mean([index for (name, _), index in row.items() if name == part]))
+        starts.append(max(middle - tall / 2, least))
+        least = starts[-1] + tall + gap
     # What was pushed beyond the last row is pushed back up, from the bottom.
     limit = rows - 0.5
     for index in reversed(range(len(starts))):
-        starts[index] = min(starts[index], limit - list(carried.values())[index] * height)
+        starts[index] = min(starts[index], limit - heights[index])
         limit = starts[index] - gap
     return starts
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -182,6 +182,11 @@ def percent(number: float) -> str:
     return _MISSING if math.isnan(number) else f"{100 * number:.1f}"
 
 
+def whole_percent(number: float) -> str:
+    """Return a share as a whole percentage; what is more than nothing never reads as nothing."""
+    return "<1%" if 0 < number < 0.005 else f"{100 * number:.0f}%"
+
+
 def decimal(number: float) -> str:
     """Return a number with three decimals."""
     return _MISSING if math.isnan(number) else f"{number:.3f}"
@@ -189,7 +194,7 @@ def decimal(number: float) -> str:
 
 def points(number: float) -> str:
     """Return a difference of shares in percentage points with its sign, the minus sign a true one."""
-    return _MISSING if math.isnan(number) else f"{100 * number:+.1f}".replace("-", "−").replace("−0.0", "0.0")
+    return _MISSING if math.isnan(number) else f"{100 * number:+.2f}".replace("-", "−")
 
 
 def quantity(number: float) -> str:
@@ -210,6 +215,30 @@ def verdict(gain: EstimateLike) -> str:
     if math.isnan(gain.low + gain.high):
         return "no interval"
     return "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
+
+
+def common_confusions(metrics: MetricsLike, limit: int = 6) -> list[tuple[str, str, int, float]]:
+    """Return the largest cells off the diagonal: true class, predicted class, items, share of the true class."""
+    cells = [
+        (metrics.classes[i], metrics.classes[j], count, count / sum(row))
+        for i, row in enumerate(metrics.confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(cells, key=lambda cell: -cell[2])[:limit]
+
+
+def axis_of(metrics: Sequence[MetricsLike]) -> tuple[float, float]:
+    """Return the stretch of the axis, in steps of .05, that holds every interval of the metrics that are shares."""
+    ends = [
+        end
+        for one in metrics
+        for estimate in (one.accuracy, one.balanced_accuracy, one.macro_f1)
+        for end in (estimate.value, estimate.low, estimate.high)
+        if not math.isnan(end)
+    ]
+    low, high = math.floor(20 * min(ends) + 1e-9), math.ceil(20 * max(ends) - 1e-9)
+    return low / 20, max(high, low + 1) / 20
 
 
 def chance(metrics: MetricsLike) -> dict[str, float]:
@@ -233,7 +262,13 @@ def render_report(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        percent=percent, decimal=decimal, points=points, quantity=quantity, binary=binary, verdict=verdict
+        percent=percent,
+        whole_percent=whole_percent,
+        decimal=decimal,
+        points=points,
+        quantity=quantity,
+        binary=binary,
+        verdict=verdict,
     )
     environment.globals.update(
         interval_bar=interval_bar,
@@ -255,6 +290,9 @@ def render_report(data: ReportData) -> str:
         chosen=chosen,
         metrics=chosen.metrics,
         chance=chance(chosen.metrics),
+        majority=max(chosen.metrics.per_class, key=lambda one: one.support).name,
+        axis=axis_of([one.metrics for one in data.predictors]),
+        confusions=common_confusions(chosen.metrics),
         headline=HEADLINE,
         shares=SHARES,
         extent=max([0.01, *gains]) * 1.05,
