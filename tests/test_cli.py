@@ -103,18 +103,13 @@ def test_the_chain_from_the_command_line(
     ]
     kinds = []
     for command in chain:
-        first, second = [], []
-        for found in (first, second):
-            assert run([*command, "--json"]) == 0
-            out = capsys.readouterr()
-            found.append(only_json(out.out))
-        name = " ".join(command[:2]) if command[0] == "prepare" else command[0]
-        assert first[0]["command"] == name
-        assert set(first[0]["artifact"]) == {"kind", "name", "version", "path"}
-        assert first[0]["artifact"] == second[0]["artifact"]
-        assert (first[0]["up_to_date"], second[0]["up_to_date"]) == (False, True)
-        assert Path(first[0]["artifact"]["path"], "manifest.json").is_file()
-        kinds.append(first[0]["artifact"]["kind"])
+        first, second = only_json_after(capsys, command), only_json_after(capsys, command)
+        assert first["command"] == (" ".join(command[:2]) if command[0] == "prepare" else command[0])
+        assert set(first["artifact"]) == {"kind", "name", "version", "path"}
+        assert first["artifact"] == second["artifact"]
+        assert (first["up_to_date"], second["up_to_date"]) == (False, True)
+        assert Path(first["artifact"]["path"], "manifest.json").is_file()
+        kinds.append(first["artifact"]["kind"])
     assert kinds == ["dataset", "features", "ahm", "evaluation"]
     report = Path(only_json_after(capsys, ["eval", "--report", "--resamples", "200"])["report"])
     assert "<html" in report.read_text(encoding="utf-8")

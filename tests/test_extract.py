@@ -21,7 +21,6 @@ from fer_cli.errors import FerError, PreemptedError, UsageError
 from fer_cli.models import extraction
 from fer_cli.models.backbones import open_backbone
 from fer_cli.models.features import open_features
-from fer_cli.stages import extract as stage
 from fer_cli.stages.extract import extract
 from tests.kit_toy import toy_dataset
 
@@ -36,7 +35,6 @@ def run(store: Store, **options: object) -> Artifact:
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(extraction, "BLOCK", 32)
-    monkeypatch.setattr(stage, "BLOCK", 32)
 
 
 @pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
@@ -116,7 +114,7 @@ def test_a_block_that_the_disk_lost_is_computed_again(
     toy_dataset(other, images=150)
     reference = run(other).manifest.content
     with monkeypatch.context() as patch:
-        patch.setattr(stage.Journal, "remove", lambda directory: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(extraction.Journal, "remove", lambda directory: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(store)
     partial = next(store.root.glob("features/*/.partial-*"))

@@ -10,10 +10,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from kit_fer2013 import IDS, IMAGES, LINES, PARTS, TEXT, drain, fault, tar, votes_lines, write_lines, written, zipped
 from PIL import Image
 
 from fer_cli.datasets.fer2013 import EMOTIONS, OFFICIAL, OFFICIAL_ROWS, Fer2013
+from tests.kit_fer2013 import (
+    IDS,
+    IMAGES,
+    LINES,
+    PARTS,
+    TEXT,
+    drain,
+    fault,
+    tar,
+    votes_lines,
+    write_lines,
+    written,
+    zipped,
+)
 
 
 @pytest.fixture
@@ -110,6 +123,9 @@ FORMS: dict[str, Callable[[Path], Path]] = {
     "quotes": lambda d: write_lines(
         d / "fer2013.csv", [",".join(f'"{cell}"' for cell in line.split(",")) for line in LINES]
     ),
+    "quotes and crlf": lambda d: written(
+        d / "fer2013.csv", b"".join(b'"' + line.encode().replace(b",", b'","') + b'"\r\n' for line in LINES)
+    ),
     "many blanks": lambda d: written(d / "fer2013.csv", TEXT.replace(b" ", b"   ").replace(b",", b" , ")),
     "icml": lambda d: write_lines(
         d / "icml_face_data.csv",
@@ -125,6 +141,20 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, form: str, tiny_official
     np.testing.assert_array_equal(images, IMAGES)
     assert [EMOTIONS.index(row.label) for row in rows] == IDS
     assert [row.split for row in rows] == PARTS
+
+
+def test_a_table_of_several_blocks(tmp_path: Path) -> None:
+    """1,500 rows (12 MB) in two blocks: ids and lines go on, and so does the line of a fault behind them."""
+    lines = [LINES[0], *LINES[1:6] * 300]
+    path = write_lines(tmp_path / "a.csv", lines)
+    loader = Fer2013(source=path, allow_incomplete=True)
+    assert [len(block.rows) for block in loader.blocks()] == [1024, 476]
+    rows, images, _ = drain(Fer2013(source=path, allow_incomplete=True))
+    assert [row.id for row in rows] == [f"row-{index:05d}" for index in range(1500)]
+    assert [row.line for row in rows] == list(range(2, 1502))
+    np.testing.assert_array_equal(images, np.concatenate([IMAGES[:5]] * 300))
+    write_lines(path, [*lines, "0," + "1 " * 40_000])
+    fault(lambda: drain(Fer2013(source=path, allow_incomplete=True)), "longer than", at=f"{path}:1502: ")
 
 
 def test_members_are_neverwritten(tmp_path: Path, tiny_official: None) -> None:

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit_fer2013 import HEADER, IMAGES, LINES, TEXT, drain, fault, pixel_text, tar, write_lines, written, zipped
 
 from fer_cli.datasets import tables
 from fer_cli.datasets.fer2013 import Fer2013
 from fer_cli.datasets.pixels import parse_images
 from fer_cli.errors import FerError
 from fer_cli.labels import canonical
+from tests.kit_fer2013 import HEADER, IMAGES, LINES, TEXT, drain, fault, pixel_text, tar, write_lines, written, zipped
 
 
 def _load(source: Path) -> object:

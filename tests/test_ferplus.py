@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit_fer2013 import IDS, IMAGES, LINES, PARTS, VOTES_HEADER, drain, fault, votes_lines, write_lines
 
 from fer_cli.datasets import ferplus
 from fer_cli.datasets.fer2013 import EMOTIONS, OFFICIAL, OFFICIAL_ROWS, Fer2013
@@ -19,6 +18,7 @@ from fer_cli.datasets.ferplus import KEPT, MAJORITY_CLASSES, FerPlus
 from fer_cli.datasets.votes import COLUMNS, RULES, Rule, judge
 from fer_cli.errors import FerError
 from fer_cli.labels import EXPRESSIONS
+from tests.kit_fer2013 import IDS, IMAGES, LINES, PARTS, VOTES_HEADER, drain, fault, votes_lines, write_lines
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "fer2013"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kit_fer2013 import drain, fault, write_lines
 from PIL import Image
 
 from fer_cli.datasets.folder import Folder, safe_name, split_of_name
 from fer_cli.errors import FerError
+from tests.kit_fer2013 import drain, fault, write_lines
 
 RNG = np.random.default_rng(2)
 

@@ -121,7 +121,7 @@ def test_memory_does_not_grow_with_the_samples() -> None:
 def test_standardised_sums_are_those_of_standardised_features() -> None:
     X, Q = sample(400, 6, 3, offset=5.0, soft=True)
     X[:, 2] = 7.25  # dead
-    X[:, 4] = 1e6  # dead, and large enough to leave rounding behind
+    X[:, 4] = 1e13 / 3  # dead, and large enough to leave rounding behind
     moments = Moments(6, 3)
     for start in range(0, 400, 33):
         moments.update(X[start : start + 33], Q[start : start + 33])

@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from kit_fer2013 import fault
 from numpy.typing import NDArray
 from PIL import Image
 
 from fer_cli.datasets import pictures
 from fer_cli.datasets.pictures import Picture, decode, decode_blocks, probe, probe_all, walk
 from fer_cli.errors import FerError
+from tests.kit_fer2013 import fault
 
 RNG = np.random.default_rng(5)
 GREY = RNG.integers(0, 256, (6, 4), dtype=np.uint8)  # 6 rows, 4 columns

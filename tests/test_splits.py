@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kit_fer2013 import fault
 
 from fer_cli.datasets.splits import assign_roles, carve, count_differences, duplicate_groups, split_hash
+from tests.kit_fer2013 import fault
 
 
 def test_official_parts_keep_their_roles() -> None:
@@ -131,6 +131,22 @@ def test_carve_balances_subjects_that_show_several_classes() -> None:
     for kind in set(labels):
         rows = np.array(labels) == kind
         assert 0.17 < mask[rows].mean() < 0.23
+
+
+def test_carve_weighs_a_rare_class_as_much_as_a_common_one() -> None:
+    """13 of 100 subjects show contempt: its share stays near the fifth, which plain row counts would not achieve."""
+    deviations = []
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        labels, groups = [], []
+        for subject in range(100):
+            rows = ["happy"] * int(rng.integers(5, 40)) + ["contempt"] * (2 if subject % 8 == 0 else 0)
+            labels += rows
+            groups += [f"S{subject:03d}"] * len(rows)
+        mask = carve(labels, groups, 0.2, seed)
+        assert abs(mask[np.array(labels) == "happy"].mean() - 0.2) < 0.02
+        deviations.append(abs(mask[np.array(labels) == "contempt"].mean() - 0.2))
+    assert np.mean(deviations) < 0.06  # one subject is 0.077; without the weights it is 0.075
 
 
 def test_carve_leaves_a_class_of_two_groups_on_both_sides() -> None:

@@ -85,24 +85,25 @@ def logistic_path(
     bias_scale = 1.0 / np.sqrt(curvature)
 
     def loss_and_gradient(weights: Array, bias: Array) -> tuple[float, Array, Array]:
-        """Return the mean loss and its gradients; products in float32, sums over blocks in float64."""
+        """Return the mean loss and its gradients: the two large products in float32, all else in float64.
+
+        With the loss in float32 too, its rounding would stop the line search before the gradient is small.
+        """
         by_column = np.ascontiguousarray(weights.T, dtype=np.float32)
-        bias32 = bias.astype(np.float32)
         loss = 0.0
         gradient, bias_gradient = np.zeros((classes, features)), np.zeros(classes)
         for Z, Q in blocks():
             for start in range(0, len(Z), _ROWS):
                 rows, targets = Z[start : start + _ROWS], Q[start : start + _ROWS]
-                scores = rows @ by_column
-                scores += bias32
+                scores = (rows @ by_column) + bias
                 scores -= scores.max(axis=1, keepdims=True)
-                odds = np.exp(scores)
-                sums = odds.sum(axis=1, keepdims=True)
-                loss += float(np.log(sums).sum(dtype=np.float64) - np.vdot(targets, scores))
-                odds /= sums
-                odds -= targets
-                gradient += odds.T @ rows
-                bias_gradient += odds.sum(axis=0, dtype=np.float64)
+                errors = np.exp(scores)
+                sums = errors.sum(axis=1, keepdims=True)
+                loss += float(np.log(sums).sum() - np.einsum("nc,nc->", targets, scores))
+                errors /= sums
+                errors -= targets
+                gradient += errors.T.astype(np.float32) @ rows
+                bias_gradient += errors.sum(axis=0)
         return loss / samples, gradient / samples, bias_gradient / samples
 
     for C in sorted(Cs):
@@ -126,8 +127,7 @@ def logistic_path(
             start_at.ravel(),
             jac=True,
             method="L-BFGS-B",
-            # ftol is 0: float32 products make the objective stop improving before its gradient is small, and that
-            # must not pass for convergence.
+            # ftol is 0: an objective that has stopped improving while its gradient is large is not convergence.
             options={"maxiter": max_iterations, "gtol": tolerance, "ftol": 0.0, "maxcor": 20},
         )
         solution = np.asarray(result.x, dtype=np.float64).reshape(classes, features + 1)

@@ -108,9 +108,9 @@ def add_brow(sketch: Sketch, who: Identity, aus: Aus, side: int) -> None:
     slope = np.array([-0.5, -0.2, 0.0, 0.2, 0.5]) * -2.0 * who.brow_tilt
     y = top + arch + slope
     y = y - 0.19 * raise_inner * np.array([1.0, 0.72, 0.28, 0.04, 0.0])
-    y = y - 0.0 * raise_outer * np.array([0.06, 0.4, 0.9, 1.0, 0.55])
+    y = y - 0.18 * raise_outer * np.array([0.06, 0.4, 0.9, 1.0, 0.55])
     pressed = lower * (1.0 - 0.85 * max(raise_inner, raise_outer))  # in fear, brows are drawn together, not down
-    y = y + 0.17 * pressed * np.array([1.0, 0.8, 0.46, 0.2, 0.08])
+    y = y + 0.19 * pressed * np.array([1.0, 0.8, 0.46, 0.2, 0.08])
     y = y - 0.07 * min(raise_inner, lower) * np.array([1.0, 0.55, 0.15, 0.0, 0.0])
     x = x - 0.085 * lower * np.array([1.0, 0.8, 0.5, 0.2, 0.05])
     y = y + 0.075 * aus["AU9"] * np.array([1.0, 0.75, 0.45, 0.15, 0.0])

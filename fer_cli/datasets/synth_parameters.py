@@ -231,7 +231,7 @@ def sample_scene(rng: Generator) -> Scene:
     u, normal = rng.uniform, rng.standard_normal
     backdrop = u(40.0, 225.0) + 26.0 * normal(3)
     return Scene(
-        yaw=float(np.clip(7.0 * normal(), -22.0, 22.0)),
+        yaw=float(np.clip(6.0 * normal(), -22.0, 22.0)),
         pitch=float(np.clip(4.5 * normal(), -13.0, 13.0)),
         roll=float(np.clip(4.5 * normal(), -15.0, 15.0)),
         scale=u(1.02, 1.2),
@@ -243,7 +243,7 @@ def sample_scene(rng: Generator) -> Scene:
         asymmetry=float(np.clip(0.1 * normal(), -0.25, 0.25)),
         light_x=u(-1.1, 1.1),
         light_y=u(-1.0, 0.1),
-        ambient=u(0.45, 0.85),
+        ambient=u(0.5, 0.85),
         exposure=u(0.8, 1.12),
         tint=_colour(1.0 + 0.035 * normal(3), high=2.0),
         backdrop_top=_colour(backdrop * u(0.8, 1.2)),
@@ -262,7 +262,7 @@ def sample_aus(expression: str, rng: Generator) -> dict[str, float]:
     several defining units is absent; up to two units that do not belong twitch a little. So the classes overlap,
     as they do in the wild.
     """
-    strength = rng.uniform(0.55, 1.0)
+    strength = rng.uniform(0.6, 1.0)
     aus = dict.fromkeys(AU_NAMES, 0.0)
     members = EXPRESSION_AUS[expression]
     for name, share in members.items():

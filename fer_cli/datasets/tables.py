@@ -205,7 +205,7 @@ def _text(path: Path, number: int, raw: bytes) -> str:
     if b"\0" in raw:
         raise FerError("the line holds a NUL byte", hint="the file is not text: check it", path=path, line=number)
     try:
-        return raw.decode().removesuffix("\r")
+        return raw.decode()  # a carriage return at the end goes with the blanks around the last cell
     except UnicodeDecodeError as error:
         raise FerError(
             f"the line is not UTF-8: byte 0x{raw[error.start]:02x} at column {error.start + 1}",

@@ -221,7 +221,7 @@ def judge(rule: Rule, votes: tuple[int, ...]) -> Verdict:
         return _winner(counts.index(max(counts))) if 2 * max(counts) > total else Verdict(None, reason="no agreement")
     taken: dict[int, int] = {}
     for level in sorted(set(counts) - {0}, reverse=True):
-        if 4 * sum(taken.values()) >= 3 * total or len(taken) >= 3:
+        if 4 * sum(taken.values()) >= 3 * total:  # three emotions of ten votes always get there, or tie with a fourth
             break
         tied = [column for column, count in enumerate(counts) if count == level]
         taken.update((column, level) for column in tied if column < _EMOTIONS)

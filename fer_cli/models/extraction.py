@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
 
 VIEWS: Final = ("original", "flip")
-BLOCK: Final = 512
-"""Images between two points from which an interrupted extraction goes on."""
+BLOCK = 512
+"""Images between two points from which an interrupted extraction goes on; tests make it small."""
 
 
 @dataclass(slots=True)

@@ -183,8 +183,8 @@ def percent(number: float) -> str:
 
 
 def whole_percent(number: float) -> str:
-    """Return a share as a whole percentage; what is more than nothing never reads as nothing."""
-    return "<1%" if 0 < number < 0.005 else f"{100 * number:.0f}%"
+    """Return a share as a whole percentage; what is not quite nothing, or not quite all, never reads as if it were."""
+    return "<1%" if 0 < number < 0.005 else ">99%" if 0.995 <= number < 1 else f"{100 * number:.0f}%"
 
 
 def decimal(number: float) -> str:

@@ -17,8 +17,9 @@ from fer_cli.artifacts.payload import ArrayWriter
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
+from fer_cli.models import extraction
 from fer_cli.models.backbones import POOLED, Backbone, cost, open_backbone
-from fer_cli.models.extraction import BLOCK, VIEWS, Journal, extract_blocks, sound_blocks
+from fer_cli.models.extraction import VIEWS, Journal, extract_blocks, sound_blocks
 from fer_cli.models.weights import WeightsFile, find_weights
 from fer_cli.progress import note, track
 from fer_cli.stages.result import Result
@@ -153,7 +154,7 @@ def _run(
         size = network.preprocessing.size
         shape = tuple(network.features(torch.zeros(1, 3, size, size, device=device)).shape[1:])
     row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
-    numbers = range(math.ceil(rows / BLOCK))
+    numbers = range(math.ceil(rows / extraction.BLOCK))
     with ExitStack() as stack, env.stop_on_signal() as stop:
         if ranks.rank == 0:
             _announce(place, plan, rows, views, shape, dtype, rows * row_bytes * len(views))
@@ -167,7 +168,7 @@ def _run(
             note(f"going on: {len(done)} of {len(numbers)} blocks are there already")
         _barrier(ranks)
         missing = [block for block in numbers if block not in done][ranks.rank :: ranks.world]
-        before = min(rows, len(done) * BLOCK)
+        before = min(rows, len(done) * extraction.BLOCK)
         with track(f"extract {plan.name}", rows, done=before) as advance:
 
             def finished(images: int) -> None:
@@ -188,7 +189,7 @@ def _run(
         if ranks.rank == 0:
             for writer in writers.values():
                 writer.finish(rows)
-    forwarded = len(views) * sum(min(BLOCK, rows - block * BLOCK) for block in missing)
+    forwarded = len(views) * sum(min(extraction.BLOCK, rows - block * extraction.BLOCK) for block in missing)
     return {
         "images_per_second": round(forwarded / seconds, 1) if forwarded else None,
         "batch": batch,

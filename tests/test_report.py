@@ -1,0 +1,378 @@
+"""The report: stands alone, escapes everything, says what it was given, and leaves out what it was not."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import io
+import math
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fer_cli.evaluation import Estimate, Metrics, evaluate
+from fer_cli.reporting import report
+from fer_cli.reporting.charts import interval_bar, line_chart, nice_ticks, reliability_chart, tick_label
+from fer_cli.reporting.report import (
+    Cost,
+    Curve,
+    Fact,
+    LineageNode,
+    Mistake,
+    Predictor,
+    ReportData,
+    Series,
+    render_report,
+)
+
+CLASSES = ("neutral", "happy", "sad", "surprise")
+HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;"
+VOID = {"meta", "img"}
+
+
+def scored(seed: int, strength: float, n: int = 300) -> Metrics:
+    rng = np.random.default_rng(seed)
+    true = rng.choice(4, size=n, p=[0.4, 0.3, 0.2, 0.1])
+    logits = rng.normal(size=(n, 4))
+    logits[np.arange(n), true] += strength
+    table = np.exp(logits)
+    return evaluate(true, table / table.sum(axis=1, keepdims=True), CLASSES, seed=0, resamples=200)
+
+
+def png() -> str:
+    buffer = io.BytesIO()
+    Image.new("L", (4, 4), 128).save(buffer, "PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+WEAK, STRONG = scored(1, 0.7), scored(2, 2.0)
+
+
+def full(**changes: Any) -> ReportData:
+    gain = {
+        "accuracy": Estimate(0.0312, 0.011, 0.052),
+        "balanced_accuracy": Estimate(-0.02, -0.03, -0.01),
+        "macro_f1": Estimate(0.001, -0.01, 0.012),
+    }
+    middle = LineageNode("features", "middle", "a901", inputs=(LineageNode("dataset", "low", "1f3a", "note"),))
+    data = ReportData(
+        title="ahm on fer2013",
+        subtitle="Lite0 features",
+        split="test",
+        predictors=(
+            Predictor("logistic", WEAK, "multinomial"),
+            Predictor("ahm-semantic", STRONG, "feature to semantic space", chosen=True, gain=gain),
+        ),
+        reference="logistic",
+        unsound=("selection split: optimistic",),
+        cautions=("PublicTest is the test split",),
+        cost=Cost(4_651_960, 101_000_000, 312.4, 734_003_200, "2 cores"),
+        mistakes=(Mistake("img/1.png", "happy", "sad", 0.991, 0.004, png()),),
+        mistakes_note="The worst ones.",
+        protocol=(Fact("Data", "fer2013@1f3a"), Fact("Selected on", "test", "unsound"), Fact("Scored", "3", "caution")),
+        curves=(
+            Curve(
+                "Lambda path",
+                "lambda",
+                "validation accuracy",
+                (0.01, 1.0, 100.0, 10000.0),
+                (Series("semantic", (0.4, 0.45, 0.5, 0.48)), Series("visual", (0.3, math.nan, 0.35, 0.32))),
+                log_x=True,
+                chosen=("semantic", 2),
+                note="By lambda.",
+            ),
+        ),
+        lineage=LineageNode("ahm", "top", "7c41", inputs=(middle,)),
+        intended_use=("To compare.",),
+        limits=("Not for decisions.",),
+        versions=(Fact("torch", "2.10"),),
+        commands=("fer eval --report",),
+        created="today",
+    )
+    return dataclasses.replace(data, **changes)
+
+
+def minimal() -> ReportData:
+    return ReportData(title="a model", split="validation", predictors=(Predictor("model", WEAK),))
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every tag closed in order; keeps tags, attributes and text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.shape: list[tuple[str, tuple[str, ...]]] = []
+        self.attributes: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shape.append((tag, tuple(name for name, _ in attrs)))
+        self.attributes.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.shape.append((tag, tuple(name for name, _ in attrs)))
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if not self._open or self._open[-1] != "style":
+            self.text.append(data)
+
+    def words(self) -> str:
+        return " ".join(" ".join(self.text).split())
+
+
+def each_string(value: Any, change: Callable[[str], str]) -> Any:
+    """Rebuild ``value`` with every string changed, but for the ones that are no free text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fixed = {"mark", "thumbnail"}
+        parts = {
+            field.name: getattr(value, field.name)
+            if field.name in fixed
+            else each_string(getattr(value, field.name), change)
+            for field in dataclasses.fields(value)
+        }
+        return type(value)(**parts)
+    if isinstance(value, tuple):
+        return tuple(each_string(item, change) for item in value)
+    return change(value) if isinstance(value, str) and value else value
+
+
+def test_every_string_is_escaped() -> None:
+    """Hostile text in every field gives the same tags and the same attributes as harmless text."""
+    harmless = Page(render_report(each_string(full(), lambda text: text + "x")))
+    hostile_page = render_report(each_string(full(), lambda text: text + HOSTILE))
+    hostile = Page(hostile_page)
+    assert hostile.shape == harmless.shape
+    assert "script" not in {tag for tag, _ in hostile.shape}
+    assert "{{ 7 * 7 }}" in hostile.words()
+    # Titles of charts and cells, which a browser shows and reads out, arrive as they were.
+    assert f"semantic{HOSTILE}" in hostile.words()
+
+
+@pytest.mark.parametrize("data", [full(), minimal()], ids=["full", "minimal"])
+def test_nothing_is_asked_of_a_network(data: ReportData) -> None:
+    text = render_report(data)
+    page = Page(text)
+    for tag, attributes in page.attributes:
+        assert tag not in {"script", "link", "iframe", "object", "embed", "base", "form"}
+        assert not any(name.startswith("on") for name in attributes)
+        for name in ("src", "href", "xlink:href", "srcset", "data"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+    for word in ("http:", "https:", "//", "@import", "url("):
+        assert word not in re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
+    policy = next(one for tag, one in page.attributes if one.get("http-equiv"))["content"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none';")
+    assert "script" not in policy
+
+
+@pytest.mark.parametrize("data", [full(), minimal()], ids=["full", "minimal"])
+def test_links_and_charts_are_accessible(data: ReportData) -> None:
+    page = Page(render_report(data))
+    ids = [one["id"] for _, one in page.attributes if "id" in one]
+    assert len(ids) == len(set(ids))
+    assert {str(one["href"])[1:] for tag, one in page.attributes if tag == "a"} == set(ids)
+    kinds = [tag for tag, _ in page.attributes]
+    for k, (tag, attributes) in enumerate(page.attributes):
+        if tag == "svg":
+            assert attributes.get("aria-hidden") == "true" or kinds[k + 1] == "title"
+        if tag == "img":
+            assert attributes["alt"]
+        if tag == "th":
+            assert attributes["scope"] in {"row", "col", "colgroup"}
+    assert kinds.count("h1") == 1
+
+
+def test_full_report_says_what_it_was_given() -> None:
+    words = Page(render_report(full())).words()
+    for phrase in (
+        "ahm on fer2013", "split test", "predictor ahm-semantic",
+        "This number is not sound selection split: optimistic", "Read with care PublicTest is the test split",
+        "parameters 4.65 M", "multiply-adds an image 101 M", "images a second 312", "peak memory 700 MiB",
+        "Difference from logistic", "Most frequent confusions", "test (unsound)", "3 (caution)",
+        "ahm top @7c41", "dataset low @1f3a note", "chosen: 100", "img/1.png happy sad 99.1 0.4", "To compare.",
+        "Not for decisions.", "torch 2.10", "fer eval --report", "bootstrap of 300 items, 200 resamples, seed 0",
+    ):  # fmt: skip
+        assert phrase in words, phrase
+
+
+def test_headline_is_the_chosen_predictors() -> None:
+    words = Page(render_report(full())).words()
+    low, high = STRONG.accuracy.low, STRONG.accuracy.high
+    said = f"{100 * STRONG.accuracy.value:.1f} % 95%: {100 * low:.1f} – {100 * high:.1f}"
+    assert f"share of items that are right {said}" in words
+    assert f"{STRONG.ece.value:.3f} 95%: {STRONG.ece.low:.3f} – {STRONG.ece.high:.3f}" in words
+    # The same four classes at random: always answering the largest one is the mark to beat.
+    largest = max(STRONG.per_class, key=lambda one: one.support)
+    assert f"always {largest.name}: {100 * largest.support / STRONG.n:.1f} (dashed)" in words
+    assert f"always {largest.name}: 25.0 (dashed)" in words
+
+
+def test_gains_say_what_the_interval_allows() -> None:
+    words = Page(render_report(full())).words()
+    assert re.search(r"\+3\.12 \+1\.10 to \+5\.20 better", words)
+    assert re.search(r"−2\.00 −3\.00 to −1\.00 worse", words)
+    assert re.search(r"\+0\.10 −1\.00 to \+1\.20 no clear difference", words)
+    assert report.verdict(Estimate(0.1, math.nan, math.nan)) == "no interval"
+
+
+def test_confusion_and_classes_hold_every_count() -> None:
+    words = Page(render_report(minimal())).words()
+    matrix = words[words.index("Each row holds") : words.index("Most frequent")]
+    for row, one in zip(WEAK.confusion, WEAK.per_class, strict=True):
+        cells = " ".join(f"{count} {report.whole_percent(count / one.support)}" for count in row)
+        assert f"{cells} {one.support}" in matrix
+    classes = words[words.index("In percent, with 95%") :]
+    for one in WEAK.per_class:
+        ends = f"{100 * one.recall.low:.1f} – {100 * one.recall.high:.1f}"
+        assert f"{one.name} {one.support} {one.predicted} {100 * one.recall.value:.1f} {ends}" in classes
+
+
+@pytest.mark.parametrize(
+    ("field", "empty", "phrase"),
+    [
+        ("subtitle", "", "Lite0 features"),
+        ("unsound", (), "not sound"),
+        ("cautions", (), "Read with care"),
+        ("cost", None, "peak memory"),
+        ("cost", Cost(parameters=5), "peak memory"),
+        ("mistakes", (), "Worst mistakes"),
+        ("protocol", (), "Protocol"),
+        ("curves", (), "Lambda path"),
+        ("lineage", None, "Lineage"),
+        ("limits", (), "Not for decisions"),
+        ("intended_use", (), "To compare"),
+        ("versions", (), "Versions"),
+        ("commands", (), "fer eval --report"),
+        ("created", "", "today"),
+    ],
+)
+def test_what_is_absent_leaves_no_trace(field: str, empty: Any, phrase: str) -> None:
+    assert phrase in Page(render_report(full())).words()
+    words = Page(render_report(full(**{field: empty}))).words()
+    assert phrase not in words
+    assert "None" not in words
+
+
+def test_one_predictor_needs_no_comparison() -> None:
+    words = Page(render_report(minimal())).words()
+    for phrase in ("Predictors", "Difference", "chosen", "Use and limits", "Run it again"):
+        assert phrase not in words
+
+
+def test_undefined_values_are_dashes() -> None:
+    metrics = evaluate([0], np.eye(4)[[0]], CLASSES, seed=0)
+    text = render_report(ReportData(title="one", split="test", predictors=(Predictor("model", metrics),)))
+    words = Page(text).words()
+    assert "no interval" in words
+    assert "no items" in words
+    assert not re.search(r"\bnan\b", text)
+    never = evaluate([0, 1] * 20, np.eye(4)[[0] * 40], CLASSES, seed=0, resamples=20)
+    text = render_report(ReportData(title="one", split="test", predictors=(Predictor("model", never),)))
+    assert "never predicted: precision counted as 0" in Page(text).words()
+
+
+def test_same_data_same_text() -> None:
+    assert render_report(full()) == render_report(full())
+
+
+def test_reports_that_would_mislead_are_refused() -> None:
+    one = Predictor("a", WEAK)
+    for predictors in ((), (one, one), (dataclasses.replace(one, chosen=True),) * 2):
+        with pytest.raises(ValueError, match="exactly one"):
+            full(predictors=predictors)
+    for uri in ("https://example.org/a.png", 'data:image/png;base64,AA" onerror="x', "data:image/svg+xml;base64,AAAA"):
+        with pytest.raises(ValueError, match="no PNG data URI"):
+            full(mistakes=(Mistake("i", "happy", "sad", 0.9, 0.1, uri),))
+    with pytest.raises(ValueError, match="points of x"):
+        Curve("c", "x", "y", (1.0, 2.0), (Series("s", (1.0,)),))
+    with pytest.raises(ValueError, match="logarithmic"):
+        Curve("c", "x", "y", (0.0, 2.0), (Series("s", (1.0, 2.0)),), log_x=True)
+
+
+def test_every_colour_exists_in_both_themes() -> None:
+    style = resources.files("fer_cli.reporting").joinpath("templates/style.css").read_text()
+    light, dark = (
+        set(re.findall(r"(--[\w-]+):", block)) for block in re.findall(r":root \{(.*?)\n\s*\}", style, re.S)[:2]
+    )
+    assert light == dark
+    # Two more are set where they are used: a class's colour and a cell's share.
+    assert set(re.findall(r"var\((--[\w-]+)\)", style)) == light | {"--c", "--p"}
+    assert style.count("{") == style.count("}")
+
+
+def test_numbers_as_written() -> None:
+    assert [report.percent(x) for x in (0.6543, 1.0, math.nan)] == ["65.4", "100.0", "–"]
+    assert [report.points(x) for x in (0.012345, -0.0005, math.nan)] == ["+1.23", "−0.05", "–"]
+    assert [report.whole_percent(x) for x in (0, 0.004, 0.5, 0.999, 1)] == ["0%", "<1%", "50%", ">99%", "100%"]
+    assert [report.quantity(x) for x in (4_651_960, 7.2e9, 312, 1234)] == ["4.65 M", "7.2 G", "312", "1.23 k"]
+    assert [report.binary(x) for x in (734_003_200, 3 * 2**30)] == ["700 MiB", "3.00 GiB"]
+
+
+def test_interval_bar_is_to_scale() -> None:
+    bar = interval_bar(0.5, 0.4, 0.65, 0.0, 1.0, mark=0.25)
+    assert 'x="40.00" y="4" width="25.00"' in bar
+    assert 'class="tick" x1="50.00"' in bar
+    assert 'class="mark" x1="25.00"' in bar
+    gain = interval_bar(0.01, -0.01, 0.03, -0.04, 0.04, mark=0.0)
+    assert 'class="mark" x1="50.00"' in gain
+    assert 'x="37.50" y="4" width="50.00"' in gain
+    outside = interval_bar(1.4, math.nan, math.nan, 0.0, 1.0)
+    assert 'class="tick" x1="100.00"' in outside
+    assert "span" not in outside
+    assert "tick" not in interval_bar(math.nan, math.nan, math.nan, 0.0, 1.0)
+
+
+def test_ticks_are_round_and_hold_the_data() -> None:
+    assert nice_ticks(0.33, 0.462, 4) == [0.3, 0.35, 0.4, 0.45, 0.5]
+    assert nice_ticks(0, 100, 5) == [0, 20, 40, 60, 80, 100]
+    assert nice_ticks(3, 3)[0] < 3 < nice_ticks(3, 3)[-1]
+    assert [tick_label(x) for x in (1e-4, 0.01, 1, 1000, 1e4, 2e5, 0)] == [
+        "10⁻⁴",
+        "0.01",
+        "1",
+        "1,000",
+        "10⁴",
+        "200,000",
+        "0",
+    ]
+
+
+def test_line_chart_places_points() -> None:
+    curve = full().curves[0]
+    page = Page(str(line_chart(curve)))
+    lines = [one["points"] for tag, one in page.attributes if tag == "polyline"]
+    assert [len(str(points).split()) for points in lines] == [4, 3]  # NaN leaves a point out
+    xs = [float(point.split(",")[0]) for point in str(lines[0]).split()]
+    np.testing.assert_allclose(np.diff(xs), np.diff(xs)[0], atol=0.11)  # equal steps on a logarithmic axis
+    ring = next(one for _, one in page.attributes if one.get("class") == "ring")
+    assert [ring["cx"], ring["cy"]] == str(lines[0]).split()[2].split(",")
+    assert "10⁴" in page.words()
+    single = Curve("one", "epoch", "loss", (1.0,), (Series("s", (0.5,)),), percent=False)
+    assert "nan" not in line_chart(single)
+
+
+def test_reliability_chart_has_a_point_a_bin() -> None:
+    page = Page(str(reliability_chart(WEAK.reliability, "a <title>")))
+    held = [one for one in WEAK.reliability if one.count]
+    dots = [one for _, one in page.attributes if one.get("class") == "dot"]
+    assert len(dots) == len(held) == sum(1 for _, one in page.attributes if one.get("class") == "hist")
+    heights = [float(str(one["cy"])) for one in dots]
+    order = np.argsort([one.accuracy.value for one in held], kind="stable")
+    assert np.all(np.diff(np.array(heights)[order]) <= 0.1)  # more accurate is higher up
+    assert "a <title>" in page.words()
