@@ -18,16 +18,14 @@ from PIL import Image
 
 from fer_cli.evaluation import Estimate, Metrics, evaluate
 from fer_cli.reporting import report
-from fer_cli.reporting.charts import interval_bar, line_chart, nice_ticks, reliability_chart, tick_label
+from fer_cli.reporting.charts import Curve, Series, interval_bar, line_chart, nice_ticks, reliability_chart, tick_label
 from fer_cli.reporting.report import (
     Cost,
-    Curve,
     Fact,
     LineageNode,
     Mistake,
     Predictor,
     ReportData,
-    Series,
     render_report,
 )
 

@@ -15,9 +15,9 @@ from numpy.random import default_rng
 from numpy.typing import NDArray
 
 from fer_cli.datasets.records import SPLITS, Loader
-from fer_cli.datasets.synth import BY_FREQUENCY, Item, Synth, draw_items, face_of, plan
-from fer_cli.datasets.synth_faces import SUPERSAMPLING, majority, region_truth, render_face
-from fer_cli.datasets.synth_parameters import (
+from fer_cli.datasets.synth.faces import SUPERSAMPLING, majority, region_truth, render_face
+from fer_cli.datasets.synth.loader import BY_FREQUENCY, Item, Synth, draw_items, face_of, plan
+from fer_cli.datasets.synth.parameters import (
     AU_NAMES,
     EXPRESSION_AUS,
     HAIR_STYLES,
@@ -92,7 +92,7 @@ def test_processes_change_nothing() -> None:
 def test_a_script_without_a_main_guard_still_gets_every_picture(tmp_path: Path) -> None:
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "from fer_cli.datasets.synth import Synth\n"
+        "from fer_cli.datasets.synth.loader import Synth\n"
         "loader = Synth(images=140, subjects=10, size=16, imbalance=3.0, jobs=2)\n"
         "print(sum(len(block.rows) for block in loader.blocks()))\n"
     )

@@ -23,7 +23,7 @@ from fer_cli.artifacts import store as store_module
 from fer_cli.artifacts.manifest import MANIFEST, read_manifest
 from fer_cli.artifacts.store import Plan, Store, Work
 from fer_cli.artifacts.upkeep import leftovers, verify_directory
-from fer_cli.datasets.synth import Synth
+from fer_cli.datasets.synth.loader import Synth
 from fer_cli.models import extraction
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract

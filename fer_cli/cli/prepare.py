@@ -131,7 +131,7 @@ def synth(
     debug: DebugOption = False,
 ) -> None:
     """Drawn faces with known action units, subjects and region masks: a test bench, no claim about real faces."""
-    from fer_cli.datasets.synth import Synth
+    from fer_cli.datasets.synth.loader import Synth
 
     loader = Synth(
         images=images,

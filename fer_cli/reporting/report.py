@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fer_cli.reporting.charts import interval_bar, line_chart, reliability_chart
+from fer_cli.reporting.charts import Curve, interval_bar, line_chart, reliability_chart
 from fer_cli.reporting.shapes import EstimateLike, MetricsLike
 from fer_cli.reporting.style import class_colour
 
@@ -75,40 +75,6 @@ class LineageNode:
     version: str
     note: str = ""
     inputs: tuple[LineageNode, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One line of a curve; NaN leaves a point out."""
-
-    name: str
-    values: tuple[float, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A line chart: validation accuracy by lambda, or anything by epoch.
-
-    ``log_x`` needs positive ``x``. ``percent`` writes shares as percentages. ``chosen`` is a series' name and a
-    position in ``x``.
-    """
-
-    title: str
-    x_label: str
-    y_label: str
-    x: tuple[float, ...]
-    series: tuple[Series, ...]
-    log_x: bool = False
-    percent: bool = True
-    chosen: tuple[str, int] | None = None
-    note: str = ""
-
-    def __post_init__(self) -> None:
-        """Refuse lines that do not fit the axis."""
-        if not self.x or any(len(series.values) != len(self.x) for series in self.series):
-            raise ValueError(f"the series of {self.title!r} do not have the {len(self.x)} points of x")
-        if self.log_x and min(self.x) <= 0:
-            raise ValueError(f"the axis of {self.title!r} is logarithmic and not all positive")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import time
 from typing import Final
 
 from fer_cli.artifacts.store import Store
-from fer_cli.datasets.synth import Synth
+from fer_cli.datasets.synth.loader import Synth
 from fer_cli.errors import FerError
 from fer_cli.models.weights import find_weights
 from fer_cli.progress import note, warn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -15,36 +14,20 @@ from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import CheckFailedError, FerError, UsageError
-from fer_cli.evaluation import Metrics, evaluate, paired_difference
+from fer_cli.evaluation import evaluate, paired_difference
 from fer_cli.evaluation.bootstrap import RESAMPLES, Estimate
 from fer_cli.evaluation.ledger import Scoring, models_scored, remember
-from fer_cli.evaluation.soundness import Soundness, judge
+from fer_cli.evaluation.soundness import judge
 from fer_cli.models.features import Features, open_features
 from fer_cli.progress import note, warn
+from fer_cli.stages.evaluation_report import report_html
 from fer_cli.stages.result import Result
+from fer_cli.stages.scored import REFERENCE, Scored
 
 REVISION: Final = 1
 FORMAT: Final = 1
-REFERENCE: Final = "logistic"
-"""The plain classifier that the others' gains are measured from."""
 TTA: Final = ("none", "flip")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Everything that an evaluation found, for its files, its report and the terminal."""
-
-    model: Artifact
-    dataset: Dataset
-    split: str
-    rows: NDArray[np.int64]
-    probabilities: Mapping[str, NDArray[np.float64]]
-    metrics: Mapping[str, Metrics]
-    gains: Mapping[str, Mapping[str, Estimate]]
-    chosen: str
-    protocol: Mapping[str, Any]
-    soundness: Soundness
 
 
 def evaluate_model(
@@ -135,8 +118,6 @@ def evaluate_model(
         work.write("predictions.parquet", _predictions(scored, [chosen]))
         work.write("all-predictors.parquet", _predictions(scored, list(PREDICTORS)))
         if report:
-            from fer_cli.stages.evaluation_report import report_html
-
             html = report_html(store, scored, features_artifact, plan)
             work.write("report.html", html.encode("utf-8"), view=True)
         remember(store.root, scoring)

@@ -15,18 +15,17 @@ from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.upkeep import Lineage, lineage
 from fer_cli.evaluation import cautions
+from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import (
     Cost,
-    Curve,
     Fact,
     LineageNode,
     Mistake,
     Predictor,
     ReportData,
-    Series,
     render_report,
 )
-from fer_cli.stages.evaluate import REFERENCE, Scored
+from fer_cli.stages.scored import REFERENCE, Scored
 
 MISTAKES: Final = 12
 THUMBNAIL: Final = 72

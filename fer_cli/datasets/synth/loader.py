@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_cli.datasets.records import SPLITS, Block, LoadReport, Row
-from fer_cli.datasets.synth_faces import MAX_SIZE, MIN_SIZE, render_face
-from fer_cli.datasets.synth_parameters import (
+from fer_cli.datasets.synth.faces import MAX_SIZE, MIN_SIZE, render_face
+from fer_cli.datasets.synth.parameters import (
     AU_NAMES,
     FaceParameters,
     Identity,

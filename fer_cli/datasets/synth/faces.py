@@ -16,12 +16,12 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from fer_cli.datasets.synth_features import SIDES, Aus, add_brow, add_eye, add_head, add_nose
-from fer_cli.datasets.synth_hair import add_back_hair, add_beard, add_clothing, add_front_hair, add_glasses
-from fer_cli.datasets.synth_mouth import add_mouth
-from fer_cli.datasets.synth_parameters import FaceParameters, Identity
-from fer_cli.datasets.synth_shading import shade
-from fer_cli.datasets.synth_sketch import PART_REGION, Outlines, Part, Sketch
+from fer_cli.datasets.synth.features import SIDES, Aus, add_brow, add_eye, add_head, add_nose
+from fer_cli.datasets.synth.hair import add_back_hair, add_beard, add_clothing, add_front_hair, add_glasses
+from fer_cli.datasets.synth.mouth import add_mouth
+from fer_cli.datasets.synth.parameters import FaceParameters, Identity
+from fer_cli.datasets.synth.shading import shade
+from fer_cli.datasets.synth.sketch import PART_REGION, Outlines, Part, Sketch
 from fer_cli.labels import REGIONS
 
 SUPERSAMPLING: Final = 4

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fer_cli.datasets.synth_parameters import Scene
+from fer_cli.datasets.synth.parameters import Scene
 from fer_cli.labels import REGIONS
 
 Array = NDArray[np.float64]

@@ -1,6 +1,6 @@
 """The features of a synthetic face: how action units move brows, eyes, nose, mouth and jaw.
 
-Every function adds outlines and relief to a :class:`~fer_cli.datasets.synth_sketch.Sketch`. ``aus`` holds all action
+Every function adds outlines and relief to a :class:`~fer_cli.datasets.synth.sketch.Sketch`. ``aus`` holds all action
 units; a side is -1 (left of the picture) or 1 (right). Displacements follow the descriptions of FACS, their sizes are
 ours, chosen so that an intensity of 1 is the strongest picture that still looks like a face.
 """
@@ -13,8 +13,8 @@ from typing import Final
 
 import numpy as np
 
-from fer_cli.datasets.synth_parameters import Identity, Scene
-from fer_cli.datasets.synth_sketch import Array, Part, Sketch, curve, ellipse, mirrored, stroke
+from fer_cli.datasets.synth.parameters import Identity, Scene
+from fer_cli.datasets.synth.sketch import Array, Part, Sketch, curve, ellipse, mirrored, stroke
 
 SIDES: Final = (-1, 1)
 _FRECKLES: Final = (

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.random import Generator
 
-from fer_cli.datasets.synth_features import SIDES, Aus, chin_of, outline_of
-from fer_cli.datasets.synth_parameters import Identity
-from fer_cli.datasets.synth_sketch import Array, Part, Sketch, curve, ellipse, mirrored, stroke
+from fer_cli.datasets.synth.features import SIDES, Aus, chin_of, outline_of
+from fer_cli.datasets.synth.parameters import Identity
+from fer_cli.datasets.synth.sketch import Array, Part, Sketch, curve, ellipse, mirrored, stroke
 
 _HANGING = {"bob": 1.05, "long": 2.3, "wavy": 2.2}
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli.datasets.synth_parameters import Scene
-from fer_cli.datasets.synth_sketch import Array, similarity, surface, turn
+from fer_cli.datasets.synth.parameters import Scene
+from fer_cli.datasets.synth.sketch import Array, similarity, surface, turn
 
 _GRID: Final = 64
 _REACH: Final = 2.1  # the grid covers [-_REACH, _REACH] in both directions of the turned face frame

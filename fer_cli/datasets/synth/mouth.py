@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fer_cli.datasets.synth_features import SIDES, Aus
-from fer_cli.datasets.synth_parameters import Identity
-from fer_cli.datasets.synth_sketch import Array, Part, Sketch, ellipse, stroke
+from fer_cli.datasets.synth.features import SIDES, Aus
+from fer_cli.datasets.synth.parameters import Identity
+from fer_cli.datasets.synth.sketch import Array, Part, Sketch, ellipse, stroke
 
 _ACROSS = np.linspace(-1.0, 1.0, 21)
 
