@@ -101,10 +101,10 @@ def duplicate_groups(pixel_hashes: Sequence[str], subjects: Sequence[str | None]
 def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
     """Choose about ``fraction`` of the rows of every class, groups kept whole.
 
-    The groups come in an order that only ``seed`` and their names decide. Each is taken when that brings the chosen
-    rows closer to ``fraction`` of every class (summed squared deviations, each divided by its class's target, so that
-    a rare class counts as much as a common one). With groups of one class each, a class ends within half of its
-    largest group of the target, but never with no row on either side.
+    The groups come in an order that only ``seed`` and their names decide. Each is taken, and later given back, when
+    that brings the chosen shares closer to ``fraction`` (squared deviations relative to each class's target, summed:
+    a rare class counts as much as a common one), until no single group can better the sum. With groups of one class
+    each, a class ends within half of its largest group of the target, but never with no row on either side.
 
     Args:
         labels: (N,) class names.
@@ -133,35 +133,45 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
     order = sorted(members, key=lambda group: hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=16).digest())
     target = {label: fraction * count for label, count in Counter(labels).items()}
     chosen: set[str] = set()
-    state: Counter[str] = Counter()
+    taken: Counter[str] = Counter()  # rows of a class
+    inside: Counter[str] = Counter()  # groups of a class
 
-    def cost(group: str) -> float:
-        """Return the change in the summed deviation if ``group`` were taken."""
-        return sum(n * (n + 2 * (state[label] - target[label])) / target[label] for label, n in members[group].items())
+    def gain(group: str, sign: int) -> float:
+        """Return the change in the summed deviation if ``group`` went in (1) or out (-1)."""
+        return sum(
+            n * (n + 2 * sign * (taken[label] - target[label])) / target[label] ** 2
+            for label, n in members[group].items()
+        )
 
-    left = Counter(group_count)
+    def move(group: str, sign: int) -> None:
+        chosen.symmetric_difference_update((group,))
+        for label, n in members[group].items():
+            taken[label] += sign * n
+            inside[label] += sign
 
-    def can_go(group: str) -> bool:
-        return group not in chosen and all(left[label] > 1 for label in members[group])
+    def leaves_one(group: str) -> bool:
+        """Tell whether the side that ``group`` stands on keeps another group of each of its classes."""
+        side = inside if group in chosen else group_count - inside
+        return all(side[label] > 1 for label in members[group])
 
-    def take(group: str) -> None:
-        chosen.add(group)
-        state.update(members[group])
-        left.subtract(members[group].keys())
-
-    for group in order:
-        if cost(group) < 0 and can_go(group):
-            take(group)
+    moved = True
+    while moved:  # ends: each move lowers the sum
+        moved = False
+        for group in order:
+            sign = -1 if group in chosen else 1
+            if gain(group, sign) < -1e-12 and leaves_one(group):
+                move(group, sign)
+                moved = True
     for label in sorted(group_count, key=lambda name: (group_count[name], name)):
-        if state[label]:
+        if inside[label]:
             continue
-        spare = [group for group in order if label in members[group] and can_go(group)]
+        spare = [group for group in order if label in members[group] and leaves_one(group)]
         if not spare:
             raise FerError(
                 f"class {label!r} cannot be on both sides of a split that keeps subjects and duplicates whole",
                 hint="add data of that class, or give a source that has this split",
             )
-        take(min(spare, key=cost))
+        move(min(spare, key=lambda group: gain(group, 1)), 1)
     return np.array([group in chosen for group in groups], dtype=np.bool_)
 
 
