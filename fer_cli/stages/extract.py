@@ -241,7 +241,7 @@ def _finish(
         },
         protocol={
             **source.artifact.manifest.protocol,
-            "pretraining": "none (random weights)" if weights is None else f"ImageNet or as trained: {weights.source}",
+            "pretraining": "none (random weights)" if weights is None else f"{weights.pretraining} ({weights.source})",
         },
         measured=measured,
         warnings=source.artifact.manifest.warnings,
