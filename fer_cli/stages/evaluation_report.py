@@ -160,7 +160,7 @@ def _curves(model: Artifact) -> Iterator[Curve]:
     chosen = model.manifest.summary["chosen"]
     for parameter, title, label in (
         ("lambda", "Choosing lambda", "lambda"),
-        ("C", "Choosing the weight of the data in logistic regression", "C"),
+        ("C", "Choosing C of the logistic regression", "C"),
     ):
         rows = [row for row in table if row["parameter"] == parameter]
         names = list(dict.fromkeys(row["predictor"] for row in rows))
