@@ -164,7 +164,7 @@ def _lines(summary: dict[str, Any], protocol: dict[str, Any]) -> list[tuple[str,
         of = ", ".join(f"{name} {number:,}" for name, number in counts.items())
         lines.append((split, f"{sum(counts.values()):,}  ({of})"))
     lines += [("validation", protocol["validation"])]
-    lines += [("role", f"{part} is {role}") for part, role in protocol["roles"].items()]
+    lines += [(part, role) for part, role in protocol["roles"].items()]
     lines += [("dropped", f"{number:,} {reason}") for reason, number in summary["dropped"].items()]
     lines += [("missing", text) for text in summary["missing"]]
     if extra := summary["duplicates"]["extra_copies"]:

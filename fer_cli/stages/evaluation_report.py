@@ -137,7 +137,7 @@ def _facts(scored: Scored) -> Iterator[Fact]:
     yield Fact("classes", ", ".join(protocol["classes"]))
     yield Fact("images", ", ".join(f"{number:,} {split}" for split, number in protocol["n"].items()))
     for part, role in protocol["roles"].items():
-        yield Fact(f"{part} is", role)
+        yield Fact(part, role)
     yield Fact("validation", protocol["validation"])
     yield Fact("split hash", protocol["split_hash"])
     selection = protocol["selection"]

@@ -146,7 +146,9 @@ class Synth:
         return LoadReport(
             classes=in_order(BY_FREQUENCY[: 7 + self.contempt]),
             label_rule="synthetic AUs",
-            roles={split: f"{split}, {number} subjects of its own" for split, number in people.items()},
+            roles={
+                "persons": ", ".join(f"{number} in {split}" for split, number in people.items()) + "; nobody in two"
+            },
             au_columns=AU_NAMES,
         )
 
