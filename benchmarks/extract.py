@@ -24,7 +24,7 @@ import numpy as np
 from fer_cli import env
 
 BATCH = 64
-BLOCKS = 2
+BLOCKS = 1
 
 
 def main() -> None:

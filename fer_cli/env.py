@@ -131,7 +131,12 @@ class Ranks:
 
 def ranks() -> Ranks:
     """Return this process's place among those of ``torchrun``, from the environment it sets."""
-    read = {name: int(os.environ.get(name, default)) for name, default in _RANK_DEFAULTS.items()}
+    read = {}
+    for name, default in _RANK_DEFAULTS.items():
+        text = os.environ.get(name, default)
+        if not text.isdecimal():
+            raise FerError(f"the variable {name} is {text!r}, not a number", hint="unset it, or start with torchrun")
+        read[name] = int(text)
     return Ranks(read["RANK"], read["WORLD_SIZE"], read["LOCAL_RANK"], read["LOCAL_WORLD_SIZE"])
 
 

@@ -22,9 +22,14 @@ class Advance(Protocol):
         """Tell that ``done`` more items are finished."""
 
 
+def speaks() -> bool:
+    """Tell whether this process is the one that speaks: the first of those of ``torchrun``, or the only one."""
+    return os.environ.get("WORLD_SIZE", "1") == "1" or os.environ.get("RANK", "0") == "0"
+
+
 def note(text: str) -> None:
     """Print one line for the person who waits."""
-    if os.environ.get("RANK", "0") == "0":
+    if speaks():
         print(one_line(text), file=sys.stderr, flush=True)  # noqa: T201
 
 
@@ -36,7 +41,7 @@ def warn(text: str) -> None:
 @contextmanager
 def track(what: str, total: int | None, unit: str = "images", done: int = 0) -> Iterator[Advance]:
     """Show the progress of ``total`` items, ``done`` of which were there before."""
-    if os.environ.get("RANK", "0") != "0":
+    if not speaks():
         yield _silent
     elif sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _bar(what, total, unit, done) as advance:
@@ -61,7 +66,7 @@ def _bar(what: str, total: int | None, unit: str, done: int) -> Iterator[Advance
         TextColumn("{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else "")),
         Rate(),
         TimeRemainingColumn(compact=True),
-        console=Console(stderr=True),
+        console=Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto"),
         transient=True,
     )
     with progress:

@@ -26,8 +26,8 @@ class Toy:
         return "toy"
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        return ()
+    def files(self) -> dict[str, Path]:
+        return {}
 
     @property
     def config(self) -> dict[str, Any]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +14,10 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_cli.ahm.hierarchy import default_hierarchy
-from fer_cli.artifacts.payload import read_json, read_table
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts import durable
+from fer_cli.artifacts.payload import read_json, read_table, table_bytes
+from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.cli.app import run
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.errors import CheckFailedError, FerError, UsageError
 from fer_cli.labels import EXPRESSIONS
@@ -95,9 +100,6 @@ def test_validation_chooses(store: Store, tmp_path: Path, fitted: Artifact) -> N
 
 def copy_with(store: Store, root: Path, change: Callable[[list[dict[str, object]]], None]) -> Store:
     """Write the toy data set with another index into another store."""
-    from fer_cli.artifacts.payload import table_bytes
-    from fer_cli.artifacts.store import Plan
-
     source = store.find("toy", ["dataset"])
     table = read_table(source.file("index.parquet"))
     rows = table.to_pylist()
@@ -130,15 +132,25 @@ def test_what_is_unsound_is_marked_and_strict_fails(store: Store, fitted: Artifa
 def test_the_store_remembers_how_often_a_split_was_scored(store: Store, fitted: Artifact) -> None:
     def times(**options: object) -> int:
         found = evaluate_model(store=store, resamples=100, **options).artifact  # type: ignore[arg-type]
-        return int(found.manifest.protocol["models_scored_on_this_split"])
+        return int(found.manifest.protocol["times_these_items_were_scored"])
 
-    assert times() == 1
-    assert times(report=True) == 1, "the same model in the same setting"
-    assert times(predictor="logistic") == 2
-    assert times(split="validation") == 1
+    assert times() == 4, "all four predictors are shown"
+    assert times(report=True) == 4, "the same model in the same setting"
+    assert times(predictor="logistic") == 4
+    assert times(split="validation") == 4
     fit_ahm(store=store, lambdas=[0.01, 100.0])
-    assert times() == 3
-    assert times(force=True) == 3
+    assert times() == 8
+    assert times(force=True) == 8
+    assert times(tta="flip") == 12
+
+    def carved_anew(rows: list[dict[str, object]]) -> None:
+        moved = next(row for row in rows if row["split"] == "validation")
+        moved["split"] = "train"
+
+    copy_with(store, store.root, carved_anew)
+    extract(store=store, backbone="test_efficientnet", size=32, weights="none", views=("original", "flip"))
+    fit_ahm(store=store, lambdas=LAMBDAS)
+    assert times() == 16, "another carved validation split does not make the test split fresh"
     assert fitted.kind == "ahm"
 
 
@@ -180,9 +192,9 @@ def test_eight_classes_and_a_hierarchy_of_the_users(store: Store, tmp_path: Path
     ("options", "words"),
     [
         ({"paths": "some"}, "--paths 'some' is not a choice; take shared or full"),
-        ({"lambdas": []}, "--lambdas wants positive numbers"),
-        ({"lambdas": [0.0]}, "--lambdas wants positive numbers"),
-        ({"lambdas": [float("nan")]}, "--lambdas wants positive numbers"),
+        ({"lambdas": []}, "--lambdas wants numbers from 1e-12 to 1e12"),
+        ({"lambdas": [0.0]}, "--lambdas wants numbers from 1e-12 to 1e12"),
+        ({"lambdas": [float("nan")]}, "--lambdas wants numbers from 1e-12 to 1e12"),
         ({"ridge": -1.0}, "--ridge -1.0 is out of range"),
         ({"ridge": float("nan")}, "--ridge nan is out of range"),
         ({"metric": "f1"}, "--metric 'f1' is not a choice"),
@@ -218,3 +230,62 @@ def test_protocols_travel_down_the_chain(store: Store, fitted: Artifact) -> None
     assert "random weights" in json.dumps(evaluation.manifest.summary["cautions"])
     assert protocol["selection"]["tried"] == "3 lambdas in 2 directions and 9 values of C"
     assert fitted.manifest.protocol["fitted_on"] == "train, views original, flip"
+
+
+def test_other_labels_make_another_model(store: Store, fitted: Artifact) -> None:
+    """Features of the same pictures are equal to the bit; what is fitted on them is not."""
+
+    def swapped(rows: list[dict[str, object]]) -> None:
+        for row in rows:
+            if row["split"] == "train":
+                row["label"] = {"happy": "sad", "sad": "happy"}.get(str(row["label"]), row["label"])
+
+    other = copy_with(store, store.root, swapped)
+    dataset = other.find(None, ["dataset"])
+    features = extract(
+        store=store, dataset=dataset.reference, backbone="test_efficientnet", size=32, weights="none",
+        views=("original", "flip"),
+    )  # fmt: skip
+    assert features.artifact.manifest.content == store.open(store.directories(["features"])[1]).manifest.content
+    again = fit_ahm(store=store, features=features.artifact.reference, lambdas=LAMBDAS)
+    assert not again.up_to_date
+    assert again.artifact.version != fitted.version
+
+
+def test_damaged_weights_of_a_model_are_refused(store: Store, fitted: Artifact) -> None:
+    path = fitted.path / "ahm.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(FerError, match=r"ahm\.safetensors: sha256 .*, expected .*; the ahm artifact is damaged"):
+        evaluate_model(store=store, resamples=100)
+    assert not store.directories(["evaluation"])
+
+
+def test_features_find_an_equal_data_set_when_theirs_is_gone(store: Store, fitted: Artifact) -> None:
+    dataset = store.find("dataset/toy", ["dataset"])
+    plan = Plan("dataset", "toy", "prepare", 1, 1, {"another": "configuration"}, {})
+    with store.make(plan) as work:
+        for entry in dataset.manifest.files:
+            work.write(entry.path, (dataset.path / entry.path).read_bytes())
+        work.commit(summary=dataset.manifest.summary, protocol=dataset.manifest.protocol)
+    durable.remove_tree(dataset.path)
+    assert fit_ahm(store=store, paths="full", lambdas=LAMBDAS).up_to_date is False
+    durable.remove_tree(store.directories(["dataset"])[0])
+    with pytest.raises(FerError, match="is not in this store"):
+        fit_ahm(store=store, lambdas=[2.0])
+    assert fitted.kind == "ahm"
+
+
+def test_the_commands_of_a_report_lead_to_the_same_evaluation(store: Store, tmp_path: Path, fitted: Artifact) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(default_hierarchy().text.replace('["1/5", 1],', '["1/3", 1],').replace("[1, 5],", "[1, 3],"))
+    mine = fit_ahm(store=store, hierarchy=path, lambdas=[0.123456789012345, 3.0])
+    page = evaluate_model(store=store, model=mine.artifact.reference, report=True, resamples=100)
+    text = html.unescape(page.artifact.file("report.html").read_text())
+    commands = re.findall(r"fer (?:extract|fit-ahm|eval) [^<\n]*", text)
+    assert [command.split()[1] for command in commands] == ["extract", "fit-ahm", "eval"]
+    for command in commands:
+        assert run([*shlex.split(command)[1:], "--json", "--store", str(store.root)]) == 0
+    assert len(store.directories(["features", "ahm", "evaluation"])) == 4, "nothing new was made"
+    assert fitted.kind == "ahm"

@@ -189,6 +189,9 @@ def test_colour_and_a_bar_on_a_terminal_and_none_with_no_color(tmp_path: Path) -
         (["show", "a\nb"], 1, "is not a reference"),
         (["prepare", "fer2013"], 1, "data/fer2013"),
         (["fit-ahm", "--lambdas", "1,x"], 2, "are not all numbers"),
+        (["eval", "--seed", "-1"], 2, "--seed"),
+        (["plot", "tsne", "--seed", "99999999999999"], 2, "--seed"),
+        (["extract", "--backbone", "test_resnet.foo"], 1, "no dataset artifact yet"),
     ],
 )
 def test_an_error_is_one_line_and_one_object(
@@ -311,6 +314,8 @@ def test_verify_ends_with_3_and_names_the_file(store: Store, capsys: pytest.Capt
     out = capsys.readouterr()
     assert str(path) in out.out
     assert "1 fault" in out.err
+    assert run(["verify", "--json", "--store", str(store.root)]) == 3
+    assert len(only_json(capsys.readouterr().out)["damage"]) == 1
     (artifact.path / "index.parquet").write_bytes(b"")
     assert run(["verify", "toy", "--store", str(store.root)]) == 3
     assert run(["ls", "--store", str(store.root)]) == 0
@@ -319,7 +324,7 @@ def test_verify_ends_with_3_and_names_the_file(store: Store, capsys: pytest.Capt
 
 def test_gc_says_then_removes(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     artifact = toy_dataset(store, images=70)
-    left = artifact.path.parent / f".new-{artifact.version}-0000"
+    left = artifact.path.parent / f".new-{artifact.version}-00000000"
     left.mkdir()
     (left / "images.npy").write_bytes(b"x" * 2000)
     assert only_json_after(capsys, ["gc", "--store", str(store.root)])["bytes"] == 2000
@@ -342,3 +347,71 @@ def test_doctor_names_what_is_missing(
     assert by_name["FER_WEIGHTS"]["advice"]
     assert by_name["device"]["found"].startswith(("cpu", "cuda", "mps"))
     assert str(tmp_path) in by_name["store"]["found"]
+
+
+def test_a_store_that_is_a_file_is_refused_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("x")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        for command in (["ls"], ["gc"], ["show"], ["verify"]):
+            assert run([*command, "--store", str(place)]) == 1
+            assert capsys.readouterr().err.startswith(f"fer: error: {tmp_path / 'file'}: is not a folder")
+
+
+def test_gc_leaves_what_is_not_fers(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    mine = store.root / "dataset" / "holiday" / "pictures"
+    mine.mkdir(parents=True)
+    (mine / "precious.jpg").write_text("x")
+    assert run(["gc", "--yes", "--superseded", "--store", str(store.root)]) == 0
+    assert (mine / "precious.jpg").exists()
+    assert "nothing to remove" in capsys.readouterr().out
+
+
+def test_forced_colour_does_not_reach_a_pipe(store: Store) -> None:
+    toy_dataset(store, images=70)
+    assert "\x1b" not in fer("ls", "--store", str(store.root), FORCE_COLOR="1").stdout
+
+
+def test_a_terminal_without_unicode_gets_escapes(store: Store) -> None:
+    toy_dataset(store, images=70)
+    done = fer("show", "--store", str(store.root), PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+
+
+def test_print_hierarchy(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["fit-ahm", "--print-hierarchy"]) == 0
+    text = capsys.readouterr().out
+    assert "[expressions.fear]" in text
+    assert only_json_after(capsys, ["fit-ahm", "--print-hierarchy"])["hierarchy"] == text
+
+
+def test_long_references_are_not_wrapped(store: Store) -> None:
+    name = "a" * 90
+    arguments = ["prepare", "synth", "--images", "160", "--subjects", "14", "--size", "32", "--imbalance", "2"]
+    done = fer(*arguments, "--jobs", "1", "--store", str(store.root / name))
+    assert done.returncode == 0
+    assert any(name in line and "path" in line for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [({"RANK": ""}, "the variable RANK is ''"), ({"WORLD_SIZE": "2", "RANK": "0"}, "MASTER_ADDR is not set")],
+)
+def test_half_a_torchrun_is_named(
+    store: Store,
+    environment: dict[str, str],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    toy_dataset(store, images=70)
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert run(["extract", *TINY, "--store", str(store.root)]) == 1
+    assert words in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rank_alone_does_not_silence(store: Store) -> None:
+    toy_dataset(store, images=70)
+    assert "dataset" in fer("ls", "--store", str(store.root), RANK="1").stdout

@@ -65,7 +65,7 @@ def test_rows_pixels_and_roles(table: Path, tiny_official: None) -> None:
     assert report.classes == ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")
     assert report.label_rule == "FER2013 labels, N = 5 Training + 2 PublicTest + 2 PrivateTest"
     assert report.missing == report.warnings == []
-    assert (loader.name, loader.files) == ("fer2013", (table,))
+    assert (loader.name, loader.files) == ("fer2013", {"table": table})
     assert loader.expected_rows == 9
     assert loader.config == {"allow_incomplete": False, "drop_nonface": None}
 
@@ -202,7 +202,7 @@ def test_nonfaces_are_dropped_by_their_votes(tmp_path: Path, table: Path) -> Non
     assert report.dropped == {"NF holds more than half of the FER+ votes": 3}
     assert report.label_rule.endswith("N = 3 Training + 2 PublicTest + 1 PrivateTest")
     assert loader.name == "fer2013-faces"
-    assert loader.files == (table, votes)
+    assert loader.files == {"table": table, "votes": votes}
     assert loader.config["drop_nonface"] == "NF holds more than half of the FER+ votes"
     write_lines(votes, votes_lines(PARTS[:8], [clear] * 8))
     fault(
@@ -236,7 +236,7 @@ def test_the_re_layout_in_folders(tmp_path: Path, named: bool, tiny_official: No
     np.testing.assert_array_equal(images, IMAGES[[index for _, index in names]])
     assert [row.label for row in rows] == [EMOTIONS[IDS[index]] for _, index in names]
     assert loader.expected_rows == 9
-    assert loader.files == tuple(tmp_path / name for name, _ in names)
+    assert loader.files == {f"picture {name}": tmp_path / name for name, _ in names}
     if named:
         assert [row.split for row in rows] == [PARTS[index] for _, index in names]
         assert report.split_of["PublicTest"] == "validation"

@@ -165,7 +165,7 @@ def test_a_whole_source(table: Path, votes: Path, rule: Rule, name: str, labels:
     np.testing.assert_array_equal(images, IMAGES[list(labels)])
     assert [list(row.votes or ()) for row in rows] == [VOTES[index] for index in labels]
     assert all((row.target is not None) == (rule == "votes") for row in rows)
-    assert (loader.name, loader.files) == (name, (table, votes))
+    assert (loader.name, loader.files) == (name, {"table": table, "votes": votes})
     assert loader.config == {"allow_incomplete": True, "rule": rule}
     assert report.vote_columns == COLUMNS
     assert report.classes == EXPRESSIONS
@@ -290,7 +290,7 @@ def test_votes_are_found_or_asked_for(tmp_path: Path, table: Path) -> None:
     packed.write_bytes(gzip.compress("\n".join(votes_lines(PARTS, VOTES)).encode()))
     for given_votes in (None, tmp_path, packed):
         loader = FerPlus(source=tmp_path, votes=given_votes, allow_incomplete=True)
-        assert loader.files == (table, packed)
+        assert loader.files == {"table": table, "votes": packed}
         assert len(drain(loader)[0]) == 4
     fault(lambda: FerPlus(source=table, votes=packed, rule="soft"), "unknown rule 'soft'", "majority, plurality, votes")
     (tmp_path / "tree/train").mkdir(parents=True)

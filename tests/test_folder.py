@@ -60,7 +60,7 @@ def test_split_class_picture(tmp_path: Path) -> None:
     assert report.warnings == ["Training has no sad", "test has no sad, anger", "val has no happy, anger"]
     assert loader.name == "my-faces-v2"
     assert loader.expected_rows == 5
-    assert loader.files == tuple(root / name for name in order)
+    assert loader.files == {f"picture {name}": root / name for name in order}
     assert loader.config == {
         "layout": "tree",
         "size": None,
@@ -142,7 +142,7 @@ def test_table(tmp_path: Path) -> None:
         assert [row.subject for row in rows] == [None, "S2", "S1"]
         assert [row.sequence for row in rows] == [None, "8", "7"]
         assert [report.split_of[row.split] for row in rows] == ["test", "validation", "train"]
-        assert loader.files == (table, *(root / row.source for row in rows))
+        assert loader.files == {"table": table} | {f"picture {row.source}": root / row.source for row in rows}
         assert loader.name == ("labels" if source == table else "set")
         assert report.label_rule == "labels of labels.csv, N = 3"
         assert loader.config["layout"] == "table"

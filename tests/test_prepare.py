@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Store
 from fer_cli.datasets.dataset import open_dataset
+from fer_cli.datasets.folder import Folder
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.errors import FerError
+from fer_cli.evaluation.soundness import judge
 from fer_cli.stages.prepare import prepare
 
 
@@ -22,7 +26,7 @@ class Listed:
     """A source that is given as rows with the value that fills each picture."""
 
     name = "listed"
-    files: tuple[Path, ...] = ()
+    files: ClassVar[dict[str, Path]] = {}
     expected_rows = None
 
     def __init__(self, rows: list[tuple[Row, int]], **report: Any) -> None:
@@ -136,3 +140,44 @@ def test_a_source_without_images(store: Store) -> None:
     with pytest.raises(FerError, match="has no images"):
         prepare(store=store, loader=Listed([]))
     assert not store.directories()
+
+
+def test_persons_and_sequences_in_two_splits_are_told(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        (replace(row, subject=f"p{value % 3}" if value % 2 else None, sequence=f"s{value}"), value)
+        for row, value in [*rows_of(40), *rows_of(20, "test", 40)]
+    ]
+    artifact = prepare(store=store, loader=Listed(rows)).artifact
+    protocol = artifact.manifest.protocol
+    assert (protocol["subjects_across_splits"], protocol["sequences_across_splits"]) == (3, 0)
+    assert "3 persons stand in more than one split" in capsys.readouterr().err
+    judged = judge({**protocol, "selection": {"split": "validation"}}, split="test", accuracy=0.5)
+    assert judged.unsound == ("3 persons stand in more than one split: optimistic",)
+    subjects = open_dataset(artifact).subjects
+    assert subjects is not None
+    assert len(set(subjects.tolist())) == 3 + 30, "an image without a person is a group of its own"
+
+
+def test_a_picture_in_another_class_folder_is_another_version(store: Store, tmp_path: Path) -> None:
+    root = tmp_path / "faces"
+    generator = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        for label in ("happy", "sad"):
+            (root / split / label).mkdir(parents=True)
+            for number in range(4):
+                pixels = generator.integers(0, 256, (8, 8), dtype=np.uint8)
+                Image.fromarray(pixels).save(root / split / label / f"{label}{number}.png")
+    first = prepare(store=store, loader=Folder(source=root)).artifact
+    assert prepare(store=store, loader=Folder(source=root)).up_to_date
+    (root / "train" / "happy" / "happy0.png").rename(root / "train" / "sad" / "happy0.png")
+    second = prepare(store=store, loader=Folder(source=root))
+    assert not second.up_to_date
+    assert second.artifact.version != first.version
+    assert second.artifact.manifest.summary["classes"]["train"] == {"happy": 3, "sad": 5}
+
+
+def test_the_protocol_tells_the_share_that_was_taken(store: Store) -> None:
+    artifact = prepare(store=store, loader=Listed(rows_of(40), carve_validation=True), validation=0.01).artifact
+    taken = artifact.manifest.summary["splits"]["validation"]
+    assert taken > 0
+    assert artifact.manifest.protocol["validation"].startswith(f"carved from train: 0.01 asked, {taken} images taken")

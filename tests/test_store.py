@@ -342,7 +342,7 @@ def test_gc_takes_leftovers_and_spares_what_is_needed(store: Store) -> None:
 def test_lineage_tells_what_is_gone_and_what_changed(store: Store, tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("a,b")
-    dataset = build(store, plan(inputs={"source": files_input("toy", [table])}))
+    dataset = build(store, plan(inputs={"source": files_input("toy", {"table": table})}))
     features = build(store, plan("f", kind="features", inputs={"dataset": dataset.as_input()}))
     tree = lineage(store, features)
     assert tree.parents[0].artifact is not None
@@ -361,14 +361,15 @@ def test_lineage_tells_what_is_gone_and_what_changed(store: Store, tmp_path: Pat
         open_parent(store, features, "dataset")
 
 
-def test_files_input_depends_on_bytes_and_relative_names_alone(tmp_path: Path) -> None:
+def test_files_input_depends_on_bytes_and_names_alone(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "x.png").write_bytes(b"1")
-    first = files_input("one", [tmp_path / "a" / "x.png"], tmp_path / "a")
-    assert first.content == files_input("two", [tmp_path / "b" / "x.png"], tmp_path / "b").content
+    first = files_input("one", {"happy/x.png": tmp_path / "a" / "x.png"})
+    assert first.content == files_input("two", {"happy/x.png": tmp_path / "b" / "x.png"}).content
+    assert first.content != files_input("one", {"sad/x.png": tmp_path / "a" / "x.png"}).content
     (tmp_path / "b" / "x.png").write_bytes(b"2")
-    assert first.content != files_input("two", [tmp_path / "b" / "x.png"], tmp_path / "b").content
+    assert first.content != files_input("two", {"happy/x.png": tmp_path / "b" / "x.png"}).content
 
 
 def test_a_view_is_verified_but_no_part_of_the_result() -> None:
@@ -411,3 +412,46 @@ def test_fuzzed_manifests_end_in_one_line(store: Store, data: st.DataObject) -> 
         assert MANIFEST in str(error)
     finally:
         path.write_bytes(whole)
+
+
+def test_gc_leaves_what_work_under_way_reads(store: Store) -> None:
+    old = build(store, plan(seed=0))
+    build(store, plan(seed=1))
+    what = plan("f", kind="features", inputs={"dataset": old.as_input()})
+    with pytest.raises(RuntimeError), store.make(what, resumable=True):
+        assert leftovers(store, superseded=True) == [], "somebody reads the old one"
+        raise RuntimeError
+    kept = leftovers(store, superseded=True)
+    assert [one.path.name for one in kept] == [f".partial-{what.version}"], "stopped work would go on"
+    remove(store, kept)
+    assert [one.path for one in leftovers(store, superseded=True)] == [old.path]
+
+
+def test_a_damaged_manifest_does_not_stop_gc(store: Store) -> None:
+    old, new = build(store, plan(seed=0)), build(store, plan(seed=1))
+    (new.path / MANIFEST).write_bytes(b"{")
+    assert [one.path for one in leftovers(store, superseded=True)] == [old.path]
+
+
+def test_an_error_of_a_descriptor_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "full")))
+    with pytest.raises(OSError, match="full") as caught:
+        durable.write_file(tmp_path / "a", b"1")
+    assert caught.value.filename == str(tmp_path / "a")
+
+
+def test_bits_of_an_npy_header_end_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.npy"
+    np.save(path, np.zeros((3, 4), np.uint8))
+    whole = path.read_bytes()
+    refused = 0
+    for bit in range(8 * 80):
+        data = bytearray(whole)
+        data[bit // 8] ^= 1 << (bit % 8)
+        path.write_bytes(data)
+        try:
+            read_array(path)
+        except FerError as error:
+            refused += 1
+            assert str(path) in str(error)
+    assert refused > 100

@@ -143,7 +143,7 @@ def test_blocks_rows_and_report() -> None:
     blocks = list(loader.blocks())
     report = loader.report()
     rows = [row for block in blocks for row in block.rows]
-    assert (loader.name, loader.files, loader.expected_rows, len(rows)) == ("synth-contempt", (), 80, 80)
+    assert (loader.name, loader.files, loader.expected_rows, len(rows)) == ("synth-contempt", {}, 80, 80)
     assert len({row.id for row in rows}) == 80
     assert report.classes == EXPRESSIONS
     assert report.label_rule == "synthetic AUs"

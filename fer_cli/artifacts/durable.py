@@ -12,6 +12,8 @@ import hashlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +33,24 @@ def make_directory(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in errors of calls that know only a descriptor: a full disk is full somewhere."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path`` and force it to the disk. The file is only as whole as the directory it is part of."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     try:
-        write_at(descriptor, data, 0)
-        os.fsync(descriptor)
+        with naming(path):
+            write_at(descriptor, data, 0)
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tokenize
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,12 @@ class ArrayWriter:
         self._row_bytes = int(np.prod(row_shape, dtype=np.int64)) * self.dtype.itemsize
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if reserve:
-            durable.reserve(self._descriptor, _HEADER + rows * self._row_bytes)
+            try:
+                with durable.naming(path):
+                    durable.reserve(self._descriptor, _HEADER + rows * self._row_bytes)
+            except OSError:
+                os.close(self._descriptor)
+                raise
 
     def __enter__(self) -> Self:
         return self
@@ -52,7 +58,9 @@ class ArrayWriter:
         """Write ``block`` (n, *row_shape) as rows ``start`` to ``start + n``."""
         assert block.dtype == self.dtype
         assert block.shape[1:] == self.row_shape
-        durable.write_at(self._descriptor, np.ascontiguousarray(block).reshape(-1).view(np.uint8).data, self._at(start))
+        data = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
+        with durable.naming(self.path):
+            durable.write_at(self._descriptor, data, self._at(start))
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop`` as they are in the file."""
@@ -61,7 +69,8 @@ class ArrayWriter:
 
     def sync(self) -> None:
         """Force the rows written so far to the disk."""
-        os.fsync(self._descriptor)
+        with durable.naming(self.path):
+            os.fsync(self._descriptor)
 
     def finish(self, rows: int) -> None:
         """Write the header for ``rows`` rows and cut the file to its length."""
@@ -72,8 +81,9 @@ class ArrayWriter:
         )
         text = header.getvalue()
         assert len(text) == _HEADER, f"header of {len(text)} bytes"
-        durable.write_at(self._descriptor, text, 0)
-        os.ftruncate(self._descriptor, self._at(rows))
+        with durable.naming(self.path):
+            durable.write_at(self._descriptor, text, 0)
+            os.ftruncate(self._descriptor, self._at(rows))
         self.sync()
 
     def _at(self, row: int) -> int:
@@ -84,16 +94,9 @@ def read_array(path: Path) -> NDArray[Any]:
     """Return a read-only memory map of an ``.npy`` file; one that holds objects is refused."""
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError) as error:
         raise FerError(f"not a readable .npy file ({error})", hint="check it with 'fer verify'", path=path) from error
     return array
-
-
-def array_bytes(array: NDArray[Any]) -> bytes:
-    """Return a small array as the bytes of an ``.npy`` file."""
-    stream = io.BytesIO()
-    np.save(stream, array, allow_pickle=False)
-    return stream.getvalue()
 
 
 def table_bytes(columns: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -116,7 +119,9 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
     try:
         return pq.read_table(path, columns=None if columns is None else list(columns))
-    except (pa.ArrowException, ValueError) as error:
+    except (pa.ArrowException, ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:  # Arrow's own have none: they speak of the content
+            raise
         raise FerError(
             f"not a readable Parquet table ({error})", hint="check it with 'fer verify'", path=path
         ) from error

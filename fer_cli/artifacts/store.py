@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import json
 import os
 import re
 import secrets
@@ -34,6 +35,8 @@ from fer_cli.errors import FerError
 from fer_cli.progress import note
 
 LOCKS: Final = ".locks"
+NEEDED: Final = ".inputs.json"
+"""Beside the lock of work under way: what it reads, so that ``fer gc`` leaves that alone."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}")
 _MAKERS: Final = {
     "dataset": "fer prepare",
@@ -74,14 +77,20 @@ class Artifact:
         return f"{self.kind}/{self.name}@{self.version}"
 
     def file(self, name: str) -> Path:
-        """Return the path of one of the payload's files.
+        """Return the path of one of the payload's files, its hash checked unless it is a large array.
+
+        Arrays are read in parts, as memory maps: to hash them whole each time is for ``fer verify``.
 
         Raises:
-            FerError: the artifact has no such file.
+            FerError: the artifact has no such file, or its bytes are not those that were written.
         """
-        if all(entry.path != name for entry in self.manifest.files):
+        entry = next((entry for entry in self.manifest.files if entry.path == name), None)
+        if entry is None:
             raise FerError(f"{self.reference} has no {name}", hint="it was made without it; see 'fer show'")
-        return self.path / name
+        path = self.path / name
+        if path.suffix != ".npy" and (found := durable.sha256_file(path)) != entry.sha256:
+            raise FerError(f"sha256 {found[:16]}, expected {entry.sha256[:16]}", hint=_again(self.manifest), path=path)
+        return path
 
     def has(self, name: str) -> bool:
         """Tell whether the payload has a file of this name."""
@@ -180,6 +189,7 @@ class Work:
             content=content_digest(entries),
         ).sealed()
         durable.write_file(self.directory / MANIFEST, manifest.to_bytes())
+        _mark_newest(self.directory)
         durable.sync(self.directory)
         if not durable.publish(self.directory, self.target):
             # What is there is forced out, damaged, or half removed: under the lock a sound one was ruled out.
@@ -287,11 +297,15 @@ class Store:
             name = f".partial-{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
             work = Work(plan, parent / name, target)
             durable.make_directory(work.directory)
+            needed = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}{NEEDED}"
+            durable.write_file(needed, json.dumps([source.model_dump() for source in plan.inputs.values()]).encode())
             try:
                 yield work
             finally:
                 if work.committed is None and not resumable and work.directory.exists():
                     durable.remove_tree(work.directory)
+                if work.committed is not None or not resumable:
+                    needed.unlink(missing_ok=True)
 
     def _existing(self, target: Path) -> Artifact | None:
         """Return the artifact at ``target`` and confirm it as up to date; a damaged one counts as none."""
@@ -303,7 +317,7 @@ class Store:
             note(f"fer: warning: {error}; making it again")
             return None
         try:
-            os.utime(target / MANIFEST)
+            _mark_newest(target)
         except OSError as error:  # a read-only store: its order of newest stays as it is
             note(f"fer: warning: {target}: cannot be marked as the newest ({error.strerror})")
         return artifact
@@ -333,13 +347,16 @@ class Store:
         return f"{_how(kinds)}; see 'fer ls'"
 
 
-def files_input(name: str, files: Sequence[Path], root: Path | None = None) -> Input:
-    """Return the lineage entry for files of the user's: a hash over their relative names and bytes."""
-    parts = []
-    for path in files:
-        shown = path.relative_to(root).as_posix() if root is not None and path.is_relative_to(root) else path.name
-        parts.append([shown, durable.sha256_file(path)])
-    return Input(kind="files", name=name, content=digest(sorted(parts)))
+def files_input(name: str, files: Mapping[str, Path]) -> Input:
+    """Return the lineage entry for files of the user's: a hash over what each is called and its bytes."""
+    parts = sorted([shown, durable.sha256_file(path)] for shown, path in files.items())
+    return Input(kind="files", name=name, content=digest(parts))
+
+
+def _mark_newest(directory: Path) -> None:
+    """Set the time that tells which artifact is the newest: by the fine clock, not by the kernel's coarse one."""
+    now = time.time_ns()
+    os.utime(directory / MANIFEST, ns=(now, now))
 
 
 def _again(manifest: Manifest) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -11,10 +13,11 @@ from filelock import FileLock, Timeout
 
 from fer_cli.artifacts import durable
 from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, content_digest, read_manifest
-from fer_cli.artifacts.store import LOCKS, Artifact, Store
+from fer_cli.artifacts.store import LOCKS, NEEDED, Artifact, Store
 from fer_cli.errors import FerError
 
-_UNFINISHED: Final = (".new-", ".partial-", ".trash-")
+_UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")
+_VERSION: Final = re.compile(r"[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +96,10 @@ def leftovers(store: Store, *, superseded: bool) -> list[Leftover]:
     for kind in KINDS:
         for name in sorted(path for path in (store.root / kind).glob("*") if path.is_dir()):
             for path in sorted(name.iterdir()):
-                if not path.is_dir():
-                    continue
-                unfinished = path.name.startswith(_UNFINISHED)
-                if (unfinished or not (path / MANIFEST).exists()) and not _in_use(store, path):
+                # Only what fer itself makes: a folder of another name is somebody's own.
+                unfinished = _UNFINISHED.fullmatch(path.name)
+                broken = _VERSION.fullmatch(path.name) and not (path / MANIFEST).exists()
+                if path.is_dir() and (unfinished or broken) and not _in_use(store, path):
                     resumable = path.name.startswith(".partial-")
                     reason = (
                         "stopped work: the same command would go on from it"
@@ -161,19 +164,28 @@ def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
 
 
 def _open_input(store: Store, source: Input) -> Artifact | None:
-    directory = store.root / source.kind / source.name / source.version
-    if source.kind not in KINDS or not (directory / MANIFEST).is_file():
+    """Return an input from the store: the version that was used, else one of the same name with equal content."""
+    if source.kind not in KINDS:
         return None
-    return store.open(directory)
+    directory = store.root / source.kind / source.name / source.version
+    if (directory / MANIFEST).is_file():
+        return store.open(directory)
+    for other in store.directories((source.kind,), source.name):
+        if read_manifest(other).content == source.content:
+            return store.open(other)
+    return None
 
 
 def _lock_path(store: Store, directory: Path) -> Path:
-    version = directory.name.split("-")[1] if directory.name.startswith(_UNFINISHED) else directory.name
+    version = directory.name.split("-")[1] if _UNFINISHED.fullmatch(directory.name) else directory.name
     return store.root / LOCKS / f"{directory.parent.parent.name}.{directory.parent.name}.{version}"
 
 
 def _in_use(store: Store, directory: Path) -> bool:
-    path = _lock_path(store, directory)
+    return _held(_lock_path(store, directory))
+
+
+def _held(path: Path) -> bool:
     if not path.exists():
         return False
     try:
@@ -193,16 +205,30 @@ def _superseded(store: Store) -> list[Leftover]:
         (older if key in newest else kept).append(path)
         newest.add(key)
     needed: set[Path] = set()
-    queue = list(kept)
+    queue = [*kept, *(store.root / source.kind / source.name / source.version for source in _inputs_of_work(store))]
     while queue:
         path = queue.pop()
-        if path in needed:
+        if path in needed or not (path / MANIFEST).is_file():
             continue
         needed.add(path)
-        for source in read_manifest(path).inputs.values():
-            parent = store.root / source.kind / source.name / source.version
-            if source.kind in KINDS and (parent / MANIFEST).is_file():
-                queue.append(parent)
+        try:
+            inputs = read_manifest(path).inputs.values()
+        except FerError:  # damaged: what it was made from is not known, and it is not for gc to say
+            continue
+        queue += [store.root / source.kind / source.name / source.version for source in inputs]
     return [
         Leftover(path, durable.tree_size(path), "superseded by a newer version") for path in older if path not in needed
     ]
+
+
+def _inputs_of_work(store: Store) -> Iterator[Input]:
+    """Yield what is read by work under way, and by stopped work that would go on."""
+    for path in (store.root / LOCKS).glob(f"*{NEEDED}"):
+        lock = path.with_name(path.name.removesuffix(NEEDED))
+        kind, _, rest = lock.name.partition(".")
+        name, _, version = rest.rpartition(".")
+        if _held(lock) or (store.root / kind / name / f".partial-{version}").is_dir():
+            try:
+                yield from (Input(**source) for source in json.loads(path.read_bytes()))
+            except (ValueError, TypeError):  # a kill cut it short: the work had not begun
+                continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import signal
@@ -17,9 +18,10 @@ from typing import Annotated
 import typer
 
 from fer_cli import __version__
-from fer_cli.cli import demo, doctor, evaluate, extract, fit_ahm, plot, prepare, store
+from fer_cli.cli import common, demo, doctor, evaluate, extract, fit_ahm, plot, prepare, store
 from fer_cli.cli.common import SCHEMA
 from fer_cli.errors import ExitCode, FerError, one_line
+from fer_cli.progress import speaks
 
 app = typer.Typer(
     name="fer",
@@ -63,6 +65,10 @@ def run(arguments: Sequence[str]) -> int:
     ``--json`` and ``--debug`` are looked for in the arguments themselves: they count even where parsing fails.
     """
     wants_json, debug = "--json" in arguments, "--debug" in arguments
+    common.forget_json()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode shows escapes rather than a traceback
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _one_voice():
@@ -88,7 +94,7 @@ def run(arguments: Sequence[str]) -> int:
 @contextmanager
 def _one_voice() -> Iterator[None]:
     """Let the first of the processes that ``torchrun`` started speak alone on stdout."""
-    if os.environ.get("RANK", "0") == "0":
+    if speaks():
         yield
         return
     with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stdout(nowhere):
@@ -139,8 +145,10 @@ def _is_torch_memory(error: BaseException) -> bool:
 
 
 def _say(code: int, text: str, arguments: Sequence[str], *, as_json: bool) -> None:
+    if not speaks() and code in {ExitCode.PREEMPTED, ExitCode.INTERRUPTED}:
+        return  # the first process says it for all; an error of another kind may be this process's own
     print(f"fer: error: {text}", file=sys.stderr)  # noqa: T201
-    if as_json:
+    if as_json and speaks() and not common.printed_json():
         words = [word for word in arguments if not word.startswith("-")]
         command = " ".join(words[:2]) if words[:1] in (["prepare"], ["plot"]) else "".join(words[:1])
-        print(json.dumps({"schema": SCHEMA, "command": command, "error": {"code": code, "message": text}}))  # noqa: T201
+        print(json.dumps({"schema": SCHEMA, "command": command, "error": {"code": int(code), "message": text}}))  # noqa: T201

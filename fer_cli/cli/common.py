@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from fer_cli.errors import UsageError, one_line
+from fer_cli.errors import FerError, UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 """Version of what ``--json`` prints."""
+
+SEED_MAX: Final = 2**32 - 1
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Where artifacts are kept. [default: $FER_STORE, else ./artifacts]")
@@ -34,7 +36,10 @@ def open_store(path: Path | None) -> Store:
     """Return the store: the flag, else ``$FER_STORE``, else ``./artifacts``."""
     from fer_cli.artifacts.store import Store
 
-    return Store(path or Path(os.environ.get("FER_STORE") or "artifacts"))
+    root = path or Path(os.environ.get("FER_STORE") or "artifacts")
+    if not (nearest := next(place for place in (root, *root.parents, Path()) if place.exists())).is_dir():
+        raise FerError("is not a folder: no store can be there", hint="give another --store", path=nearest)
+    return Store(root)
 
 
 def source_path(name: str, given: Path | None) -> Path:
@@ -56,9 +61,23 @@ def listed(text: str, option: str) -> list[str]:
     return items
 
 
+_printed: list[str] = []
+
+
 def print_json(command: str, **values: object) -> None:
     """Print the one JSON object of a command."""
-    print(json.dumps({"schema": SCHEMA, "command": command, **values}, ensure_ascii=False))  # noqa: T201
+    _printed.append(command)
+    print(json.dumps({"schema": SCHEMA, "command": command, **values}))  # noqa: T201
+
+
+def printed_json() -> bool:
+    """Tell whether this command has printed its object: an error after it must not print a second one."""
+    return bool(_printed)
+
+
+def forget_json() -> None:
+    """Begin a new command."""
+    _printed.clear()
 
 
 def print_result(command: str, result: Result, lines: Sequence[tuple[str, str]], *, as_json: bool) -> None:
@@ -76,7 +95,7 @@ def print_result(command: str, result: Result, lines: Sequence[tuple[str, str]],
         return
     state = "up to date" if result.up_to_date else "written"
     out = console()
-    out.print(f"[bold]{artifact.reference}[/bold]  {state}", highlight=False)
+    out.print(f"[bold]{artifact.reference}[/bold]  {state}", highlight=False, soft_wrap=True)
     print_pairs([*lines, ("path", str(artifact.path))])
 
 
@@ -107,7 +126,15 @@ def console(*, wide: bool = False) -> Console:
     """Return a console on stdout: colours on a terminal alone, and none under ``NO_COLOR``."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, highlight=False, width=200 if wide else None)
+    terminal = sys.stdout.isatty()
+    plain = not terminal or os.environ.get("NO_COLOR")
+    return Console(
+        file=sys.stdout,
+        highlight=False,
+        width=200 if wide else None,
+        force_terminal=terminal,
+        color_system=None if plain else "auto",
+    )
 
 
 def counted(number: int, thing: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fer_cli.cli.common import (
+    SEED_MAX,
     DebugOption,
     ForceOption,
     JsonOption,
@@ -33,7 +34,7 @@ def evaluate(
     ] = None,
     tta: Annotated[str, typer.Option(help="Test-time augmentation: none, or flip (wants that view).")] = "none",
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the bootstrap.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the number is unsound.")] = False,
     store: StoreOption = None,
     force: ForceOption = False,
@@ -79,6 +80,7 @@ def print_evaluation(result: Result, *, as_json: bool, command: str = "eval") ->
     console().print(
         f"[bold]{metrics['dataset']}[/bold], {metrics['split']} split, {number:,} images; 95% intervals",
         highlight=False,
+        soft_wrap=True,
     )
     columns = {"predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
     print_table({**columns, "gain in accuracy": "right"}, [_row(metrics, name) for name in metrics["predictors"]])

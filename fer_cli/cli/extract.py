@@ -58,7 +58,7 @@ def extract(
     shape = " x ".join(str(side) for side in summary["shape"])
     lines = [
         ("features", f"{summary['images']:,} images x {', '.join(summary['views'])} x {shape} {summary['dtype']}"),
-        ("weights", str(result.artifact.manifest.config["weights"]["source"])),
+        ("weights", "none: random" if summary["weights"] is None else str(summary["weights"]["source"])),
         (
             "network",
             f"{summary['parameters'] / 1e6:.2f} M parameters, {summary['multiply_adds'] / 1e9:.3f} G multiply-adds",

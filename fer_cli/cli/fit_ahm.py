@@ -14,6 +14,7 @@ from fer_cli.cli.common import (
     StoreOption,
     listed,
     open_store,
+    print_json,
     print_result,
     summary_of,
 )
@@ -45,7 +46,11 @@ def fit_ahm(
     from fer_cli.stages.fit_ahm import fit_ahm as stage
 
     if print_hierarchy:
-        typer.echo(default_hierarchy().text, nl=False)
+        text = default_hierarchy().text
+        if json:
+            print_json("fit-ahm", hierarchy=text)
+        else:
+            typer.echo(text, nl=False)
         return
     result = stage(
         store=open_store(store),

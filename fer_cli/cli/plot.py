@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import DebugOption, JsonOption, StoreOption, open_store, print_json
+from fer_cli.cli.common import SEED_MAX, DebugOption, JsonOption, StoreOption, open_store, print_json
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,7 +43,7 @@ def tsne(
     features: Annotated[str | None, typer.Argument(help="The features. [default: the newest]")] = None,
     split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
     perplexity: Annotated[float, typer.Option(help="Effective number of neighbours.")] = 30.0,
-    seed: Annotated[int, typer.Option(help="Of the draw and of the embedding.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the draw and of the embedding.")] = 0,
     out: OutOption = None,
     store: StoreOption = None,
     json: JsonOption = False,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fer_cli.cli.common import (
+    SEED_MAX,
     DebugOption,
     ForceOption,
     JsonOption,
@@ -35,7 +36,7 @@ IncompleteOption = Annotated[
 ValidationOption = Annotated[
     float, typer.Option("--validation", help="Share of train that becomes validation where the source has none.")
 ]
-SeedOption = Annotated[int, typer.Option("--seed", help="Of everything that is drawn by chance.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of everything that is drawn by chance.")]
 
 
 @app.command("fer2013")

@@ -88,7 +88,7 @@ def show(
     from rich.tree import Tree
 
     out = console()
-    out.print(f"[bold]{artifact.reference}[/bold]", highlight=False)
+    out.print(f"[bold]{artifact.reference}[/bold]", highlight=False, soft_wrap=True)
     code = manifest.code
     commit = "" if code.commit is None else f", commit {code.commit[:10]}{' + changes' if code.modified else ''}"
     print_pairs(

@@ -79,9 +79,17 @@ def open_dataset(artifact: Artifact) -> Dataset:
         splits=_strings(table["split"]),
         labels=np.array([number[name] for name in names], dtype=np.int64),
         images=images,
-        subjects=_strings(table["subject"]) if table["subject"].null_count == 0 else None,
+        subjects=_subjects(table),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
     )
+
+
+def _subjects(table: Any) -> NDArray[np.str_] | None:  # noqa: ANN401 - pyarrow has no types
+    """Return the person of each image, an image whose person is not known as a person of its own."""
+    if table["subject"].null_count == len(table):
+        return None
+    pairs = zip(table["subject"].to_pylist(), table["id"].to_pylist(), strict=True)
+    return np.array([f"image {name}" if subject is None else subject for subject, name in pairs], dtype=np.str_)
 
 
 def _strings(column: Any) -> NDArray[np.str_]:  # noqa: ANN401 - pyarrow has no types

@@ -85,11 +85,11 @@ class Fer2013:
         return "fer2013" if self._votes is None else "fer2013-faces"
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """The table, and the votes if they are used; or every picture."""
+    def files(self) -> dict[str, Path]:
+        """The table, and the votes if they are used; or every picture under its path below the source."""
         if self._table is None:
-            return tuple(self._source / item.path for item in self._tree)
-        return (self._table,) if self._votes is None else (self._table, self._votes)
+            return {f"picture {item.path}": self._source / item.path for item in self._tree}
+        return {"table": self._table} | ({} if self._votes is None else {"votes": self._votes})
 
     @property
     def config(self) -> dict[str, Any]:

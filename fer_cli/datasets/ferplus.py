@@ -86,9 +86,9 @@ class FerPlus:
         return _NAMES[self._rule]
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> dict[str, Path]:
         """The table of images and the votes."""
-        return self._table, self._votes
+        return {"table": self._table, "votes": self._votes}
 
     @property
     def config(self) -> dict[str, Any]:

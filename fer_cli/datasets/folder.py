@@ -100,10 +100,10 @@ class Folder:
         return self._name
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """Every picture, and the table if there is one."""
-        pictures = tuple(self._root / item.path for item in self._listing.items)
-        return pictures if self._table is None else (self._table, *pictures)
+    def files(self) -> dict[str, Path]:
+        """Every picture under its path below the source, and the table if there is one."""
+        table = {} if self._table is None else {"table": self._table}
+        return table | {f"picture {item.path}": self._root / item.path for item in self._listing.items}
 
     @property
     def config(self) -> dict[str, Any]:

@@ -77,8 +77,12 @@ class Loader(Protocol):
         """The artifact's name; it carries what tells artifacts apart (``ferplus``, ``ferplus-votes``)."""
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file whose bytes decide the result: their hashes make the artifact's version."""
+    def files(self) -> dict[str, Path]:
+        """Every file whose bytes decide the result: their hashes make the artifact's version.
+
+        Each stands under what the result depends on beside the bytes: its role (``table``, ``votes``), or, where
+        folders are labels, its path below the source.
+        """
 
     @property
     def config(self) -> dict[str, Any]:

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from fer_cli.artifacts import durable
+from fer_cli.artifacts.manifest import digest
 
 LEDGER: Final = "scorings.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """One model, in one setting, scored on one split of one data set. Contents are hashes of payloads."""
+    """One model, in one setting, scored on one set of items.
 
-    dataset: str
-    split: str
+    ``items`` is a hash of their ids and labels: another split of the rest of the data set does not make them fresh.
+    ``model`` is the hash of its payload; ``setting`` names predictor and test-time augmentation.
+    """
+
+    items: str
     model: str
     setting: str
+
+
+def items_hash(ids: Iterable[str], labels: Iterable[str]) -> str:
+    """Return the hash of a set of items with their labels, independent of their order."""
+    return digest(sorted(zip(ids, labels, strict=True)))
 
 
 def scorings(root: Path) -> list[Scoring]:
@@ -37,21 +47,23 @@ def scorings(root: Path) -> list[Scoring]:
     return found
 
 
-def models_scored(root: Path, scoring: Scoring) -> int:
-    """Return how many different models and settings were scored on this split, with ``scoring`` as the last."""
-    same = {one for one in scorings(root) if (one.dataset, one.split) == (scoring.dataset, scoring.split)}
-    return len(same | {scoring})
+def times_scored(root: Path, now: Collection[Scoring]) -> int:
+    """Return how many different models and settings were scored on these items, with those of ``now``."""
+    items = {scoring.items for scoring in now}
+    return len({one for one in scorings(root) if one.items in items} | set(now))
 
 
-def remember(root: Path, scoring: Scoring) -> None:
-    """Append a scoring, in one write, so that two processes cannot mix their lines."""
-    if scoring in scorings(root):
+def remember(root: Path, now: Collection[Scoring]) -> None:
+    """Append scorings, in one write, so that two processes cannot mix their lines."""
+    fresh = set(now) - set(scorings(root))
+    if not fresh:
         return
     durable.make_directory(root)
+    lines = "".join(f"{json.dumps(asdict(one))}\n" for one in sorted(fresh, key=lambda one: one.setting))
     descriptor = os.open(root / LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
         # A line of its own even after one that a kill cut short.
-        os.write(descriptor, f"\n{json.dumps(asdict(scoring))}\n".encode())
+        os.write(descriptor, f"\n{lines}".encode())
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -28,6 +28,9 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float) -> Soundn
         unsound.append("selection split: optimistic")
     elif selection == "test":
         unsound.append("selected on test: optimistic everywhere")
+    for key, thing in (("subjects_across_splits", "persons"), ("sequences_across_splits", "sequences")):
+        if protocol.get(key):
+            unsound.append(f"{protocol[key]} {thing} stand in more than one split: optimistic")
     if protocol.get("missing"):
         cautions.append(f"The source was incomplete: {'; '.join(protocol['missing'])}")
     if protocol.get("duplicates_across_splits"):

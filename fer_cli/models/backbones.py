@@ -145,6 +145,11 @@ def _check_name(name: str) -> None:
         close = difflib.get_close_matches(name, timm.list_models(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them"
         raise FerError(f"timm knows no backbone {name!r}", hint=hint)
+    architecture, _, tag = name.partition(".")
+    tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
+    if tag and tag not in tags:
+        hint = f"take {architecture} alone, or the tag {', '.join(tags)}" if tags else f"take {architecture} alone"
+        raise FerError(f"timm knows no weights {tag!r} of {architecture}", hint=hint)
 
 
 def _head(name: str, tensors: dict[str, torch.Tensor] | None) -> dict[str, Any]:

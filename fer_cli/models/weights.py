@@ -29,12 +29,16 @@ class WeightsFile:
     source: str
     pretraining: str  # what the weights were trained on, as far as their source tells
 
+    def sha256(self) -> str:
+        """Return the hash of the file's bytes."""
+        return sha256_file(self.path)
+
     def record(self) -> dict[str, Any]:
         """Return what artifacts record: the source and the hash of the bytes that were loaded."""
         return {
             "source": self.source,
             "pretraining": self.pretraining,
-            "sha256": sha256_file(self.path),
+            "sha256": self.sha256(),
             "file": self.path.name,
         }
 
@@ -86,6 +90,8 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
         Exception
     ) as error:  # torch.load has no error of its own: pickle, zip, EOF, runtime errors, all are this file's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in reason:  # torch goes on to advise to switch its protection off
+            reason = "it holds more than tensors, or is damaged"
         raise FerError(
             f"not a file of plain tensors ({reason})",
             hint="only tensors are read, never pickled objects: fetch it again, or convert it to safetensors",

@@ -14,10 +14,10 @@ from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import CheckFailedError, FerError, UsageError
-from fer_cli.evaluation import evaluate, paired_difference
+from fer_cli.evaluation import cautions, evaluate, paired_difference
 from fer_cli.evaluation.bootstrap import RESAMPLES, Estimate
-from fer_cli.evaluation.ledger import Scoring, models_scored, remember
-from fer_cli.evaluation.soundness import judge
+from fer_cli.evaluation.ledger import Scoring, items_hash, remember, times_scored
+from fer_cli.evaluation.soundness import Soundness, judge
 from fer_cli.models.features import Features, open_features
 from fer_cli.progress import note, warn
 from fer_cli.stages.evaluation_report import report_html
@@ -98,9 +98,9 @@ def evaluate_model(
         if work.committed is not None:
             _check_strict(work.committed, strict)
             return Result(work.committed, up_to_date=True)
-        scoring = Scoring(
-            dataset.artifact.manifest.content, split, source.manifest.content, f"predictor {chosen}, tta {tta}"
-        )
+        items = items_hash(dataset.ids[rows].tolist(), [dataset.classes[label] for label in dataset.labels[rows]])
+        # Every predictor whose score is shown has been scored, not the chosen one alone.
+        now = [Scoring(items, source.manifest.content, f"{name}, tta {tta}") for name in PREDICTORS]
         probabilities = _probabilities(predictors, features, rows, tta)
         scored = _score(
             source,
@@ -110,7 +110,7 @@ def evaluate_model(
             probabilities,
             chosen,
             tta,
-            models_scored(store.root, scoring),
+            times_scored(store.root, now),
             resamples,
             seed,
         )
@@ -120,7 +120,7 @@ def evaluate_model(
         if report:
             html = report_html(store, scored, features_artifact, plan)
             work.write("report.html", html.encode("utf-8"), view=True)
-        remember(store.root, scoring)
+        remember(store.root, now)
         artifact = work.commit(summary=_summary(scored), protocol=scored.protocol, warnings=[*scored.soundness.unsound])
     for text in scored.soundness.unsound:
         warn(text)
@@ -171,10 +171,11 @@ def _score(
         "split": split,
         "predictor": chosen,
         "tta": tta,
-        "models_scored_on_this_split": times_scored,
+        "times_these_items_were_scored": times_scored,
         "intervals": f"95% bootstrap, {resamples} resamples of {metrics[chosen].unit}s, seed {seed}",
     }
-    soundness = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value)
+    judged = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value)
+    soundness = Soundness(judged.unsound, (*judged.cautions, *cautions(metrics[chosen])))
     return Scored(model, dataset, split, rows, probabilities, metrics, gains, chosen, protocol, soundness)
 
 

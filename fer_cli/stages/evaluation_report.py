@@ -11,10 +11,10 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.ahm.hierarchy import default_hierarchy
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.upkeep import Lineage, lineage
-from fer_cli.evaluation import cautions
 from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import (
     Cost,
@@ -66,7 +66,7 @@ def report_html(store: Store, scored: Scored, features: Artifact, plan: Plan) ->
         ),
         reference=REFERENCE,
         unsound=scored.soundness.unsound,
-        cautions=(*scored.soundness.cautions, *cautions(chosen)),
+        cautions=scored.soundness.cautions,
         cost=_cost(features),
         mistakes=tuple(_mistakes(scored)),
         mistakes_note="the most confident wrong answers, at most three of each true class",
@@ -144,8 +144,8 @@ def _facts(scored: Scored) -> Iterator[Fact]:
     mark: Literal["", "unsound"] = "unsound" if selection["split"] in {scored.split, "test"} else ""
     yield Fact("selected on", f"{selection['split']}, by {selection['metric']}: {selection['what']}", mark)
     yield Fact("configurations tried", f"{selection['tried']} on {selection['split']}")
-    times = protocol["models_scored_on_this_split"]
-    yield Fact("scored on this split", f"{times:,} model{'s' * (times > 1)} and settings in this store, with this one")
+    times = protocol["times_these_items_were_scored"]
+    yield Fact("scored on these items", f"{times:,} times in this store, each predictor of each model once")
     yield Fact("pretraining", protocol["pretraining"])
     yield Fact("test-time augmentation", protocol["tta"])
     yield Fact("predictor", protocol["predictor"])
@@ -204,16 +204,18 @@ def _commands(scored: Scored, features: Artifact, plan: Plan) -> Iterator[str]:
         size=made["preprocessing"]["size"],
         views=",".join(made["views"]),
         dtype=made["dtype"],
-        **({"weights": "none"} if "sha256" not in made["weights"] else {}),
+        weights=_weights(features),
     )
     fitted = scored.model.manifest.config
-    own = {} if fitted["hierarchy"] == "fer's own" else {"hierarchy": str(scored.model.file("hierarchy.toml"))}
+    hierarchy = scored.model.file("hierarchy.toml")
+    is_own = hierarchy.read_text(encoding="utf-8") == default_hierarchy().text
+    own = {} if is_own else {"hierarchy": str(hierarchy)}
     yield _command(
         "fit-ahm",
         f"{features.name}@{features.version}",
         **own,
         paths=fitted["paths"],
-        lambdas=",".join(f"{value:g}" for value in fitted["relative_lambdas"]),
+        lambdas=",".join(repr(value) for value in fitted["relative_lambdas"]),
         ridge=fitted["ridge"],
         metric=fitted["metric"],
     )
@@ -227,6 +229,14 @@ def _commands(scored: Scored, features: Artifact, plan: Plan) -> Iterator[str]:
         resamples=config["resamples"],
         seed=config["seed"],
     ) + (" --report" if config["report"] else "")
+
+
+def _weights(features: Artifact) -> str:
+    """Return what to give to ``--weights``: ``auto`` finds again what a package or a hub gave, a file must be named."""
+    weights = features.manifest.summary["weights"]
+    if weights is None:
+        return "none"
+    return str(weights["file"]) if weights["source"] in {"file", "$FER_WEIGHTS"} else "auto"
 
 
 def _command(stage: str, reference: str, **options: Any) -> str:  # noqa: ANN401 - names and values of options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -73,6 +74,7 @@ def extract(
     network = open_backbone(backbone, level=level, size=size, weights=found)
     target = env.device_name(device)
     network.network.to(target)
+    shape = _probe(network, target)
     plan = _plan(source.artifact, network, found, views, dtype)
     with _processes(ranks), ExitStack() as stack:
         # Rank 0 alone holds the lock and makes the directory; the others are told where it is.
@@ -83,7 +85,7 @@ def extract(
         if force and ranks.rank == 0:
             _start_afresh(Path(place))
         _barrier(ranks)
-        measured = _run(Path(place), plan, source, network, views, dtype, batch, target, ranks)
+        measured = _run(Path(place), plan, source, network, views, shape, dtype, batch, target, ranks)
         _barrier(ranks)
         if work is not None:
             _finish(work, source, network, views, dtype, measured, found)
@@ -105,6 +107,21 @@ def _check_options(views: Sequence[str], dtype: str, batch: int, size: int | Non
     return [view for view in VIEWS if view in views]
 
 
+def _probe(network: Backbone, device: str) -> tuple[int, ...]:
+    """Return the shape of one image's features, found by running the network once."""
+    import torch
+
+    size = network.preprocessing.size
+    try:
+        with torch.inference_mode():
+            return tuple(network.features(torch.zeros(1, 3, size, size, device=device)).shape[1:])
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FerError(
+            f"{network.name} cannot take images of {size} px ({reason})", hint="give another --size"
+        ) from error
+
+
 def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, views: Sequence[str], dtype: str) -> Plan:
     own_size = int(network.network.pretrained_cfg["input_size"][-1])  # type: ignore[index]
     parts = [dataset.name, network.name.replace("/", "-").lower()]
@@ -123,7 +140,8 @@ def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, vie
         config={
             "backbone": network.name,
             "level": network.level,
-            "weights": weights.record() if weights is not None else {"source": "none: random, seed 0"},
+            # Equal bytes are equal weights, wherever they came from: the rest is told in the summary.
+            "weights": "none: random, seed 0" if weights is None else weights.sha256(),
             "preprocessing": network.preprocessing.record(),
             "views": list(views),
             "dtype": dtype,
@@ -139,6 +157,7 @@ def _run(
     source: Dataset,
     network: Backbone,
     views: Sequence[str],
+    shape: tuple[int, ...],
     dtype: str,
     batch: int,
     device: str,
@@ -150,9 +169,6 @@ def _run(
     if ranks.local_world > 1 and device == "cpu":
         torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
     rows = len(source.images)
-    with torch.inference_mode():
-        size = network.preprocessing.size
-        shape = tuple(network.features(torch.zeros(1, 3, size, size, device=device)).shape[1:])
     row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     numbers = range(math.ceil(rows / extraction.BLOCK))
     with ExitStack() as stack, env.stop_on_signal() as stop:
@@ -236,6 +252,7 @@ def _finish(
             "views": list(views),
             "shape": shapes[views[0]][1:],
             "dtype": dtype,
+            "weights": None if weights is None else weights.record(),
             "tensors_loaded": network.tensors_loaded,
             **cost(network),
         },
@@ -263,6 +280,8 @@ def _processes(ranks: env.Ranks) -> Iterator[None]:
 
     import torch.distributed
 
+    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
+        raise FerError(f"WORLD_SIZE is {ranks.world} but {missing[0]} is not set", hint="start it with torchrun")
     torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
     try:
         yield

@@ -18,7 +18,7 @@ from fer_cli.artifacts.payload import table_bytes, tensors_bytes
 from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.errors import UsageError
+from fer_cli.errors import FerError, UsageError
 from fer_cli.models.features import open_features
 from fer_cli.progress import note, warn
 from fer_cli.stages.result import Result
@@ -63,6 +63,12 @@ def fit_ahm(
     artifact = store.find(features, ["features"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     opened = open_features(artifact, len(dataset.images))
+    if len(dataset.classes) < 2:
+        raise FerError(
+            f"one class alone ({dataset.classes[0]}): there is nothing to tell apart",
+            hint="prepare a data set with two classes or more",
+            path=dataset.artifact.path,
+        )
     tree = default_hierarchy() if hierarchy is None else load_hierarchy(hierarchy)
     prototypes, path_names = semantic_prototypes(tree, dataset.classes, "full" if paths == "full" else "shared")
     plan = Plan(
@@ -78,9 +84,13 @@ def fit_ahm(
             "ridge": ridge,
             "metric": metric,
             "standardise": "mean and standard deviation of the train split",
-            "hierarchy": "fer's own" if hierarchy is None else hierarchy.name,
         },
-        inputs={"features": artifact.as_input(), "hierarchy": _hierarchy_input(tree)},
+        # Labels and splits come from the data set: features of other labels can be equal to the bit.
+        inputs={
+            "features": artifact.as_input(),
+            "dataset": dataset.artifact.as_input(),
+            "hierarchy": _hierarchy_input(tree),
+        },
     )
     with store.make(plan, force=force) as work:
         if work.committed is not None:
@@ -91,16 +101,19 @@ def fit_ahm(
         def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
             return opened.blocks(train, labels)
 
-        result = fit(
-            blocks,
-            (opened.rows("original", validation), dataset.labels[validation]),
-            classes=dataset.classes,
-            prototypes=prototypes,
-            relative_lambdas=list(lambdas),
-            ridge=ridge,
-            metric=chosen_metric,
-            progress=lambda what: note(f"fit-ahm: {what}"),
-        )
+        try:
+            result = fit(
+                blocks,
+                (opened.rows("original", validation), dataset.labels[validation]),
+                classes=dataset.classes,
+                prototypes=prototypes,
+                relative_lambdas=list(lambdas),
+                ridge=ridge,
+                metric=chosen_metric,
+                progress=lambda what: note(f"fit-ahm: {what}"),
+            )
+        except FerError as error:  # the mathematics knows no files: say whose data it was
+            raise FerError(error.what, hint=error.hint, path=artifact.path) from error
         work.write("ahm.safetensors", tensors_bytes(result.predictors.to_tensors()))
         work.write("path.parquet", _path_table(result))
         work.write("hierarchy.toml", tree.text.encode("utf-8"))
@@ -118,8 +131,8 @@ def fit_ahm(
 def _check_options(paths: str, lambdas: Sequence[float], ridge: float, metric: str) -> Metric:
     if paths not in PATHS:
         raise UsageError(f"--paths {paths!r} is not a choice", hint=f"take {' or '.join(PATHS)}")
-    if not lambdas or not all(np.isfinite(value) and value > 0 for value in lambdas):
-        raise UsageError("--lambdas wants positive numbers", hint="write them as 0.01,1,100")
+    if not lambdas or not all(1e-12 <= value <= 1e12 for value in lambdas):
+        raise UsageError("--lambdas wants numbers from 1e-12 to 1e12", hint="write them as 0.01,1,100")
     if not (np.isfinite(ridge) and 0 <= ridge <= 1):
         raise UsageError(f"--ridge {ridge} is out of range", hint="take 0 to 1")
     for known in METRICS:

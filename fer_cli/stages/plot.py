@@ -101,7 +101,7 @@ def classes(store: Store, *, reference: str | None, faces: int) -> tuple[str, Fi
 
 def hierarchy(store: Store, *, reference: str | None) -> tuple[str, Figure]:
     """Draw the tree of expression, part and action unit of an ahm artifact, of a TOML file, or of fer's own."""
-    from fer_cli.ahm.hierarchy import default_hierarchy, load_hierarchy, parse_hierarchy
+    from fer_cli.ahm.hierarchy import default_hierarchy, load_hierarchy
     from fer_cli.reporting.hierarchy import hierarchy_figure
 
     if reference == "default":
@@ -112,8 +112,7 @@ def hierarchy(store: Store, *, reference: str | None) -> tuple[str, Figure]:
     if artifact is None:
         note("no ahm artifact yet: this is fer's own hierarchy")
         return "default", hierarchy_figure(default_hierarchy())
-    path = artifact.file("hierarchy.toml")
-    read = parse_hierarchy(path.read_text(encoding="utf-8"), str(path))
+    read = load_hierarchy(artifact.file("hierarchy.toml"))
     return artifact.name, hierarchy_figure(read, classes=artifact.manifest.protocol["classes"])
 
 

@@ -162,6 +162,8 @@ class _Duplicates:
     extra_copies: int = 0
     across_splits: int = 0
     conflicting: int = 0
+    subjects_across: int = 0
+    sequences_across: int = 0
     warnings: list[str] = field(default_factory=list)
 
 
@@ -175,6 +177,11 @@ def _duplicates(rows: Sequence[Row], hashes: Sequence[str]) -> _Duplicates:
         found.extra_copies += len(group) - 1
         found.across_splits += len({row.split for row in group}) > 1
         found.conflicting += len({row.label for row in group}) > 1
+    found.subjects_across = _across([(row.subject, row.split) for row in rows])
+    found.sequences_across = _across([(row.sequence, row.split) for row in rows])
+    for number, thing in ((found.subjects_across, "persons"), (found.sequences_across, "sequences")):
+        if number:
+            found.warnings.append(f"{number} {thing} stand in more than one split: scores are optimistic")
     if found.across_splits:
         found.warnings.append(
             f"{found.across_splits} groups of equal images stand in more than one split: scores on them are optimistic"
@@ -182,6 +189,15 @@ def _duplicates(rows: Sequence[Row], hashes: Sequence[str]) -> _Duplicates:
     if found.conflicting:
         found.warnings.append(f"{found.conflicting} groups of equal images carry different labels")
     return found
+
+
+def _across(pairs: Iterable[tuple[str | None, str]]) -> int:
+    """Return how many names stand in more than one split."""
+    splits: dict[str, set[str]] = {}
+    for name, split in pairs:
+        if name is not None:
+            splits.setdefault(name, set()).add(split)
+    return sum(len(found) > 1 for found in splits.values())
 
 
 def _index_bytes(rows: Sequence[Row], hashes: Sequence[str], report: LoadReport) -> bytes:
@@ -242,6 +258,11 @@ def _source_counts(rows: Sequence[Row], report: LoadReport) -> dict[str, int]:
     return {split: counted[split] for split in SPLITS if counted[split]}
 
 
+def _share(split: str, asked: float, counts: dict[str, dict[str, int]]) -> str:
+    """Return the share that was asked for and the images that were taken: whole groups rarely give the exact share."""
+    return f"{asked:.3g} asked, {sum(counts.get(split, {}).values()):,} images taken"
+
+
 def _protocol(
     name: str, rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates, validation: float, seed: int
 ) -> dict[str, Any]:
@@ -254,12 +275,14 @@ def _protocol(
         "n": {split: sum(of.values()) for split, of in counts.items()},
         "split_hash": split_hash([row.id for row in rows], [row.split for row in rows]),
         "roles": report.roles,
-        "validation": f"carved from train: {validation:.0%}, {carved}, seed {seed}"
+        "validation": f"carved from train: {_share('validation', validation, counts)}, {carved}, seed {seed}"
         if report.carve_validation
         else "the source's own",
-        "test": f"carved from train: {CARVED_TEST:.0%}, {carved}, seed {seed}"
+        "test": f"carved from train: {_share('test', CARVED_TEST, counts)}, {carved}, seed {seed}"
         if report.carve_test
         else "the source's own",
         "missing": report.missing,
         "duplicates_across_splits": duplicates.across_splits,
+        "subjects_across_splits": duplicates.subjects_across,
+        "sequences_across_splits": duplicates.sequences_across,
     }

@@ -111,9 +111,9 @@ class Synth:
         return "synth" + "-contempt" * self.contempt + "-grey" * self.grey
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> dict[str, Path]:
         """No files: the pictures come from the settings alone."""
-        return ()
+        return {}
 
     @property
     def config(self) -> dict[str, Any]:
