@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
-# Two workers share two cores: one thread each, set before numpy and torch read it.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-
 from pathlib import Path
 
 import pytest

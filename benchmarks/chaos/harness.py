@@ -72,7 +72,10 @@ class Outcome:
 
 
 def trials(stage: str, folder: Path, count: int, *, seed: int, plain: bool = False) -> Outcome:
-    """Kill one stage ``count`` times and return what was seen; ``folder`` must be empty."""
+    """Kill one stage ``count`` times and return what was seen; ``folder`` must be empty.
+
+    A trial whose stage finishes before the kill is shown and not counted.
+    """
     names = list(STAGES)
     inputs, whole = folder / "inputs", folder / "whole"
     for name in names[: names.index(stage)]:
@@ -84,11 +87,13 @@ def trials(stage: str, folder: Path, count: int, *, seed: int, plain: bool = Fal
     outcome = Outcome(stage, time.perf_counter() - begun)
     reference = _state(Store(whole), KINDS[stage])
     generator = np.random.default_rng(seed)
-    for number in range(count):
+    number = -1
+    while outcome.killed < count:
+        number += 1
         force = bool(number % 2) or plain
         place = folder / f"trial-{number}"
         shutil.copytree(whole if force else inputs, place)
-        moment = float(generator.uniform(0, outcome.seconds * 1.05))
+        moment = float(generator.uniform(0, outcome.seconds))
         died = _run(stage, place, force=force, plain=plain, kill_after=moment) == -signal.SIGKILL
         outcome.killed += died
         after = _state(Store(place), KINDS[stage])
