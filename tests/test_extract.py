@@ -15,7 +15,7 @@ import torch
 
 from fer_cli.artifacts.payload import ArrayWriter, read_array
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.upkeep import verify_directory
+from fer_cli.artifacts.upkeep import leftovers, verify_directory
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.errors import FerError, PreemptedError, UsageError
 from fer_cli.models import extraction
@@ -184,9 +184,10 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, monkeypatch: pyte
             run(store, **options)
         assert words in str(caught.value)
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 10})())
-    with pytest.raises(FerError, match="needs 0 MB, 0 MB are free; free some"):
+    with pytest.raises(FerError, match="needs 0.0 MB, 0.0 MB are free; free some"):
         run(store)
     assert not store.directories(["features"])
+    assert not leftovers(store, superseded=False)
 
 
 def test_features_that_are_not_finite_are_refused(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -418,7 +418,8 @@ def test_gc_leaves_what_work_under_way_reads(store: Store) -> None:
     old = build(store, plan(seed=0))
     build(store, plan(seed=1))
     what = plan("f", kind="features", inputs={"dataset": old.as_input()})
-    with pytest.raises(RuntimeError), store.make(what, resumable=True):
+    with pytest.raises(RuntimeError), store.make(what, resumable=True) as work:
+        work.write("a", b"1")
         assert leftovers(store, superseded=True) == [], "somebody reads the old one"
         raise RuntimeError
     kept = leftovers(store, superseded=True)

@@ -276,8 +276,8 @@ class Store:
         """Yield the place to make an artifact in, or, as ``committed``, the one that is there already.
 
         One process at a time makes an artifact; a second one waits and then finds it done. When the block ends
-        without ``commit`` the directory is removed, unless the work is ``resumable``: then the next call finds it as
-        it was left.
+        without ``commit`` the directory is removed, unless the work is ``resumable`` and has begun: then the next call
+        finds it as it was left.
         """
         assert plan.kind in KINDS
         if not _NAME.fullmatch(plan.name):
@@ -302,9 +302,10 @@ class Store:
             try:
                 yield work
             finally:
-                if work.committed is None and not resumable and work.directory.exists():
+                begun = resumable and work.directory.exists() and any(work.directory.iterdir())
+                if work.committed is None and not begun and work.directory.exists():
                     durable.remove_tree(work.directory)
-                if work.committed is not None or not resumable:
+                if work.committed is not None or not begun:
                     needed.unlink(missing_ok=True)
 
     def _existing(self, target: Path) -> Artifact | None:

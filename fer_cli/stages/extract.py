@@ -224,7 +224,7 @@ def _announce(
     free = shutil.disk_usage(place).free + there
     if size > free:
         raise FerError(
-            f"needs {size / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free",
+            f"needs {size / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free",
             hint="free some, take --dtype float16 or fewer --views, or give another --store",
             path=place.parent,
         )

@@ -114,7 +114,7 @@ def _check_room(work: Work, arrays: Iterable[NDArray[np.uint8]], expected: int |
     free = shutil.disk_usage(work.directory).free
     if needed > free:
         raise FerError(
-            f"needs {needed / 1e6:,.0f} MB, {free / 1e6:,.0f} MB are free",
+            f"needs {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free",
             hint="free some, or give another --store",
             path=work.target.parent,
         )
