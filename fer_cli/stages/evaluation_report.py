@@ -168,7 +168,8 @@ def _curves(model: Artifact) -> Iterator[Curve]:
         if not x:
             continue
         lines = {name: {row["value"]: row["accuracy"] for row in rows if row["predictor"] == name} for name in names}
-        best = next((row for row in rows if row["predictor"] == chosen and row["chosen"]), None)
+        marked = chosen if chosen in names else names[0]
+        best = next((row for row in rows if row["predictor"] == marked and row["chosen"]), None)
         yield Curve(
             title=title,
             x_label=label,
@@ -178,7 +179,7 @@ def _curves(model: Artifact) -> Iterator[Curve]:
                 Series(name, tuple(line.get(value, float("nan")) for value in x)) for name, line in lines.items()
             ),
             log_x=True,
-            chosen=None if best is None else (chosen, x.index(best["value"])),
+            chosen=None if best is None else (marked, x.index(best["value"])),
         )
 
 
