@@ -289,3 +289,34 @@ def test_the_commands_of_a_report_lead_to_the_same_evaluation(store: Store, tmp_
         assert run([*shlex.split(command)[1:], "--json", "--store", str(store.root)]) == 0
     assert len(store.directories(["features", "ahm", "evaluation"])) == 4, "nothing new was made"
     assert fitted.kind == "ahm"
+
+
+def test_a_report_is_a_view_of_the_same_evaluation(store: Store, fitted: Artifact) -> None:
+    plain = evaluate_model(store=store, resamples=100)
+    assert not plain.artifact.has("report.html")
+    reported = evaluate_model(store=store, report=True, resamples=100)
+    assert not reported.up_to_date, "the report was missing"
+    assert reported.artifact.has("report.html")
+    assert (reported.artifact.version, reported.artifact.manifest.content) == (
+        plain.artifact.version,
+        plain.artifact.manifest.content,
+    )
+    for report in (True, False):
+        again = evaluate_model(store=store, report=report, resamples=100)
+        assert again.up_to_date
+        assert again.artifact.has("report.html")
+    assert len(store.directories(["evaluation"])) == 1
+    assert fitted.kind == "ahm"
+
+
+def test_few_validation_images_are_told(store: Store) -> None:
+    toy_dataset(store, images=210)
+    extract(store=store, backbone="test_efficientnet", size=32, weights="none")
+    fit_ahm(store=store, lambdas=LAMBDAS)
+    notes = evaluate_model(store=store, resamples=100).artifact.manifest.summary["cautions"]
+    assert "Chosen on 42 validation images: too few to choose well" in notes
+
+
+def test_a_kind_alone_is_the_last_of_it(store: Store, fitted: Artifact) -> None:
+    toy_dataset(store, images=70, seed=3)
+    assert store.find("ahm", ["dataset", "features", "ahm"]).path == fitted.path

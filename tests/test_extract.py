@@ -177,6 +177,11 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, monkeypatch: pyte
         ({"size": 5000}, UsageError, "--size 5000 is out of range"),
         ({"device": "cuda:7"}, FerError, "this machine has no such device"),
         ({"device": "toaster"}, FerError, "is not a device"),
+        (
+            {"backbone": "test_resnett", "weights": "auto"},
+            FerError,
+            "timm knows no backbone 'test_resnett'; did you mean",
+        ),
         ({"backbone": "test_convnext", "size": 17}, FerError, "test_convnext cannot take images of 17 px"),
     ]
     for options, kind, words in cases:

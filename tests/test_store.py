@@ -196,7 +196,7 @@ def test_references(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     assert store.find("features/toy", ["dataset", "features"]).version == features.version
     assert store.find(str(one.path), ["dataset"]).version == one.version
     assert store.find(None, ["dataset"]).version == two.version
-    assert f"using dataset/toy@{two.version} (the newest)" in capsys.readouterr().err
+    assert f"using dataset/toy@{two.version} (the last made or used)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def load_hierarchy(path: Path) -> Hierarchy:
     Raises:
         FerError: the file cannot be read, or holds anything but a sound hierarchy; with path and line.
     """
-    hint = "give a TOML file in the form of the one that `fer fit-ahm` uses by default"
+    hint = "`fer fit-ahm --print-hierarchy > mine.toml` writes one to edit"
     try:
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES + 1)

@@ -242,12 +242,14 @@ class Store:
         Raises:
             FerError: there is none, or the version's prefix fits several.
         """
+        if reference is not None and reference in kinds and not self.directories(kinds, reference):
+            kinds, reference = (reference,), None  # a kind alone is the newest of that kind
         if reference is None:
             found = self.directories(kinds)
             if not found:
-                raise FerError(f"no {_either(kinds)} artifact yet", hint=_how(kinds), path=self.root)
+                raise FerError(f"no {_thing(kinds)} yet", hint=_how(kinds), path=self.root)
             artifact = self.open(found[0])
-            note(f"using {artifact.reference} (the newest)")
+            note(f"using {artifact.reference} (the last made or used)")
             return artifact
         if (Path(reference) / MANIFEST).is_file():
             artifact = self.open(Path(reference))
@@ -264,12 +266,16 @@ class Store:
             raise FerError(f"{reference!r} is not a reference", hint="write NAME, NAME@VERSION, KIND/NAME or a path")
         found = self.directories(kinds, name, f"{version}*")
         if not found:
-            raise FerError(f"no {_either(kinds)} artifact {reference!r}", hint=self._similar(name, kinds))
+            raise FerError(f"no {_thing(kinds)} {reference!r}", hint=self._similar(name, kinds))
         if version and len({path.name for path in found}) > 1:
             raise FerError(
                 f"{reference!r} fits {len(found)} versions", hint=f"write more of it: {found[0].name}, {found[1].name}"
             )
         return self.open(found[0])
+
+    def holds(self, plan: Plan, name: str) -> bool:
+        """Tell whether the artifact that a plan leads to is there and has a file of this name."""
+        return (self.root / plan.kind / plan.name / plan.version / name).is_file()
 
     @contextmanager
     def make(self, plan: Plan, *, force: bool = False, resumable: bool = False) -> Iterator[Work]:
@@ -345,7 +351,7 @@ class Store:
         names = sorted({path.parent.name for path in self.directories(kinds)})
         if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
             return f"there is {', '.join(close)}; see 'fer ls'"
-        return f"{_how(kinds)}; see 'fer ls'"
+        return _how(kinds)
 
 
 def files_input(name: str, files: Mapping[str, Path]) -> Input:
@@ -368,5 +374,11 @@ def _either(kinds: Sequence[str]) -> str:
     return " or ".join(kinds)
 
 
+def _thing(kinds: Sequence[str]) -> str:
+    return "artifact" if len(kinds) > 2 else f"{_either(kinds)} artifact"
+
+
 def _how(kinds: Sequence[str]) -> str:
+    if len(kinds) > 2:
+        return "'fer ls' shows what there is"
     return f"make one with {' or '.join(repr(_MAKERS[kind]) for kind in kinds)}"

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from fer_cli import __version__
 from fer_cli.cli import common, demo, doctor, evaluate, extract, fit_ahm, plot, prepare, store
@@ -23,8 +24,19 @@ from fer_cli.cli.common import SCHEMA
 from fer_cli.errors import ExitCode, FerError, one_line
 from fer_cli.progress import speaks
 
+
+class _InOrder(TyperGroup):
+    """Shows the commands in the order in which they are used."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
+        """Return the names of the stages first, then of the rest."""
+        stages = ["demo", "prepare", "extract", "fit-ahm", "eval", "plot"]
+        return sorted(self.commands, key=lambda name: stages.index(name) if name in stages else len(stages))
+
+
 app = typer.Typer(
     name="fer",
+    cls=_InOrder,
     help="Facial expression recognition: from data sets to numbers that can be trusted.",
     no_args_is_help=True,
     rich_markup_mode=None,

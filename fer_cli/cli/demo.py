@@ -17,7 +17,7 @@ def demo(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Run the whole chain on drawn faces: prepare, extract, fit-ahm, eval --report."""
+    """Run the whole chain on drawn faces."""
     from fer_cli.stages.demo import demo as stage
 
     print_evaluation(stage(store=open_store(store), images=images, force=force), as_json=json, command="demo")

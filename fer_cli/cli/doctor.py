@@ -6,7 +6,10 @@ from fer_cli.cli.common import DebugOption, JsonOption, StoreOption, console, op
 
 
 def doctor(store: StoreOption = None, json: JsonOption = False, debug: DebugOption = False) -> None:
-    """Say what is installed, which device will be used, where things are, what is missing and how to get it."""
+    """Say what is installed and what is missing.
+
+    Also which device will be used, where store, weights and data are, and how to get what is not there.
+    """
     from fer_cli.stages.doctor import examine
 
     findings = examine(open_store(store))

@@ -41,7 +41,7 @@ def evaluate(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a model: metrics with 95% intervals, predictions, and a report."""
+    """Score a model, with 95% intervals and a report."""
     from fer_cli.stages.evaluate import evaluate_model
 
     result = evaluate_model(

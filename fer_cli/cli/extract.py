@@ -35,7 +35,7 @@ def extract(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Run a frozen network over a data set and keep its features.
+    """Keep the features of a frozen network.
 
     Stopped work goes on where it was; `torchrun -m fer_cli extract ...` shares it among processes.
     """

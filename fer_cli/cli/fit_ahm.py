@@ -40,7 +40,10 @@ def fit_ahm(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Fit the AHM projection, and nearest mean and logistic regression on the same features beside it."""
+    """Fit AHM, and two plain classifiers beside it.
+
+    Nearest class mean and logistic regression see the same features: AHM's gain is measured each time.
+    """
     from fer_cli.ahm.fit import RELATIVE_LAMBDAS
     from fer_cli.ahm.hierarchy import default_hierarchy
     from fer_cli.stages.fit_ahm import fit_ahm as stage

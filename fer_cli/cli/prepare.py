@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +20,12 @@ from fer_cli.cli.common import (
     source_path,
     summary_of,
 )
-from fer_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from fer_cli.datasets.records import Loader
 
 app = typer.Typer(
-    help="Read a data set's official layout, check it, and keep it as an artifact.",
+    help="Read a data set's layout, check it, keep it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -94,7 +95,7 @@ def ferplus(
 
 @app.command("folder")
 def folder(
-    source: SourceOption = None,
+    source: Annotated[Path, typer.Option("--source", help="The folder, or the csv.")],
     name: Annotated[str | None, typer.Option("--name", help="The data set's name. [default: the folder's]")] = None,
     size: Annotated[
         int | None,
@@ -113,9 +114,7 @@ def folder(
     """Any split/class/image tree, class/image tree, or csv of paths and labels."""
     from fer_cli.datasets.folder import Folder
 
-    if source is None and name is None:
-        raise UsageError("folder wants --source", hint="give the folder or the csv")
-    loader = Folder(source=source_path(name or "", source), name=name, size=size, grey=grey)
+    loader = Folder(source=source, name=name, size=size, grey=grey)
     _prepare(loader, store, json, validation=validation, seed=seed, force=force)
 
 
@@ -153,7 +152,15 @@ def synth(
 def _prepare(loader: Loader, store: Path | None, json: bool, *, validation: float, seed: int, force: bool) -> None:
     from fer_cli.stages.prepare import prepare
 
-    result = prepare(store=open_store(store), loader=loader, validation=validation, seed=seed, force=force)
+    words = [word for word in sys.argv[1:] if word not in {"--json", "--debug", "--force"}]
+    result = prepare(
+        store=open_store(store),
+        loader=loader,
+        validation=validation,
+        seed=seed,
+        command=shlex.join(["fer", *words]),
+        force=force,
+    )
     summary = summary_of(result)
     protocol = result.artifact.manifest.protocol
     print_result(f"prepare {loader.name.partition('-')[0]}", result, _lines(summary, protocol), as_json=json)
@@ -164,7 +171,7 @@ def _lines(summary: dict[str, Any], protocol: dict[str, Any]) -> list[tuple[str,
     for split, counts in summary["classes"].items():
         of = ", ".join(f"{name} {number:,}" for name, number in counts.items())
         lines.append((split, f"{sum(counts.values()):,}  ({of})"))
-    lines += [("validation", protocol["validation"])]
+    lines += [(f"{split} split", protocol[split]) for split in ("validation", "test") if "carved" in protocol[split]]
     lines += [(part, role) for part, role in protocol["roles"].items()]
     lines += [("dropped", f"{number:,} {reason}") for reason, number in summary["dropped"].items()]
     lines += [("missing", text) for text in summary["missing"]]

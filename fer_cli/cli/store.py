@@ -33,7 +33,7 @@ def ls(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """List the artifacts, the newest first."""
+    """List the artifacts, the last made or used first."""
     from fer_cli.artifacts.manifest import KINDS
 
     if kind is not None and kind not in KINDS:
@@ -69,7 +69,7 @@ def show(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Show an artifact: its manifest, and its lineage as a tree."""
+    """Show an artifact, and its lineage as a tree."""
     from fer_cli.artifacts.manifest import KINDS
     from fer_cli.artifacts.upkeep import lineage
 
@@ -120,7 +120,10 @@ def verify(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Hash every file again and compare it with the manifest. Exit code 3 when anything differs."""
+    """Hash every file again.
+
+    Exit code 3 when anything differs from the manifests; what, is said by file.
+    """
     from fer_cli.artifacts.manifest import KINDS
     from fer_cli.artifacts.upkeep import verify_directory
     from fer_cli.progress import track
@@ -157,7 +160,7 @@ def gc(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Say what killed commands left behind, and remove it with --yes."""
+    """Show, and remove with --yes, what killed commands left."""
     from fer_cli.artifacts.upkeep import leftovers, remove
 
     place = open_store(store)
@@ -207,13 +210,19 @@ def _brief(artifact: Artifact) -> str:
 
 
 def _flat(value: Any) -> str:  # noqa: ANN401 - any JSON value
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_flat(item)}" for key, item in value.items()) or "-"
-    if isinstance(value, list):
-        return ", ".join(_flat(item) for item in value) or "-"
-    return (
-        "-" if value is None else f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-    )
+    match value:
+        case dict():
+            return ", ".join(f"{key} {_flat(item)}" for key, item in value.items()) or "-"
+        case list():
+            return ", ".join(_flat(item) for item in value) or "-"
+        case None:
+            return "-"
+        case bool() | str():
+            return str(value)
+        case float():
+            return f"{value:.6g}"
+        case _:
+            return f"{value:,}"
 
 
 def _bytes(size: int) -> str:

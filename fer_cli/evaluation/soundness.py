@@ -10,6 +10,10 @@ SUSPICIOUS: Final = {"rafdb": 0.93, "fer2013": 0.77, "ferplus": 0.92}
 """Accuracy above which one model without extra face data should be taken for a bug until shown otherwise."""
 
 
+FEW: Final = 100
+"""Images below which a selection split decides more by chance than by merit: its standard error is 5 points."""
+
+
 @dataclass(frozen=True, slots=True)
 class Soundness:
     """``unsound`` are marked in red wherever the number appears, ``cautions`` in amber; one phrase each."""
@@ -37,6 +41,8 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float) -> Soundn
         cautions.append(
             f"{protocol['duplicates_across_splits']} groups of equal images stand in more than one split: optimistic"
         )
+    if selection in (chosen_on := protocol.get("n", {})) and chosen_on[selection] < FEW:
+        cautions.append(f"Chosen on {chosen_on[selection]} {selection} images: too few to choose well")
     if "random" in str(protocol.get("pretraining", "")):
         cautions.append("The backbone has random weights: this tests the chain, not a method")
     dataset = str(protocol.get("dataset", "")).partition("-")[0]

@@ -96,7 +96,7 @@ def open_backbone(name: str, *, level: str, size: int | None, weights: WeightsFi
     import timm
     import torch
 
-    _check_name(name)
+    check_name(name)
     tensors = None if weights is None else load_tensors(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -120,7 +120,7 @@ def default_size(name: str) -> int:
     """Return the side in pixels of the images that a timm network was trained on."""
     from timm.models import get_pretrained_cfg
 
-    _check_name(name)
+    check_name(name)
     cfg = get_pretrained_cfg(name)
     return int(cfg.input_size[-1]) if cfg is not None else 224
 
@@ -138,7 +138,12 @@ def cost(backbone: Backbone) -> dict[str, int]:
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
-def _check_name(name: str) -> None:
+def check_name(name: str) -> None:
+    """Refuse a name or a tag that timm does not know, and say which are close.
+
+    Raises:
+        FerError: there is no such network.
+    """
     import timm
 
     if not timm.is_model(name):

@@ -12,24 +12,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.reporting.style import class_colour
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from fer_cli.ahm.hierarchy import Expression, Hierarchy
-
-# Okabe & Ito's palette, its yellow darkened to be seen on white: told apart with any colour vision. Names stand
-# beside all bands, so colour is never the only cue.
-_COLOURS: Final = {
-    "neutral": "#777777",
-    "happy": "#E69F00",
-    "sad": "#0072B2",
-    "surprise": "#009E73",
-    "fear": "#CC79A7",
-    "disgust": "#8A7B00",
-    "anger": "#D55E00",
-    "contempt": "#56B4E9",
-}
 
 _X_EXPRESSION: Final = 0.0
 _X_PART: Final = 1.0
@@ -106,7 +95,7 @@ def _draw_flow(
 
     into_part, into_unit = dict(part_at), dict(unit_at)
     for name in order:
-        colour = _COLOURS[name]
+        colour = class_colour(name)
         leaving = expression_at[name]
         for part in parts:
             paths = [(path, w) for path, w in weights[name].items() if path[0] == part.name]

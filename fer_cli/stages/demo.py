@@ -28,7 +28,9 @@ def demo(*, store: Store, images: int = 1600, force: bool = False) -> Result:
     """
     begun = time.perf_counter()
     note("1/4 prepare: drawing faces")
-    dataset = prepare(store=store, loader=Synth(images=images), force=force)
+    dataset = prepare(
+        store=store, loader=Synth(images=images), command=f"fer prepare synth --images {images}", force=force
+    )
     note("2/4 extract: features of a network that never saw a face task")
     features = extract(
         store=store,

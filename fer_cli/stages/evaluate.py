@@ -69,9 +69,8 @@ def evaluate_model(
     features_artifact = open_parent(store, source, "features")
     dataset = open_dataset(open_parent(store, features_artifact, "dataset"))
     features = open_features(features_artifact, len(dataset.images))
-    if split is None:
-        split = "test" if "test" in dataset.split_names else "validation"
-        note(f"scoring the {split} split")
+    by_default = split is None
+    split = split or ("test" if "test" in dataset.split_names else "validation")
     rows = dataset.rows(split)
     predictors = Predictors.from_tensors(read_tensors(source.file("ahm.safetensors")), dataset.classes)
     chosen = predictor or source.manifest.summary["chosen"]
@@ -87,17 +86,20 @@ def evaluate_model(
             "split": split,
             "predictor": chosen,
             "tta": tta,
-            "report": report,
             "resamples": resamples,
             "seed": seed,
         },
         inputs={"model": source.as_input(), "dataset": dataset.artifact.as_input()},
         seeds=[seed],
     )
-    with store.make(plan, force=force) as work:
+    # The report is a view of the same evaluation: it is added where it is wanted and missing, and is no other version.
+    lacks_report = report and not store.holds(plan, "report.html")
+    with store.make(plan, force=force or lacks_report) as work:
         if work.committed is not None:
             _check_strict(work.committed, strict)
             return Result(work.committed, up_to_date=True)
+        if by_default:
+            note(f"scoring the {split} split")
         items = items_hash(dataset.ids[rows].tolist(), [dataset.classes[label] for label in dataset.labels[rows]])
         # Every predictor whose score is shown has been scored, not the chosen one alone.
         now = [Scoring(items, source.manifest.content, f"{name}, tta {tta}") for name in PREDICTORS]

@@ -197,6 +197,8 @@ def _node(node: Lineage) -> LineageNode:
 def _commands(scored: Scored, features: Artifact, plan: Plan) -> Iterator[str]:
     """Yield the commands that make this evaluation again, from the data set's artifact on."""
     made, dataset = features.manifest.config, scored.dataset.artifact
+    if prepared := dataset.manifest.measured.get("command"):
+        yield str(prepared)
     yield _command(
         "extract",
         f"{dataset.name}@{dataset.version}",
@@ -221,15 +223,18 @@ def _commands(scored: Scored, features: Artifact, plan: Plan) -> Iterator[str]:
         metric=fitted["metric"],
     )
     config = plan.config
-    yield _command(
-        "eval",
-        f"{scored.model.name}@{scored.model.version}",
-        split=config["split"],
-        predictor=config["predictor"],
-        tta=config["tta"],
-        resamples=config["resamples"],
-        seed=config["seed"],
-    ) + (" --report" if config["report"] else "")
+    yield (
+        _command(
+            "eval",
+            f"{scored.model.name}@{scored.model.version}",
+            split=config["split"],
+            predictor=config["predictor"],
+            tta=config["tta"],
+            resamples=config["resamples"],
+            seed=config["seed"],
+        )
+        + " --report"
+    )
 
 
 def _weights(features: Artifact) -> str:

@@ -19,7 +19,7 @@ from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
 from fer_cli.models import extraction
-from fer_cli.models.backbones import POOLED, Backbone, cost, open_backbone
+from fer_cli.models.backbones import POOLED, Backbone, check_name, cost, open_backbone
 from fer_cli.models.extraction import VIEWS, Journal, extract_blocks, sound_blocks
 from fer_cli.models.weights import WeightsFile, find_weights
 from fer_cli.progress import note, track
@@ -70,6 +70,7 @@ def extract(
     env.tune_allocator()
     ranks = env.ranks()
     source = open_dataset(store.find(dataset, ["dataset"]))
+    check_name(backbone)
     found = find_weights(backbone, weights)
     network = open_backbone(backbone, level=level, size=size, weights=found)
     target = env.device_name(device)

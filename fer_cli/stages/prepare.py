@@ -30,7 +30,15 @@ CARVED_TEST: Final = 0.2
 """Share of a source without any split that becomes the test split."""
 
 
-def prepare(*, store: Store, loader: Loader, validation: float = 0.1, seed: int = 0, force: bool = False) -> Result:
+def prepare(
+    *,
+    store: Store,
+    loader: Loader,
+    validation: float = 0.1,
+    seed: int = 0,
+    command: str = "",
+    force: bool = False,
+) -> Result:
     """Read a source, check it, and write it as a dataset artifact.
 
     Args:
@@ -38,6 +46,7 @@ def prepare(*, store: Store, loader: Loader, validation: float = 0.1, seed: int 
         loader: the opened source.
         validation: share of train that becomes validation where the source has none.
         seed: of the carved splits.
+        command: what the user typed, for the reports of all that is made from it; no part of the version.
         force: make it anew even when it is up to date.
 
     Raises:
@@ -66,6 +75,7 @@ def prepare(*, store: Store, loader: Loader, validation: float = 0.1, seed: int 
         artifact = work.commit(
             summary=_summary(rows, report, duplicates),
             protocol=_protocol(loader.name, rows, report, duplicates, validation, seed),
+            measured={"command": command} if command else {},
             warnings=[*report.warnings, *duplicates.warnings],
         )
     for text in artifact.manifest.warnings:
@@ -119,7 +129,7 @@ def _check_room(work: Work, arrays: Iterable[NDArray[np.uint8]], expected: int |
             path=work.target.parent,
         )
     if expected is not None:
-        note(f"writing {expected:,} images, {needed / 1e6:,.1f} MB, to {work.target}")
+        note(f"reading {expected:,} images, {needed / 1e6:,.1f} MB when written to {work.target}")
 
 
 def _check_ids(rows: Sequence[Row]) -> None:
