@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,3 +224,24 @@ def test_progress_lines_name_rate_and_rest(capsys: pytest.CaptureFixture[str], m
         "extract toy: 200/1,000 images, 6/s, 2 min 04 s left",
         "extract toy: 400/1,000 images, 6/s, 1 min 33 s left",
     ]
+
+
+def test_a_block_is_noted_only_after_its_rows_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that loses power keeps what was forced to the disk: the journal must never be ahead of the rows."""
+    events: list[str] = []
+    for name, owner in (("write", ArrayWriter), ("sync", ArrayWriter), ("note", extraction.Journal)):
+        real = getattr(owner, name)
+
+        def logged(*arguments: object, _real: Any = real, _name: str = name) -> object:
+            events.append(_name)
+            return _real(*arguments)
+
+        monkeypatch.setattr(owner, name, logged)
+    features = {view: np.ones((2, 3), np.float32) for view in ("original", "flip")}
+    with ExitStack() as stack:
+        writers = {
+            view: stack.enter_context(ArrayWriter(tmp_path / f"{view}.npy", (3,), np.float32, 2, reserve=True))
+            for view in features
+        }
+        assert extraction._save(0, 0, features, writers, extraction.Journal(tmp_path, 0)) == 2
+    assert events == ["write", "sync", "write", "sync", "note"]

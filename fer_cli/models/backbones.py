@@ -116,15 +116,6 @@ def open_backbone(name: str, *, level: str, size: int | None, weights: WeightsFi
     return Backbone(network.to(memory_format=torch.channels_last), name, level, preprocessing, loaded)
 
 
-def default_size(name: str) -> int:
-    """Return the side in pixels of the images that a timm network was trained on."""
-    from timm.models import get_pretrained_cfg
-
-    check_name(name)
-    cfg = get_pretrained_cfg(name)
-    return int(cfg.input_size[-1]) if cfg is not None else 224
-
-
 def cost(backbone: Backbone) -> dict[str, int]:
     """Return the number of parameters and the multiply-adds of one image."""
     import torch
