@@ -65,9 +65,10 @@ def ratios(name: str, size: int, pairs: int, tuned: bool) -> None:
     """Pair fer's extraction with the bare forward pass over the same images."""
     import torch
 
+    from fer_cli.artifacts.journal import Journal
     from fer_cli.artifacts.payload import ArrayWriter
     from fer_cli.models.backbones import cost, open_backbone
-    from fer_cli.models.extraction import BLOCK, VIEWS, Journal, extract_blocks
+    from fer_cli.models.extraction import BLOCK, VIEWS, extract_blocks
     from fer_cli.models.weights import find_weights
 
     network = open_backbone(name, level="pooled", size=size, weights=find_weights(name, "auto"))

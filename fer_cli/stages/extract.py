@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-import os
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from fer_cli import env
+from fer_cli.artifacts.journal import Journal
 from fer_cli.artifacts.payload import ArrayWriter
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
 from fer_cli.models import extraction
 from fer_cli.models.backbones import POOLED, Backbone, check_name, cost, open_backbone
-from fer_cli.models.extraction import VIEWS, Journal, extract_blocks, sound_blocks
+from fer_cli.models.extraction import VIEWS, extract_blocks, sound_blocks
 from fer_cli.models.weights import WeightsFile, find_weights
+from fer_cli.processes import barrier, joined, share
 from fer_cli.progress import note, track
 from fer_cli.stages.result import Result
 
@@ -77,20 +77,20 @@ def extract(
     network.network.to(target)
     shape = _probe(network, target)
     plan = _plan(source.artifact, network, found, views, dtype)
-    with _processes(ranks), ExitStack() as stack:
+    with joined(ranks), ExitStack() as stack:
         # Rank 0 alone holds the lock and makes the directory; the others are told where it is.
         work = stack.enter_context(store.make(plan, force=force, resumable=True)) if ranks.rank == 0 else None
-        place = _share(None if work is None or work.committed is not None else str(work.directory), ranks)
+        place = share(None if work is None or work.committed is not None else str(work.directory), ranks)
         if place is None:
             return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
         if force and ranks.rank == 0:
             _start_afresh(Path(place))
-        _barrier(ranks)
+        barrier(ranks)
         measured = _run(Path(place), plan, source, network, views, shape, dtype, batch, target, ranks)
-        _barrier(ranks)
+        barrier(ranks)
         if work is not None:
             _finish(work, source, network, views, dtype, measured, found)
-        _barrier(ranks)
+        barrier(ranks)
         return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=False)
 
 
@@ -179,11 +179,11 @@ def _run(
             view: stack.enter_context(ArrayWriter(place / f"{view}.npy", shape, dtype, rows, reserve=ranks.rank == 0))
             for view in views
         }
-        _barrier(ranks)
+        barrier(ranks)
         done = sound_blocks(writers, rows, Journal.read(place))
         if done and ranks.rank == 0:
             note(f"going on: {len(done)} of {len(numbers)} blocks are there already")
-        _barrier(ranks)
+        barrier(ranks)
         missing = [block for block in numbers if block not in done][ranks.rank :: ranks.world]
         before = min(rows, len(done) * extraction.BLOCK)
         with track(f"extract {plan.name}", rows, done=before) as advance:
@@ -202,7 +202,7 @@ def _run(
                 device=device,
                 finished=finished,
             )
-        _barrier(ranks)
+        barrier(ranks)
         if ranks.rank == 0:
             for writer in writers.values():
                 writer.finish(rows)
@@ -269,41 +269,3 @@ def _finish(
 def _start_afresh(place: Path) -> None:
     for path in place.iterdir():
         path.unlink()
-
-
-@contextmanager
-def _processes(ranks: env.Ranks) -> Iterator[None]:
-    """Join the processes that ``torchrun`` started; gloo, since only paths and barriers travel."""
-    if ranks.world == 1:
-        yield
-        return
-    from datetime import timedelta
-
-    import torch.distributed
-
-    if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
-        raise FerError(f"WORLD_SIZE is {ranks.world} but {missing[0]} is not set", hint="start it with torchrun")
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
-    try:
-        yield
-    finally:
-        # An error must end the process at once: a barrier in the way out would wait for ranks that never come.
-        if sys.exc_info()[0] is None:
-            torch.distributed.destroy_process_group()
-
-
-def _share(value: str | None, ranks: env.Ranks) -> str | None:
-    if ranks.world == 1:
-        return value
-    import torch.distributed
-
-    values = [value]
-    torch.distributed.broadcast_object_list(values, src=0)
-    return values[0]
-
-
-def _barrier(ranks: env.Ranks) -> None:
-    if ranks.world > 1:
-        import torch.distributed
-
-        torch.distributed.barrier()

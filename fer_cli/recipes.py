@@ -1,0 +1,67 @@
+"""Recipes: TOML files that say how something is trained. Typed and strict; an error names the key and its line."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from fer_cli.errors import FerError
+from fer_cli.toml_lines import read_toml, syntax_error_line
+
+MAX_BYTES: Final = 1_000_000
+
+
+class Section(BaseModel):
+    """A table of a recipe: nothing is converted, and no unknown key is passed over."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+R = TypeVar("R", bound=Section)
+
+
+def load_recipe(path: Path, form: type[R]) -> R:
+    """Read a recipe of the given form.
+
+    Raises:
+        FerError: the file cannot be read, is not TOML, or a key is unknown, missing or has a wrong value.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise FerError(f"cannot be read: {error.strerror or error}", hint="give a recipe", path=path) from None
+    if len(data) > MAX_BYTES:
+        raise FerError(f"is larger than {MAX_BYTES:,} bytes: not a recipe", hint="give a recipe", path=path)
+    try:
+        text = data.decode("utf-8-sig")
+        values, lines = read_toml(text)
+    except UnicodeDecodeError:
+        raise FerError("is not text in UTF-8", hint="give a recipe", path=path) from None
+    except tomllib.TOMLDecodeError as error:
+        line = syntax_error_line(error, data.decode("utf-8-sig"))
+        what = f"is not TOML: {str(error).split(' (at ')[0]}"
+        raise FerError(what, hint="correct the line", path=path, line=line) from None
+    except (ValueError, RecursionError):
+        raise FerError("holds numbers or nesting beyond reading", hint="correct it", path=path) from None
+    try:
+        return form.model_validate(values)
+    except ValidationError as error:
+        raise _first(error, path, lines) from None
+
+
+def _first(error: ValidationError, path: Path, lines: dict[tuple[str | int, ...], int]) -> FerError:
+    fault: Any = error.errors(include_url=False)[0]
+    place = tuple(fault["loc"])
+    key = ".".join(str(part) for part in place)
+    line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
+    if fault["type"] == "extra_forbidden":
+        what, hint = f"{key} is not a key of this recipe", "remove it, or correct its name"
+    elif fault["type"] == "missing":
+        what, hint = f"{key} is missing", "add it"
+    else:
+        what, hint = f"{key}: {fault['msg'][:1].lower()}{fault['msg'][1:]}", "correct the value"
+    return FerError(what, hint=hint, path=path, line=line)
