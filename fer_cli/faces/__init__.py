@@ -1,0 +1,1 @@
+"""Faces: what their parts are, the networks that find them, and how far their answers can be believed."""

@@ -1,0 +1,94 @@
+"""BiSeNet (Yu et al. 2018) through facexlib: the widely used parser of large, aligned colour photographs.
+
+facexlib's own loader downloads into its package folder, checks no hash and unpickles: only its network is used here.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import torch
+from torch import nn
+
+from fer_cli.errors import FerError, UsageError
+from fer_cli.faces.parsers import NetworkParser
+from fer_cli.faces.regions import BISENET_ORDER, Grouping
+from fer_cli.models.backbones import Preprocessing
+from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+
+if TYPE_CHECKING:
+    pass
+
+SIZE: Final = 512
+"""Side of the input that the published weights were trained at, in pixels."""
+STRIDE: Final = 32
+"""Sides of the input are multiples of this: the network takes others, and its levels then disagree on positions."""
+_SMALLEST, _LARGEST = 64, 1024
+_MEAN: Final = (0.485, 0.456, 0.406)  # ImageNet's, red first
+_STD: Final = (0.229, 0.224, 0.225)
+
+
+class MainOutput(nn.Module):
+    """Gives the first of a network's outputs; BiSeNet's other two serve its training alone."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, classes, S, S) of standardised pictures (n, 3, S, S)."""
+        logits: torch.Tensor = self.network(x)[0]
+        return logits
+
+
+def open_bisenet(
+    weights: WeightsFile, *, grouping: Grouping, size: int = SIZE, mirror: bool, device: str
+) -> NetworkParser:
+    """Build BiSeNet, load its weights strictly and return the parser.
+
+    Args:
+        weights: whose hash is checked already (:func:`fer_cli.faces.releases.find_release`).
+        grouping: which region each part belongs to.
+        size: side of the network's input in pixels, a multiple of 32 from 64 to 1024.
+        mirror: whether the mirror image is parsed as well.
+        device: torch's name of the device.
+
+    Raises:
+        UsageError: the network takes no such size.
+        FerError: facexlib cannot be imported, or the weights are damaged or another network's.
+    """
+    if size % STRIDE or not _SMALLEST <= size <= _LARGEST:
+        raise UsageError(
+            f"BiSeNet takes no input of {size} px",
+            hint=f"--size takes multiples of {STRIDE} from {_SMALLEST} to {_LARGEST}; its weights are for {SIZE}",
+        )
+    tensors = load_tensors(weights)
+    network = _network()
+    hint = "give facexlib's parsing_bisenet.pth, or other weights of the same network"
+    load_strictly(network, tensors, weights.path, hint=hint)
+    return NetworkParser(
+        name="bisenet",
+        network=MainOutput(network).eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last),
+        order=BISENET_ORDER,
+        grouping=grouping,
+        preprocessing=Preprocessing(size=size, mean=_MEAN, std=_STD, interpolation="bilinear"),
+        weights=weights.record(),
+        mirror=mirror,
+        device=device,
+    )
+
+
+def _network() -> nn.Module:
+    try:
+        from facexlib.parsing.bisenet import BiSeNet
+    except ModuleNotFoundError as error:
+        raise FerError(f"{error.name} is not installed", hint="install facexlib, or take --parser compact") from error
+    except (ImportError, OSError) as error:
+        raise FerError(
+            f"facexlib cannot be imported ({error})",
+            hint="its OpenCV wants system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
+            "opencv-python by opencv-python-headless; or take --parser compact",
+        ) from error
+    with torch.random.fork_rng(devices=[]):  # it initialises itself, in vain
+        network: nn.Module = BiSeNet(num_class=len(BISENET_ORDER))
+    return network

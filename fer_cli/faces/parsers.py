@@ -1,0 +1,111 @@
+"""Running a parsing network over a batch of pictures: region maps, and how sure the network is of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.faces.regions import Grouping
+from fer_cli.labels import REGIONS
+from fer_cli.models.backbones import Preprocessing
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What a parser says of a batch of n pictures.
+
+    ``maps`` uint8 (n, H, W) holds indices into :data:`fer_cli.labels.REGIONS`. ``confidence`` (n,) is the mean over
+    the pixels of the largest region's share. ``agreement`` (n,) tells how much the map of the picture and that of its
+    mirror image have in common: of the pixels that either takes for a part of the person, the share that both give the
+    same region. Both are NaN where a parser has no such thing.
+    """
+
+    maps: NDArray[np.uint8]
+    confidence: NDArray[np.float32]
+    agreement: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkParser:
+    """A parsing network with what it needs around it.
+
+    Args:
+        name: ``compact`` or ``bisenet``.
+        network: maps standardised pictures (n, 3, S, S) to logits (n, classes, h, w), on ``device``, in eval mode.
+        order: the name of each class, in the order of the network's logits.
+        grouping: which region each part belongs to.
+        preprocessing: how pixels become the network's input.
+        weights: what artifacts record of the weights.
+        mirror: whether the mirror image is parsed as well; the map is then that of the mean of both.
+        device: torch's name of the device.
+    """
+
+    name: str
+    network: nn.Module
+    order: tuple[str, ...]
+    grouping: Grouping
+    preprocessing: Preprocessing
+    weights: dict[str, Any]
+    mirror: bool
+    device: str
+
+    def record(self) -> dict[str, Any]:
+        """Return what decides its answers."""
+        return {
+            "parser": self.name,
+            "weights": self.weights["sha256"],
+            "preprocessing": self.preprocessing.record(),
+            "mirror": self.mirror,
+            "grouping": self.grouping.record(),
+        }
+
+    def shares(self, images: NDArray[np.uint8]) -> torch.Tensor:
+        """Return each region's share (1 or 2, n, regions, h, w), at the network's own output resolution.
+
+        The second, where ``mirror`` is set, is that of the mirror images, mirrored back. Classes with a side are
+        merged before: a mirrored left eye is a right one, and both are the eye region.
+        """
+        import torch
+
+        x = self.preprocessing.apply(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        table = torch.from_numpy(self.grouping.table(self.order).astype(np.int64)).to(self.device)
+        views = []
+        for mirrored in (False, True)[: 1 + self.mirror]:
+            logits = self.network(x.flip(-1) if mirrored else x)
+            classes = torch.softmax(logits.float(), 1)
+            regions = classes.new_zeros(len(classes), len(REGIONS), *classes.shape[2:]).index_add_(1, table, classes)
+            views.append(regions.flip(-1) if mirrored else regions)
+        return torch.stack(views)
+
+    def parse(self, images: NDArray[np.uint8]) -> Parsed:
+        """Return the regions of uint8 pictures (n, H, W) or (n, H, W, 3), enlarged to their size."""
+        import torch
+        from torch.nn import functional
+
+        with torch.inference_mode():
+            views = self.shares(images)
+            agreement = torch.full((len(images),), float("nan")) if len(views) == 1 else _agreement(*views.argmax(2))
+            mean = views.mean(0)
+            confidence = mean.amax(1).mean((1, 2))
+            enlarged = functional.interpolate(
+                mean, images.shape[1:3], mode="bilinear", align_corners=False, antialias=_shrinks(mean, images)
+            )
+            maps = enlarged.argmax(1).to(torch.uint8)
+        return Parsed(maps.cpu().numpy(), confidence.cpu().numpy(), agreement.cpu().numpy())
+
+
+def _shrinks(shares: torch.Tensor, images: NDArray[np.uint8]) -> bool:
+    return bool(shares.shape[-2] > images.shape[1] or shares.shape[-1] > images.shape[2])
+
+
+def _agreement(straight: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    person = (straight > 0) | (mirrored > 0)
+    same = (straight == mirrored) & person
+    return same.sum((1, 2)) / person.sum((1, 2)).clamp_min(1)
