@@ -19,7 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from fer_cli import __version__
-from fer_cli.cli import common, demo, doctor, evaluate, extract, fit_ahm, plot, prepare, store
+from fer_cli.cli import common, demo, doctor, evaluate, extract, fit_ahm, parse_masks, plot, prepare, store, train
 from fer_cli.cli.common import SCHEMA
 from fer_cli.errors import ExitCode, FerError, one_line
 from fer_cli.progress import speaks
@@ -30,7 +30,7 @@ class _InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
         """Return the names of the stages first, then of the rest."""
-        stages = ["demo", "prepare", "extract", "fit-ahm", "eval", "plot"]
+        stages = ["demo", "prepare", "parse-masks", "extract", "fit-ahm", "train", "eval", "plot"]
         return sorted(self.commands, key=lambda name: stages.index(name) if name in stages else len(stages))
 
 
@@ -44,8 +44,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.add_typer(prepare.app, name="prepare")
+app.command("parse-masks")(parse_masks.parse_masks)
 app.command("extract")(extract.extract)
 app.command("fit-ahm")(fit_ahm.fit_ahm)
+app.add_typer(train.app, name="train")
 app.command("eval")(evaluate.evaluate)
 app.add_typer(plot.app, name="plot")
 app.command("ls")(store.ls)
@@ -162,5 +164,5 @@ def _say(code: int, text: str, arguments: Sequence[str], *, as_json: bool) -> No
     print(f"fer: error: {text}", file=sys.stderr)  # noqa: T201
     if as_json and speaks() and not common.printed_json():
         words = [word for word in arguments if not word.startswith("-")]
-        command = " ".join(words[:2]) if words[:1] in (["prepare"], ["plot"]) else "".join(words[:1])
+        command = " ".join(words[:2]) if words[:1] in (["prepare"], ["plot"], ["train"]) else "".join(words[:1])
         print(json.dumps({"schema": SCHEMA, "command": command, "error": {"code": int(code), "message": text}}))  # noqa: T201

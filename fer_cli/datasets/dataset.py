@@ -23,7 +23,8 @@ AUS: Final = "aus.parquet"
 class Dataset:
     """A dataset artifact, opened. Row i of every array is the same image.
 
-    ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3); ``subjects`` (N,) is
+    ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3);
+    ``pixels`` (N,) holds the hash of each; ``subjects`` (N,) is
     None where the source names none; ``targets`` (N, C) is None where labels are hard.
     """
 
@@ -33,6 +34,7 @@ class Dataset:
     splits: NDArray[np.str_]
     labels: NDArray[np.int64]
     images: NDArray[np.uint8]
+    pixels: NDArray[np.str_]
     subjects: NDArray[np.str_] | None
     targets: NDArray[np.float64] | None
 
@@ -79,6 +81,7 @@ def open_dataset(artifact: Artifact) -> Dataset:
         splits=_strings(table["split"]),
         labels=np.array([number[name] for name in names], dtype=np.int64),
         images=images,
+        pixels=_strings(table["pixels"]),
         subjects=_subjects(table),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
     )

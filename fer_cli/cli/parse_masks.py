@@ -1,0 +1,80 @@
+"""``fer parse-masks``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fer_cli.cli.common import (
+    DebugOption,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    counted,
+    open_store,
+    print_result,
+    summary_of,
+)
+
+
+def parse_masks(
+    dataset: Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")] = None,
+    parser: Annotated[
+        str,
+        typer.Option(
+            help="bisenet, compact (comes with fer), template (mean regions of the training faces), truth (of drawn "
+            "faces), or auto: bisenet where its weights are here, else compact."
+        ),
+    ] = "auto",
+    weights: Annotated[str | None, typer.Option(help="A file of weights of bisenet or compact.")] = None,
+    weights_sha256: Annotated[
+        str | None, typer.Option("--weights-sha256", help="The hash that the weights must have.")
+    ] = None,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(help="PART=REGION: brow=skin, hat=hair, glasses=skin ...; may be given several times."),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="Side of the input in pixels. [default: bisenet 512, compact 160 or 192]")
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror/--no-mirror", help="Parse the mirror image too and take the mean: twice the time.")
+    ] = True,
+    batch: Annotated[int, typer.Option(help="Pictures a forward pass.")] = 32,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Find the regions of every face, and which of the maps are to be doubted.
+
+    Stopped work goes on where it was; `torchrun -m fer_cli parse-masks ...` shares it among processes.
+    """
+    from fer_cli.faces.quality import REASONS
+    from fer_cli.stages.parse_masks import parse_masks as stage
+
+    result = stage(
+        store=open_store(store),
+        dataset=dataset,
+        parser=parser,
+        weights=weights,
+        weights_sha256=weights_sha256,
+        groups=group or (),
+        size=size,
+        mirror=mirror,
+        batch=batch,
+        device=device,
+        force=force,
+    )
+    summary, measured = summary_of(result), result.artifact.manifest.measured
+    lines = [("masks", f"{counted(summary['images'], 'picture')} by {summary['parser']}")]
+    if "weights" in summary:
+        lines.append(("weights", f"{summary['weights']['source']}, seen at {summary['size']} px"))
+    lines.append(("regions", ", ".join(f"{name} {100 * share:.0f}%" for name, share in summary["regions"].items())))
+    lines.append(("doubtful", f"{summary['doubtful']:,} ({summary['doubtful'] / summary['images']:.1%})"))
+    lines += [("", f"{count:,} {reason}: {REASONS[reason]}") for reason, count in summary["reasons"].items()]
+    if measured.get("images_per_second"):
+        lines.append(("speed", f"{measured['images_per_second']:,.0f} pictures/s"))
+    print_result("parse-masks", result, lines, as_json=json)

@@ -1,0 +1,40 @@
+"""The compact parser's weights: those that come with fer, or a file of the user's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from fer_cli.assets import asset
+from fer_cli.errors import FerError
+from fer_cli.models.weights import WeightsFile
+
+FILE: Final = "compact-parser/compact-parser.safetensors"
+SHA256: Final = "83febdf316edc712cdc355aa1b11182def461fb9b06958628f0bb99ff007af46"
+"""Of the file that comes with fer."""
+
+
+def find_compact(wanted: str | None, sha256: str | None) -> WeightsFile:
+    """Return the compact parser's weights.
+
+    Args:
+        wanted: a file; those that come with fer where it is None.
+        sha256: what the file's hash must be; of a file of the user's own it is not checked where this is None.
+
+    Raises:
+        FerError: the file is not there, or its hash is another.
+    """
+    path = asset(FILE) if wanted is None else Path(wanted)
+    if not path.is_file():
+        hint = "install fer again" if wanted is None else "--weights takes a file"
+        raise FerError("there is no weights file here", hint=hint, path=path)
+    expected = sha256 or (SHA256 if wanted is None else None)
+    weights = WeightsFile(
+        path,
+        "fer" if wanted is None else "file",
+        "ImageNet-1k, CelebAMask-HQ" if wanted is None else "not told by its source",
+    )
+    if expected is not None and (found := weights.sha256()) != expected.lower():
+        hint = "the file is damaged: install fer again" if wanted is None else "is it the file that you mean?"
+        raise FerError(f"sha256 {found[:16]}, expected {expected[:16].lower()}", hint=hint, path=path)
+    return weights

@@ -1,0 +1,93 @@
+"""Reading a masks artifact: a region map for every image of its data set, and how far each can be believed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.payload import read_array, read_table
+from fer_cli.artifacts.store import Artifact
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.errors import FerError
+from fer_cli.faces.packing import unpack
+from fer_cli.labels import REGIONS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MAPS: Final = "maps.npy"
+"""All packed maps, end to end: uint8 (bytes,)."""
+SPANS: Final = "spans.npy"
+"""Where each image's map begins and ends in MAPS: int64 (N, 2). Equal maps may share one place."""
+SCORES: Final = "scores.parquet"
+"""One row an image, in the data set's order; the columns are those of :class:`fer_cli.faces.quality.Scores`."""
+DOUBTFUL: Final = "doubtful.parquet"
+"""The rows of SCORES with a reason to doubt them, the most doubtful first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """A masks artifact, opened. Map i belongs to image i of its data set and has its height and width."""
+
+    artifact: Artifact
+    height: int
+    width: int
+    blob: NDArray[np.uint8]
+    spans: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.spans)
+
+    def maps(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the maps of some rows: uint8 (n, H, W), indices into :data:`fer_cli.labels.REGIONS`.
+
+        Raises:
+            FerError: a map is damaged.
+        """
+        spans = [self.spans[row] for row in rows]
+        try:
+            maps = unpack((self.blob[start:stop].tobytes() for start, stop in spans), self.height, self.width)
+        except ValueError as error:
+            raise FerError(
+                f"a region map is damaged ({error})",
+                hint="check the artifact with 'fer verify', make it again with --force",
+                path=self.artifact.path / MAPS,
+            ) from error
+        if maps.size and maps.max() >= len(REGIONS):
+            raise FerError(
+                f"a region map holds {maps.max()}, the last region is {len(REGIONS) - 1}",
+                hint="make the masks again with --force",
+                path=self.artifact.path / MAPS,
+            )
+        return maps
+
+    def scores(self) -> pa.Table:
+        """Return how far each map can be believed, one row an image."""
+        return read_table(self.artifact.file(SCORES))
+
+
+def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:
+    """Open the masks of a data set.
+
+    Raises:
+        FerError: they were made for another data set or another version of it, or they are damaged.
+    """
+    made_for, given = artifact.manifest.inputs["dataset"], dataset.artifact
+    if made_for.content != given.manifest.content:
+        raise FerError(
+            f"{artifact.reference} holds the masks of {made_for.name}@{made_for.version}, not of {given.reference}",
+            hint=f"make its own: fer parse-masks {given.name}@{given.version}",
+        )
+    blob, spans = read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS))
+    if spans.shape != (len(dataset.images), 2) or (len(spans) and (spans.min() < 0 or spans.max() > len(blob))):
+        raise FerError(
+            f"{SPANS} of {artifact.reference} does not fit its maps and {len(dataset.images)} images",
+            hint="check it with 'fer verify', make it again with --force",
+            path=artifact.path / SPANS,
+        )
+    height, width = dataset.images.shape[1:3]
+    return Masks(artifact, height, width, blob, spans)

@@ -1,0 +1,143 @@
+"""How far a region map can be believed, without its truth: what a map of one whole face must have."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.labels import REGIONS
+
+FACE: Final = ("skin", "eye", "nose", "mouth")
+"""The regions that make a face: they cover it in one piece."""
+NEEDED: Final = ("eye", "nose", "mouth")
+"""What every face shows, from any side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What a map must reach; below it there is a reason to doubt it."""
+
+    face: float = 0.10  # of the picture's pixels
+    part: float = 0.008  # of the face's pixels, for each of NEEDED
+    outside: float = 0.10  # of the face's pixels, at most, apart from its largest piece
+    cut: float = 0.6  # pixels of one of NEEDED on the picture's border, at most, by the root of all its pixels
+    agreement: float = 0.70
+    confidence: float = 0.70
+
+    def record(self) -> dict[str, float]:
+        """Return what artifacts record."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+REASONS: Final[Mapping[str, str]] = {
+    "no face": "the face covers too little of the picture",
+    "no eye": "no eyes were found",
+    "no nose": "no nose was found",
+    "no mouth": "no mouth was found",
+    "in pieces": "the face comes in several pieces",
+    "cut": "eyes, nose or mouth run into the picture's border",
+    "mirror": "the mirror image is parsed otherwise",
+    "unsure": "the network is not sure of the regions",
+}
+"""Every reason to doubt a map, and what it means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One value an image: (n,) arrays, and (n, regions) for the shares.
+
+    ``shares``: each region's part of the picture. ``face``: that of the face as a whole. ``outside``: the part of the
+    face that lies apart from its largest piece. ``cut``: how much of the eyes, the nose or the mouth lies on the
+    picture's border. ``agreement`` and ``confidence``: see :class:`fer_cli.faces.parsers.Parsed`. ``doubt``: the number
+    of reasons, and behind the point how unsure the network is: it sorts maps from the best to the most doubtful.
+    """
+
+    shares: NDArray[np.float32]
+    face: NDArray[np.float32]
+    outside: NDArray[np.float32]
+    cut: NDArray[np.float32]
+    agreement: NDArray[np.float32]
+    confidence: NDArray[np.float32]
+    missing: list[list[str]]
+    reasons: list[list[str]]
+    doubt: NDArray[np.float32]
+
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of a table of scores; NaN becomes null."""
+        import pyarrow as pa
+
+        names = pa.list_(pa.string())
+        return {
+            "doubt": self.doubt,
+            "reasons": pa.array(self.reasons, names),
+            "missing": pa.array(self.missing, names),
+            "face": self.face,
+            "outside": self.outside,
+            "cut": self.cut,
+            "agreement": pa.array(self.agreement, from_pandas=True),
+            "confidence": pa.array(self.confidence, from_pandas=True),
+            **{f"share_{name}": self.shares[:, index] for index, name in enumerate(REGIONS)},
+        }
+
+
+def score(maps: NDArray[np.uint8], agreement: NDArray[np.float32], confidence: NDArray[np.float32], bar: Bar) -> Scores:
+    """Score region maps (n, H, W); ``agreement`` and ``confidence`` (n,) may be NaN, then nothing is said of them."""
+    n, height, width = maps.shape
+    counts = np.stack([(maps == index).sum((1, 2)) for index in range(len(REGIONS))], axis=1)
+    face = np.isin(maps, [REGIONS.index(name) for name in FACE])
+    covered = face.sum((1, 2))
+    outside = np.array([_outside(one) for one in face], dtype=np.float32).reshape(n)
+    cut = np.max([_on_border(maps == REGIONS.index(name)) for name in NEEDED], axis=0)
+    missing = [
+        [name for name in NEEDED if counts[row, REGIONS.index(name)] < max(1.0, bar.part * covered[row])]
+        for row in range(n)
+    ]
+    share = (covered / (height * width)).astype(np.float32)
+    reasons = []
+    for row in range(n):
+        if share[row] < bar.face:
+            reasons.append(["no face"])
+            continue
+        checks = {
+            "in pieces": outside[row] > bar.outside,
+            "cut": cut[row] > bar.cut,
+            "mirror": agreement[row] < bar.agreement,
+            "unsure": confidence[row] < bar.confidence,
+        }
+        reasons.append([f"no {name}" for name in missing[row]] + [name for name, found in checks.items() if found])
+    sure = np.fmin(np.nan_to_num(agreement, nan=1.0), np.nan_to_num(confidence, nan=1.0))
+    weight = [len(REASONS) if found == ["no face"] else len(found) for found in reasons]
+    return Scores(
+        shares=(counts / (height * width)).astype(np.float32),
+        face=share,
+        outside=outside,
+        cut=cut.astype(np.float32),
+        agreement=agreement,
+        confidence=confidence,
+        missing=missing,
+        reasons=reasons,
+        doubt=(np.array(weight, dtype=np.float32) + np.float32(0.999) * (1 - sure)).astype(np.float32).reshape(n),
+    )
+
+
+def _outside(face: NDArray[np.bool_]) -> float:
+    """Return the part of a face (H, W) that lies apart from its largest piece; corners connect."""
+    from scipy import ndimage
+
+    labels, count = ndimage.label(face, structure=np.ones((3, 3)))
+    if count < 2:
+        return 0.0
+    sizes = np.bincount(labels.ravel())[1:]
+    return float(1 - sizes.max() / sizes.sum())
+
+
+def _on_border(region: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return, for (n, H, W), the pixels on the picture's border by the root of all: the same at any resolution."""
+    inner = region[:, 1:-1, 1:-1].sum((1, 2))
+    every = region.sum((1, 2))
+    border: NDArray[np.float64] = (every - inner) / np.sqrt(np.maximum(every, 1))
+    return border

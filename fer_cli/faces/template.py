@@ -1,0 +1,64 @@
+"""The template parser: the mean regions of a data set's faces, the same for every picture.
+
+It knows where eyes and mouth are in an aligned face and nothing of the face at hand: the control experiment that tells
+whether real masks matter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.faces.parsers import NetworkParser
+from fer_cli.labels import REGIONS
+
+MOST: Final = 2000
+"""Pictures that a template is made from: a mean of more looks the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """``shares`` float64 (regions, H, W) of ``images`` training pictures, symmetric; ``map`` uint8 (H, W)."""
+
+    shares: NDArray[np.float64]
+    map: NDArray[np.uint8]
+    images: int
+
+
+def chosen_rows(train: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the rows that a template is made from: all training rows, or :data:`MOST` evenly spaced ones."""
+    if len(train) <= MOST:
+        return train
+    return train[np.linspace(0, len(train) - 1, MOST).round().astype(np.int64)]
+
+
+def make_template(
+    parser: NetworkParser,
+    images: NDArray[Any],
+    rows: NDArray[np.int64],
+    batch: int,
+    finished: Callable[[int], None],
+) -> Template:
+    """Parse some pictures and take the mean of their region maps and of the mirror images of these.
+
+    Args:
+        parser: finds the regions of each picture.
+        images: all pictures, uint8 (N, H, W) or (N, H, W, 3).
+        rows: those to take.
+        batch: pictures a forward pass.
+        finished: told how many were parsed.
+    """
+    height, width = images.shape[1:3]
+    counts = np.zeros((len(REGIONS), height, width))
+    for start in range(0, len(rows), batch):
+        some = rows[start : start + batch]
+        maps = parser.parse(images[some]).maps
+        for index in range(len(REGIONS)):
+            counts[index] += (maps == index).sum(0)
+        finished(len(some))
+    shares = (counts + counts[:, :, ::-1]) / (2 * len(rows))
+    return Template(shares, shares.argmax(0).astype(np.uint8), len(rows))

@@ -1,0 +1,348 @@
+"""Stage ``parse-masks``: a dataset artifact in, a masks artifact out. Resumes; several processes share the blocks."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli import env
+from fer_cli.artifacts.journal import Journal
+from fer_cli.artifacts.payload import read_array
+from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.datasets.dataset import MASKS, Dataset, open_dataset
+from fer_cli.errors import FerError, UsageError
+from fer_cli.faces import parsing
+from fer_cli.faces.parsers import Parsed
+from fer_cli.faces.parsing import Known, ParseRows, Rows, assemble, parse_blocks, sound_blocks
+from fer_cli.faces.quality import REASONS, Bar
+from fer_cli.faces.regions import Grouping, grouping
+from fer_cli.labels import REGIONS
+from fer_cli.processes import barrier, joined, share
+from fer_cli.progress import note, track
+from fer_cli.stages.result import Result
+
+if TYPE_CHECKING:
+    from fer_cli.faces.parsers import NetworkParser
+
+REVISION: Final = 1
+FORMAT: Final = 1
+PARSERS: Final = ("auto", "bisenet", "compact", "template", "truth")
+SIZE_OF_BISENET: Final = 512
+MANY: Final = 0.2
+"""Share of doubtful maps above which a person should look before training on them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where maps come from: what decides them, what is told of it, and, once they are needed, the function itself."""
+
+    parser: str
+    name: str
+    record: dict[str, Any]
+    told: dict[str, Any]
+    ready: Callable[[], ParseRows]
+
+
+def parse_masks(
+    *,
+    store: Store,
+    dataset: str | None = None,
+    parser: str = "auto",
+    weights: str | None = None,
+    weights_sha256: str | None = None,
+    groups: Sequence[str] = (),
+    size: int | None = None,
+    mirror: bool = True,
+    batch: int = 32,
+    device: str = "auto",
+    force: bool = False,
+) -> Result:
+    """Find the regions of every face of a data set and say which of the maps are to be doubted.
+
+    The payload is described in :mod:`fer_cli.faces.masks`; map i belongs to the data set's image i and has its size.
+
+    Args:
+        store: where artifacts are.
+        dataset: reference of the data set; the newest where it is None.
+        parser: ``bisenet``, ``compact``, ``template`` (the mean regions of the training pictures, found by the compact
+            parser), ``truth`` (of drawn faces), or ``auto``: bisenet where its weights are here, else compact.
+        weights: a file of the parser's weights.
+        weights_sha256: the hash that the weights must have; bisenet's published one where it is None.
+        groups: changes to the grouping of parts into regions, ``PART=REGION``.
+        size: side in pixels that pictures are resized to; 512 for bisenet, 160 or 192 for compact where it is None.
+        mirror: parse the mirror image too, and take the mean of both.
+        batch: pictures a forward pass.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        force: make it anew even when it is up to date.
+
+    Raises:
+        FerError: the weights, the data set or the machine is at fault.
+        PreemptedError: SIGTERM or SIGUSR1 came; what was finished is kept and the same call goes on from there.
+    """
+    if parser not in PARSERS:
+        raise UsageError(f"--parser {parser!r} is not a parser", hint=f"take {', '.join(PARSERS)}")
+    if batch < 1:
+        raise UsageError(f"--batch {batch} is not a number of pictures", hint="take 1 or more")
+    wanted = grouping(groups)
+    ranks = env.ranks()
+    found = open_dataset(store.find(dataset, ["dataset"]))
+    parser = _chosen(parser, weights)
+    with joined(ranks), ExitStack() as stack:
+        if parser == "truth":
+            source = _truth(found, weights, size, groups)
+        else:
+            env.tune_allocator()
+            target = env.device_name(device)
+            _share_cores(ranks, target)
+            network = _network(parser, found, weights, weights_sha256, wanted, size, mirror, target)
+            source = (
+                _template(found, network, batch, ranks)
+                if parser == "template"
+                else _of_network(found, network, size, bool(groups))
+            )
+        bar = Bar()
+        plan = _plan(found, source, bar)
+        # Rank 0 alone holds the lock and makes the directory; the others are told where it is.
+        work = stack.enter_context(store.make(plan, force=force, resumable=True)) if ranks.rank == 0 else None
+        place = share(None if work is None or work.committed is not None else str(work.directory), ranks)
+        if place is None:
+            return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
+        if force and ranks.rank == 0:
+            for path in Path(place).iterdir():
+                path.unlink()
+        barrier(ranks)
+        earlier = share([] if force or ranks.rank else _earlier(store, plan), ranks)
+        measured = _run(Path(place), plan, found, source, bar, [store.open(path) for path in earlier], batch, ranks)
+        barrier(ranks)
+        if work is not None:
+            _finish(work, found, source, measured)
+        barrier(ranks)
+        return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=False)
+
+
+def _chosen(parser: str, weights: str | None) -> str:
+    """Return the parser that ``auto`` stands for, and say so."""
+    if parser != "auto":
+        return parser
+    if weights is not None:
+        raise UsageError("--weights does not say of which network", hint="add --parser bisenet or --parser compact")
+    from fer_cli.faces.releases import BISENET, find_release
+
+    if find_release(BISENET, None, None, fetch=False) is not None:
+        note("parser bisenet: its weights are here")
+        return "bisenet"
+    note("parser compact: the weights of bisenet are not here (fer parse-masks --parser bisenet fetches them)")
+    return "compact"
+
+
+def _network(
+    parser: str,
+    dataset: Dataset,
+    weights: str | None,
+    sha256: str | None,
+    wanted: Grouping,
+    size: int | None,
+    mirror: bool,
+    device: str,
+) -> NetworkParser:
+    if parser == "bisenet":
+        from fer_cli.faces.bisenet import open_bisenet
+        from fer_cli.faces.releases import BISENET, find_release
+
+        released = find_release(BISENET, weights, sha256, fetch=True)
+        assert released is not None, "fetched or refused"
+        return open_bisenet(released, grouping=wanted, size=size or SIZE_OF_BISENET, mirror=mirror, device=device)
+    from fer_cli.faces.compact import open_compact, working_size
+    from fer_cli.faces.compact_weights import find_compact
+
+    side = size or working_size(*dataset.images.shape[1:3])
+    return open_compact(find_compact(weights, sha256), grouping=wanted, size=side, mirror=mirror, device=device)
+
+
+def _of_network(dataset: Dataset, network: NetworkParser, size: int | None, regrouped: bool) -> _Source:
+    def parse_rows(rows: NDArray[np.int64]) -> Parsed:
+        return network.parse(dataset.images[rows])
+
+    parts = [dataset.artifact.name, network.name, *([str(size)] if size else []), *(["regrouped"] * regrouped)]
+    return _Source(
+        parser=network.name,
+        name="-".join(parts),
+        record=network.record(),
+        told={"weights": network.weights, "size": network.preprocessing.size, "mirror": network.mirror},
+        ready=lambda: parse_rows,
+    )
+
+
+def _template(dataset: Dataset, network: NetworkParser, batch: int, ranks: env.Ranks) -> _Source:
+    from fer_cli.faces.template import chosen_rows, make_template
+
+    rows = chosen_rows(dataset.rows("train"))
+
+    def ready() -> ParseRows:
+        template = None
+        if ranks.rank == 0:
+            with track("the mean of the training faces", len(rows)) as advance:
+                template = make_template(network, dataset.images, rows, batch, advance).map
+        one = share(template, ranks)
+        assert one is not None, "the first process made it"
+
+        def parse_rows(rows: NDArray[np.int64]) -> Parsed:
+            unknown = np.full(len(rows), np.nan, np.float32)
+            return Parsed(np.broadcast_to(one, (len(rows), *one.shape)), unknown, unknown)
+
+        return parse_rows
+
+    return _Source(
+        parser="template",
+        name=f"{dataset.artifact.name}-template",
+        record={"parser": "template", "from": network.record(), "images": len(rows)},
+        told={"weights": network.weights, "size": network.preprocessing.size, "training_images": len(rows)},
+        ready=ready,
+    )
+
+
+def _truth(dataset: Dataset, weights: str | None, size: int | None, groups: Sequence[str]) -> _Source:
+    if not dataset.artifact.has(MASKS):
+        raise FerError(
+            f"{dataset.artifact.reference} has no true masks: those of drawn faces alone are known",
+            hint="take --parser compact or bisenet",
+        )
+    if weights is not None or size is not None or groups:
+        raise UsageError(
+            "--parser truth takes no --weights, --size or --group", hint="the true masks are regions already"
+        )
+    masks = read_array(dataset.artifact.file(MASKS))
+    if masks.shape != dataset.images.shape[:3] or masks.dtype != np.uint8:
+        raise FerError(
+            f"masks are {masks.shape} of {masks.dtype}", hint="prepare the data set anew", path=dataset.artifact.path
+        )
+
+    def parse_rows(rows: NDArray[np.int64]) -> Parsed:
+        unknown = np.full(len(rows), np.nan, np.float32)
+        return Parsed(np.asarray(masks[rows]), unknown, unknown)
+
+    return _Source("truth", f"{dataset.artifact.name}-truth", {"parser": "truth"}, {}, lambda: parse_rows)
+
+
+def _plan(dataset: Dataset, source: _Source, bar: Bar) -> Plan:
+    return Plan(
+        kind="masks",
+        name=source.name,
+        stage="parse-masks",
+        revision=REVISION,
+        payload_format=FORMAT,
+        config={
+            **source.record,
+            "regions": list(REGIONS),
+            "map": list(dataset.images.shape[1:3]),
+            "bar": bar.record(),
+        },
+        inputs={"dataset": dataset.artifact.as_input()},
+    )
+
+
+def _share_cores(ranks: env.Ranks, device: str) -> None:
+    import torch
+
+    if ranks.local_world > 1 and device == "cpu":
+        torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
+
+
+def _earlier(store: Store, plan: Plan) -> list[Path]:
+    """Return sound masks whose maps can be taken over: of the same network and settings, of whatever data set.
+
+    A template or a truth is that of its data set alone.
+    """
+    if "weights" not in plan.config:
+        return []
+    found = []
+    for directory in store.directories(["masks"]):
+        try:
+            artifact = store.open(directory)
+        except FerError:
+            continue  # a damaged one: it is no reason not to make this one
+        manifest = artifact.manifest
+        same = (manifest.revision, manifest.payload_format) == (plan.revision, plan.payload_format)
+        if same and manifest.config == plan.config and manifest.version != plan.version:
+            found.append(directory)
+    return found
+
+
+def _run(
+    place: Path,
+    plan: Plan,
+    dataset: Dataset,
+    source: _Source,
+    bar: Bar,
+    earlier: Sequence[Artifact],
+    batch: int,
+    ranks: env.Ranks,
+) -> dict[str, Any]:
+    """Parse this process's share of the blocks that are missing; return what was measured."""
+    rows = Rows(dataset.ids, dataset.pixels)
+    numbers = range(math.ceil(len(rows) / parsing.BLOCK))
+    known = Known(earlier)
+    with env.stop_on_signal() as stop:
+        done = sound_blocks(place)
+        if done and ranks.rank == 0:
+            note(f"going on: {len(done)} of {len(numbers)} blocks are there already")
+        if reused := sum(pixels in known for pixels in rows.pixels.tolist()):
+            note(f"{reused:,} of {len(rows):,} pictures are parsed already: {', '.join(a.reference for a in earlier)}")
+        barrier(ranks)
+        missing = [block for block in numbers if block not in done][ranks.rank :: ranks.world]
+        parse_rows = source.ready()
+        with track(f"parse {plan.name}", len(rows), done=min(len(rows), len(done) * parsing.BLOCK)) as advance:
+
+            def finished(pictures: int) -> None:
+                advance(pictures * ranks.world)
+                stop.check("what was finished is kept")
+
+            parsed, seconds = parse_blocks(
+                parse_rows,
+                rows,
+                missing,
+                known,
+                place,
+                Journal(place, ranks.rank),
+                bar=bar,
+                batch=batch,
+                finished=finished,
+            )
+    return {
+        "images_per_second": round(parsed / seconds, 1) if parsed else None,
+        "taken_over": reused,
+        "batch": batch,
+        "processes": ranks.world,
+        "peak_memory": env.peak_memory(),
+    }
+
+
+def _finish(work: Work, dataset: Dataset, source: _Source, measured: dict[str, Any]) -> None:
+    scores = assemble(work.directory, range(math.ceil(len(dataset.ids) / parsing.BLOCK)))
+    reasons = Counter(reason for found in scores["reasons"].to_pylist() for reason in found)
+    doubtful = sum(bool(found) for found in scores["reasons"].to_pylist())
+    share_of = doubtful / len(scores)
+    warnings = list(dataset.artifact.manifest.warnings)
+    if share_of > MANY:
+        warnings.append(f"{share_of:.0%} of the maps are doubtful: look at them with 'fer plot masks'")
+    work.commit(
+        summary={
+            "images": len(scores),
+            "parser": source.parser,
+            **source.told,
+            "doubtful": doubtful,
+            "reasons": {name: reasons[name] for name in REASONS if reasons[name]},
+            "regions": {name: round(float(np.mean(scores[f"share_{name}"])), 4) for name in REGIONS},
+        },
+        protocol={**dataset.artifact.manifest.protocol, "masks": source.parser},
+        measured=measured,
+        warnings=warnings,
+    )

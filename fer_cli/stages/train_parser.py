@@ -1,0 +1,121 @@
+"""Stage ``train parser``: a recipe and an archive of faces with true masks in, a file of weights out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from fer_cli import env
+from fer_cli.artifacts.durable import sha256_file, write_file
+from fer_cli.errors import FerError
+from fer_cli.faces.regions import grouping
+from fer_cli.labels import REGIONS
+from fer_cli.models.weights import WeightsFile, find_weights, load_tensors
+from fer_cli.progress import note, track
+from fer_cli.recipes import load_recipe
+
+if TYPE_CHECKING:
+    from fer_cli.faces.celebamask import Face
+    from fer_cli.faces.parser_scores import RegionScores
+
+ENCODER: Final = "tf_efficientnet_lite0"
+LICENCE: Final = "trained on CelebAMask-HQ: non-commercial research and education only"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedParser:
+    """What a training gave: the file of weights, and its scores by (px, grey)."""
+
+    path: Path
+    sha256: str
+    scores: dict[tuple[int, bool], RegionScores]
+    aside: int
+    seconds: float
+
+
+def train_parser(*, recipe: Path, source: Path, out: Path) -> TrainedParser:
+    """Train a compact parser and measure it on the faces that are kept aside.
+
+    Args:
+        recipe: a TOML file of the form of ``recipes/compact-parser/augmented.toml``.
+        source: an archive of CelebAMask-HQ's layout (:mod:`fer_cli.faces.celebamask`).
+        out: the safetensors file to write, whole or not at all.
+
+    Raises:
+        FerError: the recipe, the archive or the place of ``out`` is at fault.
+    """
+    from fer_cli.faces.parser_recipe import ParserRecipe
+
+    read = load_recipe(recipe, ParserRecipe)
+    if out.suffix != ".safetensors" or not out.parent.is_dir():
+        raise FerError(
+            "is not a place for weights", hint="--out FOLDER/NAME.safetensors, in a folder that is there", path=out
+        )
+    if not source.is_file():
+        raise FerError("there is no archive here", hint="give a tar with images/ and masks/ by --source", path=source)
+    env.tune_allocator()
+    from fer_cli.faces.celebamask import read_faces
+    from fer_cli.faces.compact import tensors_to_keep
+    from fer_cli.faces.compact_training import train
+    from fer_cli.faces.parser_recipe import split_ids, training_arrays
+
+    begun = time.perf_counter()
+    weights = find_weights(ENCODER, read.encoder)
+    encoder = None if weights is None else load_tensors(weights)
+    wanted, aside = split_ids(source, read.data.aside)
+    note(f"{len(wanted):,} faces to train on, {len(aside):,} kept aside")
+    images, parts = training_arrays(source, wanted, read.data.side)
+    with track("train", read.training.steps, unit="steps") as advance:
+        network = train(images, parts, encoder, read.augmentation, grouping(), read.training, finished=advance)
+    seconds = time.perf_counter() - begun
+    from safetensors.torch import save
+
+    metadata = {
+        "network": "fer compact parser",
+        "licence": LICENCE,
+        "recipe": json.dumps(read.model_dump(exclude={"about"}), sort_keys=True),
+        "encoder": "random" if weights is None else json.dumps(weights.record(), sort_keys=True),
+    }
+    part = out.with_name(f".{out.name}.part")
+    write_file(part, save(tensors_to_keep(network), metadata=metadata))
+    part.replace(out)
+    faces = list(read_faces(source, aside))
+    return TrainedParser(out, sha256_file(out), score_file(out, faces), len(aside), seconds)
+
+
+def score_file(path: Path, faces: Sequence[Face]) -> dict[tuple[int, bool], RegionScores]:
+    """Return the scores of a compact parser's weights by (px, grey), at the sizes that a model card tells."""
+    from fer_cli.faces.compact import open_compact, working_size
+    from fer_cli.faces.parser_scores import SIZES, score_parser
+
+    scores = {}
+    with track("measure", 2 * len(SIZES) * len(faces)) as advance:
+        for grey in (False, True):
+            for size in SIZES:
+                parser = open_compact(
+                    WeightsFile(path, "file", "CelebAMask-HQ"),
+                    grouping=grouping(),
+                    size=working_size(size, size),
+                    mirror=True,
+                    device="cpu",
+                )
+                scores[size, grey] = score_parser(parser, faces, size=size, grey=grey)
+                advance(len(faces))
+    return scores
+
+
+def scores_table(scores: dict[tuple[int, bool], RegionScores]) -> list[dict[str, Any]]:
+    """Return one row a (px, colour): mIoU and the IoU of each region."""
+    return [
+        {
+            "px": size,
+            "colour": "grey" if grey else "colour",
+            "miou": round(one.miou, 4),
+            **{name: round(float(value), 4) for name, value in zip(REGIONS, one.iou, strict=True)},
+        }
+        for (size, grey), one in scores.items()
+    ]
