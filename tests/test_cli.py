@@ -25,8 +25,8 @@ from tests.kit_toy import toy_dataset
 TINY = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
 COMMANDS = [
     *(["prepare", name] for name in ("fer2013", "ferplus", "folder", "synth")),
-    *(["plot", name] for name in ("confusion", "tsne", "classes", "hierarchy")),
-    *([name] for name in ("extract", "fit-ahm", "eval", "ls", "show", "verify", "gc", "doctor", "demo")),
+    *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "hierarchy")),
+    *([name] for name in ("parse-masks", "extract", "fit-ahm", "eval", "ls", "show", "verify", "gc", "doctor", "demo")),
 ]
 
 
@@ -41,7 +41,10 @@ def fer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["plot"], *COMMANDS], ids=" ".join)
+WITHOUT_STORE = [["train", "parser"]]
+
+
+@pytest.mark.parametrize("command", [[], ["prepare"], ["plot"], ["train"], *COMMANDS, *WITHOUT_STORE], ids=" ".join)
 def test_every_command_and_option_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == 0
     text = capsys.readouterr().out
@@ -53,9 +56,10 @@ def test_every_command_and_option_has_help(command: list[str], capsys: pytest.Ca
         words = re.split(r" {2,}", lines[index].strip(), maxsplit=1)
         following = lines[index + 1] if index + 1 < len(lines) else ""
         assert len(words) == 2 or following.startswith("      "), f"{words[0]} has no words"
-    if command in COMMANDS:
-        names = {lines[index].split()[0] for index in options}
-        assert {"--json", "--store", "--debug"} <= names
+    names = {lines[index].split()[0] for index in options}
+    if command in [*COMMANDS, *WITHOUT_STORE]:
+        assert {"--json", "--debug"} <= names
+        assert ("--store" in names) == (command in COMMANDS)
 
 
 def test_help_imports_nothing_heavy() -> None:

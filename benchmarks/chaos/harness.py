@@ -24,10 +24,12 @@ from fer_cli.artifacts.manifest import MANIFEST, read_manifest
 from fer_cli.artifacts.store import Plan, Store, Work
 from fer_cli.artifacts.upkeep import leftovers, verify_directory
 from fer_cli.datasets.synth.loader import Synth
+from fer_cli.faces import parsing
 from fer_cli.models import extraction
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
+from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.prepare import prepare
 
 BACKBONE = "test_efficientnet"
@@ -36,6 +38,11 @@ BACKBONE = "test_efficientnet"
 def _prepare(store: Store, force: bool) -> None:
     loader = Synth(images=200, subjects=20, size=48, imbalance=2.0, jobs=1)
     prepare(store=store, loader=loader, force=force)
+
+
+def _parse(store: Store, force: bool) -> None:
+    parsing.BLOCK = 16
+    parse_masks(store=store, parser="compact", size=96, batch=8, force=force)
 
 
 def _extract(store: Store, force: bool) -> None:
@@ -53,11 +60,12 @@ def _eval(store: Store, force: bool) -> None:
 
 STAGES: dict[str, Callable[[Store, bool], None]] = {
     "prepare": _prepare,
+    "parse-masks": _parse,
     "extract": _extract,
     "fit-ahm": _fit,
     "eval": _eval,
 }
-KINDS = {"prepare": "dataset", "extract": "features", "fit-ahm": "ahm", "eval": "evaluation"}
+KINDS = {"prepare": "dataset", "parse-masks": "masks", "extract": "features", "fit-ahm": "ahm", "eval": "evaluation"}
 
 
 @dataclass(slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,10 @@ from fer_cli.cli.evaluate import print_evaluation
 
 def demo(
     images: Annotated[int, typer.Option(help="How many faces are drawn.")] = 1600,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The picture of the masks. [default: ./fer-masks-synth-compact-128-beside-truth.png]"),
+    ] = None,
     store: StoreOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -20,4 +25,6 @@ def demo(
     """Run the whole chain on drawn faces."""
     from fer_cli.stages.demo import demo as stage
 
-    print_evaluation(stage(store=open_store(store), images=images, force=force), as_json=json, command="demo")
+    shown = stage(store=open_store(store), images=images, out=out, force=force)
+    masks = {"masks": str(shown.picture), "masks_miou": round(shown.miou, 4)}
+    print_evaluation(shown.evaluation, as_json=json, command="demo", more=masks)

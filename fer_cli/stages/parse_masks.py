@@ -36,6 +36,7 @@ REVISION: Final = 1
 FORMAT: Final = 1
 PARSERS: Final = ("auto", "bisenet", "compact", "template", "truth")
 SIZE_OF_BISENET: Final = 512
+BATCHES: Final = {"bisenet": 4}
 MANY: Final = 0.2
 """Share of doubtful maps above which a person should look before training on them."""
 
@@ -61,7 +62,7 @@ def parse_masks(
     groups: Sequence[str] = (),
     size: int | None = None,
     mirror: bool = True,
-    batch: int = 32,
+    batch: int | None = None,
     device: str = "auto",
     force: bool = False,
 ) -> Result:
@@ -79,7 +80,7 @@ def parse_masks(
         groups: changes to the grouping of parts into regions, ``PART=REGION``.
         size: side in pixels that pictures are resized to; 512 for bisenet, 160 or 192 for compact where it is None.
         mirror: parse the mirror image too, and take the mean of both.
-        batch: pictures a forward pass.
+        batch: pictures a forward pass; 4 for bisenet, whose answers are large, else 32 where it is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: make it anew even when it is up to date.
 
@@ -89,12 +90,13 @@ def parse_masks(
     """
     if parser not in PARSERS:
         raise UsageError(f"--parser {parser!r} is not a parser", hint=f"take {', '.join(PARSERS)}")
-    if batch < 1:
+    if batch is not None and batch < 1:
         raise UsageError(f"--batch {batch} is not a number of pictures", hint="take 1 or more")
     wanted = grouping(groups)
     ranks = env.ranks()
     found = open_dataset(store.find(dataset, ["dataset"]))
     parser = _chosen(parser, weights)
+    batch = batch or BATCHES.get(parser, 32)
     with joined(ranks), ExitStack() as stack:
         if parser == "truth":
             source = _truth(found, weights, size, groups)
@@ -159,11 +161,13 @@ def _network(
 
         released = find_release(BISENET, weights, sha256, fetch=True)
         assert released is not None, "fetched or refused"
-        return open_bisenet(released, grouping=wanted, size=size or SIZE_OF_BISENET, mirror=mirror, device=device)
+        return open_bisenet(
+            released, grouping=wanted, size=SIZE_OF_BISENET if size is None else size, mirror=mirror, device=device
+        )
     from fer_cli.faces.compact import open_compact, working_size
     from fer_cli.faces.compact_weights import find_compact
 
-    side = size or working_size(*dataset.images.shape[1:3])
+    side = working_size(*dataset.images.shape[1:3]) if size is None else size
     return open_compact(find_compact(weights, sha256), grouping=wanted, size=side, mirror=mirror, device=device)
 
 
@@ -171,7 +175,7 @@ def _of_network(dataset: Dataset, network: NetworkParser, size: int | None, regr
     def parse_rows(rows: NDArray[np.int64]) -> Parsed:
         return network.parse(dataset.images[rows])
 
-    parts = [dataset.artifact.name, network.name, *([str(size)] if size else []), *(["regrouped"] * regrouped)]
+    parts = [dataset.artifact.name, network.name, *([] if size is None else [str(size)]), *(["regrouped"] * regrouped)]
     return _Source(
         parser=network.name,
         name="-".join(parts),

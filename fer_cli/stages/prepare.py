@@ -60,7 +60,7 @@ def prepare(
         stage="prepare",
         revision=REVISION,
         payload_format=FORMAT,
-        config={"loader": type(loader).__name__, **loader.config, "validation": validation, "seed": seed},
+        config={"loader": type(loader).__name__, **loader.config, "validation": validation, "split_seed": seed},
         inputs={"source": files_input(loader.name, loader.files)} if loader.files else {},
         seeds=[seed],
     )

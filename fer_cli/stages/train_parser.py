@@ -20,7 +20,7 @@ from fer_cli.recipes import load_recipe
 
 if TYPE_CHECKING:
     from fer_cli.faces.celebamask import Face
-    from fer_cli.faces.parser_scores import RegionScores
+    from fer_cli.faces.region_scores import RegionScores
 
 ENCODER: Final = "tf_efficientnet_lite0"
 LICENCE: Final = "trained on CelebAMask-HQ: non-commercial research and education only"
