@@ -17,7 +17,7 @@ MAX_BYTES: Final = 1_000_000
 class Section(BaseModel):
     """A table of a recipe: nothing is converted, and no unknown key is passed over."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 R = TypeVar("R", bound=Section)
@@ -54,7 +54,9 @@ def load_recipe(path: Path, form: type[R]) -> R:
 
 
 def _first(error: ValidationError, path: Path, lines: dict[tuple[str | int, ...], int]) -> FerError:
-    fault: Any = error.errors(include_url=False)[0]
+    faults: list[Any] = list(error.errors(include_url=False))
+    # A misspelt key is two faults: that it is there tells more than that the right one is missing.
+    fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     place = tuple(fault["loc"])
     key = ".".join(str(part) for part in place)
     line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)

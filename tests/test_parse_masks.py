@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from fer_cli.artifacts.payload import read_array, read_table
@@ -22,6 +23,7 @@ from fer_cli.errors import FerError, PreemptedError, UsageError
 from fer_cli.faces import parsing
 from fer_cli.faces.compact import CompactParser, open_compact, tensors_to_keep
 from fer_cli.faces.masks import DOUBTFUL, SCORES, Masks, open_masks
+from fer_cli.faces.parsers import Parsed
 from fer_cli.faces.quality import Bar, score
 from fer_cli.faces.regions import DEFAULT_GROUPING, PARTS, grouping
 from fer_cli.labels import REGIONS
@@ -42,9 +44,11 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.momentum = 1.0
             logits = network.train()(2 * torch.randn(64, 3, 32, 32))
-            network.head.bias.sub_(logits.mean((0, 2, 3)))
+            bias = network.head.bias
+            assert bias is not None
+            bias.sub_(logits.mean((0, 2, 3)))
             network.head.weight.mul_(20)
-            network.head.bias.mul_(20)
+            bias.mul_(20)
     path = tmp_path_factory.mktemp("compact") / "seeded.safetensors"
     save_file(tensors_to_keep(network), path)
     return path
@@ -188,10 +192,14 @@ def test_a_block_that_the_disk_lost_is_parsed_again(
     (partial / parsing.block_name(1)).unlink()
     with (partial / "journal-0.jsonl").open("a") as stream:
         stream.write('{"block": 99, "crc32": {"file": 0}}\n{"block": 1, "cr')
-    parsed = []
-    monkeypatch.setattr(
-        parsing, "_save", lambda block, *rest, save=parsing._save: (parsed.append(block), save(block, *rest))[1]
-    )
+    parsed: list[int] = []
+    save = parsing._save
+
+    def noting(block: int, *arguments: object) -> int:
+        parsed.append(block)
+        return save(block, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(parsing, "_save", noting)
     artifact = run(store, weights)
     assert artifact.manifest.content == reference
     assert sorted(parsed) == [1, 3]
@@ -212,7 +220,7 @@ def test_maps_of_the_same_pictures_are_taken_over(
     parse = parsing.parse_blocks
 
     def spying(parse_rows: parsing.ParseRows, *arguments: object, **options: object) -> tuple[int, float]:
-        def counted(rows: np.ndarray) -> object:  # type: ignore[type-arg]
+        def counted(rows: NDArray[np.int64]) -> Parsed:
             sizes.append(len(rows))
             return parse_rows(rows)
 

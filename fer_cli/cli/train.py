@@ -19,6 +19,9 @@ def parser(
         Path, typer.Option(help="A tar in CelebAMask-HQ's layout: images/ID.jpg, masks/ID.png with its own class ids.")
     ],
     out: Annotated[Path, typer.Option(help="The weights to write, .safetensors.")],
+    start: Annotated[
+        Path | None, typer.Option(help="Weights of a compact parser to go on from. [default: the recipe's encoder]")
+    ] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -26,7 +29,7 @@ def parser(
     from fer_cli.labels import REGIONS
     from fer_cli.stages.train_parser import scores_table, train_parser
 
-    trained = train_parser(recipe=recipe, source=source, out=out)
+    trained = train_parser(recipe=recipe, source=source, out=out, start=start)
     rows = scores_table(trained.scores)
     if json:
         print_json(

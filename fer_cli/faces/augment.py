@@ -32,7 +32,8 @@ class Augmentation(Section):
     grey: Probability
     colour: Spread  # strength of brightness, contrast, gamma and tint; of all pictures
     small: Probability  # reduced to fewer pixels and enlarged again
-    smallest: Annotated[int, Field(ge=8)]  # px, the fewest
+    smallest: Annotated[int, Field(ge=8, le=1024)]  # px, the fewest
+    bicubic: Probability  # enlarged again bicubically, else bilinearly; of those that were reduced
     jpeg: Probability
     blur: Probability
     noise: Probability
@@ -82,7 +83,8 @@ def _move(
     theta[:, 0] = np.stack([cos * mirror * stretch, -sin, 2 * shift[:, 0]], 1)
     theta[:, 1] = np.stack([sin * mirror * stretch, cos, 2 * shift[:, 1] + np.where(kind < how.tight, 0.1, 0)], 1)
     fine = functional.affine_grid(torch.from_numpy(theta), [n, 1, 2 * size, 2 * size], align_corners=False)
-    # Sampled twice as finely and averaged: a plain sample of a large picture would alias.
+    # Sampled twice as finely and averaged: a plain sample of a large picture would alias. (Where a picture is enlarged
+    # its outermost half pixel fades into the fill.)
     fill = torch.from_numpy(rng.choice([0.0, 0.0, 255.0, 128.0], (n, 1, 1, 1)).astype(np.float32))
     moved = functional.grid_sample(images - fill, fine, mode="bilinear", align_corners=False) + fill
     grid = functional.affine_grid(torch.from_numpy(theta), [n, 1, size // 2, size // 2], align_corners=False)
@@ -110,7 +112,7 @@ def _degrade(image: torch.Tensor, how: Augmentation, rng: np.random.Generator) -
     if rng.random() < how.jpeg:
         image = _compressed(image, int(rng.integers(25, 96)))
     if side != size:
-        image = _resized(image, size, "bicubic" if rng.random() < 0.3 else "bilinear")
+        image = _resized(image, size, "bicubic" if rng.random() < how.bicubic else "bilinear")
     return image.clamp(0, 255).expand(3, -1, -1)
 
 

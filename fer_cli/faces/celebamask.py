@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
+import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -40,19 +43,15 @@ def read_faces(source: Path, wanted: Sequence[str] | None = None) -> Iterator[Fa
     Raises:
         FerError: not such an archive, a picture without its mask, or a mask that is not one.
     """
-    try:
-        archive = tarfile.open(source)  # noqa: SIM115 - closed below, with the generator
-    except (OSError, tarfile.TarError) as error:
-        raise FerError(f"not a tar archive ({error})", hint="give celebamask-800.tar", path=source) from error
-    with archive:
+    with _reading(source), tarfile.open(source) as archive:
         members = _members(archive, source)
         for face_id in sorted(members) if wanted is None else wanted:
             if face_id not in members:
                 raise FerError(f"holds no face {face_id}", hint="is it the archive of these ids?", path=source)
             picture, mask = members[face_id]
-            image = _decode(archive, picture, source, "RGB")
-            classes = _decode(archive, mask, source, None)
-            yield Face(face_id, image, _checked(classes, image, source, mask.name))
+            image = _decode(archive, picture, source, ("JPEG", "PNG")).convert("RGB")
+            classes = _decode(archive, mask, source, ("PNG",))
+            yield Face(face_id, np.asarray(image), _checked(np.asarray(classes), image.size, source, mask.name))
 
 
 def ids_of(source: Path) -> list[str]:
@@ -61,11 +60,20 @@ def ids_of(source: Path) -> list[str]:
     Raises:
         FerError: as :func:`read_faces`.
     """
+    with _reading(source), tarfile.open(source) as archive:
+        return sorted(_members(archive, source))
+
+
+@contextmanager
+def _reading(source: Path) -> Iterator[None]:
+    """Turn what a damaged archive raises, wherever it is read, into one line."""
     try:
-        with tarfile.open(source) as archive:
-            return sorted(_members(archive, source))
-    except (OSError, tarfile.TarError) as error:
-        raise FerError(f"not a tar archive ({error})", hint="give celebamask-800.tar", path=source) from error
+        yield
+    except (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise FerError(
+            f"not a tar archive that can be read ({reason})", hint="give celebamask-800.tar", path=source
+        ) from error
 
 
 Member = tarfile.TarInfo
@@ -81,6 +89,8 @@ def _members(archive: tarfile.TarFile, source: Path) -> dict[str, tuple[Member, 
                 raise FerError(
                     f"{member.name} takes {member.size:,} bytes", hint="that is no face of 512 px", path=source
                 )
+            if path.stem in found[folder]:
+                raise FerError(f"{member.name} is the second of its id", hint="leave one of them", path=source)
             found[folder][path.stem] = member
     alone = sorted(found["images"].keys() ^ found["masks"].keys())
     if alone or not found["images"]:
@@ -89,20 +99,26 @@ def _members(archive: tarfile.TarFile, source: Path) -> dict[str, tuple[Member, 
     return {face_id: (member, found["masks"][face_id]) for face_id, member in found["images"].items()}
 
 
-def _decode(archive: tarfile.TarFile, member: Member, source: Path, mode: str | None) -> NDArray[np.uint8]:
+def _decode(archive: tarfile.TarFile, member: Member, source: Path, formats: tuple[str, ...]) -> Image.Image:
     file = archive.extractfile(member)
     assert file is not None, "a regular file"
+    data = file.read()
     try:
-        picture = Image.open(io.BytesIO(file.read()), formats=("JPEG", "PNG"))
-        return np.asarray(picture.convert(mode) if mode else picture)
+        picture = Image.open(io.BytesIO(data), formats=formats)
+        picture.load()
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
-        raise FerError(f"{member.name} is not a sound picture ({error})", hint="fetch it again", path=source) from error
-
-
-def _checked(classes: NDArray[np.uint8], image: NDArray[np.uint8], source: Path, name: str) -> NDArray[np.uint8]:
-    if classes.shape != image.shape[:2] or classes.dtype != np.uint8:
+        unknown = isinstance(error, UnidentifiedImageError)
+        reason = f"no {' or '.join(formats)}" if unknown else str(error).splitlines()[0][:80]
         raise FerError(
-            f"{name} is {classes.shape} of {classes.dtype}, its picture {image.shape}",
+            f"{member.name} is not a sound picture ({reason})", hint="fetch it again", path=source
+        ) from error
+    return picture
+
+
+def _checked(classes: NDArray[np.uint8], size: tuple[int, int], source: Path, name: str) -> NDArray[np.uint8]:
+    if classes.shape != size[::-1] or classes.dtype != np.uint8:
+        raise FerError(
+            f"{name} is {classes.shape} of {classes.dtype}, its picture {size[::-1]}",
             hint="a mask is one byte a pixel, of its picture's size",
             path=source,
         )

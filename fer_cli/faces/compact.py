@@ -136,7 +136,7 @@ def open_compact(weights: WeightsFile, *, grouping: Grouping, size: int, mirror:
         network=folded(network).to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
         order=PARTS,
         grouping=grouping,
-        preprocessing=Preprocessing(size=size, mean=MEAN, std=STD, interpolation="bilinear"),
+        preprocessing=Preprocessing(size=size, mean=MEAN, std=STD, interpolation="bicubic"),
         weights=weights.record(),
         mirror=mirror,
         device=device,
@@ -157,7 +157,7 @@ def folded(network: CompactParser) -> CompactParser:
 
 def working_size(height: int, width: int) -> int:
     """Return the side that pictures of a size are best parsed at (measured: the model card)."""
-    return 160 if max(height, width) <= SMALL else 192
+    return 160 if max(height, width) <= SMALL else 224
 
 
 def tensors_to_keep(network: CompactParser) -> dict[str, torch.Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Final
 
 import numpy as np
@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from fer_cli.errors import FerError
 from fer_cli.faces.augment import Augmentation, augment
-from fer_cli.faces.compact import STRIDE, CompactParser
+from fer_cli.faces.compact import STRIDE, CompactParser, ConvNorm, InvertedResidual
 from fer_cli.faces.regions import Grouping
 from fer_cli.labels import REGIONS
 from fer_cli.recipes import Section
@@ -24,7 +24,7 @@ from fer_cli.recipes import Section
 MEAN: Final = (123.675, 116.28, 103.53)
 STD: Final = (58.395, 57.12, 57.375)
 
-Size = Annotated[int, Field(ge=STRIDE, multiple_of=STRIDE)]
+Size = Annotated[int, Field(ge=STRIDE, le=1024, multiple_of=STRIDE)]
 Phase = Annotated[tuple[Size, ...], Field(min_length=1, strict=False)]
 Positive = Annotated[float, Field(gt=0)]
 
@@ -32,8 +32,10 @@ Positive = Annotated[float, Field(gt=0)]
 class Schedule(Section):
     """How long, with what steps."""
 
-    steps: Annotated[int, Field(ge=1)]
-    batch: Annotated[int, Field(ge=4)]  # pictures of 128 px a step; of another size, as many as have the same pixels
+    steps: Annotated[int, Field(ge=1, le=10_000_000)]
+    batch: Annotated[
+        int, Field(ge=4, le=4096)
+    ]  # pictures of 128 px a step; of another size, as many as have the same pixels
     sizes: Annotated[tuple[Phase, ...], Field(min_length=1, strict=False)]
     """px; phases of equal length, and a step draws one size of its phase."""
     rate: Positive
@@ -43,7 +45,7 @@ class Schedule(Section):
     average: Annotated[float, Field(ge=0, lt=1)]  # decay of the weights' running mean, which is what is kept
     jaccard: Annotated[float, Field(ge=0)]  # weight of the Jaccard term beside the cross-entropy of regions
     fine: Annotated[float, Field(ge=0)]  # weight of the parts' own cross-entropy
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
 def normalised(images: torch.Tensor) -> torch.Tensor:
@@ -79,10 +81,24 @@ def loss_of(logits: torch.Tensor, parts: torch.Tensor, grouping: Grouping, how: 
     return loss
 
 
+def new_network(seed: int, encoder: dict[str, torch.Tensor] | None) -> CompactParser:
+    """Return a compact parser with random weights, its encoder's from ImageNet where they are given.
+
+    Args:
+        seed: of the random weights.
+        encoder: EfficientNet-Lite0's tensors under timm's names.
+    """
+    torch.manual_seed(seed)
+    network = CompactParser()
+    if encoder is not None:
+        start_encoder(network, encoder)
+    return network
+
+
 def train(
+    network: CompactParser,
     images: NDArray[np.uint8],
     parts: NDArray[np.uint8],
-    encoder: dict[str, torch.Tensor] | None,
     augmentation: Augmentation,
     grouping: Grouping,
     how: Schedule,
@@ -92,9 +108,9 @@ def train(
     """Train a compact parser and return the running mean of its weights, in evaluation mode.
 
     Args:
+        network: what is trained; it is changed.
         images: (N, H, H, 3).
         parts: (N, H, H), indices into PARTS.
-        encoder: ImageNet weights of EfficientNet-Lite0 under timm's names; None starts from random ones.
         augmentation: what happens to a picture.
         grouping: the regions whose mIoU is the goal.
         how: steps, sizes, rates.
@@ -103,10 +119,7 @@ def train(
     Raises:
         FerError: the loss is not finite any more.
     """
-    torch.manual_seed(how.seed)
-    network = CompactParser().to(memory_format=torch.channels_last)
-    if encoder is not None:
-        start_encoder(network, encoder)
+    network.to(memory_format=torch.channels_last)
     averaged = copy.deepcopy(network).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(_groups(network, how), betas=(0.9, 0.99))
     rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, how))
@@ -130,20 +143,37 @@ def train(
 def start_encoder(network: CompactParser, tensors: dict[str, torch.Tensor]) -> int:
     """Copy EfficientNet-Lite0's tensors (timm's names) into the encoder and return how many were taken.
 
-    Both list their convolutions in the order in which a picture passes them, so they are matched by place; a shape
-    that differs is a programmer's mistake.
+    Raises:
+        FerError: a tensor is missing or of another shape.
     """
-    own = [(name, module) for name, module in network.named_modules() if name.startswith(("stem", "levels"))]
-    layers = [module for _, module in own if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]
-    names = list(dict.fromkeys(name.rpartition(".")[0] for name in tensors))
     taken = 0
-    for layer, name in zip(layers, names, strict=False):
+    for layer, name in _encoder_layers(network):
         for key, value in layer.state_dict().items():
-            given = tensors.get(f"{name}.{key}", value)
-            assert given.shape == value.shape, f"{name}.{key}"
+            given = tensors.get(f"{name}.{key}")
+            if given is None and key == "num_batches_tracked":
+                continue
+            if given is None or given.shape != value.shape:
+                found = "is missing" if given is None else f"is {tuple(given.shape)}, expected {tuple(value.shape)}"
+                raise FerError(f"{name}.{key} {found}", hint="the encoder starts from weights of tf_efficientnet_lite0")
             value.copy_(given)
-            taken += f"{name}.{key}" in tensors
+            taken += 1
     return taken
+
+
+def _encoder_layers(network: CompactParser) -> Iterator[tuple[nn.Module, str]]:
+    """Yield each convolution and norm of the encoder with its name in timm's ``tf_efficientnet_lite0``."""
+    yield from zip(network.stem, ("conv_stem", "bn1"), strict=False)
+    stages = (((0, 0),), ((1, 0), (1, 1)), ((2, 0), (2, 1)), tuple((s, b) for s in (3, 4) for b in range(3)), ((5, 0),))
+    for level, places in zip(network.levels, stages, strict=True):
+        assert isinstance(level, nn.Sequential)
+        for block, (stage, number) in zip(level, places, strict=True):
+            assert isinstance(block, InvertedResidual)
+            expands = len(block.body) == 3
+            names = ("conv_pw", "conv_dw", "conv_pwl") if expands else ("conv_dw", "conv_pw")
+            for index, (layer, name) in enumerate(zip(block.body, names, strict=True), start=1):
+                assert isinstance(layer, ConvNorm)
+                yield layer[0], f"blocks.{stage}.{number}.{name}"
+                yield layer[1], f"blocks.{stage}.{number}.bn{index}"
 
 
 def _batch(
@@ -153,7 +183,7 @@ def _batch(
     rng = np.random.default_rng([how.seed, step])
     phase = how.sizes[len(how.sizes) * step // how.steps]
     size = phase[rng.integers(len(phase))]
-    count = max(4, round(how.batch * (128 / size) ** 2))
+    count = min(len(images), max(4, round(how.batch * (128 / size) ** 2)))
     chosen = torch.from_numpy(rng.choice(len(images), count, replace=False))
     return augment(images[chosen], parts[chosen], size, augmentation, rng)
 

@@ -10,7 +10,7 @@ from fer_cli.errors import FerError
 from fer_cli.models.weights import WeightsFile
 
 FILE: Final = "compact-parser/compact-parser.safetensors"
-SHA256: Final = "83febdf316edc712cdc355aa1b11182def461fb9b06958628f0bb99ff007af46"
+SHA256: Final = "02f8e664d56ffb3556f1e4105c8835a27f8a7e9406fb541ffdb78cde41f7afd1"
 """Of the file that comes with fer."""
 
 

@@ -30,7 +30,7 @@ def unpack(packed: Iterable[bytes], height: int, width: int) -> NDArray[np.uint8
             pixels = inflater.decompress(data, height * width + 1)
         except zlib.error as error:
             raise ValueError(str(error)) from error
-        if len(pixels) != height * width or not inflater.eof:
-            raise ValueError(f"{len(pixels)} bytes, expected {height * width}")
+        if len(pixels) != height * width or not inflater.eof or inflater.unused_data:
+            raise ValueError(f"{len(pixels)} bytes and {len(inflater.unused_data)} behind, expected {height * width}")
         maps.append(np.frombuffer(pixels, np.uint8).reshape(height, width))
     return np.stack(maps) if maps else np.empty((0, height, width), np.uint8)

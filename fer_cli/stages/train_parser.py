@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fer_cli import env
 from fer_cli.artifacts.durable import sha256_file, write_file
 from fer_cli.errors import FerError
+from fer_cli.faces.compact_weights import find_compact
 from fer_cli.faces.regions import grouping
 from fer_cli.labels import REGIONS
-from fer_cli.models.weights import WeightsFile, find_weights, load_tensors
+from fer_cli.models.weights import WeightsFile, find_weights, load_strictly, load_tensors
 from fer_cli.progress import note, track
 from fer_cli.recipes import load_recipe
 
@@ -37,13 +38,14 @@ class TrainedParser:
     seconds: float
 
 
-def train_parser(*, recipe: Path, source: Path, out: Path) -> TrainedParser:
+def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = None) -> TrainedParser:
     """Train a compact parser and measure it on the faces that are kept aside.
 
     Args:
         recipe: a TOML file of the form of ``recipes/compact-parser/augmented.toml``.
         source: an archive of CelebAMask-HQ's layout (:mod:`fer_cli.faces.celebamask`).
         out: the safetensors file to write, whole or not at all.
+        start: weights of a compact parser to go on from; the recipe's encoder and random weights where it is None.
 
     Raises:
         FerError: the recipe, the archive or the place of ``out`` is at fault.
@@ -60,17 +62,20 @@ def train_parser(*, recipe: Path, source: Path, out: Path) -> TrainedParser:
     env.tune_allocator()
     from fer_cli.faces.celebamask import read_faces
     from fer_cli.faces.compact import tensors_to_keep
-    from fer_cli.faces.compact_training import train
+    from fer_cli.faces.compact_training import new_network, train
     from fer_cli.faces.parser_recipe import split_ids, training_arrays
 
     begun = time.perf_counter()
-    weights = find_weights(ENCODER, read.encoder)
-    encoder = None if weights is None else load_tensors(weights)
+    weights = find_weights(ENCODER, read.encoder) if start is None else find_compact(str(start), None)
+    tensors = None if weights is None else load_tensors(weights)
+    network = new_network(read.training.seed, None if start else tensors)
+    if start is not None and tensors is not None:
+        load_strictly(network, tensors, start, hint="--start takes weights that 'fer train parser' wrote")
     wanted, aside = split_ids(source, read.data.aside)
     note(f"{len(wanted):,} faces to train on, {len(aside):,} kept aside")
     images, parts = training_arrays(source, wanted, read.data.side)
     with track("train", read.training.steps, unit="steps") as advance:
-        network = train(images, parts, encoder, read.augmentation, grouping(), read.training, finished=advance)
+        network = train(network, images, parts, read.augmentation, grouping(), read.training, finished=advance)
     seconds = time.perf_counter() - begun
     from safetensors.torch import save
 
@@ -78,7 +83,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path) -> TrainedParser:
         "network": "fer compact parser",
         "licence": LICENCE,
         "recipe": json.dumps(read.model_dump(exclude={"about"}), sort_keys=True),
-        "encoder": "random" if weights is None else json.dumps(weights.record(), sort_keys=True),
+        "start": "random" if weights is None else json.dumps(weights.record(), sort_keys=True),
     }
     part = out.with_name(f".{out.name}.part")
     write_file(part, save(tensors_to_keep(network), metadata=metadata))
