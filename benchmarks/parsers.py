@@ -45,19 +45,21 @@ def main() -> None:
 
 def _compare(side: int, grey: bool, rounds: int) -> None:
     from fer_cli.datasets.synth.loader import Synth
-    from fer_cli.faces.compact import open_compact, working_size
+    from fer_cli.faces.compact import open_compact, working_sizes
     from fer_cli.faces.compact_weights import find_compact
     from fer_cli.faces.regions import grouping
 
     blocks = list(Synth(images=256, subjects=24, size=side, imbalance=1.0, grey=grey).blocks())
     images = np.concatenate([block.images for block in blocks])[:256]
-    size = working_size(side, side)
-    compact = open_compact(find_compact(None, None), grouping=grouping(), size=size, mirror=True, device="cpu")
+    size, other = working_sizes(side, side)
+    compact = open_compact(
+        find_compact(None, None), grouping=grouping(), size=size, mirror=True, device="cpu", mirror_size=other
+    )
     runs: dict[str, tuple[int, Callable[[], None]]] = {
         "bisenet 512, one by one": (2, _bisenet(images[:2], 512, 1)),
         "bisenet 224, batches of 16": (32, _bisenet(images[:32], 224, 16)),
-        f"compact {size}, both views": (len(images), _ours(compact.parse, images)),
-        f"bare compact {size}, both views": (len(images), _bare(compact.network, images, size)),
+        f"compact {size} and {other}": (len(images), _ours(compact.parse, images)),
+        f"bare compact {size} and {other}": (len(images), _bare(compact.network, images, size, other)),
     }
     for _, run in runs.values():
         run()
@@ -72,11 +74,11 @@ def _compare(side: int, grey: bool, rounds: int) -> None:
     names = list(runs)
     for name in names:
         print(f"{name:32} {1 / np.median(seconds[name]):8.1f} images/s")
-    for other in (*names[:2], names[3]):
-        ratio = np.array(seconds[other]) / np.array(seconds[names[2]])
+    for rival in (*names[:2], names[3]):
+        ratio = np.array(seconds[rival]) / np.array(seconds[names[2]])
         draws = np.median(generator.choice(ratio, (2000, rounds)), axis=1)
         low, high = np.quantile(draws, [0.025, 0.975])
-        print(f"compact against {other:32} {np.median(ratio):7.2f} times (95% {low:.2f} to {high:.2f})")
+        print(f"compact against {rival:32} {np.median(ratio):7.2f} times (95% {low:.2f} to {high:.2f})")
 
 
 def _bisenet(images: NDArray[np.uint8], size: int, batch: int) -> Callable[[], None]:
@@ -127,19 +129,19 @@ def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8
     return run
 
 
-def _bare(network: object, images: NDArray[np.uint8], size: int) -> Callable[[], None]:
+def _bare(network: object, images: NDArray[np.uint8], size: int, other: int) -> Callable[[], None]:
     import torch
 
     assert isinstance(network, torch.nn.Module)
     batches = [
-        torch.rand(min(BATCH, len(images) - start), 3, size, size).to(memory_format=torch.channels_last)
+        torch.rand(min(BATCH, len(images) - start), 3, side, side).to(memory_format=torch.channels_last)
         for start in range(0, len(images), BATCH)
+        for side in (size, other)
     ]
 
     def run() -> None:
         with torch.inference_mode():
             for x in batches:
-                network(x)
                 network(x)
 
     return run

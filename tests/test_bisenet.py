@@ -143,7 +143,7 @@ def test_the_mirror_image_keeps_places_and_merges_sides(planted: Path) -> None:
     np.testing.assert_array_equal(parsed.maps[0], expected)
     assert parsed.confidence[0] == pytest.approx(1, abs=1e-6)
     assert parsed.agreement[0] == 1
-    assert parser.record()["mirror"] is True
+    assert parser.record()["mirror"] == 64
 
 
 @pytest.mark.parametrize("size", [0, -64, 32, 63, 100, 1056])

@@ -123,7 +123,7 @@ def test_a_number_beyond_reason_is_refused(tmp_path: Path, old: str, new: str, w
     ("old", "words", "table"),
     [
         ("fine = 0.4", "training.fine is missing", "[training]"),
-        ('measured = ""', "about.measured is missing", "[about]"),
+        ("measured = ", "about.measured is missing", "[about]"),
         ("aside = 8 ", "data.aside is missing", "[data]"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -36,7 +36,8 @@ def parse_masks(
         typer.Option(help="PART=REGION: brow=skin, hat=hair, glasses=skin ...; may be given several times."),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(help="Side of the input in pixels. [default: bisenet 512, compact 160 or 192]")
+        int | None,
+        typer.Option(help="Side of the input in pixels. [default: bisenet 512, compact 160 and 192, or 192 and 256]"),
     ] = None,
     mirror: Annotated[
         bool, typer.Option("--mirror/--no-mirror", help="Parse the mirror image too and take the mean: twice the time.")
@@ -73,10 +74,15 @@ def parse_masks(
     summary, measured = summary_of(result), result.artifact.manifest.measured
     lines = [("masks", f"{counted(summary['images'], 'picture')} by {summary['parser']}")]
     if "weights" in summary:
-        lines.append(("weights", f"{summary['weights']['source']}, seen at {summary['size']} px"))
+        lines.append(("weights", f"{summary['weights']['source']}, seen at {_sizes(summary)}"))
     lines.append(("regions", ", ".join(f"{name} {100 * share:.0f}%" for name, share in summary["regions"].items())))
     lines.append(("doubtful", f"{summary['doubtful']:,} ({summary['doubtful'] / summary['images']:.1%})"))
     lines += [("", f"{count:,} {reason}: {REASONS[reason]}") for reason, count in summary["reasons"].items()]
     if measured.get("images_per_second"):
         lines.append(("speed", f"{measured['images_per_second']:,.0f} pictures/s"))
     print_result("parse-masks", result, lines, as_json=json)
+
+
+def _sizes(summary: dict[str, Any]) -> str:
+    straight, mirrored = summary["size"], summary.get("mirror")
+    return f"{straight} px" if mirrored is None else f"{straight} px, mirrored at {mirrored} px"

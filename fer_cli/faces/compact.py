@@ -108,7 +108,15 @@ class CompactParser(nn.Module):
         return logits
 
 
-def open_compact(weights: WeightsFile, *, grouping: Grouping, size: int, mirror: bool, device: str) -> NetworkParser:
+def open_compact(
+    weights: WeightsFile,
+    *,
+    grouping: Grouping,
+    size: int,
+    mirror: bool,
+    device: str,
+    mirror_size: int | None = None,
+) -> NetworkParser:
     """Build the compact parser and load its weights strictly.
 
     Args:
@@ -117,6 +125,7 @@ def open_compact(weights: WeightsFile, *, grouping: Grouping, size: int, mirror:
         size: side of the input in pixels, a multiple of :data:`STRIDE`.
         mirror: parse the mirror image as well.
         device: torch's name of the device.
+        mirror_size: side of the mirror image's input, where it is another.
 
     Raises:
         FerError: the weights are damaged or those of another network.
@@ -140,6 +149,7 @@ def open_compact(weights: WeightsFile, *, grouping: Grouping, size: int, mirror:
         weights=weights.record(),
         mirror=mirror,
         device=device,
+        mirror_size=mirror_size,
     )
 
 
@@ -155,9 +165,9 @@ def folded(network: CompactParser) -> CompactParser:
     return network
 
 
-def working_size(height: int, width: int) -> int:
-    """Return the side that pictures of a size are best parsed at (measured: the model card)."""
-    return 160 if max(height, width) <= SMALL else 224
+def working_sizes(height: int, width: int) -> tuple[int, int]:
+    """Return the sides at which pictures of a size, and their mirror images, are parsed best (the model card)."""
+    return (160, 192) if max(height, width) <= SMALL else (192, 256)
 
 
 def tensors_to_keep(network: CompactParser) -> dict[str, torch.Tensor]:

@@ -45,6 +45,7 @@ class Schedule(Section):
     average: Annotated[float, Field(ge=0, lt=1)]  # decay of the weights' running mean, which is what is kept
     jaccard: Annotated[float, Field(ge=0)]  # weight of the Jaccard term beside the cross-entropy of regions
     fine: Annotated[float, Field(ge=0)]  # weight of the parts' own cross-entropy
+    start_share: Annotated[float, Field(ge=0, lt=1)]  # of the weights that it goes on from, in those that are kept
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 
@@ -138,6 +139,16 @@ def train(
             raise FerError(f"the loss is {float(loss.detach())} at step {step + 1}", hint="lower training.rate")
         finished(1)
     return averaged
+
+
+def mix(network: CompactParser, start: dict[str, torch.Tensor], share: float) -> None:
+    """Make a network's weights the mean of themselves and, with the given share, of those that it went on from.
+
+    The mean of two ends of one training generalises better than either (Wortsman et al. 2022, WiSE-FT).
+    """
+    for name, value in network.state_dict().items():
+        if value.is_floating_point():
+            value.lerp_(start[name].to(value), share)
 
 
 def start_encoder(network: CompactParser, tensors: dict[str, torch.Tensor]) -> int:

@@ -10,7 +10,7 @@ from fer_cli.errors import FerError
 from fer_cli.models.weights import WeightsFile
 
 FILE: Final = "compact-parser/compact-parser.safetensors"
-SHA256: Final = "02f8e664d56ffb3556f1e4105c8835a27f8a7e9406fb541ffdb78cde41f7afd1"
+SHA256: Final = "2fa4e99e9b4757c3f922149fb89502aa691e447e76b65215e52474767a7671e3"
 """Of the file that comes with fer."""
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fer_cli.faces.augment import Augmentation
 from fer_cli.faces.celebamask import ids_of, read_faces
@@ -40,6 +40,17 @@ class ParserRecipe(Section):
     data: Data
     augmentation: Augmentation
     training: Schedule
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        sizes = [size for phase in self.training.sizes for size in phase]
+        if self.augmentation.tight + self.augmentation.wide > 1:
+            raise ValueError("augmentation.tight and augmentation.wide are more than 1 together")
+        if self.augmentation.smallest > min(sizes):
+            raise ValueError("augmentation.smallest is more than the smallest of training.sizes")
+        if self.data.side < max(sizes):
+            raise ValueError("data.side is less than the largest of training.sizes")
+        return self
 
 
 def split_ids(source: Path, aside: int) -> tuple[list[str], list[str]]:

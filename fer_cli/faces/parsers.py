@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +45,8 @@ class NetworkParser:
         weights: what artifacts record of the weights.
         mirror: whether the mirror image is parsed as well; the map is then that of the mean of both.
         device: torch's name of the device.
+        mirror_size: side in pixels that the mirror image is resized to, where it is another: two sizes see more than
+            one.
     """
 
     name: str
@@ -55,6 +57,7 @@ class NetworkParser:
     weights: dict[str, Any]
     mirror: bool
     device: str
+    mirror_size: int | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what decides its answers."""
@@ -62,27 +65,43 @@ class NetworkParser:
             "parser": self.name,
             "weights": self.weights["sha256"],
             "preprocessing": self.preprocessing.record(),
-            "mirror": self.mirror,
+            "mirror": (self.mirror_size or self.preprocessing.size) if self.mirror else None,
             "grouping": self.grouping.record(),
         }
 
     def shares(self, images: NDArray[np.uint8]) -> torch.Tensor:
-        """Return each region's share (1 or 2, n, regions, h, w), at the network's own output resolution.
+        """Return each region's share (1 or 2, n, regions, h, w), at the network's largest output resolution.
 
         The second, where ``mirror`` is set, is that of the mirror images, mirrored back. Classes with a side are
         merged before: a mirrored left eye is a right one, and both are the eye region.
         """
         import torch
+        from torch.nn import functional
 
-        x = self.preprocessing.apply(torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device))
+        pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device)
+        straight = self.preprocessing.apply(pixels)
+        views = [self._regions(straight)]
+        if self.mirror:
+            side = self.mirror_size or self.preprocessing.size
+            same = side == self.preprocessing.size
+            x = straight if same else replace(self.preprocessing, size=side).apply(pixels)
+            views.append(self._regions(x.flip(-1)).flip(-1))
+        finest = max((view.shape[-2:] for view in views), key=max)
+        return torch.stack(
+            [
+                view
+                if view.shape[-2:] == finest
+                else functional.interpolate(view, finest, mode="bilinear", align_corners=False)
+                for view in views
+            ]
+        )
+
+    def _regions(self, x: torch.Tensor) -> torch.Tensor:
+        import torch
+
         table = torch.from_numpy(self.grouping.table(self.order).astype(np.int64)).to(self.device)
-        views = []
-        for mirrored in (False, True)[: 1 + self.mirror]:
-            logits = self.network(x.flip(-1) if mirrored else x)
-            classes = torch.softmax(logits.float(), 1)
-            regions = classes.new_zeros(len(classes), len(REGIONS), *classes.shape[2:]).index_add_(1, table, classes)
-            views.append(regions.flip(-1) if mirrored else regions)
-        return torch.stack(views)
+        classes = torch.softmax(self.network(x).float(), 1)
+        return classes.new_zeros(len(classes), len(REGIONS), *classes.shape[2:]).index_add_(1, table, classes)
 
     def parse(self, images: NDArray[np.uint8]) -> Parsed:
         """Return the regions of uint8 pictures (n, H, W) or (n, H, W, 3), enlarged to their size."""

@@ -78,7 +78,8 @@ def parse_masks(
         weights: a file of the parser's weights.
         weights_sha256: the hash that the weights must have; bisenet's published one where it is None.
         groups: changes to the grouping of parts into regions, ``PART=REGION``.
-        size: side in pixels that pictures are resized to; 512 for bisenet, 160 or 192 for compact where it is None.
+        size: side in pixels that pictures are resized to; 512 for bisenet, for compact 160 and its
+            mirror image 192 (large pictures: 192 and 256) where it is None.
         mirror: parse the mirror image too, and take the mean of both.
         batch: pictures a forward pass; 4 for bisenet, whose answers are large, else 32 where it is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -164,11 +165,13 @@ def _network(
         return open_bisenet(
             released, grouping=wanted, size=SIZE_OF_BISENET if size is None else size, mirror=mirror, device=device
         )
-    from fer_cli.faces.compact import open_compact, working_size
+    from fer_cli.faces.compact import open_compact, working_sizes
     from fer_cli.faces.compact_weights import find_compact
 
-    side = working_size(*dataset.images.shape[1:3]) if size is None else size
-    return open_compact(find_compact(weights, sha256), grouping=wanted, size=side, mirror=mirror, device=device)
+    side, other = working_sizes(*dataset.images.shape[1:3]) if size is None else (size, size)
+    return open_compact(
+        find_compact(weights, sha256), grouping=wanted, size=side, mirror=mirror, device=device, mirror_size=other
+    )
 
 
 def _of_network(dataset: Dataset, network: NetworkParser, size: int | None, regrouped: bool) -> _Source:
@@ -180,7 +183,7 @@ def _of_network(dataset: Dataset, network: NetworkParser, size: int | None, regr
         parser=network.name,
         name="-".join(parts),
         record=network.record(),
-        told={"weights": network.weights, "size": network.preprocessing.size, "mirror": network.mirror},
+        told={"weights": network.weights, "size": network.preprocessing.size, "mirror": network.record()["mirror"]},
         ready=lambda: parse_rows,
     )
 

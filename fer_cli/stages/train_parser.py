@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from fer_cli.faces.region_scores import RegionScores
 
 ENCODER: Final = "tf_efficientnet_lite0"
+LEAST: Final = 4
+"""Faces that a step takes."""
 LICENCE: Final = "trained on CelebAMask-HQ: non-commercial research and education only"
 
 
@@ -62,9 +64,13 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     env.tune_allocator()
     from fer_cli.faces.celebamask import read_faces
     from fer_cli.faces.compact import tensors_to_keep
-    from fer_cli.faces.compact_training import new_network, train
+    from fer_cli.faces.compact_training import mix, new_network, train
     from fer_cli.faces.parser_recipe import split_ids, training_arrays
 
+    if start is None and read.training.start_share:
+        raise FerError(
+            "training.start_share mixes in the weights that it goes on from", hint="give them by --start", path=recipe
+        )
     begun = time.perf_counter()
     weights = find_weights(ENCODER, read.encoder) if start is None else find_compact(str(start), None)
     tensors = None if weights is None else load_tensors(weights)
@@ -72,10 +78,18 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     if start is not None and tensors is not None:
         load_strictly(network, tensors, start, hint="--start takes weights that 'fer train parser' wrote")
     wanted, aside = split_ids(source, read.data.aside)
+    if len(wanted) < LEAST or not aside:
+        raise FerError(
+            f"holds {len(wanted) + len(aside)} faces: too few to train on and keep one in {read.data.aside} aside",
+            hint="give a larger archive, or a smaller data.aside",
+            path=source,
+        )
     note(f"{len(wanted):,} faces to train on, {len(aside):,} kept aside")
     images, parts = training_arrays(source, wanted, read.data.side)
     with track("train", read.training.steps, unit="steps") as advance:
-        network = train(network, images, parts, read.augmentation, grouping(), read.training, finished=advance)
+        trained = train(network, images, parts, read.augmentation, grouping(), read.training, finished=advance)
+    if start is not None and tensors is not None:
+        mix(trained, tensors, read.training.start_share)
     seconds = time.perf_counter() - begun
     from safetensors.torch import save
 
@@ -86,7 +100,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
         "start": "random" if weights is None else json.dumps(weights.record(), sort_keys=True),
     }
     part = out.with_name(f".{out.name}.part")
-    write_file(part, save(tensors_to_keep(network), metadata=metadata))
+    write_file(part, save(tensors_to_keep(trained), metadata=metadata))
     part.replace(out)
     faces = list(read_faces(source, aside))
     return TrainedParser(out, sha256_file(out), score_file(out, faces), len(aside), seconds)
@@ -94,19 +108,21 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
 
 def score_file(path: Path, faces: Sequence[Face]) -> dict[tuple[int, bool], RegionScores]:
     """Return the scores of a compact parser's weights by (px, grey), at the sizes that a model card tells."""
-    from fer_cli.faces.compact import open_compact, working_size
+    from fer_cli.faces.compact import open_compact, working_sizes
     from fer_cli.faces.parser_scores import SIZES, score_parser
 
     scores = {}
     with track("measure", 2 * len(SIZES) * len(faces)) as advance:
         for grey in (False, True):
             for size in SIZES:
+                side, mirrored = working_sizes(size, size)
                 parser = open_compact(
                     WeightsFile(path, "file", "CelebAMask-HQ"),
                     grouping=grouping(),
-                    size=working_size(size, size),
+                    size=side,
                     mirror=True,
                     device="cpu",
+                    mirror_size=mirrored,
                 )
                 scores[size, grey] = score_parser(parser, faces, size=size, grey=grey)
                 advance(len(faces))
