@@ -149,7 +149,7 @@ def _compressed(image: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def _hide(images: torch.Tensor, parts: torch.Tensor, probability: float, rng: np.random.Generator) -> None:
-    """Lay a plain or noisy block over some pictures; what it hides is background, as a hand's is in the truth."""
+    """Lay a plain block over some pictures; what it hides is background, as a hand's is in the truth."""
     size = images.shape[-1]
     for index in np.flatnonzero(rng.random(len(images)) < probability):
         height, width = rng.integers(size // 20, size // 6, 2)

@@ -7,7 +7,7 @@ from typing import Final
 
 from fer_cli.assets import asset
 from fer_cli.errors import FerError
-from fer_cli.models.weights import WeightsFile
+from fer_cli.models.weights import UNKNOWN, WeightsFile
 
 FILE: Final = "compact-parser/compact-parser.safetensors"
 SHA256: Final = "2fa4e99e9b4757c3f922149fb89502aa691e447e76b65215e52474767a7671e3"
@@ -32,7 +32,7 @@ def find_compact(wanted: str | None, sha256: str | None) -> WeightsFile:
     weights = WeightsFile(
         path,
         "fer" if wanted is None else "file",
-        "ImageNet-1k, CelebAMask-HQ" if wanted is None else "not told by its source",
+        "ImageNet-1k, CelebAMask-HQ" if wanted is None else UNKNOWN,
     )
     if expected is not None and (found := weights.sha256()) != expected.lower():
         hint = "the file is damaged: install fer again" if wanted is None else "is it the file that you mean?"
