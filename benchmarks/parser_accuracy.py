@@ -1,6 +1,6 @@
 """mIoU of compact parsers on faces with true masks: the table of the model card.
 
-``python -m benchmarks.parser_accuracy --source celebamask-800.tar [--all] [NAME=FILE ...]``
+``python -m benchmarks.parser_accuracy --source celebamask-800.tar [--all] [--precision bfloat16] [NAME=FILE ...]``
 
 Scores the faces that the recipe keeps aside (every eighth id), or with ``--all`` every face of the archive, as for one
 that nobody trained on. Without files: the weights that come with fer. mIoU is that of one confusion matrix over all
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fer_cli import env
 from fer_cli.faces.compact_weights import find_compact
+from fer_cli.faces.parsers import PRECISIONS
 from fer_cli.labels import REGIONS
 from fer_cli.stages.train_parser import score_file, scores_table
 
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--all", action="store_true")
     parser.add_argument("--aside", type=int, default=8)
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("files", nargs="*", metavar="NAME=FILE")
     options = parser.parse_args()
@@ -35,7 +37,7 @@ def main() -> None:
     ids = ids_of(options.source) if options.all else split_ids(options.source, options.aside)[1]
     faces = list(read_faces(options.source, ids))
     files = dict(one.split("=", 1) for one in options.files) or {"compact": str(find_compact(None, None).path)}
-    tables = {name: scores_table(score_file(Path(path), faces)) for name, path in files.items()}
+    tables = {name: scores_table(score_file(Path(path), faces, options.precision)) for name, path in files.items()}
     if options.json:
         print(json.dumps({"faces": len(faces), "parsers": tables}))
         return

@@ -119,6 +119,16 @@ def device_name(wanted: str) -> str:
     return wanted
 
 
+def fast_bfloat16(device: str) -> bool:
+    """Tell whether a device multiplies bfloat16 natively, about twice as fast as float32; imports torch."""
+    import torch
+
+    if device.startswith("cuda"):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our oldest torch
+    return device == "cpu" and any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """This process among those that ``torchrun`` started; alone: rank 0 of 1."""

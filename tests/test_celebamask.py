@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 import tarfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,16 @@ def png(pixels: Any, mode: str | None = None) -> dict[str, bytes]:
     return {**GOOD, "masks/7.png": encoded(np.asarray(pixels), mode=mode)}
 
 
+def four_bits(pixels: Any) -> bytes:
+    """Return a grey PNG of four bits a pixel, which Pillow reads but does not write."""
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], 4, 0, 0, 0, 0)
+    lines = b"".join(b"\0" + (row[::2] << 4 | row[1::2]).astype(np.uint8).tobytes() for row in pixels)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
 def wrong_crc(data: bytes) -> bytes:
     at = data.index(b"IDAT") + 8
     return data[:at] + bytes([data[at] ^ 255]) + data[at + 1 :]
@@ -88,12 +100,13 @@ MEMBERS: dict[str, tuple[dict[str, bytes], str]] = {
     "no picture": ({**GOOD, "masks/8.png": b""}, "8 has a picture or a mask, not both"),
     "other ids": ({"images/1.jpg": b"", "masks/2.png": b""}, "1 has a picture or a mask"),
     "a name of two lines": ({**GOOD, "images/a\nb.jpg": b""}, "a\\nb has a picture"),
-    "mask of another size": (png(MASK[:, :15]), "masks/7.png is (20, 15) of uint8, its picture (20, 30)"),
+    "mask of another size": (png(MASK[:, :15]), "masks/7.png is (20, 15) of 8-bit values, its picture (20, 30)"),
     "turned mask": (png(MASK.T), "masks/7.png is (30, 20)"),
     "mask in colour": (png(np.stack([MASK] * 3, -1)), "masks/7.png is (20, 30, 3)"),
     "mask with alpha": (png(MASK, "LA"), "masks/7.png is (20, 30, 2)"),
-    "mask of 16 bits": (png(MASK.astype(np.uint16)), "of uint16"),
-    "mask of one bit": (png(MASK > 9), "of bool"),
+    "mask of 16 bits": (png(MASK.astype(np.uint16)), "of 16-bit values"),
+    "mask of four bits": ({**GOOD, "masks/7.png": four_bits(MASK % 16)}, "masks/7.png is (20, 30) of 4-bit values"),
+    "mask of one bit": (png(MASK > 9), "of 1-bit values"),
     "class 19": (png(np.where(MASK == 3, 19, MASK).astype(np.uint8)), "masks/7.png holds class 19"),
     "class 255": (png(np.full_like(MASK, 255)), "masks/7.png holds class 255"),
     "half a jpeg": ({**GOOD, "images/7.jpg": GOOD["images/7.jpg"][:300]}, "images/7.jpg is not a sound picture"),

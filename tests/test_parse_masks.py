@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from fer_cli import env
 from fer_cli.artifacts.payload import read_array, read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import verify_directory
@@ -61,7 +62,8 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(store: Store, weights: Path, **options: object) -> Artifact:
-    settings = {"parser": "compact", "weights": str(weights), "size": 32, "batch": 16, **options}
+    settings = {"parser": "compact", "weights": str(weights), "size": 32, "precision": "float32", "batch": 16}
+    settings.update(options)
     return parse_masks(store=store, **settings).artifact  # type: ignore[arg-type]
 
 
@@ -101,6 +103,20 @@ def test_maps_and_scores_are_those_of_the_parser(store: Store, weights: Path, gr
     assert verify_directory(artifact.path) == []
     files = {path.name for path in artifact.path.iterdir()}
     assert files == {"manifest.json", "maps.npy", "spans.npy", SCORES, DOUBTFUL}
+
+
+def test_precision_is_part_of_the_version_and_changes_little(
+    store: Store, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_dataset(store, images=40)
+    exact, rough = (run(store, weights, precision=precision) for precision in ("float32", "bfloat16"))
+    assert exact.version != rough.version
+    assert rough.manifest.summary["precision"] == "bfloat16"
+    maps = [opened(store, one)[1].maps(range(40)) for one in (exact, rough)]
+    assert 0.9 < (maps[0] == maps[1]).mean() < 1  # of a network with random weights, which is sure of nothing
+    for native, same in ((True, rough), (False, exact)):
+        monkeypatch.setattr(env, "fast_bfloat16", lambda _, native=native: native)
+        assert run(store, weights, precision="auto").reference == same.reference
 
 
 def test_the_doubtful_are_listed_the_most_doubtful_first(store: Store, weights: Path) -> None:
@@ -253,7 +269,7 @@ def test_two_processes_share_the_work(store: Store, weights: Path, tmp_path: Pat
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command += ["-m", "fer_cli", "parse-masks", "--parser", "compact", "--weights", str(weights), "--size", "32"]
     done = subprocess.run(
-        [*command, "--batch", "16", "--store", str(store.root)],
+        [*command, "--batch", "16", "--precision", "float32", "--store", str(store.root)],
         check=False,
         capture_output=True,
         text=True,
@@ -344,6 +360,8 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, weights: Path, tm
     save_file({"fc.weight": torch.zeros(2, 2)}, foreign)
     cases: list[tuple[dict[str, object], type[FerError], str]] = [
         ({"parser": "dlib"}, UsageError, "--parser 'dlib' is not a parser; take auto, bisenet, compact"),
+        ({"precision": "float8"}, UsageError, "--precision 'float8' is none; take auto, float32 or bfloat16"),
+        ({"groups": ["brow=skin", "brow=eye"]}, UsageError, "--group 'brow=eye' moves brow a second time"),
         ({"batch": 0}, UsageError, "--batch 0 is not a number"),
         ({"size": 50}, UsageError, "--size 50: the compact parser takes multiples of 32 px; take 64"),
         ({"size": 0}, UsageError, "--size 0"),

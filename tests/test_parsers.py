@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,11 @@ def test_agreement_with_the_mirror_image(names: Any, agreement: float, confidenc
     np.testing.assert_allclose(alone.confidence, 1, atol=1e-4)
 
 
+def test_without_a_person_there_is_no_agreement() -> None:
+    parsed = parser_of(Fixed(columns(PARTS, ("background", 8))), mirror=True).parse(BLANK)
+    assert np.isnan(parsed.agreement).all()
+
+
 def test_sides_are_merged_before_the_mirror_images_mean() -> None:
     sided = columns(BISENET_ORDER, ("left eye", 4), ("right eye", 4))
     parsed = parser_of(Fixed(sided), BISENET_ORDER, mirror=True).parse(BLANK)
@@ -161,7 +167,8 @@ def test_what_decides_the_answers_is_recorded() -> None:
         parser_of(Fixed(columns(PARTS, ("skin", 8))), **changes).record()
         for changes in ({}, {"mirror": True}, {"size": 64}, {"of": grouping(["hat=hair"])})
     ]
-    assert len({repr(record) for record in records}) == 4
+    records.append(replace(parser_of(Fixed(columns(PARTS, ("skin", 8)))), precision="bfloat16").record())
+    assert len({repr(record) for record in records}) == 5
     assert records[0]["weights"] == "0"
 
 

@@ -105,6 +105,17 @@ def test_numbers_behind_the_reasons() -> None:
     assert scores.shares[0].tolist() == pytest.approx([3946 / 4096, 90 / 4096, 10 / 4096, 0, 50 / 4096, 0, 0, 0])
 
 
+def test_an_eye_that_is_whole_does_not_hide_a_cut_one() -> None:
+    one = sound()
+    one[20:25, 36:46] = SKIN
+    one[18:27, 58:64] = EYE
+    assert scores_of(one).cut[0] == pytest.approx(9 / np.sqrt(54))
+    assert scores_of(one).reasons == [["cut"]]
+    one[18:27, 58:64] = SKIN
+    one[20:23, 63] = EYE  # a speck
+    assert scores_of(one).cut[0] == 0
+
+
 def test_corners_connect_and_hair_does_not() -> None:
     one = nothing(HAIR)
     one[:32, :32] = one[32:, 32:] = SKIN
@@ -122,7 +133,7 @@ def test_drawn_faces_give_no_reason(size: int) -> None:
 def test_doubt_sorts_from_the_best_to_the_most_doubtful() -> None:
     worst = np.full((64, 64), HAIR, np.uint8)  # every reason at once, but that there is a face
     worst[:, :14] = worst[:, 50:] = SKIN
-    worst[0, 0] = EYE
+    worst[:2, :14] = MOUTH
     order: list[tuple[Map, float, float]] = [
         (sound(), np.nan, np.nan),
         (sound(), 0.9, np.nan),
@@ -168,6 +179,6 @@ def test_the_bar_is_what_decides() -> None:
     assert scores_of(one, bar=Bar(face=0.99)).reasons == [["no face"]]
     assert scores_of(one, agreement=0.8, bar=Bar(agreement=0.9)).reasons == [["mirror"]]
     assert Bar().record() == {
-        **{"face": 0.10, "part": 0.008, "outside": 0.10, "cut": 0.6},
+        **{"face": 0.10, "part": 0.008, "outside": 0.10, "cut": 0.8},
         **{"agreement": 0.70, "confidence": 0.70},
     }

@@ -43,9 +43,13 @@ def parse_masks(
         bool, typer.Option("--mirror/--no-mirror", help="Parse the mirror image too and take the mean: twice the time.")
     ] = True,
     batch: Annotated[
-        int | None, typer.Option(help="Pictures a forward pass. [default: 4 for bisenet, else 32]")
+        int | None, typer.Option(help="Pictures a forward pass. [default: 4 for bisenet, else 16]")
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    precision: Annotated[
+        str,
+        typer.Option(help="float32, bfloat16, or auto: bfloat16 for compact where the machine has it natively."),
+    ] = "auto",
     store: StoreOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -69,12 +73,13 @@ def parse_masks(
         mirror=mirror,
         batch=batch,
         device=device,
+        precision=precision,
         force=force,
     )
     summary, measured = summary_of(result), result.artifact.manifest.measured
     lines = [("masks", f"{counted(summary['images'], 'picture')} by {summary['parser']}")]
     if "weights" in summary:
-        lines.append(("weights", f"{summary['weights']['source']}, seen at {_sizes(summary)}"))
+        lines.append(("weights", f"{summary['weights']['source']}, seen at {_sizes(summary)}, {summary['precision']}"))
     lines.append(("regions", ", ".join(f"{name} {100 * share:.0f}%" for name, share in summary["regions"].items())))
     lines.append(("doubtful", f"{summary['doubtful']:,} ({summary['doubtful'] / summary['images']:.1%})"))
     lines += [("", f"{count:,} {reason}: {REASONS[reason]}") for reason, count in summary["reasons"].items()]

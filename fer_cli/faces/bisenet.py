@@ -5,7 +5,7 @@ facexlib's own loader downloads into its package folder, checks no hash and unpi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import torch
 from torch import nn
@@ -15,9 +15,6 @@ from fer_cli.faces.parsers import NetworkParser
 from fer_cli.faces.regions import BISENET_ORDER, Grouping
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
-
-if TYPE_CHECKING:
-    pass
 
 SIZE: Final = 512
 """Side of the input that the published weights were trained at, in pixels."""
@@ -42,7 +39,13 @@ class MainOutput(nn.Module):
 
 
 def open_bisenet(
-    weights: WeightsFile, *, grouping: Grouping, size: int = SIZE, mirror: bool, device: str
+    weights: WeightsFile,
+    *,
+    grouping: Grouping,
+    size: int = SIZE,
+    mirror: bool,
+    device: str,
+    precision: str = "float32",
 ) -> NetworkParser:
     """Build BiSeNet, load its weights strictly and return the parser.
 
@@ -52,6 +55,7 @@ def open_bisenet(
         size: side of the network's input in pixels, a multiple of 32 from 64 to 1024.
         mirror: whether the mirror image is parsed as well.
         device: torch's name of the device.
+        precision: of the network, one of :data:`fer_cli.faces.parsers.PRECISIONS`.
 
     Raises:
         UsageError: the network takes no such size.
@@ -66,15 +70,17 @@ def open_bisenet(
     network = _network()
     hint = "give facexlib's parsing_bisenet.pth, or other weights of the same network"
     load_strictly(network, tensors, weights.path, hint=hint)
+    main = MainOutput(network).eval().requires_grad_(False).to(device, getattr(torch, precision))
     return NetworkParser(
         name="bisenet",
-        network=MainOutput(network).eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last),
+        network=main.to(memory_format=torch.channels_last),
         order=BISENET_ORDER,
         grouping=grouping,
         preprocessing=Preprocessing(size=size, mean=_MEAN, std=_STD, interpolation="bilinear"),
         weights=weights.record(),
         mirror=mirror,
         device=device,
+        precision=precision,
     )
 
 

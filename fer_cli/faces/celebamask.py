@@ -49,9 +49,8 @@ def read_faces(source: Path, wanted: Sequence[str] | None = None) -> Iterator[Fa
             if face_id not in members:
                 raise FerError(f"holds no face {face_id}", hint="is it the archive of these ids?", path=source)
             picture, mask = members[face_id]
-            image = _decode(archive, picture, source, ("JPEG", "PNG")).convert("RGB")
-            classes = _decode(archive, mask, source, ("PNG",))
-            yield Face(face_id, np.asarray(image), _checked(np.asarray(classes), image.size, source, mask.name))
+            image = _decode(_content(archive, picture), picture.name, source, ("JPEG", "PNG")).convert("RGB")
+            yield Face(face_id, np.asarray(image), _parts(_content(archive, mask), image.size, source, mask.name))
 
 
 def ids_of(source: Path) -> list[str]:
@@ -99,26 +98,30 @@ def _members(archive: tarfile.TarFile, source: Path) -> dict[str, tuple[Member, 
     return {face_id: (member, found["masks"][face_id]) for face_id, member in found["images"].items()}
 
 
-def _decode(archive: tarfile.TarFile, member: Member, source: Path, formats: tuple[str, ...]) -> Image.Image:
+def _content(archive: tarfile.TarFile, member: Member) -> bytes:
     file = archive.extractfile(member)
     assert file is not None, "a regular file"
-    data = file.read()
+    return file.read()
+
+
+def _decode(data: bytes, name: str, source: Path, formats: tuple[str, ...]) -> Image.Image:
     try:
         picture = Image.open(io.BytesIO(data), formats=formats)
         picture.load()
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
         reason = f"no {' or '.join(formats)}" if unknown else str(error).splitlines()[0][:80]
-        raise FerError(
-            f"{member.name} is not a sound picture ({reason})", hint="fetch it again", path=source
-        ) from error
+        raise FerError(f"{name} is not a sound picture ({reason})", hint="fetch it again", path=source) from error
     return picture
 
 
-def _checked(classes: NDArray[np.uint8], size: tuple[int, int], source: Path, name: str) -> NDArray[np.uint8]:
-    if classes.shape != size[::-1] or classes.dtype != np.uint8:
+def _parts(data: bytes, size: tuple[int, int], source: Path, name: str) -> NDArray[np.uint8]:
+    """Return the part of each pixel of a mask file."""
+    classes = np.asarray(_decode(data, name, source, ("PNG",)))
+    bits, colours = data[24:26]  # of PNG's header; Pillow stretches grey values of fewer than 8 bits to 0..255
+    if classes.shape != size[::-1] or classes.dtype != np.uint8 or (colours == 0 and bits != 8):
         raise FerError(
-            f"{name} is {classes.shape} of {classes.dtype}, its picture {size[::-1]}",
+            f"{name} is {classes.shape} of {bits}-bit values, its picture {size[::-1]}",
             hint="a mask is one byte a pixel, of its picture's size",
             path=source,
         )
@@ -128,4 +131,5 @@ def _checked(classes: NDArray[np.uint8], size: tuple[int, int], source: Path, na
             hint="are the masks in that data set's own order?",
             path=source,
         )
-    return _TO_PARTS[classes]
+    parts: NDArray[np.uint8] = _TO_PARTS[classes]
+    return parts

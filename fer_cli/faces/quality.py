@@ -24,7 +24,7 @@ class Bar:
     face: float = 0.10  # of the picture's pixels
     part: float = 0.008  # of the face's pixels, for each of NEEDED
     outside: float = 0.10  # of the face's pixels, at most, apart from its largest piece
-    cut: float = 0.6  # pixels of one of NEEDED on the picture's border, at most, by the root of all its pixels
+    cut: float = 0.8  # pixels of a piece of NEEDED on the picture's border, at most, by the root of all its pixels
     agreement: float = 0.70
     confidence: float = 0.70
 
@@ -51,9 +51,10 @@ class Scores:
     """One value an image: (n,) arrays, and (n, regions) for the shares.
 
     ``shares``: each region's part of the picture. ``face``: that of the face as a whole. ``outside``: the part of the
-    face that lies apart from its largest piece. ``cut``: how much of the eyes, the nose or the mouth lies on the
+    face that lies apart from its largest piece. ``cut``: how much of an eye, the nose or the mouth lies on the
     picture's border. ``agreement`` and ``confidence``: see :class:`fer_cli.faces.parsers.Parsed`. ``doubt``: the number
-    of reasons, and behind the point how unsure the network is: it sorts maps from the best to the most doubtful.
+    of reasons, where "no face" counts as all of them, and behind the point how unsure the network is: it sorts maps
+    from the best to the most doubtful.
     """
 
     shares: NDArray[np.float32]
@@ -91,11 +92,9 @@ def score(maps: NDArray[np.uint8], agreement: NDArray[np.float32], confidence: N
     face = np.isin(maps, [REGIONS.index(name) for name in FACE])
     covered = face.sum((1, 2))
     outside = np.array([_outside(one) for one in face], dtype=np.float32).reshape(n)
-    cut = np.max([_on_border(maps == REGIONS.index(name)) for name in NEEDED], axis=0)
-    missing = [
-        [name for name in NEEDED if counts[row, REGIONS.index(name)] < max(1.0, bar.part * covered[row])]
-        for row in range(n)
-    ]
+    least = np.maximum(1.0, bar.part * covered)
+    cut = np.max([_on_border(maps == REGIONS.index(name), least) for name in NEEDED], axis=0)
+    missing = [[name for name in NEEDED if counts[row, REGIONS.index(name)] < least[row]] for row in range(n)]
     share = (covered / (height * width)).astype(np.float32)
     reasons = []
     for row in range(n):
@@ -135,9 +134,21 @@ def _outside(face: NDArray[np.bool_]) -> float:
     return float(1 - sizes.max() / sizes.sum())
 
 
-def _on_border(region: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return, for (n, H, W), the pixels on the picture's border by the root of all: the same at any resolution."""
-    inner = region[:, 1:-1, 1:-1].sum((1, 2))
-    every = region.sum((1, 2))
-    border: NDArray[np.float64] = (every - inner) / np.sqrt(np.maximum(every, 1))
-    return border
+def _on_border(regions: NDArray[np.bool_], least: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return, for (n, H, W), the pixels on the picture's border by the root of all, of the piece where it is most.
+
+    The root makes it the same at any resolution. Each piece counts by itself, or one eye that is whole would hide that
+    the other is half outside; pieces of fewer than ``least`` (n,) pixels are specks and do not count.
+    """
+    from scipy import ndimage
+
+    worst = np.zeros(len(regions))
+    frame = np.ones(regions.shape[1:], dtype=bool)
+    frame[1:-1, 1:-1] = False
+    for row in np.flatnonzero((regions & frame).any((1, 2))):
+        labels, count = ndimage.label(regions[row], structure=np.ones((3, 3)))
+        every = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+        border = np.bincount(labels[frame], minlength=count + 1)[1:]
+        whole = every >= least[row]
+        worst[row] = np.max(border[whole] / np.sqrt(every[whole]), initial=0.0)
+    return worst

@@ -98,9 +98,10 @@ def grouping(changes: Iterable[str] = ()) -> Grouping:
         changes: ``PART=REGION``, for example ``brow=skin``.
 
     Raises:
-        UsageError: a change names no part or no region, or the background is moved.
+        UsageError: a change names no part or no region, or the background is moved; or two name the same part.
     """
     of = dict(DEFAULT_GROUPING)
+    moved: set[str] = set()
     for change in changes:
         part, equals, region = (text.strip() for text in change.partition("="))
         if not equals or part not in of:
@@ -109,5 +110,8 @@ def grouping(changes: Iterable[str] = ()) -> Grouping:
             raise UsageError(f"--group {change!r} names no region", hint=f"the regions are {', '.join(REGIONS)}")
         if part == "background" and region != "background":
             raise UsageError(f"--group {change!r} would make the background a region", hint="move parts of the face")
+        if part in moved:
+            raise UsageError(f"--group {change!r} moves {part} a second time", hint="give each part once")
+        moved.add(part)
         of[part] = region
     return Grouping(tuple(of[part] for part in PARTS))

@@ -93,12 +93,14 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     seconds = time.perf_counter() - begun
     from safetensors.torch import save
 
-    metadata = {
+    origin = {
         "network": "fer compact parser",
         "licence": LICENCE,
-        "recipe": json.dumps(read.model_dump(exclude={"about"}), sort_keys=True),
-        "start": "random" if weights is None else json.dumps(weights.record(), sort_keys=True),
+        "recipe": read.model_dump(exclude={"about"}),
+        "start": "random" if weights is None else weights.record(),
     }
+    # One entry: safetensors writes several in random order, and equal trainings would give files of other hashes.
+    metadata = {"fer": json.dumps(origin, sort_keys=True)}
     part = out.with_name(f".{out.name}.part")
     write_file(part, save(tensors_to_keep(trained), metadata=metadata))
     part.replace(out)
@@ -106,7 +108,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     return TrainedParser(out, sha256_file(out), score_file(out, faces), len(aside), seconds)
 
 
-def score_file(path: Path, faces: Sequence[Face]) -> dict[tuple[int, bool], RegionScores]:
+def score_file(path: Path, faces: Sequence[Face], precision: str = "float32") -> dict[tuple[int, bool], RegionScores]:
     """Return the scores of a compact parser's weights by (px, grey), at the sizes that a model card tells."""
     from fer_cli.faces.compact import open_compact, working_sizes
     from fer_cli.faces.parser_scores import SIZES, score_parser
@@ -123,6 +125,7 @@ def score_file(path: Path, faces: Sequence[Face]) -> dict[tuple[int, bool], Regi
                     mirror=True,
                     device="cpu",
                     mirror_size=mirrored,
+                    precision=precision,
                 )
                 scores[size, grey] = score_parser(parser, faces, size=size, grey=grey)
                 advance(len(faces))
