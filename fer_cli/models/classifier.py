@@ -1,0 +1,204 @@
+"""Classifiers: any timm backbone under a fresh linear layer, fine-tuned or frozen, with attention by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from fer_cli.errors import FerError
+from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
+from fer_cli.models.backbones import Preprocessing, check_name
+from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+
+
+class ClassifierNetwork(nn.Module):
+    """``classifier(dropout(pooled features))`` of a timm network without its own classifier.
+
+    ``backbone`` keeps timm's names; ``attention`` acts on the last map, or is the identity; a frozen backbone stays in
+    evaluation mode whatever :meth:`train` is told, but for the attention inside its blocks, which learns.
+    """
+
+    def __init__(self, backbone: Any, width: int, classes: int, *, dropout: float, frozen: bool) -> None:  # noqa: ANN401
+        super().__init__()
+        self.backbone = backbone
+        self.attention: nn.Module = nn.Identity()
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, classes)
+        nn.init.normal_(self.classifier.weight, std=0.01)
+        nn.init.zeros_(self.classifier.bias)
+        self.frozen = frozen
+        self.inside: tuple[str, ...] = ()  # names, within the backbone, of the attention in its blocks
+
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
+        """Return what is pooled, after attention: (n, C, h, w), or a ViT's tokens."""
+        maps: torch.Tensor = self.attention(self.backbone.forward_features(x))
+        return maps
+
+    def embed(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return the pooled features (n, d) of :meth:`feature_maps`."""
+        pooled: torch.Tensor = self.backbone.forward_head(maps, pre_logits=True)
+        return pooled
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, classes) of preprocessed images (n, 3, S, S)."""
+        logits: torch.Tensor = self.classifier(self.dropout(self.embed(self.feature_maps(x))))
+        return logits
+
+    def train(self, mode: bool = True) -> ClassifierNetwork:
+        """Set the mode of all that learns."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+            for name in self.inside:
+                self.backbone.get_submodule(name).train(mode)
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A network that gives logits, and what is known about it."""
+
+    network: ClassifierNetwork
+    name: str
+    preprocessing: Preprocessing
+    tensors_loaded: int
+    fresh: tuple[str, ...]  # parameters of the classifier and the attention, which no weights give
+    attention_place: Literal["blocks", "last map"] | None
+
+    def backbone_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the backbone that learn: none where it is frozen."""
+        fresh = set(self.fresh)
+        named = self.network.named_parameters()
+        return [value for name, value in named if name not in fresh and value.requires_grad]
+
+    def fresh_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters of the classifier and the attention."""
+        return [self.network.get_parameter(name) for name in self.fresh]
+
+
+def open_classifier(
+    name: str,
+    *,
+    classes: int,
+    size: int | None,
+    weights: WeightsFile | None,
+    attention: str = "none",
+    dropout: float = 0.0,
+    drop_path: float = 0.0,
+    frozen: bool = False,
+    seed: int = 0,
+) -> Classifier:
+    """Build a timm network with a linear classifier of its own, in evaluation mode, channels last.
+
+    Args:
+        name: timm's name, with or without a tag.
+        classes: number of outputs.
+        size: side of the input in pixels; the network's own where it is None.
+        weights: of the backbone, which they must fit strictly; their classifier is left out. None: random.
+        attention: one of :data:`fer_cli.models.attention.ATTENTIONS`, where that module says that it goes.
+        dropout: share of the pooled features that are dropped before the classifier in training.
+        drop_path: the last residual path's share of images that skip it in training (stochastic depth).
+        frozen: only the classifier and the attention learn.
+        seed: of all random initialisation. The classifier starts the same whatever attention there is, and both
+            whatever weights there are.
+
+    Raises:
+        FerError: timm does not know the name, the network cannot take the size, the attention or ``drop_path``, or the
+            weights do not fit.
+    """
+    check_name(name)
+    if attention not in ATTENTIONS:
+        raise FerError(f"there is no attention {attention!r}", hint=f"take {', '.join(ATTENTIONS)}")
+    if frozen and drop_path:
+        raise FerError("a frozen backbone skips no paths", hint="take drop_path = 0, or do not freeze it")
+    tensors = None if weights is None else load_tensors(weights)
+    backbone = _build(name, drop_path, seed)
+    preprocessing = _preprocessing(backbone, name, size)
+    loaded = 0
+    if tensors is not None and weights is not None:
+        loaded = load_strictly(backbone, _without_classifier(backbone, tensors), weights.path)
+    maps, width = _probe(backbone, name, preprocessing.size)
+    if frozen:
+        backbone.requires_grad_(False)
+    place: Literal["blocks", "last map"] | None = None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ClassifierNetwork(backbone, width, classes, dropout=dropout, frozen=frozen)
+        if attention != "none":
+            network.inside = attend_in_blocks(backbone, attention)
+            place = "blocks" if network.inside else "last map"
+        if place == "last map":
+            network.attention = new_attention(attention, _channels(backbone, name, attention, maps))
+    fresh = ("classifier.", "attention.", *(f"backbone.{inside}." for inside in network.inside))
+    return Classifier(
+        network=network.eval().to(memory_format=torch.channels_last),
+        name=name,
+        preprocessing=preprocessing,
+        tensors_loaded=loaded,
+        fresh=tuple(key for key, _ in network.named_parameters() if key.startswith(fresh)),
+        attention_place=place,
+    )
+
+
+def _build(name: str, drop_path: float, seed: int) -> Any:  # noqa: ANN401 - timm's networks share no typed base
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            return timm.create_model(name, pretrained=False, num_classes=0, drop_path_rate=drop_path)
+        except TypeError as error:
+            if "drop_path_rate" not in str(error):
+                raise
+            if drop_path:
+                raise FerError(f"{name} has no residual paths to skip", hint="take drop_path = 0") from error
+        torch.manual_seed(seed)
+        return timm.create_model(name, pretrained=False, num_classes=0)
+
+
+def _preprocessing(backbone: Any, name: str, size: int | None) -> Preprocessing:  # noqa: ANN401
+    cfg = backbone.pretrained_cfg
+    own = int(cfg["input_size"][-1])
+    if cfg.get("fixed_input_size") and size not in (None, own):
+        raise FerError(f"{name} takes images of {own} px only", hint=f"leave out its size, or take {own}")
+    interpolation = cfg["interpolation"] if cfg["interpolation"] in {"bilinear", "bicubic"} else "bicubic"
+    return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), interpolation)
+
+
+def _without_classifier(backbone: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # noqa: ANN401
+    """Leave out the classifier that the weights were trained with: one layer, or two of a distilled network."""
+    named = backbone.pretrained_cfg.get("classifier") or ()
+    layers = (named,) if isinstance(named, str) else tuple(named)
+    pretrained = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
+    return {key: tensor for key, tensor in tensors.items() if key not in pretrained}
+
+
+def _probe(backbone: Any, name: str, size: int) -> tuple[tuple[int, ...], int]:  # noqa: ANN401
+    """Return the shape of one image's last map and the number of its pooled features, by running the network once."""
+    backbone.eval()
+    try:
+        with torch.no_grad():
+            maps = backbone.forward_features(torch.zeros(1, 3, size, size))
+            return tuple(maps.shape[1:]), int(backbone.forward_head(maps, pre_logits=True).shape[1])
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FerError(f"{name} cannot take images of {size} px ({reason})", hint="give another size") from error
+
+
+def _channels(backbone: Any, name: str, attention: str, maps: tuple[int, ...]) -> int:  # noqa: ANN401
+    """Return the channels of the last map that attention acts on."""
+    if attention == "aff":
+        raise FerError(
+            f"aff replaces the sum in the plain residual blocks of a ResNet, which {name} has not",
+            hint="take resnet18, resnet50 or another ResNet without attention of its own, or se, eca or cbam",
+        )
+    # Three dimensions are channels, rows and columns, but for the networks that keep their channels last (Swin).
+    if len(maps) != 3 or maps[0] != backbone.num_features:
+        raise FerError(
+            f"{name} has no last map of channels, rows and columns for attention {attention!r}",
+            hint="take attention none, or a convolutional network",
+        )
+    return maps[0]
