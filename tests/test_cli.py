@@ -41,10 +41,11 @@ def fer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-WITHOUT_STORE = [["train", "parser"]]
+WITHOUT_STORE = [["train", "parser"], *(["weights", name] for name in ("ls", "fetch", "import"))]
+GROUPS = [["prepare"], ["plot"], ["train"], ["weights"]]
 
 
-@pytest.mark.parametrize("command", [[], ["prepare"], ["plot"], ["train"], *COMMANDS, *WITHOUT_STORE], ids=" ".join)
+@pytest.mark.parametrize("command", [[], *GROUPS, *COMMANDS, *WITHOUT_STORE], ids=" ".join)
 def test_every_command_and_option_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == 0
     text = capsys.readouterr().out
@@ -187,7 +188,7 @@ def test_colour_and_a_bar_on_a_terminal_and_none_with_no_color(tmp_path: Path) -
         (["ls", "nonsense"], 2, "'nonsense' is no kind of artifact"),
         (["extract"], 1, "no dataset artifact yet; make one with 'fer prepare'"),
         (["fit-ahm"], 1, "no features artifact yet; make one with 'fer extract'"),
-        (["eval"], 1, "no ahm artifact yet; make one with 'fer fit-ahm'"),
+        (["eval"], 1, "no ahm, model or study artifact yet; make one with 'fer fit-ahm', 'fer train' or"),
         (["plot", "confusion"], 1, "no evaluation artifact yet"),
         (["plot", "hierarchy", "--out", "a.txt"], 2, "--out a.txt has no suffix of a picture"),
         (["show", "a\nb"], 1, "is not a reference"),

