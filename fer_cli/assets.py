@@ -1,14 +1,23 @@
-"""Files that come with fer: in the checkout's ``assets``, or inside the installed package."""
+"""Files that come with fer: in the checkout's ``assets`` and ``recipes``, or inside the installed package."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
 
-_PLACES: Final = (Path(__file__).resolve().parent / "_assets", Path(__file__).resolve().parent.parent / "assets")
+_PACKAGE: Final = Path(__file__).resolve().parent
 
 
 def asset(name: str) -> Path:
     """Return the path of a file that comes with fer; where there is none, the path at which it should be."""
-    paths = [place / name for place in _PLACES]
-    return next((path for path in paths if path.is_file()), paths[0] if _PLACES[0].is_dir() else paths[1])
+    return _there(name, "assets")
+
+
+def recipe(name: str) -> Path:
+    """Return the path of a recipe that comes with fer, such as ``baseline/laptop.toml``."""
+    return _there(name, "recipes")
+
+
+def _there(name: str, folder: str) -> Path:
+    installed = _PACKAGE / f"_{folder}"
+    return (installed if installed.is_dir() else _PACKAGE.parent / folder) / name

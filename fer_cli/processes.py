@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from fer_cli.env import Ranks
 from fer_cli.errors import FerError
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
 
 @contextmanager
 def joined(ranks: Ranks) -> Iterator[None]:
-    """Join the processes that ``torchrun`` started; gloo, since only paths and barriers travel."""
+    """Join the processes that ``torchrun`` started; what lies on a GPU travels by NCCL, everything else by gloo."""
     if ranks.world == 1:
         yield
         return
     from datetime import timedelta
 
+    import torch
     import torch.distributed
 
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise FerError(f"WORLD_SIZE is {ranks.world} but {missing[0]} is not set", hint="start it with torchrun")
-    torch.distributed.init_process_group("gloo", timeout=timedelta(days=7))
+    nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
+    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=timedelta(days=7))
     try:
         yield
     finally:
@@ -44,6 +49,28 @@ def share(value: T, ranks: Ranks) -> T:
     values = [value]
     torch.distributed.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def gathered(values: Sequence[float], ranks: Ranks) -> list[list[float]]:
+    """Return every process's numbers, in order of rank; all processes give as many."""
+    if ranks.world == 1:
+        return [list(values)]
+    import torch
+    import torch.distributed
+
+    mine = torch.tensor(values, dtype=torch.float64)
+    everyones = [torch.empty_like(mine) for _ in range(ranks.world)]
+    torch.distributed.all_gather(everyones, mine)
+    return [one.tolist() for one in everyones]
+
+
+def copy_from_first(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
+    """Give tensors the values that they have in the first process."""
+    if ranks.world > 1:
+        import torch.distributed
+
+        for tensor in tensors:
+            torch.distributed.broadcast(tensor, src=0)
 
 
 def barrier(ranks: Ranks) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fer_cli.errors import FerError
+from fer_cli.errors import FerError, UsageError
 from fer_cli.toml_lines import read_toml, syntax_error_line
 
 MAX_BYTES: Final = 1_000_000
@@ -20,14 +21,30 @@ class Section(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+class About(Section):
+    """What opens a recipe: where it comes from, how it is run, and what that gave."""
+
+    paper: str
+    command: str
+    papers_figure: str
+    measured: str
+
+
 R = TypeVar("R", bound=Section)
 
 
-def load_recipe(path: Path, form: type[R]) -> R:
+def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
     """Read a recipe of the given form.
+
+    Args:
+        path: a TOML file.
+        form: what it must be.
+        changes: ``KEY=VALUE`` that replace what the file says or add to it: ``optim.lr=1e-4``. A value is read as
+            TOML, and what is none as text.
 
     Raises:
         FerError: the file cannot be read, is not TOML, or a key is unknown, missing or has a wrong value.
+        UsageError: a change is to blame.
     """
     try:
         with path.open("rb") as file:
@@ -47,13 +64,38 @@ def load_recipe(path: Path, form: type[R]) -> R:
         raise FerError(what, hint="correct the line", path=path, line=line) from None
     except (ValueError, RecursionError):
         raise FerError("holds numbers or nesting beyond reading", hint="correct it", path=path) from None
+    changed = dict(_change(values, one) for one in changes)
     try:
         return form.model_validate(values)
     except ValidationError as error:
-        raise _first(error, path, lines) from None
+        raise _first(error, path, lines, changed) from None
 
 
-def _first(error: ValidationError, path: Path, lines: dict[tuple[str | int, ...], int]) -> FerError:
+def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
+    """Apply one change to a recipe's values and return its key, split at the points, with the change itself."""
+    key, equals, text = (part.strip() for part in change.partition("="))
+    parts = tuple(key.split("."))
+    if not equals or not all(parts):
+        raise UsageError(f"--set {change!r} sets nothing", hint="write KEY=VALUE, such as optim.lr=1e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+        value = text
+    table = values
+    for part in parts[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set {change!r}: {part} is a value, not a table", hint="see --print-config")
+    table[parts[-1]] = value
+    return parts, change
+
+
+def _first(
+    error: ValidationError,
+    path: Path,
+    lines: dict[tuple[str | int, ...], int],
+    changed: dict[tuple[str, ...], str],
+) -> FerError:
     faults: list[Any] = list(error.errors(include_url=False))
     # A misspelt key is two faults: that it is there tells more than that the right one is missing.
     fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
@@ -66,4 +108,9 @@ def _first(error: ValidationError, path: Path, lines: dict[tuple[str | int, ...]
         what, hint = f"{key} is missing", "add it"
     else:
         what, hint = f"{key}: {fault['msg'][:1].lower()}{fault['msg'][1:]}", "correct the value"
+    near = (
+        change for parts, change in changed.items() if place and all(a == b for a, b in zip(place, parts, strict=False))
+    )
+    if by := next(near, None):
+        return UsageError(f"--set {by!r}: {what}", hint=f"{hint}; see --print-config")
     return FerError(what, hint=hint, path=path, line=line)

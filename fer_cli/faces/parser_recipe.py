@@ -13,16 +13,7 @@ from pydantic import Field, model_validator
 from fer_cli.faces.augment import Augmentation
 from fer_cli.faces.celebamask import ids_of, read_faces
 from fer_cli.faces.compact_training import Schedule
-from fer_cli.recipes import Section
-
-
-class About(Section):
-    """What opens a recipe: where it comes from, how it is run, and what that gave."""
-
-    paper: str
-    command: str
-    papers_figure: str
-    measured: str
+from fer_cli.recipes import About, Section
 
 
 class Data(Section):

@@ -1,0 +1,121 @@
+"""Recipes of deep models: what a network is, what it is trained on, and how."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from fer_cli.recipes import About, Section
+from fer_cli.training.augment import Augmentation
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Below1 = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Data(Section):
+    """Which pictures, and how large."""
+
+    size: Annotated[int, Field(ge=16, le=1024)]  # px, side of the network's input
+    limit: Annotated[int, Field(ge=1)] | None = None  # training images, evenly of the classes; all where it is left out
+
+
+class Loss(Section):
+    """What is minimised."""
+
+    name: Literal["cross-entropy"] = "cross-entropy"
+    label_smoothing: Below1 = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    soft: bool = True  # votes as targets, where the data set has them
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
+        return {"name": value} if isinstance(value, str) else value
+
+
+class Optimiser(Section):
+    """How steps are made."""
+
+    name: Literal["adam", "adamw", "sgd"] = "adamw"
+    lr: Positive
+    backbone_lr: NotNegative = 1.0  # of pretrained layers, times lr
+    weight_decay: NotNegative = 0.0
+    momentum: Below1 = 0.9  # of sgd; beta1 of the others
+    beta2: Below1 = 0.999
+    clip: Positive | None = None  # largest norm of the gradient
+
+
+class Schedule(Section):
+    """The learning rate over the epochs, times optim.lr."""
+
+    name: Literal["constant", "cosine", "steps", "plateau"] = "cosine"
+    warmup: NotNegative = 0.0  # epochs of linear rise
+    floor: Below1 = 0.01  # where cosine ends and plateau stops
+    epochs: Annotated[tuple[Count, ...], Field(strict=False)] = ()  # of steps: the rate falls after each
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1  # of steps and plateau
+    patience: Count = 10  # of plateau: epochs without a lower validation loss
+
+
+class Train(Section):
+    """How long, in what batches, and which epoch is kept."""
+
+    epochs: Annotated[int, Field(ge=1, le=100_000)]
+    batch: Annotated[int, Field(ge=2, le=65_536)]  # images a step, all processes together
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
+    ema: Below1 = 0.0  # decay of the running mean of the weights, which is what is evaluated and kept; 0 has none
+    select: Literal["accuracy", "balanced_accuracy", "macro_f1", "loss", "last"] = "accuracy"
+    early_stopping: Annotated[int, Field(ge=1)] | None = None  # epochs without a better one
+    precision: Literal["float32", "bfloat16"] = "float32"
+    compile: bool = False
+
+
+class Recipe(Section):
+    """What every system's recipe holds."""
+
+    about: About
+    data: Data
+    augmentation: Augmentation
+    loss: Loss
+    optim: Optimiser
+    schedule: Schedule
+    train: Train
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if self.schedule.name == "steps" and list(self.schedule.epochs) != sorted(set(self.schedule.epochs)):
+            raise ValueError("schedule.epochs must rise")
+        if self.schedule.name == "steps" and not self.schedule.epochs:
+            raise ValueError("schedule.epochs is empty: give the epochs after which the rate falls")
+        return self
+
+    def record(self) -> dict[str, Any]:
+        """Return what decides the result: all but what a recipe says of itself."""
+        return self.model_dump(mode="json", exclude={"about"})
+
+
+class BaselineModel(Section):
+    """Any timm backbone, with attention where one is wanted."""
+
+    backbone: str
+    weights: str = "auto"  # auto, none or a file
+    attention: Literal["none", "se", "eca", "cbam", "aff"] = "none"
+    frozen: bool = False
+    dropout: Below1 = 0.0  # before the classifier
+    drop_path: Below1 = 0.0  # of residual blocks
+
+    @field_validator("weights")
+    @classmethod
+    def _given(cls, value: str) -> str:
+        if not value:
+            raise ValueError("is empty: take auto, none or a file")
+        return value
+
+
+class BaselineRecipe(Recipe):
+    """Recipe of ``fer train baseline``."""
+
+    model: BaselineModel
