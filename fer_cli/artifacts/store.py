@@ -370,15 +370,15 @@ def _again(manifest: Manifest) -> str:
     return f"the {manifest.kind} artifact is damaged: make it again ({_MAKERS[manifest.kind]} ... --force)"
 
 
-def _either(kinds: Sequence[str]) -> str:
-    return " or ".join(kinds)
+def _either(names: Sequence[str]) -> str:
+    return " or ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _thing(kinds: Sequence[str]) -> str:
-    return "artifact" if len(kinds) > 2 else f"{_either(kinds)} artifact"
+    return "artifact" if len(kinds) == len(KINDS) else f"{_either(kinds)} artifact"
 
 
 def _how(kinds: Sequence[str]) -> str:
-    if len(kinds) > 2:
+    if len(kinds) == len(KINDS):
         return "'fer ls' shows what there is"
-    return f"make one with {' or '.join(repr(_MAKERS[kind]) for kind in kinds)}"
+    return f"make one with {_either([repr(_MAKERS[kind]) for kind in kinds])}"

@@ -31,12 +31,16 @@ def evaluate(
     split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
     predictor: Annotated[
         str | None,
-        typer.Option(help="nearest-mean, logistic, ahm-semantic or ahm-visual. [default: AHM's better direction]"),
+        typer.Option(
+            help="Of AHM nearest-mean, logistic, ahm-semantic or ahm-visual, of a study 'seed 0' ... or ensemble. "
+            "[default: AHM's better direction, the first seed]"
+        ),
     ] = None,
     tta: Annotated[str, typer.Option(help="Test-time augmentation: none, or flip (wants that view).")] = "none",
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the bootstrap.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the number is unsound.")] = False,
+    device: Annotated[str, typer.Option(help="Of a deep model: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     store: StoreOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -55,6 +59,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         strict=strict,
+        device=device,
         force=force,
     )
     print_evaluation(result, as_json=json)
@@ -90,7 +95,9 @@ def print_evaluation(
         soft_wrap=True,
     )
     columns = {"predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
-    print_table({**columns, "gain in accuracy": "right"}, [_row(metrics, name) for name in metrics["predictors"]])
+    if metrics["reference"] is not None:
+        columns["gain in accuracy"] = "right"
+    print_table(columns, [_row(metrics, name) for name in metrics["predictors"]])
     pairs = [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
@@ -103,13 +110,11 @@ def print_evaluation(
 def _row(metrics: dict[str, Any], name: str) -> list[str]:
     scores = metrics["predictors"][name]
     shown = [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+    cells = [f"{'* ' if name == metrics['chosen'] else '  '}{name}", *shown]
+    if metrics["reference"] is None:
+        return cells
     gain = metrics["gain_over_reference"].get(name)
-    difference = "" if gain is None else _interval(gain["accuracy"], signed=True)
-    return [
-        f"{'* ' if name == metrics['chosen'] else '  '}{name}",
-        *shown,
-        difference or f"(from {metrics['reference']})",
-    ]
+    return [*cells, f"(from {name})" if gain is None else _interval(gain["accuracy"], signed=True)]
 
 
 def _interval(estimate: dict[str, float | None], *, signed: bool = False) -> str:

@@ -1,15 +1,118 @@
-"""``fer train``: one subcommand a system."""
+"""``fer train``: one subcommand a system, and the face parser."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import DebugOption, JsonOption, console, print_json, print_pairs, print_table
+from fer_cli.cli.common import (
+    SEED_MAX,
+    DebugOption,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    console,
+    listed,
+    open_store,
+    print_json,
+    print_pairs,
+    print_result,
+    print_table,
+    summary_of,
+)
+from fer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from fer_cli.stages.train import TrainedResult
 
 app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True, rich_markup_mode=None)
+
+
+DatasetArgument = Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")]
+RecipeOption = Annotated[Path | None, typer.Option(help="A TOML file. [default: the system's own]")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="KEY=VALUE: replaces one of the recipe's, such as optim.lr=1e-4.")
+]
+SeedsOption = Annotated[str, typer.Option(help="One model a seed; several are put together as a study.")]
+SelectOnOption = Annotated[
+    str, typer.Option("--select-on", help="validation, or test: for the record, no such number is sound.")
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+PrintOption = Annotated[bool, typer.Option("--print-config", help="Print the recipe as it would be run, and exit.")]
+
+
+@app.command("baseline")
+def baseline(
+    dataset: DatasetArgument = None,
+    recipe: RecipeOption = None,
+    set_: SetOption = None,
+    seeds: SeedsOption = "0",
+    select_on: SelectOnOption = "validation",
+    device: DeviceOption = "auto",
+    print_config: PrintOption = False,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Any timm backbone under a linear classifier: what every other system is measured against."""
+    _train("baseline", dataset, recipe, set_ or [], seeds, select_on, device, print_config, store, force, json)
+
+
+def _train(
+    system: str,
+    dataset: str | None,
+    recipe: Path | None,
+    changes: list[str],
+    seeds: str,
+    select_on: str,
+    device: str,
+    print_config: bool,
+    store: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    from fer_cli.stages.train import recipe_of, train
+
+    if print_config:
+        read = recipe_of(system, recipe, changes)
+        print_json(f"train {system}", recipe=read.model_dump(mode="json"))
+        return
+    trained = train(
+        store=open_store(store),
+        system=system,
+        dataset=dataset,
+        recipe=recipe,
+        changes=changes,
+        seeds=_seeds(seeds),
+        select_on=select_on,
+        device=device,
+        force=force,
+    )
+    _print_trained(system, trained, as_json=as_json)
+
+
+def _seeds(text: str) -> list[int]:
+    items = listed(text, "--seeds")
+    if not all(item.isdecimal() and int(item) <= SEED_MAX for item in items):
+        raise UsageError(f"--seeds {text!r} are no numbers", hint=f"write them as 0,1,2, each at most {SEED_MAX}")
+    return [int(item) for item in items]
+
+
+def _print_trained(system: str, trained: TrainedResult, *, as_json: bool) -> None:
+    whole = trained.whole
+    lines = [("", str(summary_of(one)["headline"])) for one in trained.models]
+    if trained.study is None:
+        measured = whole.artifact.manifest.measured
+        lines.append(("time", _time(measured)))
+    print_result(f"train {system}", whole, lines, as_json=as_json)
+
+
+def _time(measured: dict[str, Any]) -> str:
+    rate = measured["images_per_second"]
+    return f"{measured['seconds'] / 60:.1f} min{'' if rate is None else f', {rate:,.0f} images/s'}"
 
 
 @app.command("parser")

@@ -1,28 +1,23 @@
-"""Stage ``eval``: an ahm artifact in, an evaluation artifact out: metrics, predictions and, if wanted, the report."""
+"""Stage ``eval``: an ahm, a model or a study in, an evaluation artifact out: metrics, predictions and the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.ahm.predictors import PREDICTORS, Predictors
-from fer_cli.artifacts.payload import json_bytes, read_tensors, table_bytes
+from fer_cli.artifacts.payload import json_bytes, table_bytes
 from fer_cli.artifacts.store import Artifact, Plan, Store
-from fer_cli.artifacts.upkeep import open_parent
-from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import CheckFailedError, FerError, UsageError
 from fer_cli.evaluation import cautions, evaluate, paired_difference
 from fer_cli.evaluation.bootstrap import RESAMPLES, Estimate
 from fer_cli.evaluation.ledger import Scoring, items_hash, remember, times_scored
 from fer_cli.evaluation.soundness import Soundness, judge
-from fer_cli.models.features import Features, open_features
 from fer_cli.progress import note, warn
 from fer_cli.stages.evaluation_report import report_html
 from fer_cli.stages.result import Result
-from fer_cli.stages.scored import REFERENCE, Scored
+from fer_cli.stages.scored import Scored, Subject
 
 REVISION: Final = 1
 FORMAT: Final = 1
@@ -41,13 +36,14 @@ def evaluate_model(
     resamples: int = RESAMPLES,
     seed: int = 0,
     strict: bool = False,
+    device: str = "auto",
     force: bool = False,
 ) -> Result:
     """Score a model on one split.
 
     Args:
         store: where artifacts are.
-        model: reference of an ahm artifact; the newest where it is None.
+        model: reference of an ahm artifact, a model or a study; the newest where it is None.
         split: the split; test where it is None, else validation.
         predictor: which of the model's predictors the numbers are of; the one it chose where it is None.
         tta: ``none``, or ``flip``: the mean of both views' probabilities.
@@ -55,6 +51,7 @@ def evaluate_model(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         strict: fail when the number is unsound.
+        device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: make it anew even when it is up to date.
 
     Raises:
@@ -65,17 +62,14 @@ def evaluate_model(
         raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(TTA)}")
     if not 100 <= resamples <= 1_000_000:
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
-    source = store.find(model, ["ahm"])
-    features_artifact = open_parent(store, source, "features")
-    dataset = open_dataset(open_parent(store, features_artifact, "dataset"))
-    features = open_features(features_artifact, len(dataset.images))
+    subject = open_subject(store, store.find(model, ["ahm", "model", "study"]), device)
+    source, dataset = subject.artifact, subject.dataset
     by_default = split is None
     split = split or ("test" if "test" in dataset.split_names else "validation")
     rows = dataset.rows(split)
-    predictors = Predictors.from_tensors(read_tensors(source.file("ahm.safetensors")), dataset.classes)
-    chosen = predictor or source.manifest.summary["chosen"]
-    if chosen not in PREDICTORS:
-        raise FerError(f"{source.reference} has no predictor {chosen!r}", hint=f"take {', '.join(PREDICTORS)}")
+    chosen = predictor or subject.chosen
+    if chosen not in subject.predictors:
+        raise FerError(f"{source.reference} has no predictor {chosen!r}", hint=f"take {', '.join(subject.predictors)}")
     plan = Plan(
         kind="evaluation",
         name=f"{source.kind}-{source.name}-{split}",
@@ -102,57 +96,50 @@ def evaluate_model(
             note(f"scoring the {split} split")
         items = items_hash(dataset.ids[rows].tolist(), [dataset.classes[label] for label in dataset.labels[rows]])
         # Every predictor whose score is shown has been scored, not the chosen one alone.
-        now = [Scoring(items, source.manifest.content, f"{name}, tta {tta}") for name in PREDICTORS]
-        probabilities = _probabilities(predictors, features, rows, tta)
-        scored = _score(
-            source,
-            dataset,
-            split,
-            rows,
-            probabilities,
-            chosen,
-            tta,
-            times_scored(store.root, now),
-            resamples,
-            seed,
-        )
+        now = [Scoring(items, source.manifest.content, f"{name}, tta {tta}") for name in subject.predictors]
+        scored = _score(subject, split, rows, chosen, tta, times_scored(store.root, now), resamples, seed)
         work.write("metrics.json", json_bytes(_metrics_json(scored)))
         work.write("predictions.parquet", _predictions(scored, [chosen]))
-        work.write("all-predictors.parquet", _predictions(scored, list(PREDICTORS)))
+        work.write("all-predictors.parquet", _predictions(scored, list(subject.predictors)))
         if report:
-            html = report_html(store, scored, features_artifact, plan)
+            html = report_html(store, scored, plan)
             work.write("report.html", html.encode("utf-8"), view=True)
         remember(store.root, now)
-        artifact = work.commit(summary=_summary(scored), protocol=scored.protocol, warnings=[*scored.soundness.unsound])
+        artifact = work.commit(
+            summary=_summary(scored),
+            protocol=scored.protocol,
+            measured=scored.measured,
+            warnings=[*scored.soundness.unsound],
+        )
     for text in scored.soundness.unsound:
         warn(text)
     _check_strict(artifact, strict)
     return Result(artifact, up_to_date=False)
 
 
-def _probabilities(
-    predictors: Predictors, features: Features, rows: NDArray[np.int64], tta: str
-) -> dict[str, NDArray[np.float64]]:
-    views = ["original"] if tta == "none" else ["original", "flip"]
-    found: dict[str, NDArray[np.float64]] = {}
-    for name in PREDICTORS:
-        parts = [predictors.probabilities(predictors.scores(features.rows(view, rows), name), name) for view in views]
-        found[name] = np.mean(parts, axis=0)
-    return found
+def open_subject(store: Store, artifact: Artifact, device: str) -> Subject:
+    """Open whatever can be scored."""
+    if artifact.kind == "ahm":
+        from fer_cli.stages.scored_ahm import ahm_subject
+
+        return ahm_subject(store, artifact)
+    from fer_cli.stages.scored_model import model_subject, study_subject
+
+    return (study_subject if artifact.kind == "study" else model_subject)(store, artifact, device)
 
 
 def _score(
-    model: Artifact,
-    dataset: Dataset,
+    subject: Subject,
     split: str,
     rows: NDArray[np.int64],
-    probabilities: Mapping[str, NDArray[np.float64]],
     chosen: str,
     tta: str,
     times_scored: int,
     resamples: int,
     seed: int,
 ) -> Scored:
+    dataset = subject.dataset
+    probabilities, measured = subject.probabilities(rows, tta)
     true = dataset.labels[rows]
     groups = None if dataset.subjects is None else dataset.subjects[rows]
     metrics = {
@@ -162,14 +149,14 @@ def _score(
     predicted = {name: table.argmax(axis=1) for name, table in probabilities.items()}
     gains = {
         name: {
-            metric: paired_difference(true, guess, predicted[REFERENCE], metric, groups, seed, resamples)
+            metric: paired_difference(true, guess, predicted[subject.reference], metric, groups, seed, resamples)
             for metric in COMPARED
         }
         for name, guess in predicted.items()
-        if name != REFERENCE
+        if subject.reference is not None and name != subject.reference
     }
     protocol = {
-        **model.manifest.protocol,
+        **subject.artifact.manifest.protocol,
         "split": split,
         "predictor": chosen,
         "tta": tta,
@@ -178,7 +165,7 @@ def _score(
     }
     judged = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value)
     soundness = Soundness(judged.unsound, (*judged.cautions, *cautions(metrics[chosen])))
-    return Scored(model, dataset, split, rows, probabilities, metrics, gains, chosen, protocol, soundness)
+    return Scored(subject, split, rows, probabilities, measured, metrics, gains, chosen, protocol, soundness)
 
 
 def _metrics_json(scored: Scored) -> dict[str, Any]:
@@ -192,7 +179,7 @@ def _metrics_json(scored: Scored) -> dict[str, Any]:
         "dataset": scored.dataset.artifact.name,
         "split": scored.split,
         "chosen": scored.chosen,
-        "reference": REFERENCE,
+        "reference": scored.subject.reference,
         "predictors": {name: metrics.to_json() for name, metrics in scored.metrics.items()},
         "gain_over_reference": {
             name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in scored.gains.items()

@@ -11,13 +11,9 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.ahm.hierarchy import default_hierarchy
-from fer_cli.artifacts.payload import read_table
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Plan, Store
 from fer_cli.artifacts.upkeep import Lineage, lineage
-from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import (
-    Cost,
     Fact,
     LineageNode,
     Mistake,
@@ -25,16 +21,10 @@ from fer_cli.reporting.report import (
     ReportData,
     render_report,
 )
-from fer_cli.stages.scored import REFERENCE, Scored
+from fer_cli.stages.scored import Scored, Told
 
 MISTAKES: Final = 12
 THUMBNAIL: Final = 72
-NOTES: Final = {
-    "nearest-mean": "nearest class mean of the standardised features",
-    "logistic": "multinomial logistic regression on the same features",
-    "ahm-semantic": "feature projected to the semantic space, largest cosine with a prototype",
-    "ahm-visual": "prototype projected to the feature space, largest cosine with the feature",
-}
 INTENDED_USE: Final = (
     "Comparing methods for facial expression recognition under one protocol, and looking at where they fail.",
 )
@@ -45,33 +35,33 @@ LIMITS: Final = (
 )
 
 
-def report_html(store: Store, scored: Scored, features: Artifact, plan: Plan) -> str:
+def report_html(store: Store, scored: Scored, plan: Plan) -> str:
     """Return the report of an evaluation as one HTML page."""
     manifest = scored.model.manifest
     chosen = scored.metrics[scored.chosen]
+    told = scored.subject.told(scored.measured)
     data = ReportData(
         title=f"{scored.model.kind} on {scored.dataset.artifact.name}",
-        subtitle=f"{features.manifest.config['backbone']} features, {features.manifest.config['level']}, "
-        f"{features.manifest.config['preprocessing']['size']} px; {chosen.n:,} images of the {scored.split} split",
+        subtitle=f"{told.subtitle}; {chosen.n:,} images of the {scored.split} split",
         split=scored.split,
         predictors=tuple(
             Predictor(
                 name=name,
                 metrics=metrics,
-                note=NOTES.get(name, ""),
+                note=told.notes.get(name, ""),
                 chosen=name == scored.chosen,
                 gain=scored.gains.get(name),
             )
             for name, metrics in scored.metrics.items()
         ),
-        reference=REFERENCE,
+        reference=scored.subject.reference or "",
         unsound=scored.soundness.unsound,
         cautions=scored.soundness.cautions,
-        cost=_cost(features),
+        cost=told.cost,
         mistakes=tuple(_mistakes(scored)),
         mistakes_note="the most confident wrong answers, at most three of each true class",
         protocol=tuple(_facts(scored)),
-        curves=tuple(_curves(scored.model)),
+        curves=told.curves,
         lineage=_lineage(scored, plan, lineage(store, scored.model)),
         intended_use=INTENDED_USE,
         limits=LIMITS,
@@ -80,20 +70,9 @@ def report_html(store: Store, scored: Scored, features: Artifact, plan: Plan) ->
             for key, value in {**manifest.code.model_dump(), **manifest.environment}.items()
             if value
         ),
-        commands=tuple(_commands(scored, features, plan)),
+        commands=tuple(_commands(scored, told, plan)),
     )
     return render_report(data)
-
-
-def _cost(features: Artifact) -> Cost:
-    summary, measured = features.manifest.summary, features.manifest.measured
-    return Cost(
-        parameters=summary["parameters"],
-        multiply_adds=summary["multiply_adds"],
-        images_per_second=measured.get("images_per_second"),
-        peak_memory=measured.get("peak_memory"),
-        device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
-    )
 
 
 def _mistakes(scored: Scored) -> Iterator[Mistake]:
@@ -154,35 +133,6 @@ def _facts(scored: Scored) -> Iterator[Fact]:
         yield Fact("missing", text, "caution")
 
 
-def _curves(model: Artifact) -> Iterator[Curve]:
-    """Yield validation accuracy along the path of lambdas, and along that of logistic regression's C."""
-    table = read_table(model.file("path.parquet")).to_pylist()
-    chosen = model.manifest.summary["chosen"]
-    for parameter, title, label in (
-        ("lambda", "Choosing lambda", "lambda"),
-        ("C", "Choosing C of the logistic regression", "C"),
-    ):
-        rows = [row for row in table if row["parameter"] == parameter]
-        names = list(dict.fromkeys(row["predictor"] for row in rows))
-        x = sorted({row["value"] for row in rows})
-        if not x:
-            continue
-        lines = {name: {row["value"]: row["accuracy"] for row in rows if row["predictor"] == name} for name in names}
-        marked = chosen if chosen in names else names[0]
-        best = next((row for row in rows if row["predictor"] == marked and row["chosen"]), None)
-        yield Curve(
-            title=title,
-            x_label=label,
-            y_label="validation accuracy",
-            x=tuple(x),
-            series=tuple(
-                Series(name, tuple(line.get(value, float("nan")) for value in x)) for name, line in lines.items()
-            ),
-            log_x=True,
-            chosen=None if best is None else (marked, x.index(best["value"])),
-        )
-
-
 def _lineage(scored: Scored, plan: Plan, tree: Lineage) -> LineageNode:
     return LineageNode("evaluation", plan.name, plan.version, scored.split, (_node(tree),))
 
@@ -194,39 +144,16 @@ def _node(node: Lineage) -> LineageNode:
     return LineageNode(node.source.kind, node.source.name, node.source.version, node.role, inputs)
 
 
-def _commands(scored: Scored, features: Artifact, plan: Plan) -> Iterator[str]:
-    """Yield the commands that make this evaluation again, from the data set's artifact on."""
-    made, dataset = features.manifest.config, scored.dataset.artifact
-    if prepared := dataset.manifest.measured.get("command"):
+def _commands(scored: Scored, told: Told, plan: Plan) -> Iterator[str]:
+    """Yield the commands that make this evaluation again, from the data set's on."""
+    if prepared := scored.dataset.artifact.manifest.measured.get("command"):
         yield str(prepared)
-    yield _command(
-        "extract",
-        f"{dataset.name}@{dataset.version}",
-        backbone=made["backbone"],
-        level=made["level"],
-        size=made["preprocessing"]["size"],
-        views=",".join(made["views"]),
-        dtype=made["dtype"],
-        weights=_weights(features),
-    )
-    fitted = scored.model.manifest.config
-    hierarchy = scored.model.file("hierarchy.toml")
-    is_own = hierarchy.read_text(encoding="utf-8") == default_hierarchy().text
-    own = {} if is_own else {"hierarchy": str(hierarchy)}
-    yield _command(
-        "fit-ahm",
-        f"{features.name}@{features.version}",
-        **own,
-        paths=fitted["paths"],
-        lambdas=",".join(repr(value) for value in fitted["relative_lambdas"]),
-        ridge=fitted["ridge"],
-        metric=fitted["metric"],
-    )
+    yield from told.commands
     config = plan.config
     yield (
-        _command(
+        command_line(
             "eval",
-            f"{scored.model.name}@{scored.model.version}",
+            f"{scored.model.kind}/{scored.model.name}@{scored.model.version}",
             split=config["split"],
             predictor=config["predictor"],
             tta=config["tta"],
@@ -237,16 +164,9 @@ def _commands(scored: Scored, features: Artifact, plan: Plan) -> Iterator[str]:
     )
 
 
-def _weights(features: Artifact) -> str:
-    """Return what to give to ``--weights``: ``auto`` finds again what a package or a hub gave, a file must be named."""
-    weights = features.manifest.summary["weights"]
-    if weights is None:
-        return "none"
-    return str(weights["file"]) if weights["source"] in {"file", "$FER_WEIGHTS"} else "auto"
-
-
-def _command(stage: str, reference: str, **options: Any) -> str:  # noqa: ANN401 - names and values of options
-    words = ["fer", stage, reference]
+def command_line(stage: str, reference: str, **options: Any) -> str:  # noqa: ANN401 - names and values of options
+    """Return a command of fer as a shell takes it."""
+    words = ["fer", *stage.split(), reference]
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

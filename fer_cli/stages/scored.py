@@ -1,10 +1,10 @@
-"""What an evaluation found: for its files, its report and the terminal."""
+"""What is scored, and what an evaluation found: for its files, its report and the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,25 +15,66 @@ from fer_cli.evaluation import Metrics
 from fer_cli.evaluation.bootstrap import Estimate
 from fer_cli.evaluation.soundness import Soundness
 
-REFERENCE: Final = "logistic"
-"""The plain classifier that the others' gains are measured from."""
+if TYPE_CHECKING:
+    from fer_cli.reporting.charts import Curve
+    from fer_cli.reporting.report import Cost
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a report says of the artifact that was scored, beyond its numbers."""
+
+    subtitle: str
+    notes: Mapping[str, str]  # how each predictor decides
+    cost: Cost
+    curves: tuple[Curve, ...]
+    commands: tuple[str, ...]  # that make it again from the data set's artifact on
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An artifact that can be scored, of whatever kind.
+
+    ``probabilities`` maps rows of the data set and a test-time augmentation to (n, C) for each predictor, and what was
+    measured on the way. ``reference`` is the predictor that the others' gains are measured from; None has no gains.
+    """
+
+    artifact: Artifact
+    dataset: Dataset
+    predictors: tuple[str, ...]
+    chosen: str
+    reference: str | None
+    probabilities: Callable[[Rows, str], tuple[dict[str, NDArray[np.float64]], dict[str, Any]]]
+    told: Callable[[Mapping[str, Any]], Told]  # of what was measured
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One model scored on one split.
+    """One subject scored on one split.
 
-    ``rows`` (n,) are the split's rows in ``dataset``; ``probabilities`` maps each predictor to (n, C); ``gains`` maps
+    ``rows`` (n,) are the split's rows in the data set; ``probabilities`` maps each predictor to (n, C); ``gains`` maps
     each but the reference to its paired differences from the reference.
     """
 
-    model: Artifact
-    dataset: Dataset
+    subject: Subject
     split: str
-    rows: NDArray[np.int64]
+    rows: Rows
     probabilities: Mapping[str, NDArray[np.float64]]
+    measured: Mapping[str, Any]
     metrics: Mapping[str, Metrics]
     gains: Mapping[str, Mapping[str, Estimate]]
     chosen: str
     protocol: Mapping[str, Any]
     soundness: Soundness
+
+    @property
+    def model(self) -> Artifact:
+        """The artifact that was scored."""
+        return self.subject.artifact
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set that it was scored on."""
+        return self.subject.dataset

@@ -1,0 +1,66 @@
+"""Trained models: opening a model artifact, and what a prediction costs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+from torch import nn
+
+from fer_cli.artifacts.store import Artifact
+from fer_cli.errors import FerError
+from fer_cli.models.backbones import Preprocessing
+from fer_cli.models.classifier import open_classifier
+from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+
+WEIGHTS: Final = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedModel:
+    """A trained network in evaluation mode: preprocessed pictures (n, 3, S, S) to logits (n, C) of ``classes``."""
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    classes: tuple[str, ...]
+
+
+def open_trained(artifact: Artifact, device: str) -> TrainedModel:
+    """Build the network of a model artifact and load its weights strictly.
+
+    Raises:
+        FerError: the weights are damaged, or of another network than this fer builds.
+    """
+    config: dict[str, Any] = artifact.manifest.config
+    model, classes = config["model"], tuple(config["classes"])
+    if config["system"] != "baseline":
+        raise FerError(
+            f"{artifact.reference} is of the system {config['system']}",
+            hint="this fer knows baseline: take a newer one",
+        )
+    built = open_classifier(
+        model["backbone"],
+        classes=len(classes),
+        size=config["data"]["size"],
+        weights=None,
+        attention=model["attention"],
+    )
+    path = artifact.file(WEIGHTS)
+    tensors = load_tensors(WeightsFile(path, "artifact", artifact.reference))
+    load_strictly(built.network, tensors, path, hint="train the model again with --force")
+    network = built.network.eval().requires_grad_(False).to(device)
+    return TrainedModel(network, built.preprocessing, classes)
+
+
+def cost_of(network: nn.Module, size: int, device: str) -> dict[str, int]:
+    """Return a network's number of parameters and the multiply-adds of one image of ``size`` px."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    was_training = network.training
+    network.eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        network(torch.zeros(1, 3, size, size, device=device).to(memory_format=torch.channels_last))
+    network.train(was_training)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}

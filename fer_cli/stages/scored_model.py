@@ -1,0 +1,179 @@
+"""Scoring deep models: one, or those of a study with the mean of their probabilities."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli import env
+from fer_cli.artifacts.payload import read_json
+from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.progress import Advance, track
+from fer_cli.reporting.charts import Curve, Series
+from fer_cli.reporting.report import Cost
+from fer_cli.stages.evaluation_report import command_line
+from fer_cli.stages.scored import Rows, Subject, Told
+from fer_cli.stages.train import HISTORY, STUDY
+
+BATCH: Final = 64
+NETWORK: Final = "network"
+ENSEMBLE: Final = "ensemble"
+
+
+def model_subject(store: Store, artifact: Artifact, device: str) -> Subject:
+    """Open a model artifact with the data set that it was trained on."""
+    dataset = open_dataset(open_parent(store, artifact, "dataset"))
+    return _subject(artifact, dataset, {NETWORK: artifact}, device)
+
+
+def study_subject(store: Store, artifact: Artifact, device: str) -> Subject:
+    """Open a study: every model of it is a predictor, and so is the mean of their probabilities."""
+    models = {}
+    for entry in read_json(artifact.file(STUDY))["models"]:
+        model = store.find(f"model/{entry['name']}@{entry['version']}", ["model"])
+        models[f"seed {model.manifest.config['seed']}"] = model
+    dataset = open_dataset(open_parent(store, next(iter(models.values())), "dataset"))
+    return _subject(artifact, dataset, models, device)
+
+
+def _subject(artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], device: str) -> Subject:
+    names = (*models, *([ENSEMBLE] if len(models) > 1 else []))
+
+    def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
+        env.tune_allocator()
+        target = env.device_name(device)
+        found, seconds = {}, 0.0
+        with track("score", len(rows) * len(models)) as advance:
+            for name, model in models.items():
+                begun = time.perf_counter()
+                found[name] = _probabilities(model, dataset, rows, tta, target, advance)
+                seconds += time.perf_counter() - begun
+        if len(models) > 1:
+            found[ENSEMBLE] = np.mean([found[name] for name in models], axis=0)
+        import torch
+
+        views = 1 if tta == "none" else 2
+        return found, {
+            "images_per_second": round(len(rows) * views * len(models) / seconds, 1),
+            "batch": BATCH,
+            "device": target,
+            "threads": torch.get_num_threads(),
+            "peak_memory": env.peak_memory(),
+        }
+
+    return Subject(
+        artifact=artifact,
+        dataset=dataset,
+        predictors=names,
+        chosen=names[0],
+        reference=None,
+        probabilities=probabilities,
+        told=lambda measured: _told(models, dataset, measured),
+    )
+
+
+def _probabilities(
+    model: Artifact, dataset: Dataset, rows: Rows, tta: str, device: str, advance: Advance
+) -> NDArray[np.float64]:
+    import torch
+
+    from fer_cli.models.trained import open_trained
+
+    opened = open_trained(model, device)
+    parts = []
+    with torch.inference_mode():
+        for start in range(0, len(rows), BATCH):
+            pixels = torch.from_numpy(dataset.images[rows[start : start + BATCH]]).to(device)
+            x = opened.preprocessing.apply(pixels)
+            views = [x] if tta == "none" else [x, x.flip(-1)]
+            shares = [torch.softmax(opened.network(view).double(), 1) for view in views]
+            parts.append(torch.stack(shares).mean(0).cpu().numpy())
+            advance(len(pixels))
+    return np.concatenate(parts)
+
+
+def _told(
+    models: Mapping[str, Artifact],
+    dataset: Dataset,
+    measured: Mapping[str, Any],
+) -> Told:
+    first = next(iter(models.values()))
+    summary, config = first.manifest.summary, first.manifest.config
+    notes = {name: str(model.manifest.summary["headline"]) for name, model in models.items()}
+    if len(models) > 1:
+        notes[ENSEMBLE] = "the mean of the models' probabilities"
+    return Told(
+        subtitle=f"{config['system']}, {config['model']['backbone']}, {summary['preprocessing']['size']} px",
+        notes=notes,
+        cost=Cost(
+            parameters=summary["parameters"],
+            multiply_adds=summary["multiply_adds"],
+            images_per_second=measured.get("images_per_second"),
+            peak_memory=measured.get("peak_memory"),
+            device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
+        ),
+        curves=tuple(_curves(models)),
+        commands=tuple(_commands(config, [model.manifest.config["seed"] for model in models.values()], dataset)),
+    )
+
+
+def read_history(model: Artifact) -> list[dict[str, float]]:
+    """Return what a training measured after each epoch."""
+    text = model.file(HISTORY).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def _curves(models: Mapping[str, Artifact]) -> Iterator[Curve]:
+    """Yield loss and validation scores by epoch of the first model."""
+    name, model = next(iter(models.items()))
+    history = read_history(model)
+    chosen = model.manifest.summary["epoch"] - 1
+    of = "" if len(models) == 1 else f", {name}"
+    x = tuple(line["epoch"] for line in history)
+
+    def lines(**keys: str) -> tuple[Series, ...]:
+        return tuple(
+            Series(label.replace("_", " "), tuple(line[key] for line in history)) for label, key in keys.items()
+        )
+
+    yield Curve(
+        title=f"Loss by epoch{of}",
+        x_label="epoch",
+        y_label="loss",
+        percent=False,
+        x=x,
+        series=lines(training="train_loss", validation="validation_loss"),
+        chosen=("validation", chosen),
+    )
+    yield Curve(
+        title=f"Validation scores by epoch{of}",
+        x_label="epoch",
+        y_label="share",
+        x=x,
+        series=lines(accuracy="accuracy", balanced_accuracy="balanced_accuracy", macro_F1="macro_f1"),
+        chosen=("accuracy", chosen),
+    )
+
+
+def _commands(config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset) -> Iterator[str]:
+    """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
+    settings = []
+    for table in ("data", "model", "augmentation", "loss", "optim", "schedule", "train"):
+        for key, value in config[table].items():
+            if value is not None and (table, key) != ("model", "weights"):
+                settings.append(f"{table}.{key}={json.dumps(value)}")
+    line = command_line(
+        f"train {config['system']}",
+        f"{dataset.artifact.name}@{dataset.artifact.version}",
+        seeds=",".join(str(seed) for seed in seeds),
+        select_on=config["select_on"],
+    )
+    yield " ".join([line, *(f"--set {shlex.quote(setting)}" for setting in settings)])

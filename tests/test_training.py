@@ -1,0 +1,297 @@
+"""The training engine from outside: what it makes, that it learns, and that stopping it anywhere changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.upkeep import verify_directory
+from fer_cli.datasets.dataset import open_dataset
+from fer_cli.errors import FerError, PreemptedError, UsageError
+from fer_cli.models.trained import WEIGHTS, open_trained
+from fer_cli.stages.evaluate import evaluate_model
+from fer_cli.stages.scored_model import read_history
+from fer_cli.stages.train import HISTORY, TrainedResult, train
+from fer_cli.training import engine
+from fer_cli.training.checkpoint import INDEX
+from tests.kit_toy import toy_dataset
+
+# Dropout, augmentation, running mean and warm-up: whatever draws or remembers must survive a stop.
+SMALL = (
+    *("model.backbone=test_efficientnet", "model.weights=none", "model.dropout=0.3", "model.drop_path=0.0"),
+    *("data.size=32", "train.batch=20", "train.epochs=3", "train.ema=0.9", "optim.lr=3e-3"),
+)
+STEPS = 12 // 2  # of an epoch: 126 training images in batches of 20
+
+
+def run(store: Store, *changes: str, **options: Any) -> TrainedResult:
+    return train(store=store, system="baseline", changes=[*SMALL, *changes], device="cpu", **options)
+
+
+def model(store: Store, *changes: str, **options: Any) -> Artifact:
+    return run(store, *changes, **options).whole.artifact
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """The training that nobody stopped."""
+    store = Store(tmp_path_factory.mktemp("reference"))
+    toy_dataset(store, images=210)
+    return model(store)
+
+
+@pytest.fixture
+def toys(store: Store) -> Store:
+    toy_dataset(store, images=210)
+    return store
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, how: type[BaseException] | None = None) -> None:
+    """Let a signal come, or the process die, after so many steps of this process."""
+    done = []
+    step = engine._Training._step
+
+    def counting(self: Any, rows: Any, number: int) -> None:
+        step(self, rows, number)
+        done.append(number)
+        if len(done) == steps:
+            if how is not None:
+                raise how
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(engine._Training, "_step", counting)
+
+
+def trainers(process: int) -> list[int]:
+    """Return the processes that train: a command's own, or those that torchrun started."""
+    children = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in children] or [process]
+
+
+def equal(one: Artifact, other: Artifact) -> None:
+    assert (one.path / WEIGHTS).read_bytes() == (other.path / WEIGHTS).read_bytes()
+    assert (one.path / HISTORY).read_bytes() == (other.path / HISTORY).read_bytes()
+    assert one.version == other.version
+
+
+def test_it_says_what_it_did(reference: Artifact, store: Store) -> None:
+    history = read_history(reference)
+    assert [line["epoch"] for line in history] == [1, 2, 3]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+    summary = reference.manifest.summary
+    best = max(range(3), key=lambda number: history[number]["accuracy"])
+    assert summary["epoch"] == best + 1
+    assert summary["selected"]["accuracy"] == history[best]["accuracy"]
+    assert reference.manifest.protocol["selection"] == {
+        **{"split": "validation", "metric": "accuracy", "what": "the epoch", "tried": 3}
+    }
+    assert "random" in reference.manifest.protocol["pretraining"]
+    assert {path.name for path in reference.path.iterdir()} == {"manifest.json", WEIGHTS, HISTORY}
+    assert verify_directory(reference.path) == []
+    again = Store(reference.path.parents[2])
+    assert run(again).whole.up_to_date
+
+
+def test_it_learns(toys: Store) -> None:
+    plain = [f"augmentation.{what}=0.0" for what in ("flip", "rotation", "scale", "shift", "erase")]
+    how = ("model.backbone=test_resnet", "model.dropout=0.0", "train.epochs=8", "train.ema=0.5", "optim.lr=1e-2")
+    learned = model(toys, *how, *plain)
+    assert learned.manifest.summary["selected"]["accuracy"] > 0.25  # of seven classes, from noisy patterns
+    assert read_history(learned)[-1]["train_accuracy"] > 0.75
+
+
+def test_the_kept_weights_have_the_validation_score_that_was_told(reference: Artifact) -> None:
+    store = Store(reference.path.parents[2])
+    dataset = open_dataset(store.find("toy", ["dataset"]))
+    opened = open_trained(reference, "cpu")
+    rows = dataset.rows("validation")
+    with torch.inference_mode():
+        logits = opened.network(opened.preprocessing.apply(torch.from_numpy(dataset.images[rows])))
+    accuracy = float((logits.argmax(1).numpy() == dataset.labels[rows]).mean())
+    assert accuracy == pytest.approx(reference.manifest.summary["selected"]["accuracy"])
+
+
+@pytest.mark.parametrize("steps", [1, STEPS - 1, STEPS, 2 * STEPS + 3])
+def test_a_signal_anywhere_changes_nothing(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps)
+        with pytest.raises(PreemptedError, match="stopped by SIGTERM, saved after step") as caught:
+            run(toys)
+    assert caught.value.exit_code == 75
+    assert not toys.directories(["model"])
+    equal(model(toys), reference)
+
+
+def test_two_signals_and_a_death_change_nothing(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SAVE_SECONDS", 0.0)
+    for steps, how in ((2, None), (STEPS, None), (3, KeyboardInterrupt)):
+        with monkeypatch.context() as patch:
+            stop_after(patch, steps, how)
+            with pytest.raises((PreemptedError, KeyboardInterrupt)):
+                run(toys)
+    taken: list[int] = []
+    step = engine._Training._step
+
+    def noting(self: Any, rows: Any, number: int) -> None:
+        taken.append(number)
+        step(self, rows, number)
+
+    monkeypatch.setattr(engine._Training, "_step", noting)
+    equal(model(toys), reference)
+    assert len(taken) == 3 * STEPS - (2 + STEPS + 2), "what was saved is not done again"
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: Path, ranks: int) -> None:
+    whole = Store(tmp_path / "whole")
+    toy_dataset(whole, images=210)
+    head = [sys.executable, "-m", "fer_cli"]
+    if ranks > 1:
+        head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
+        head += ["-m", "fer_cli"]
+    words = ["train", "baseline", *(word for change in SMALL for word in ("--set", change)), "--device", "cpu"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+    def command(store: Store) -> subprocess.CompletedProcess[str]:
+        arguments = [*head, *words, "--store", str(store.root)]
+        return subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment)
+
+    assert (done := command(whole)).returncode == 0, done.stderr
+    # The signal goes to one process alone, when it has told of its first epoch: the others must stop with it.
+    with subprocess.Popen(
+        [*head, *words, "--store", str(toys.root)], stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.startswith("epoch 1/3"):
+                os.kill(trainers(process.pid)[-1], signal.SIGTERM)
+    assert process.returncode == (75 if ranks == 1 else 1), said
+    assert "stopped by SIGTERM, saved after step" in said
+    assert not toys.directories(["model"])
+    assert (done := command(toys)).returncode == 0, done.stderr
+    assert "going on from epoch" in done.stderr
+    equal(toys.find(None, ["model"]), whole.find(None, ["model"]))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SAVE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 4)
+        with pytest.raises(PreemptedError):
+            run(toys)
+    place = next(toys.root.glob("model/*/.partial-*"))
+    newest = place / json.loads((place / INDEX).read_text())[0]["file"]
+    assert len(list(place.glob("checkpoint-*.safetensors"))) == 2
+    data = bytearray(newest.read_bytes())
+    data[len(data) // 2] ^= 1
+    newest.write_bytes(data)
+    with pytest.raises(
+        FerError, match=r"checkpoint-000000004\.safetensors: the checkpoint is damaged: sha256 .*remove"
+    ):
+        run(toys)
+    newest.unlink()
+    equal(model(toys), reference)
+
+
+def test_another_recipe_or_data_set_is_refused_while_a_training_is_unfinished(
+    toys: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2)
+        with pytest.raises(PreemptedError):
+            run(toys)
+    with pytest.raises(
+        FerError,
+        match=r"unfinished training of toy-baseline-test_efficientnet-seed0 differs in "
+        r"optim\.lr = 0\.003, now 0\.002; give its settings to go on",
+    ):
+        run(toys, "optim.lr=2e-3")
+    other = toy_dataset(toys, images=210, seed=1)
+    with pytest.raises(FerError, match="differs in the dataset"):
+        run(toys, dataset=other.reference)
+    assert not toys.directories(["model"])
+    assert model(toys, "optim.lr=2e-3", "train.epochs=1", dataset=other.reference, force=True)
+
+
+def test_a_loss_that_is_no_number_stops_at_its_step(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "SAVE_SECONDS", 0.0)
+    with pytest.raises(
+        FerError, match=r"the loss is (nan|inf) at step \d+ \(epoch \d\); the last good checkpoint is kept"
+    ):
+        run(toys, "optim.lr=1e30", "optim.name=sgd", "optim.clip=1e30", "schedule.warmup=0")
+    kept = next(toys.root.glob("model/*/.partial-*/checkpoint-*.safetensors"))
+    assert all(bool(torch.isfinite(tensor).all()) for name, tensor in load_file(kept).items() if "best" in name)
+
+
+def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
+    trained = run(toys, "train.epochs=1", seeds=(0, 1))
+    assert trained.study is not None
+    weights = [(one.artifact.path / WEIGHTS).read_bytes() for one in trained.models]
+    assert weights[0] != weights[1]
+    assert model(toys, "train.epochs=1").version == trained.models[0].artifact.version
+    study = trained.study.artifact
+    assert study.kind == "study"
+    result = evaluate_model(store=toys, model=study.reference, report=True, resamples=200).artifact
+    metrics = json.loads((result.path / "metrics.json").read_text())
+    assert list(metrics["predictors"]) == ["seed 0", "seed 1", "ensemble"]
+    page = (result.path / "report.html").read_text()
+    assert "Loss by epoch" in page
+    assert "fer train baseline" in page
+    alone = evaluate_model(store=toys, model=trained.models[1].artifact.reference, resamples=200).artifact
+    one = json.loads((alone.path / "metrics.json").read_text())["predictors"]["network"]
+    assert one["accuracy"]["value"] == metrics["predictors"]["seed 1"]["accuracy"]["value"]
+
+
+def test_what_is_selected_on_test_is_marked(toys: Store) -> None:
+    chosen = model(toys, "train.epochs=1", select_on="test")
+    assert chosen.manifest.protocol["selection"]["split"] == "test"
+    scored = evaluate_model(store=toys, model=chosen.reference, resamples=100).artifact
+    assert scored.manifest.summary["unsound"] == ["selection split: optimistic"]
+
+
+def test_early_stopping_and_the_last_epoch(toys: Store) -> None:
+    still = ("optim.lr=1e-12", "train.ema=0.0", "augmentation.flip=0.0")
+    stopped = model(toys, *still, "train.epochs=9", "train.early_stopping=2", "model.dropout=0.0")
+    assert stopped.manifest.summary["epoch"] == 1
+    assert stopped.manifest.summary["epochs"] == 3
+    last = model(toys, "train.select=last", "train.epochs=2")
+    assert last.manifest.summary["epoch"] == 2
+    assert last.manifest.protocol["selection"]["tried"] == 1
+
+
+def test_what_cannot_be_trained_is_said_in_one_line(toys: Store) -> None:
+    cases: list[tuple[tuple[str, ...], dict[str, Any], type[FerError], str]] = [
+        (("optim.lrr=1",), {}, UsageError, "--set 'optim.lrr=1': optim.lrr is not a key of this recipe"),
+        (("optim.lr=fast",), {}, UsageError, r"--set 'optim\.lr=fast': optim\.lr: input should be a valid number"),
+        (("optim.lr",), {}, UsageError, "--set 'optim.lr' sets nothing"),
+        (("model.backbone=resnet1",), {}, FerError, "timm knows no backbone 'resnet1'; did you mean"),
+        (("train.batch=200",), {}, FerError, "126 training images .* batch"),
+        (("model.attention=aff",), {}, FerError, "aff .*ResNet"),
+        ((), {"seeds": (0, 0)}, UsageError, "--seeds wants different numbers"),
+        ((), {"select_on": "train"}, UsageError, "--select-on 'train' is not a choice"),
+        (("model.weights=/none.safetensors",), {}, FerError, "there is no weights file here"),
+        (("schedule.name=steps",), {}, FerError, "schedule.epochs is empty"),
+    ]
+    for changes, options, kind, message in cases:
+        with pytest.raises(kind, match=message) as caught:
+            run(toys, *changes, **options)
+        assert "\n" not in str(caught.value)
+    assert not list(toys.root.glob("model/*/*"))
