@@ -50,7 +50,7 @@ def forward_rate(name: str, size: int) -> float:
     from fer_cli.models.backbones import open_backbone
     from fer_cli.models.weights import find_weights
 
-    network = open_backbone(name, level="pooled", size=size, weights=find_weights(name, "auto"))
+    network = open_backbone(name, size=size, weights=find_weights(name, "auto"))
     x = torch.rand(BATCH, 3, size, size).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         for _ in range(2):
@@ -71,7 +71,7 @@ def ratios(name: str, size: int, pairs: int, tuned: bool) -> None:
     from fer_cli.models.extraction import BLOCK, VIEWS, extract_blocks
     from fer_cli.models.weights import find_weights
 
-    network = open_backbone(name, level="pooled", size=size, weights=find_weights(name, "auto"))
+    network = open_backbone(name, size=size, weights=find_weights(name, "auto"))
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (BLOCKS * BLOCK, 48, 48), dtype=np.uint8)
     count = len(images) * len(VIEWS)

@@ -93,6 +93,17 @@ def peak_memory() -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def free_memory() -> int:
+    """Return the bytes of memory that a process could still take without swapping."""
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
 def device_name(wanted: str) -> str:
     """Return the torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; imports torch.
 

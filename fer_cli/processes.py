@@ -23,10 +23,13 @@ def joined(ranks: Ranks) -> Iterator[None]:
     if ranks.world == 1:
         yield
         return
-    from datetime import timedelta
-
     import torch
     import torch.distributed
+
+    if torch.distributed.is_initialized():  # by the stage that this one is a part of
+        yield
+        return
+    from datetime import timedelta
 
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise FerError(f"WORLD_SIZE is {ranks.world} but {missing[0]} is not set", hint="start it with torchrun")

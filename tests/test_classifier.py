@@ -86,7 +86,7 @@ def test_the_tensors_of_the_weights_are_in_the_network_and_its_features_are_the_
             assert torch.equal(own[f"backbone.{key}"], value), key
     assert opened.tensors_loaded == 294
     assert opened.fresh == ("classifier.weight", "classifier.bias")
-    frozen = open_backbone(LITE0, level="pooled", size=64, weights=found)
+    frozen = open_backbone(LITE0, size=64, weights=found)
     assert opened.preprocessing == frozen.preprocessing
     x = images(2)
     with torch.no_grad():

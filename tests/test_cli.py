@@ -25,6 +25,7 @@ from tests.kit_toy import toy_dataset
 TINY = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
 COMMANDS = [
     *(["prepare", name] for name in ("fer2013", "ferplus", "folder", "synth")),
+    *(["train", name] for name in ("baseline", "conv-cut")),
     *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "hierarchy")),
     *([name] for name in ("parse-masks", "extract", "fit-ahm", "eval", "ls", "show", "verify", "gc", "doctor", "demo")),
 ]

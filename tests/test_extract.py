@@ -45,7 +45,7 @@ def test_features_are_those_of_the_network(store: Store, grey: bool) -> None:
     dataset = open_dataset(toy_dataset(store, images=40, grey=grey))
     features = open_features(run(store, views=["flip", "original"]), 40)
     assert list(features.views) == ["original", "flip"]
-    network = open_backbone(TINY, level="pooled", size=32, weights=None)
+    network = open_backbone(TINY, size=32, weights=None)
     pixels = torch.from_numpy(np.array(dataset.images)).float()
     x = pixels[:, None].expand(-1, 3, -1, -1) if grey else pixels.permute(0, 3, 1, 2)
     x = torch.nn.functional.interpolate(

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from fer_cli.errors import FerError
 from fer_cli.models.backbones import Backbone, cost, open_backbone
+from fer_cli.models.truncation import open_level
 from fer_cli.models.weights import WeightsFile, find_weights
 
 LITE0 = "tf_efficientnet_lite0"
@@ -67,7 +68,7 @@ def reference_logits(state: dict[str, torch.Tensor], x: torch.Tensor) -> torch.T
 
 @pytest.mark.parametrize("size", [112, 97])
 def test_lite0_gives_the_logits_of_an_independent_reference(lite0_file: WeightsFile, size: int) -> None:
-    opened = open_backbone(LITE0, level="pooled", size=size, weights=lite0_file)
+    opened = open_backbone(LITE0, size=size, weights=lite0_file)
     assert opened.tensors_loaded == 296
     state = {name: value.double() for name, value in torch.load(lite0_file.path, weights_only=True).items()}
     x = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 4 - 2
@@ -79,13 +80,13 @@ def test_lite0_gives_the_logits_of_an_independent_reference(lite0_file: WeightsF
 
 
 def test_lite0_costs_what_its_paper_table_says(lite0_file: WeightsFile) -> None:
-    found = cost(open_backbone(LITE0, level="pooled", size=224, weights=lite0_file))
+    found = cost(open_backbone(LITE0, size=224, weights=lite0_file))
     assert found["parameters"] == 4_652_008
     assert 0.38e9 < found["multiply_adds"] < 0.41e9  # published: 407 M
 
 
 def tiny(weights: WeightsFile | None = None, level: str = "pooled") -> Backbone:
-    return open_backbone(TINY, level=level, size=64, weights=weights)
+    return open_level(TINY, level=level, size=64, weights=weights)
 
 
 def test_a_random_network_is_the_same_each_time_and_leaves_the_generator_alone() -> None:
@@ -174,7 +175,7 @@ def test_absent_weights_say_what_to_fetch_and_where_to_put_it(tmp_path: Path, mo
 )
 def test_networks_that_cannot_be(name: str, level: str, size: int | None, words: str) -> None:
     with pytest.raises(FerError) as caught:
-        open_backbone(name, level=level, size=size, weights=None)
+        open_level(name, level=level, size=size, weights=None)
     assert words in str(caught.value)
 
 

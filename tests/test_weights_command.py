@@ -295,7 +295,7 @@ def test_an_imported_safetensors_file_keeps_its_bytes_and_what_is_told_of_it(
     found = find_weights(TINY, "auto")
     assert found is not None
     assert found.path == kept
-    loaded = open_backbone(TINY, level="pooled", size=64, weights=found).network.state_dict()
+    loaded = open_backbone(TINY, size=64, weights=found).network.state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state().items())
 
 
@@ -327,9 +327,7 @@ def test_lite0_in_its_packages_names(told: Callable[..., Any], place: Path) -> N
     assert file is not None
     kept = Path(told("import", file.path, "--for", name, "--pretraining", "ImageNet-1k")["path"])
     assert kept.parent == place
-    one, two = (
-        open_backbone(name, level="pooled", size=32, weights=each) for each in (file, WeightsFile(kept, "", ""))
-    )
+    one, two = (open_backbone(name, size=32, weights=each) for each in (file, WeightsFile(kept, "", "")))
     assert all(torch.equal(two.network.state_dict()[key], value) for key, value in one.network.state_dict().items())
     assert entry(told, name)["path"] == str(kept)
 

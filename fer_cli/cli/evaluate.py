@@ -40,6 +40,13 @@ def evaluate(
     resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the bootstrap.")] = 0,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the number is unsound.")] = False,
+    batching: Annotated[
+        str | None,
+        typer.Option(
+            help="What a deep model sees beside an image: alone, stored, shuffled or sorted (class by class). "
+            "[default: alone for models that mix their batch, else stored]"
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="Of a deep model: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     store: StoreOption = None,
     force: ForceOption = False,
@@ -59,6 +66,7 @@ def evaluate(
         resamples=resamples,
         seed=seed,
         strict=strict,
+        batching=batching,
         device=device,
         force=force,
     )

@@ -61,6 +61,24 @@ def baseline(
     _train("baseline", dataset, recipe, set_ or [], seeds, select_on, device, print_config, store, force, json)
 
 
+@app.command("conv-cut")
+def conv_cut(
+    dataset: DatasetArgument = None,
+    recipe: RecipeOption = None,
+    set_: SetOption = None,
+    seeds: SeedsOption = "0",
+    select_on: SelectOnOption = "validation",
+    device: DeviceOption = "auto",
+    print_config: PrintOption = False,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention."""
+    _train("conv-cut", dataset, recipe, set_ or [], seeds, select_on, device, print_config, store, force, json)
+
+
 def _train(
     system: str,
     dataset: str | None,

@@ -32,6 +32,8 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float) -> Soundn
         unsound.append("selection split: optimistic")
     elif selection == "test":
         unsound.append("selected on test: optimistic everywhere")
+    if protocol.get("mixes_batch") and protocol.get("batching") != "alone":
+        unsound.append(f"predictions depend on the images beside them in the batch ({protocol['batching']})")
     for key, thing in (("subjects_across_splits", "persons"), ("sequences_across_splits", "sequences")):
         if protocol.get(key):
             unsound.append(f"{protocol[key]} {thing} stand in more than one split: optimistic")

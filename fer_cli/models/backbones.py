@@ -1,4 +1,4 @@
-"""Frozen backbones: any timm network, any of its feature levels."""
+"""Frozen backbones: any timm network, up to the features that it pools."""
 
 from __future__ import annotations
 
@@ -59,39 +59,36 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network in evaluation mode that returns one feature level."""
+    """A network in evaluation mode that returns its pooled features, or the maps before a cut (``level``)."""
 
     network: nn.Module
     name: str
     level: str
     preprocessing: Preprocessing
+    own_size: int  # px, what timm gives it
     tensors_loaded: int
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
-        """Return (n, d) for ``pooled``, (n, C, H, W) for a stage, of preprocessed images (n, 3, size, size)."""
+        """Return (n, d) for ``pooled``, (n, C, H, W) for a cut, of preprocessed images (n, 3, size, size)."""
         network: Any = self.network
         if self.level == POOLED:
             pooled: torch.Tensor = network.forward_head(network.forward_features(x), pre_logits=True)
             return pooled
-        index = int(self.level.removeprefix("stage")) - 1
-        levels: list[torch.Tensor] = network.forward_intermediates(
-            x, indices=[index], intermediates_only=True, stop_early=True
-        )
-        return levels[0]
+        maps: torch.Tensor = network(x)
+        return maps
 
 
-def open_backbone(name: str, *, level: str, size: int | None, weights: WeightsFile | None, seed: int = 0) -> Backbone:
+def open_backbone(name: str, *, size: int | None, weights: WeightsFile | None, seed: int = 0) -> Backbone:
     """Build a timm network and load its weights strictly.
 
     Args:
         name: timm's name, with or without a tag (``convnext_base.fb_in22k_ft_in1k``).
-        level: ``pooled``, or ``stage1`` (the finest) to the last of the network's feature levels.
         size: side of the input in pixels; the network's own where it is None.
         weights: where they come from; None initialises at random.
         seed: of that random initialisation.
 
     Raises:
-        FerError: timm does not know the name, the network has no such level or size, or the weights do not fit.
+        FerError: timm does not know the name, the network takes no such size, or the weights do not fit.
     """
     import timm
     import torch
@@ -109,11 +106,10 @@ def open_backbone(name: str, *, level: str, size: int | None, weights: WeightsFi
     if tensors is not None and weights is not None:
         loaded = load_strictly(network, tensors, weights.path)
     network.eval().requires_grad_(False)
-    _check_level(network, name, level)
     preprocessing = Preprocessing(
         size=size or own_size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=_mode(cfg["interpolation"])
     )
-    return Backbone(network.to(memory_format=torch.channels_last), name, level, preprocessing, loaded)
+    return Backbone(network.to(memory_format=torch.channels_last), name, POOLED, preprocessing, own_size, loaded)
 
 
 def cost(backbone: Backbone) -> dict[str, int]:
@@ -160,15 +156,6 @@ def _head(name: str, tensors: dict[str, torch.Tensor] | None) -> dict[str, Any]:
     if bias is None:
         return {"num_classes": 0} if f"{classifier}.weight" not in tensors else {}
     return {"num_classes": len(bias)}
-
-
-def _check_level(network: Any, name: str, level: str) -> None:  # noqa: ANN401 - timm's networks share no typed base
-    if level == POOLED:
-        return
-    count = len(network.feature_info) if hasattr(network, "forward_intermediates") else 0
-    levels = [f"stage{number}" for number in range(1, count + 1)]
-    if level not in levels:
-        raise FerError(f"{name} has no feature level {level!r}", hint=f"take {', '.join([POOLED, *levels])}")
 
 
 def _mode(interpolation: str) -> str:

@@ -147,6 +147,20 @@ class ConvCutHead(nn.Module):
         return logits
 
 
+class ConvCut(nn.Module):
+    """A frozen backbone up to its cut, and the head: preprocessed images (n, 3, S, S) to logits (n, classes)."""
+
+    def __init__(self, backbone: nn.Module, head: ConvCutHead) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.head = head
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return logits (n, classes)."""
+        logits: torch.Tensor = self.head(self.backbone(x))
+        return logits
+
+
 def attend(y: torch.Tensor) -> torch.Tensor:
     """Return softmax(YY' / sqrt(d)) Y of the matrices (..., rows, d): Algorithm 1, equation 2 without projections."""
     return torch.softmax(y @ y.mT / math.sqrt(y.shape[-1]), -1) @ y

@@ -12,6 +12,8 @@ from fer_cli.artifacts.store import Artifact
 from fer_cli.errors import FerError
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.models.classifier import open_classifier
+from fer_cli.models.conv_cut import ConvCut, ConvCutHead
+from fer_cli.models.truncation import truncate
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
 WEIGHTS: Final = "model.safetensors"
@@ -24,6 +26,7 @@ class TrainedModel:
     network: nn.Module
     preprocessing: Preprocessing
     classes: tuple[str, ...]
+    mixes_batch: bool  # a prediction depends on the images beside it
 
 
 def open_trained(artifact: Artifact, device: str) -> TrainedModel:
@@ -33,24 +36,34 @@ def open_trained(artifact: Artifact, device: str) -> TrainedModel:
         FerError: the weights are damaged, or of another network than this fer builds.
     """
     config: dict[str, Any] = artifact.manifest.config
-    model, classes = config["model"], tuple(config["classes"])
-    if config["system"] != "baseline":
-        raise FerError(
-            f"{artifact.reference} is of the system {config['system']}",
-            hint="this fer knows baseline: take a newer one",
-        )
-    built = open_classifier(
-        model["backbone"],
-        classes=len(classes),
-        size=config["data"]["size"],
-        weights=None,
-        attention=model["attention"],
-    )
+    classes = tuple(config["classes"])
+    network, preprocessing = _network(config, len(classes), artifact)
     path = artifact.file(WEIGHTS)
     tensors = load_tensors(WeightsFile(path, "artifact", artifact.reference))
-    load_strictly(built.network, tensors, path, hint="train the model again with --force")
-    network = built.network.eval().requires_grad_(False).to(device)
-    return TrainedModel(network, built.preprocessing, classes)
+    load_strictly(network, tensors, path, hint="train the model again with --force")
+    mixes = bool(artifact.manifest.summary.get("mixes_batch"))
+    return TrainedModel(network.eval().requires_grad_(False).to(device), preprocessing, classes, mixes)
+
+
+def _network(config: dict[str, Any], classes: int, artifact: Artifact) -> tuple[nn.Module, Preprocessing]:
+    model, size = config["model"], config["data"]["size"]
+    if config["system"] == "baseline":
+        built = open_classifier(
+            model["backbone"], classes=classes, size=size, weights=None, attention=model["attention"]
+        )
+        return built.network, built.preprocessing
+    if config["system"] == "conv-cut":
+        cut = truncate(model["backbone"], cut=model["cut"], size=size, weights=None)
+        head = ConvCutHead(
+            cut.channels,
+            cut.side,
+            classes,
+            detail=model["detail"],
+            attention=model["attention"],
+            form=model["form"],
+        )
+        return ConvCut(cut.network, head), cut.preprocessing
+    raise FerError(f"{artifact.reference} is of the system {config['system']}", hint="take a newer fer")
 
 
 def cost_of(network: nn.Module, size: int, device: str) -> dict[str, int]:

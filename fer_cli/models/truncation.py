@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from fer_cli.errors import FerError
-from fer_cli.models.backbones import POOLED, Preprocessing, open_backbone
+from fer_cli.models.backbones import POOLED, Backbone, Preprocessing, open_backbone
 
 if TYPE_CHECKING:
     from fer_cli.models.weights import WeightsFile
@@ -38,6 +38,7 @@ class Truncated:
         channels: of the feature map.
         side: height and width of the feature map.
         parameters: how many the kept part has.
+        tensors_loaded: from the weights, into the whole network.
     """
 
     network: nn.Module
@@ -47,6 +48,7 @@ class Truncated:
     channels: int
     side: int
     parameters: int
+    tensors_loaded: int
 
 
 class UpTo(nn.Module):
@@ -104,7 +106,7 @@ def truncate(name: str, *, cut: str, size: int | None, weights: WeightsFile | No
         FerError: timm does not know the name, the network has no such cut or cannot take such a size, no level has a
             map large enough for ``auto``, or the weights do not fit.
     """
-    backbone = open_backbone(name, level=POOLED, size=size, weights=weights, seed=seed)
+    backbone = open_backbone(name, size=size, weights=weights, seed=seed)
     network: Any = backbone.network
     side = backbone.preprocessing.size
     if not hasattr(network, "forward_intermediates"):
@@ -121,7 +123,20 @@ def truncate(name: str, *, cut: str, size: int | None, weights: WeightsFile | No
     _, channels, height, width = _measured(network, name, side, [stage - 1])[0]
     assert height == width
     parameters = sum(parameter.numel() for parameter in kept.parameters())
-    return Truncated(kept, name, cut, backbone.preprocessing, channels, height, parameters)
+    return Truncated(kept, name, cut, backbone.preprocessing, channels, height, parameters, backbone.tensors_loaded)
+
+
+def open_level(name: str, *, level: str, size: int | None, weights: WeightsFile | None) -> Backbone:
+    """Open a backbone at one level: ``pooled``, or a cut as :func:`truncate` knows them.
+
+    Raises:
+        FerError: as :func:`truncate`.
+    """
+    if level == POOLED:
+        return open_backbone(name, size=size, weights=weights)
+    cut = truncate(name, cut=level, size=size, weights=weights)
+    own_size = int(cut.network.kept.pretrained_cfg["input_size"][-1])  # type: ignore[union-attr, index]
+    return Backbone(cut.network, name, cut.cut, cut.preprocessing, own_size, cut.tensors_loaded)
 
 
 def _place(network: Any, name: str, cut: str) -> tuple[int, int | None]:  # noqa: ANN401

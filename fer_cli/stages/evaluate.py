@@ -22,6 +22,7 @@ from fer_cli.stages.scored import Scored, Subject
 REVISION: Final = 1
 FORMAT: Final = 1
 TTA: Final = ("none", "flip")
+BATCHINGS: Final = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -36,6 +37,7 @@ def evaluate_model(
     resamples: int = RESAMPLES,
     seed: int = 0,
     strict: bool = False,
+    batching: str | None = None,
     device: str = "auto",
     force: bool = False,
 ) -> Result:
@@ -51,6 +53,9 @@ def evaluate_model(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         strict: fail when the number is unsound.
+        batching: what stands beside an image when a deep model scores it: ``alone``, ``stored`` (batches in the order
+            of the data set), ``shuffled`` or ``sorted`` (batches of 32, shuffled or class by class). It matters to
+            models that mix their batch alone: these are scored alone, the others as stored, where it is None.
         device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: make it anew even when it is up to date.
 
@@ -62,7 +67,9 @@ def evaluate_model(
         raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(TTA)}")
     if not 100 <= resamples <= 1_000_000:
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
-    subject = open_subject(store, store.find(model, ["ahm", "model", "study"]), device)
+    if batching not in (None, *BATCHINGS):
+        raise UsageError(f"--batching {batching!r} is not a choice", hint=f"take {', '.join(BATCHINGS)}")
+    subject = open_subject(store, store.find(model, ["ahm", "model", "study"]), device, batching)
     source, dataset = subject.artifact, subject.dataset
     by_default = split is None
     split = split or ("test" if "test" in dataset.split_names else "validation")
@@ -80,6 +87,7 @@ def evaluate_model(
             "split": split,
             "predictor": chosen,
             "tta": tta,
+            **({} if subject.batching is None else {"batching": subject.batching}),
             "resamples": resamples,
             "seed": seed,
         },
@@ -117,15 +125,17 @@ def evaluate_model(
     return Result(artifact, up_to_date=False)
 
 
-def open_subject(store: Store, artifact: Artifact, device: str) -> Subject:
+def open_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
     """Open whatever can be scored."""
     if artifact.kind == "ahm":
+        if batching is not None:
+            raise UsageError("--batching is for deep models", hint="leave it out: AHM has no batches")
         from fer_cli.stages.scored_ahm import ahm_subject
 
         return ahm_subject(store, artifact)
     from fer_cli.stages.scored_model import model_subject, study_subject
 
-    return (study_subject if artifact.kind == "study" else model_subject)(store, artifact, device)
+    return (study_subject if artifact.kind == "study" else model_subject)(store, artifact, device, batching)
 
 
 def _score(
@@ -160,6 +170,7 @@ def _score(
         "split": split,
         "predictor": chosen,
         "tta": tta,
+        **({} if subject.batching is None else {"batching": subject.batching, "mixes_batch": subject.mixes_batch}),
         "times_these_items_were_scored": times_scored,
         "intervals": f"95% bootstrap, {resamples} resamples of {metrics[chosen].unit}s, seed {seed}",
     }

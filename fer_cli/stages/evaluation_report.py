@@ -23,6 +23,12 @@ from fer_cli.reporting.report import (
 )
 from fer_cli.stages.scored import Scored, Told
 
+_BATCHINGS: Final = {
+    "alone": "each image alone",
+    "stored": "in the order of the data set",
+    "shuffled": "of 32, shuffled",
+    "sorted": "of 32, class by class",
+}
 MISTAKES: Final = 12
 THUMBNAIL: Final = 72
 INTENDED_USE: Final = (
@@ -127,6 +133,9 @@ def _facts(scored: Scored) -> Iterator[Fact]:
     yield Fact("scored on these items", f"{times:,} times in this store, each predictor of each model once")
     yield Fact("pretraining", protocol["pretraining"])
     yield Fact("test-time augmentation", protocol["tta"])
+    if "batching" in protocol:
+        alone = not protocol["mixes_batch"] or protocol["batching"] == "alone"
+        yield Fact("scored in batches", _BATCHINGS[protocol["batching"]], "" if alone else "unsound")
     yield Fact("predictor", protocol["predictor"])
     yield Fact("intervals", protocol["intervals"])
     for text in protocol["missing"]:
@@ -157,6 +166,7 @@ def _commands(scored: Scored, told: Told, plan: Plan) -> Iterator[str]:
             split=config["split"],
             predictor=config["predictor"],
             tta=config["tta"],
+            **({"batching": config["batching"]} if "batching" in config else {}),
             resamples=config["resamples"],
             seed=config["seed"],
         )

@@ -18,8 +18,9 @@ from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
 from fer_cli.models import extraction
-from fer_cli.models.backbones import POOLED, Backbone, check_name, cost, open_backbone
+from fer_cli.models.backbones import POOLED, Backbone, check_name, cost
 from fer_cli.models.extraction import VIEWS, extract_blocks, sound_blocks
+from fer_cli.models.truncation import open_level
 from fer_cli.models.weights import WeightsFile, find_weights
 from fer_cli.processes import barrier, joined, share
 from fer_cli.progress import note, track
@@ -53,7 +54,8 @@ def extract(
         store: where artifacts are.
         dataset: reference of the data set; the newest where it is None.
         backbone: timm's name of the network.
-        level: ``pooled`` or ``stage1`` to the network's last feature level.
+        level: ``pooled``, ``stage1`` to the network's last feature level, a block of a ConvNeXt (``stage3.block23``),
+            or ``auto``, where Conv-cut cuts it.
         size: side in pixels that images are resized to; the network's own where it is None.
         views: of ``original`` and ``flip`` (mirrored left to right).
         weights: ``auto``, ``none`` or a file.
@@ -72,7 +74,7 @@ def extract(
     source = open_dataset(store.find(dataset, ["dataset"]))
     check_name(backbone)
     found = find_weights(backbone, weights)
-    network = open_backbone(backbone, level=level, size=size, weights=found)
+    network = open_level(backbone, level=level, size=size, weights=found)
     target = env.device_name(device)
     network.network.to(target)
     shape = _probe(network, target)
@@ -124,9 +126,8 @@ def _probe(network: Backbone, device: str) -> tuple[int, ...]:
 
 
 def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, views: Sequence[str], dtype: str) -> Plan:
-    own_size = int(network.network.pretrained_cfg["input_size"][-1])  # type: ignore[index]
     parts = [dataset.name, network.name.replace("/", "-").lower()]
-    if network.preprocessing.size != own_size:
+    if network.preprocessing.size != network.own_size:
         parts.append(str(network.preprocessing.size))
     if network.level != POOLED:
         parts.append(network.level)

@@ -48,6 +48,8 @@ class Subject:
     reference: str | None
     probabilities: Callable[[Rows, str], tuple[dict[str, NDArray[np.float64]], dict[str, Any]]]
     told: Callable[[Mapping[str, Any]], Told]  # of what was measured
+    batching: str | None = None  # what stands beside an image when it is scored; None: nothing ever does
+    mixes_batch: bool = False  # whether that matters
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,29 +23,34 @@ from fer_cli.stages.evaluation_report import command_line
 from fer_cli.stages.scored import Rows, Subject, Told
 from fer_cli.stages.train import HISTORY, STUDY
 
-BATCH: Final = 64
+SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
+"""Images at once, by what stands beside an image."""
 NETWORK: Final = "network"
 ENSEMBLE: Final = "ensemble"
 
 
-def model_subject(store: Store, artifact: Artifact, device: str) -> Subject:
+def model_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
     """Open a model artifact with the data set that it was trained on."""
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
-    return _subject(artifact, dataset, {NETWORK: artifact}, device)
+    return _subject(artifact, dataset, {NETWORK: artifact}, device, batching)
 
 
-def study_subject(store: Store, artifact: Artifact, device: str) -> Subject:
+def study_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
     """Open a study: every model of it is a predictor, and so is the mean of their probabilities."""
     models = {}
     for entry in read_json(artifact.file(STUDY))["models"]:
         model = store.find(f"model/{entry['name']}@{entry['version']}", ["model"])
         models[f"seed {model.manifest.config['seed']}"] = model
     dataset = open_dataset(open_parent(store, next(iter(models.values())), "dataset"))
-    return _subject(artifact, dataset, models, device)
+    return _subject(artifact, dataset, models, device, batching)
 
 
-def _subject(artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], device: str) -> Subject:
+def _subject(
+    artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], device: str, batching: str | None
+) -> Subject:
     names = (*models, *([ENSEMBLE] if len(models) > 1 else []))
+    mixes = any(model.manifest.summary.get("mixes_batch") for model in models.values())
+    how = batching or ("alone" if mixes else "stored")
 
     def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         env.tune_allocator()
@@ -54,7 +59,7 @@ def _subject(artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], 
         with track("score", len(rows) * len(models)) as advance:
             for name, model in models.items():
                 begun = time.perf_counter()
-                found[name] = _probabilities(model, dataset, rows, tta, target, advance)
+                found[name] = _probabilities(model, dataset, rows, tta, how, target, advance)
                 seconds += time.perf_counter() - begun
         if len(models) > 1:
             found[ENSEMBLE] = np.mean([found[name] for name in models], axis=0)
@@ -63,7 +68,7 @@ def _subject(artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], 
         views = 1 if tta == "none" else 2
         return found, {
             "images_per_second": round(len(rows) * views * len(models) / seconds, 1),
-            "batch": BATCH,
+            "batch": SIZES[how],
             "device": target,
             "threads": torch.get_num_threads(),
             "peak_memory": env.peak_memory(),
@@ -77,27 +82,34 @@ def _subject(artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], 
         reference=None,
         probabilities=probabilities,
         told=lambda measured: _told(models, dataset, measured),
+        batching=how,
+        mixes_batch=mixes,
     )
 
 
 def _probabilities(
-    model: Artifact, dataset: Dataset, rows: Rows, tta: str, device: str, advance: Advance
+    model: Artifact, dataset: Dataset, rows: Rows, tta: str, batching: str, device: str, advance: Advance
 ) -> NDArray[np.float64]:
     import torch
 
     from fer_cli.models.trained import open_trained
 
     opened = open_trained(model, device)
-    parts = []
+    order, size = np.arange(len(rows)), SIZES[batching]
+    if batching == "shuffled":
+        order = np.random.default_rng(0).permutation(len(rows))
+    elif batching == "sorted":
+        order = np.argsort(dataset.labels[rows], kind="stable")
+    found = np.empty((len(rows), len(opened.classes)))
     with torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            pixels = torch.from_numpy(dataset.images[rows[start : start + BATCH]]).to(device)
-            x = opened.preprocessing.apply(pixels)
+        for start in range(0, len(rows), size):
+            some = order[start : start + size]
+            x = opened.preprocessing.apply(torch.from_numpy(dataset.images[rows[some]]).to(device))
             views = [x] if tta == "none" else [x, x.flip(-1)]
             shares = [torch.softmax(opened.network(view).double(), 1) for view in views]
-            parts.append(torch.stack(shares).mean(0).cpu().numpy())
-            advance(len(pixels))
-    return np.concatenate(parts)
+            found[some] = torch.stack(shares).mean(0).cpu().numpy()
+            advance(len(some))
+    return found
 
 
 def _told(

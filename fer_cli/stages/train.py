@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -20,16 +20,24 @@ from fer_cli.artifacts.store import LOCKS, Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
 from fer_cli.models.backbones import check_name
+from fer_cli.models.extraction import VIEWS
+from fer_cli.models.features import open_features
 from fer_cli.models.weights import WeightsFile, find_weights
 from fer_cli.processes import barrier, joined, share
 from fer_cli.progress import note, track
 from fer_cli.recipes import load_recipe
+from fer_cli.stages.extract import extract
 from fer_cli.stages.result import Result
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fer_cli.training.system import System
 
 REVISION: Final = 1
 FORMAT: Final = 1
 SELECT_ON: Final = ("validation", "test")
-DEFAULTS: Final = {"baseline": "baseline/laptop.toml"}
+DEFAULTS: Final = {"baseline": "baseline/laptop.toml", "conv-cut": "conv-cut/convnext.toml"}
 """The recipe that each system is trained by where none is given."""
 HISTORY: Final = "history.jsonl"
 STUDY: Final = "study.json"
@@ -57,9 +65,9 @@ def recipe_of(system: str, recipe: Path | None, changes: Sequence[str]) -> Any: 
     Raises:
         FerError: it is not a recipe of this system.
     """
-    from fer_cli.training.recipe import BaselineRecipe
+    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, Recipe
 
-    forms = {"baseline": BaselineRecipe}
+    forms: dict[str, type[Recipe]] = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
     return load_recipe(recipe or assets.recipe(DEFAULTS[system]), forms[system], changes)
 
 
@@ -81,7 +89,7 @@ def train(
 
     Args:
         store: where artifacts are.
-        system: ``baseline``.
+        system: ``baseline`` or ``conv-cut``.
         dataset: reference of the data set; the newest where it is None.
         recipe: a TOML file; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
@@ -162,7 +170,7 @@ def _train_one(
             write_file(work.directory / _PLAN, json_bytes(_decides(plan)))
         barrier(ranks)
         try:
-            _run(Path(place), work, plan, dataset, recipe, weights, seed, select_on, device, ranks)
+            _run(store, Path(place), work, plan, dataset, recipe, weights, seed, select_on, device, ranks)
         finally:
             if work is not None and work.committed is None and not (work.directory / INDEX).is_file():
                 (work.directory / _PLAN).unlink(missing_ok=True)  # it did not begin: nothing to go on from
@@ -238,6 +246,7 @@ def _refuse_changed(store: Store, plan: Plan) -> None:
 
 
 def _run(
+    store: Store,
     place: Path,
     work: Work | None,
     plan: Plan,
@@ -253,13 +262,11 @@ def _run(
 
     from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
     from fer_cli.models.trained import WEIGHTS, cost_of
-    from fer_cli.training.baseline import build_baseline
     from fer_cli.training.checkpoint import remove_checkpoints
     from fer_cli.training.engine import Task, fit
-    from fer_cli.training.pictures import class_targets, limited, picture_inputs
+    from fer_cli.training.pictures import class_targets, limited
 
-    built = build_baseline(recipe, dataset.classes, weights, seed)
-    network = built.network.to(device)
+    built = _build(store, plan, dataset, recipe, weights, seed, device)
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
     soft = dataset.targets if recipe.loss.soft else None
@@ -267,12 +274,9 @@ def _run(
     if recipe.loss.class_weights == "balanced":
         class_weights = torch.from_numpy(balanced_weights(dataset.labels[train_rows], dataset.classes)).to(device)
     task = Task(
-        network=network,
-        groups=[
-            (recipe.optim.backbone_lr if weights is not None else 1.0, built.backbone_parameters()),
-            (1.0, built.fresh_parameters()),
-        ],
-        inputs=picture_inputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device),
+        network=built.network,
+        groups=built.groups,
+        inputs=built.inputs,
         targets=class_targets(dataset.labels, soft, device),
         loss=lambda logits, targets: cross_entropy(
             logits, targets, weights=class_weights, smoothing=recipe.loss.label_smoothing
@@ -289,7 +293,8 @@ def _run(
         return
     from safetensors.torch import save
 
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in trained.tensors.items()}
+    network = built.whole(trained.tensors)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     remove_checkpoints(place)
     (place / _PLAN).unlink()
     work.write(WEIGHTS, save(tensors))
@@ -307,6 +312,7 @@ def _run(
             "tensors_loaded": built.tensors_loaded,
             "preprocessing": built.preprocessing.record(),
             "training_images": len(train_rows),
+            **built.told,
             **cost_of(network, built.preprocessing.size, device),
         },
         protocol=_protocol(dataset, recipe, weights, select_on, len(train_rows), len(trained.history)),
@@ -321,6 +327,47 @@ def _run(
         },
         warnings=dataset.artifact.manifest.warnings,
     )
+
+
+def _build(
+    store: Store,
+    plan: Plan,
+    dataset: Dataset,
+    recipe: Any,  # noqa: ANN401 - one form a system
+    weights: WeightsFile | None,
+    seed: int,
+    device: str,
+) -> System:
+    if plan.config["system"] == "baseline":
+        from fer_cli.training.baseline import baseline
+
+        return baseline(recipe, dataset, weights, seed, device)
+    from fer_cli.training.conv_cut import conv_cut
+
+    kept = None if recipe.model.kept == "none" else _kept(store, dataset, recipe, device)
+    return conv_cut(recipe, dataset, weights, seed, device, kept)
+
+
+def _kept(
+    store: Store,
+    dataset: Dataset,
+    recipe: Any,  # noqa: ANN401 - one form a system
+    device: str,
+) -> dict[str, NDArray[Any]]:
+    """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
+    features = extract(
+        store=store,
+        dataset=dataset.artifact.reference,
+        backbone=recipe.model.backbone,
+        level=recipe.model.cut,
+        size=recipe.data.size,
+        views=VIEWS,
+        weights=recipe.model.weights,
+        dtype=recipe.model.kept,
+        device=device,
+    ).artifact
+    note(f"feature maps: {features.reference}")
+    return open_features(features, len(dataset.images)).views
 
 
 def _protocol(

@@ -13,7 +13,7 @@ from fer_cli.artifacts.durable import sha256_file
 from fer_cli.errors import FerError, UsageError
 from fer_cli.faces.compact_weights import find_compact
 from fer_cli.faces.releases import BISENET, find_release
-from fer_cli.models.backbones import POOLED, check_name, open_backbone
+from fer_cli.models.backbones import check_name, open_backbone
 from fer_cli.models.catalogue import (
     BACKBONES,
     Published,
@@ -249,7 +249,7 @@ def _safetensors(file: Path, network: str) -> bytes:
     from safetensors.torch import save
 
     weights = WeightsFile(file, "file", UNKNOWN)
-    open_backbone(network, level=POOLED, size=None, weights=weights)
+    open_backbone(network, size=None, weights=weights)
     if file.suffix == ".safetensors":
         return file.read_bytes()
     tensors = {

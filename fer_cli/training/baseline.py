@@ -1,30 +1,35 @@
-"""The baseline: any timm backbone with a linear classifier, which every other system is measured against."""
+"""The baseline: any timm backbone under a linear classifier, which every other system is measured against."""
 
 from __future__ import annotations
 
-from fer_cli.models.classifier import Classifier, open_classifier
+import torch
+from torch import nn
+
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.models.classifier import open_classifier
 from fer_cli.models.weights import WeightsFile
+from fer_cli.training.pictures import picture_inputs
 from fer_cli.training.recipe import BaselineRecipe
+from fer_cli.training.system import System
 
 
-def build_baseline(
-    recipe: BaselineRecipe, classes: tuple[str, ...], weights: WeightsFile | None, seed: int
-) -> Classifier:
-    """Build the network that a recipe names.
+def baseline(recipe: BaselineRecipe, dataset: Dataset, weights: WeightsFile | None, seed: int, device: str) -> System:
+    """Build what a recipe of the baseline names.
 
     Args:
         recipe: what it is.
-        classes: names of its outputs.
+        dataset: gives pictures and classes.
         weights: of the backbone; None is random.
-        seed: of everything that the weights do not give.
+        seed: of everything that the weights do not give, and of the augmentation.
+        device: torch's name of the device.
 
     Raises:
         FerError: timm does not know it, it cannot take the attention or the size, or the weights do not fit.
     """
     model = recipe.model
-    return open_classifier(
+    built = open_classifier(
         model.backbone,
-        classes=len(classes),
+        classes=len(dataset.classes),
         size=recipe.data.size,
         weights=weights,
         attention=model.attention,
@@ -32,4 +37,22 @@ def build_baseline(
         drop_path=model.drop_path,
         frozen=model.frozen,
         seed=seed,
+    )
+    network = built.network.to(device)
+
+    def whole(tensors: dict[str, torch.Tensor]) -> nn.Module:
+        network.load_state_dict(tensors)
+        return network
+
+    return System(
+        network=network,
+        groups=[
+            (1.0 if weights is None else recipe.optim.backbone_lr, built.backbone_parameters()),
+            (1.0, built.fresh_parameters()),
+        ],
+        inputs=picture_inputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device),
+        whole=whole,
+        preprocessing=built.preprocessing,
+        tensors_loaded=built.tensors_loaded,
+        told={"attention_place": built.attention_place},
     )

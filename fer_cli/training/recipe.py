@@ -97,15 +97,11 @@ class Recipe(Section):
         return self.model_dump(mode="json", exclude={"about"})
 
 
-class BaselineModel(Section):
-    """Any timm backbone, with attention where one is wanted."""
+class Backbone(Section):
+    """The network that a model stands on."""
 
     backbone: str
     weights: str = "auto"  # auto, none or a file
-    attention: Literal["none", "se", "eca", "cbam", "aff"] = "none"
-    frozen: bool = False
-    dropout: Below1 = 0.0  # before the classifier
-    drop_path: Below1 = 0.0  # of residual blocks
 
     @field_validator("weights")
     @classmethod
@@ -115,7 +111,42 @@ class BaselineModel(Section):
         return value
 
 
+class BaselineModel(Backbone):
+    """Any timm backbone, with attention where one is wanted."""
+
+    attention: Literal["none", "se", "eca", "cbam", "aff"] = "none"
+    frozen: bool = False
+    dropout: Below1 = 0.0  # before the classifier
+    drop_path: Below1 = 0.0  # of residual blocks
+
+
 class BaselineRecipe(Recipe):
     """Recipe of ``fer train baseline``."""
 
     model: BaselineModel
+
+
+class ConvCutModel(Backbone):
+    """A frozen backbone up to a cut, and the head that learns (:mod:`fer_cli.models.conv_cut`)."""
+
+    cut: str = "auto"  # auto, stageN, or stageN.blockM of a ConvNeXt
+    detail: Annotated[int, Field(ge=0, le=3)] = 2  # layers of the detail block
+    attention: Literal["tokens", "channels", "none", "batch"] = "tokens"
+    form: Literal["code", "paper"] = "code"  # the authors' code, or Algorithm 1
+    kept: Literal["float16", "float32", "none"] = "float16"  # of feature maps, computed once; none: with every step
+
+
+class ConvCutRecipe(Recipe):
+    """Recipe of ``fer train conv-cut``."""
+
+    model: ConvCutModel
+
+    @model_validator(mode="after")
+    def _keeps_what_it_can(self) -> Self:
+        moved = [name for name, most in self.augmentation.model_dump().items() if most and name != "flip"]
+        if moved and self.model.kept != "none":
+            raise ValueError(
+                f"augmentation.{moved[0]} changes the feature maps each time, so they cannot be kept: "
+                "set it to 0, or model.kept to 'none'"
+            )
+        return self

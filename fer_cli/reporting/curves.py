@@ -1,0 +1,213 @@
+"""Training curves as a figure: loss, validation metrics and learning rate by epoch, of one run or of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import ceil, floor, log10
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.errors import one_line
+from fer_cli.reporting.charts import tick_label
+from fer_cli.reporting.style import GRID, INK, MARKERS, MUTED, bare, heading, new_figure, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Runs = Mapping[str, Sequence[Mapping[str, float]]]
+
+# Each line by its words, colour and dashes: the dashes tell them apart in grey. What was chosen on is drawn solid.
+_DASHED: Final = (0, (4.2, 1.5))
+_DOTTED: Final = (0, (1.1, 1.3))
+_NAVY: Final = "#123e73"
+_LOSSES: Final = {"train_loss": ("train", "#c96a00"), "validation_loss": ("validation", _NAVY)}
+_METRICS: Final = {
+    "accuracy": ("accuracy", "#3f7fc1"),
+    "balanced_accuracy": ("balanced accuracy", _NAVY),
+    "macro_f1": ("macro F1", "#8b49a4"),
+}
+_PANELS: Final = (2.75, 3.6, 2.2)  # inches
+_PER_ROW: Final = 4  # runs in a row of the legend of chosen epochs
+_RING: Final[dict[str, Any]] = {"markersize": 7.5, "markerfacecolor": "white", "markeredgewidth": 1.7}
+
+
+def curves_figure(
+    runs: Runs,
+    *,
+    chosen: Mapping[str, int],
+    metric: str = "balanced_accuracy",
+    title: str = "Training",
+    subtitle: str = "",
+) -> Figure:
+    """Draw how training went, with the chosen epoch of every run marked.
+
+    Several runs are thin lines and their mean a bold one, at the epochs at which every run has a number: a mean of
+    those that are left would jump where one stops early. What is not finite leaves a gap.
+
+    Args:
+        runs: name, such as "seed 0", -> one record an epoch: epoch (from 1), lr, train_loss, validation_loss, and on
+            validation accuracy, balanced_accuracy and macro_f1 as shares.
+        chosen: name -> the epoch that was chosen.
+        metric: the one of the three that chose it.
+        title: one line.
+        subtitle: one line under it, such as the system and the data set.
+
+    Raises:
+        ValueError: no run, a run without an epoch, a metric that is none, or a chosen epoch that was not run.
+    """
+    from matplotlib.lines import Line2D
+
+    if metric not in _METRICS:
+        raise ValueError(f"epochs are chosen by one of {', '.join(_METRICS)}, not by {metric!r}")
+    if not runs or not all(runs.values()):
+        raise ValueError("no run, or a run without an epoch")
+    for name, epoch in chosen.items():
+        if name not in runs or epoch not in [row["epoch"] for row in runs[name]]:
+            raise ValueError(f"epoch {epoch} of {name!r} was chosen but not run")
+    left, gap, top, high = 0.68, 0.72, 1.52, 2.5
+    footer = top + high + 0.72
+    with styled():
+        figure = new_figure(
+            left + sum(_PANELS) + 2 * gap + 0.3, footer + 0.3 * max(1, ceil(len(chosen) / _PER_ROW)) + 0.2
+        )
+        width, height = figure.get_size_inches()
+        panels = []
+        for k, wide in enumerate(_PANELS):
+            x = left + sum(_PANELS[:k]) + k * gap
+            axes = figure.add_axes((x / width, 1 - (top + high) / height, wide / width, high / height))
+            _prepare(axes, runs)
+            panels.append(axes)
+        losses, metrics, rates = panels
+        solid = "validation_loss"
+        _lines(losses, runs, {key: (*look, key == solid) for key, look in _LOSSES.items()})
+        _lines(metrics, runs, {key: (*look, key == metric) for key, look in _METRICS.items()}, factor=100)
+        rates_words = _rate_axis(rates, runs)
+        _lines(rates, runs, {"lr": ("", _NAVY, True)}, stepped=True)
+        for axes, words in (
+            (losses, "Loss"),
+            (metrics, "Validation metrics, %"),
+            (rates, rates_words),
+        ):
+            axes.annotate(words, (0, 1), (0, 22), "axes fraction", textcoords="offset points", fontweight="bold")
+        for k, (name, epoch) in enumerate(chosen.items()):
+            marker, row = MARKERS[k % len(MARKERS)], next(one for one in runs[name] if one["epoch"] == epoch)
+            for axes, key, factor in ((losses, solid, 1), (metrics, metric, 100), (rates, "lr", 1)):
+                colour = {**_LOSSES, **_METRICS}.get(key, ("", _NAVY))[1]
+                axes.plot(epoch, factor * row[key], marker, color=colour, zorder=5, clip_on=False, **_RING)
+            x, y = 0.28 + k % _PER_ROW * (width - 0.4) / _PER_ROW, footer + 0.3 * (1 + k // _PER_ROW)
+            at = (x + 0.08) / width, 1 - y / height
+            figure.add_artist(Line2D([at[0]], [at[1]], marker=marker, color=INK, linestyle="", **_RING))
+            said = f"{one_line(name)}: epoch {epoch}, {100 * row[metric]:.1f}%"
+            figure.text((x + 0.24) / width, at[1], said, va="center_baseline", fontsize=8.5, parse_math=False)
+        words = f"Chosen by {_METRICS[metric][0]}" if chosen else ""
+        figure.text(0.28 / width, 1 - footer / height, words, va="center_baseline", fontsize=8.5, fontweight="bold")
+        if len(runs) > 1:
+            words = f"Thin lines are the {len(runs)} runs, bold ones their mean."
+            figure.text(
+                1 - 0.3 / width, 1 - footer / height, words, ha="right", va="center_baseline", fontsize=8, color=MUTED
+            )
+        heading(figure, title, subtitle, left=0.28, top=0.25)
+    return figure
+
+
+def _prepare(axes: Axes, runs: Runs) -> None:
+    """Set the axis of epochs and the grid."""
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for rows in runs.values() for row in rows]
+    first, last = min(epochs), max(epochs)
+    room = max(0.025 * (last - first), 0 if last > first else 0.5)
+    axes.set_xlim(first - room, last + room)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.set_xlabel("epoch", labelpad=5)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
+    axes.set_axisbelow(True)
+    bare(axes, keep=("bottom",))
+
+
+def _lines(
+    axes: Axes,
+    runs: Runs,
+    looks: Mapping[str, tuple[str, str, bool]],
+    *,
+    factor: float = 1,
+    stepped: bool = False,
+) -> None:
+    """Draw a line a run and, of several, their mean; and above the axes which line is which.
+
+    ``looks``: key -> words, colour, whether it is the one that counts. A logarithmic axis shows no zero.
+    """
+    from matplotlib.lines import Line2D
+
+    epochs = np.unique([row["epoch"] for rows in runs.values() for row in rows])
+    handles = []
+    for dashes, (key, (words, colour, counts)) in zip(_dashes(looks), looks.items(), strict=True):
+        table = np.full((len(runs), len(epochs)), np.nan)
+        for line, rows in zip(table, runs.values(), strict=True):
+            line[np.searchsorted(epochs, [row["epoch"] for row in rows])] = [factor * row[key] for row in rows]
+        table[~np.isfinite(table) | ((table <= 0) & (axes.get_yscale() == "log"))] = np.nan
+        bold: dict[str, Any] = {"color": colour, "linestyle": dashes, "linewidth": 2.1 if counts else 1.6}
+        thin: dict[str, Any] = {"color": colour, "linewidth": 0.7, "alpha": 0.5 if counts else 0.3}
+        drawn = [
+            (f"{name} {key}", line, bold if len(runs) == 1 else thin) for name, line in zip(runs, table, strict=True)
+        ]
+        if len(runs) > 1:
+            drawn.append((f"mean {key}", table.mean(axis=0), bold))
+        for label, line, look in drawn:
+            style = "steps-mid" if stepped else "default"
+            axes.plot(epochs, line, label=label, drawstyle=style, zorder=3 if counts else 2.5, **look)
+            alone = _alone(line)
+            size = 5 if look is bold else 3
+            axes.plot(epochs[alone], line[alone], "o", color=colour, markersize=size, alpha=look.get("alpha"), zorder=3)
+        handles.append(Line2D([], [], label=words, **bold))
+    if len(looks) > 1:
+        axes.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 1.015),
+            ncols=len(handles),
+            frameon=False,
+            fontsize=8.2,
+            borderpad=0,
+            borderaxespad=0,
+            handlelength=2.3,
+            handletextpad=0.5,
+            columnspacing=1.3,
+        )
+
+
+def _dashes(looks: Mapping[str, tuple[str, str, bool]]) -> list[Any]:
+    """Return a solid line for the one that counts and other dashes for each of the rest."""
+    rest = iter((_DASHED, _DOTTED))
+    return ["-" if counts else next(rest) for _, _, counts in looks.values()]
+
+
+def _alone(line: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which points have no neighbour that a line could join them to."""
+    there = np.pad(np.isfinite(line), 1)
+    alone: NDArray[np.bool_] = there[1:-1] & ~there[:-2] & ~there[2:]
+    return alone
+
+
+def _rate_axis(axes: Axes, runs: Runs) -> str:
+    """Set the axis of learning rates, logarithmic where they span a decade, and return its words."""
+    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+    rates = [row["lr"] for rows in runs.values() for row in rows if np.isfinite(row["lr"]) and row["lr"] > 0]
+    least, most = min(rates, default=1), max(rates, default=1)
+    unit = 1.0
+    if logarithmic := most >= 10 * least:
+        axes.set_yscale("log", nonpositive="mask")
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", length=0)
+    else:
+        axes.set_ylim(0, 1.12 * most)
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        if most < 1e-3:
+            unit = 10.0 ** floor(log10(most) + 1e-9)
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: tick_label(rate / unit)))
+    scale = ", log scale" if logarithmic else "" if unit == 1 else f", in {tick_label(unit)}"
+    return f"Learning rate{scale}"

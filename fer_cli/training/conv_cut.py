@@ -1,0 +1,132 @@
+"""Conv-cut on the engine: the head learns, on feature maps that are kept or computed with every step.
+
+The backbone is frozen and only flips augment, so every image has two feature maps. Kept, an epoch costs the head alone
+and gives what the run from pictures gives: the same images are flipped in the same epochs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fer_cli import env
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.models.conv_cut import ConvCut, ConvCutHead
+from fer_cli.models.truncation import Truncated, truncate
+from fer_cli.models.weights import WeightsFile
+from fer_cli.progress import note
+from fer_cli.training import draws
+from fer_cli.training.draws import Stream
+from fer_cli.training.pictures import picture_inputs
+from fer_cli.training.recipe import ConvCutRecipe
+from fer_cli.training.system import System
+
+Rows = NDArray[np.int64]
+
+
+def conv_cut(
+    recipe: ConvCutRecipe,
+    dataset: Dataset,
+    weights: WeightsFile | None,
+    seed: int,
+    device: str,
+    kept: Mapping[str, NDArray[np.floating]] | None,
+) -> System:
+    """Build what a recipe of Conv-cut names.
+
+    Args:
+        recipe: what it is.
+        dataset: gives pictures and classes.
+        weights: of the backbone; None is random.
+        seed: of the head's beginning, and of the flips.
+        device: torch's name of the device.
+        kept: feature maps (N, C, h, w) of all images, by view ``original`` and ``flip``; None: from the pictures.
+
+    Raises:
+        FerError: the backbone has no such cut or size, or the map is too small for the head.
+    """
+    model = recipe.model
+    cut = truncate(model.backbone, cut=model.cut, size=recipe.data.size, weights=weights)
+    head = new_head(cut, len(dataset.classes), recipe, seed)
+    network = ConvCut(cut.network, head).to(device)
+
+    def whole(tensors: dict[str, torch.Tensor]) -> nn.Module:
+        (network if kept is None else head).load_state_dict(tensors)
+        return network
+
+    inputs = (
+        picture_inputs(dataset.images, cut.preprocessing, recipe.augmentation, seed=seed, device=device)
+        if kept is None
+        else kept_inputs(kept, recipe.augmentation.flip, seed=seed, device=device)
+    )
+    return System(
+        network=network if kept is None else head,
+        groups=[(1.0, list(head.parameters()))],
+        inputs=inputs,
+        whole=whole,
+        preprocessing=cut.preprocessing,
+        tensors_loaded=cut.tensors_loaded,
+        told={
+            "cut": cut.cut,
+            "map": [cut.channels, cut.side, cut.side],
+            "head_parameters": sum(parameter.numel() for parameter in head.parameters()),
+            "mixes_batch": model.attention == "batch",
+        },
+    )
+
+
+def new_head(cut: Truncated, classes: int, recipe: ConvCutRecipe, seed: int) -> ConvCutHead:
+    """Return a head that starts from a seed."""
+    model = recipe.model
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return ConvCutHead(
+            cut.channels, cut.side, classes, detail=model.detail, attention=model.attention, form=model.form
+        )
+
+
+def kept_inputs(
+    views: Mapping[str, NDArray[np.floating]], flip: float, *, seed: int, device: str
+) -> Callable[[Rows, int | None], torch.Tensor]:
+    """Return a function of rows and epoch that gives float32 feature maps (n, C, h, w) on the device.
+
+    The maps go to the device, or into memory, where they take at most half of what is free there; else each batch is
+    read from the disk.
+
+    Args:
+        views: ``original`` and ``flip``, (N, C, h, w) each.
+        flip: share of the images that are flipped in an epoch.
+        seed: of the run.
+        device: torch's name of the device.
+    """
+    size = sum(maps.nbytes for maps in views.values())
+    on_device: dict[str, torch.Tensor] = {}
+    if device.startswith("cuda") and size < torch.cuda.mem_get_info(device)[0] / 2:
+        on_device = {view: torch.from_numpy(np.array(maps)).to(device) for view, maps in views.items()}
+        where = "on the device"
+    elif size < env.free_memory() / 2:
+        views = {view: np.array(maps) for view, maps in views.items()}
+        where = "in memory"
+    else:
+        where = "on the disk"
+    note(f"feature maps are kept {where}: {size / 1e6:,.0f} MB")
+
+    def inputs(rows: Rows, epoch: int | None) -> torch.Tensor:
+        index = torch.from_numpy(rows)
+        flipped = torch.zeros(len(rows), dtype=torch.bool)
+        if epoch is not None and flip:
+            flipped = draws.uniform(seed, epoch, index, Stream.FLIP).to(torch.float64) < flip
+        if on_device:
+            at = index.to(device)
+            chosen = flipped.to(device).view(-1, 1, 1, 1)
+            return torch.where(chosen, on_device["flip"][at], on_device["original"][at]).float()
+        mask = flipped.numpy()
+        maps = np.empty((len(rows), *views["original"].shape[1:]), np.float32)
+        maps[~mask], maps[mask] = views["original"][rows[~mask]], views["flip"][rows[mask]]
+        return torch.from_numpy(maps).to(device)
+
+    return inputs
