@@ -168,8 +168,8 @@ def test_absent_weights_say_what_to_fetch_and_where_to_put_it(tmp_path: Path, mo
     [
         ("resnet43", "pooled", None, "timm knows no backbone 'resnet43'; did you mean resnet"),
         ("test_efficientnet.foo", "pooled", None, "timm knows no weights 'foo' of test_efficientnet; take"),
-        (TINY, "stage9", None, "has no feature level 'stage9'; take pooled, stage1"),
-        (TINY, "stage1x", None, "has no feature level"),
+        (TINY, "stage9", None, "has no cut 'stage9'; take auto, stage1 to stage5"),
+        (TINY, "stage1x", None, "has no cut"),
         ("vit_tiny_patch16_224", "pooled", 112, "takes images of 224 px only"),
     ],
 )

@@ -22,7 +22,11 @@ def extract(
     dataset: Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")] = None,
     backbone: Annotated[str, typer.Option(help="Any network that timm knows.")] = "tf_efficientnet_lite0",
     level: Annotated[
-        str, typer.Option(help="pooled, or a feature map: stage1 (the finest) to the deepest.")
+        str,
+        typer.Option(
+            help="pooled, a feature map (stage1, the finest, to the deepest; stage3.block23 of a ConvNeXt), or auto: "
+            "where Conv-cut cuts."
+        ),
     ] = "pooled",
     size: Annotated[int | None, typer.Option(help="Side of the input in pixels. [default: the network's own]")] = None,
     views: Annotated[str, typer.Option(help="original, flip, or both: original,flip.")] = "original",
