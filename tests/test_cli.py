@@ -26,7 +26,7 @@ TINY = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
 COMMANDS = [
     *(["prepare", name] for name in ("fer2013", "ferplus", "folder", "synth")),
     *(["train", name] for name in ("baseline", "conv-cut")),
-    *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "hierarchy")),
+    *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "curves", "gradcam", "hierarchy")),
     *([name] for name in ("parse-masks", "extract", "fit-ahm", "eval", "ls", "show", "verify", "gc", "doctor", "demo")),
 ]
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from fer_cli.datasets.dataset import open_dataset
 from fer_cli.errors import FerError, PreemptedError, UsageError
 from fer_cli.models.trained import WEIGHTS, open_trained
 from fer_cli.stages.evaluate import evaluate_model
+from fer_cli.stages.plot import plot
+from fer_cli.stages.plot_models import curves, gradcam
 from fer_cli.stages.scored_model import read_history
 from fer_cli.stages.train import HISTORY, TrainedResult, train
 from fer_cli.training import engine
@@ -258,6 +261,24 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     alone = evaluate_model(store=toys, model=trained.models[1].artifact.reference, resamples=200).artifact
     one = json.loads((alone.path / "metrics.json").read_text())["predictors"]["network"]
     assert one["accuracy"]["value"] == metrics["predictors"]["seed 1"]["accuracy"]["value"]
+
+
+def test_curves_and_gradcam_are_drawn_from_models_and_studies(reference: Artifact, tmp_path: Path) -> None:
+    store = Store(reference.path.parents[2])
+    paths = [
+        plot(store=store, what="curves", draw=partial(curves, reference=reference.reference), out=tmp_path / "c.svg"),
+        plot(
+            store=store,
+            what="gradcam",
+            draw=partial(gradcam, reference=None, split="validation", each=1, seed=0, device="cpu"),
+            out=tmp_path / "g.svg",
+        ),
+    ]
+    texts = [path.read_text() for path in paths]
+    best = reference.manifest.summary["epoch"]
+    assert f"seed 0: epoch {best}" in texts[0]
+    assert "neutral" in texts[1]
+    assert "evidence" in texts[1]
 
 
 def test_what_is_selected_on_test_is_marked(toys: Store) -> None:

@@ -7,8 +7,15 @@ from typing import Annotated
 
 import typer
 
-from fer_cli.cli.common import DebugOption, ForceOption, JsonOption, StoreOption, open_store
-from fer_cli.cli.evaluate import print_evaluation
+from fer_cli.cli.common import (
+    DebugOption,
+    ForceOption,
+    JsonOption,
+    StoreOption,
+    open_store,
+    print_json,
+)
+from fer_cli.cli.evaluate import print_comparison
 
 
 def demo(
@@ -27,4 +34,13 @@ def demo(
 
     shown = stage(store=open_store(store), images=images, out=out, force=force)
     masks = {"masks": str(shown.picture), "masks_miou": round(shown.miou, 4)}
-    print_evaluation(shown.evaluation, as_json=json, command="demo", more=masks)
+    if json:
+        from fer_cli.artifacts.payload import read_json
+
+        found = {
+            system: {"artifact": result.artifact.to_json(), "metrics": read_json(result.artifact.file("metrics.json"))}
+            for system, result in shown.evaluations.items()
+        }
+        print_json("demo", evaluations=found, **masks)
+        return
+    print_comparison(shown.evaluations, [(name.replace("_", " "), str(value)) for name, value in masks.items()])

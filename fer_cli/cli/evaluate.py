@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,13 +73,8 @@ def evaluate(
     print_evaluation(result, as_json=json)
 
 
-def print_evaluation(
-    result: Result, *, as_json: bool, command: str = "eval", more: Mapping[str, Any] | None = None
-) -> None:
-    """Print an evaluation: a table of its predictors, what to know of it, and where the report is.
-
-    ``more`` is what a command has to say beside it.
-    """
+def print_evaluation(result: Result, *, as_json: bool) -> None:
+    """Print an evaluation: a table of its predictors, what to know of it, and where the report is."""
     from fer_cli.artifacts.payload import read_json
 
     artifact = result.artifact
@@ -87,13 +82,12 @@ def print_evaluation(
     page = artifact.path / "report.html" if artifact.has("report.html") else None
     if as_json:
         print_json(
-            command,
+            "eval",
             artifact=artifact.to_json(),
             up_to_date=result.up_to_date,
             report=None if page is None else str(page),
             metrics=metrics,
             protocol=artifact.manifest.protocol,
-            **(more or {}),
         )
         return
     number = metrics["predictors"][metrics["chosen"]]["n"]
@@ -111,8 +105,28 @@ def print_evaluation(
     pairs.append(("path", str(artifact.path)))
     if page is not None:
         pairs.append(("report", str(Path(page))))
-    pairs += [(name.replace("_", " "), str(value)) for name, value in (more or {}).items()]
     print_pairs(pairs)
+
+
+def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str, str]]) -> None:
+    """Print the evaluations of several systems on the same images: every predictor, what is unsound, the reports.
+
+    ``more`` are lines of (what, value) that follow.
+    """
+    from fer_cli.artifacts.payload import read_json
+
+    rows, pairs = [], []
+    for system, result in evaluations.items():
+        metrics = read_json(result.artifact.file("metrics.json"))
+        for name, scores in metrics["predictors"].items():
+            shown = [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+            rows.append([system, name, *shown])
+        pairs += [(system, f"UNSOUND: {text}") for text in metrics["unsound"]]
+        pairs.append((system, str(result.artifact.path / "report.html")))
+    title = f"{metrics['dataset']}, {metrics['split']} split, {scores['n']:,} images; 95% intervals"
+    columns = {"system": "left", "predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
+    print_table(columns, rows, title=title)
+    print_pairs([*pairs, ("note", "drawn faces: a test bench, no claim about real ones"), *more])
 
 
 def _row(metrics: dict[str, Any], name: str) -> list[str]:

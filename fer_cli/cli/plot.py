@@ -94,6 +94,39 @@ def masks(
     )
 
 
+@app.command("curves")
+def curves(
+    model: Annotated[str | None, typer.Argument(help="The model or study. [default: the newest]")] = None,
+    out: OutOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Loss, validation scores and learning rate by epoch, the chosen epoch marked."""
+    from fer_cli.stages import plot_models
+
+    _plot("curves", partial(plot_models.curves, reference=model), out, store, json)
+
+
+@app.command("gradcam")
+def gradcam(
+    model: Annotated[str | None, typer.Argument(help="The model. [default: the newest]")] = None,
+    split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
+    each: Annotated[int, typer.Option(min=1, max=8, help="Right ones of each class, and as many wrong ones.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the draw of images.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    out: OutOption = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Where a model looks (Grad-CAM): right and wrong answers of each class."""
+    from fer_cli.stages import plot_models
+
+    draw = partial(plot_models.gradcam, reference=model, split=split, each=each, seed=seed, device=device)
+    _plot("gradcam", draw, out, store, json)
+
+
 @app.command("hierarchy")
 def hierarchy(
     ahm: Annotated[

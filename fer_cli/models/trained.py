@@ -11,8 +11,9 @@ from torch import nn
 from fer_cli.artifacts.store import Artifact
 from fer_cli.errors import FerError
 from fer_cli.models.backbones import Preprocessing
-from fer_cli.models.classifier import open_classifier
+from fer_cli.models.classifier import ClassifierNetwork, open_classifier
 from fer_cli.models.conv_cut import ConvCut, ConvCutHead
+from fer_cli.models.gradcam import last_map
 from fer_cli.models.truncation import truncate
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
@@ -64,6 +65,17 @@ def _network(config: dict[str, Any], classes: int, artifact: Artifact) -> tuple[
         )
         return ConvCut(cut.network, head), cut.preprocessing
     raise FerError(f"{artifact.reference} is of the system {config['system']}", hint="take a newer fer")
+
+
+def map_layer(model: TrainedModel) -> nn.Module:
+    """Return the module whose output is the last feature map that says where in the picture something is."""
+    network = model.network
+    if isinstance(network, ConvCut):
+        return network.backbone
+    assert isinstance(network, ClassifierNetwork)
+    if not isinstance(network.attention, nn.Identity):
+        return network.attention
+    return last_map(network.backbone, model.preprocessing.size)
 
 
 def cost_of(network: nn.Module, size: int, device: str) -> dict[str, int]:

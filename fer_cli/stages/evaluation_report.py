@@ -47,7 +47,7 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
     chosen = scored.metrics[scored.chosen]
     told = scored.subject.told(scored.measured)
     data = ReportData(
-        title=f"{scored.model.kind} on {scored.dataset.artifact.name}",
+        title=f"{manifest.config.get('system', scored.model.kind)} on {scored.dataset.artifact.name}",
         subtitle=f"{told.subtitle}; {chosen.n:,} images of the {scored.split} split",
         split=scored.split,
         predictors=tuple(

@@ -25,6 +25,7 @@ from fer_cli.stages.train import HISTORY, STUDY
 
 SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
 """Images at once, by what stands beside an image."""
+SHARES: Final = ("accuracy", "balanced accuracy", "macro F1")
 NETWORK: Final = "network"
 ENSEMBLE: Final = "ensemble"
 
@@ -37,12 +38,18 @@ def model_subject(store: Store, artifact: Artifact, device: str, batching: str |
 
 def study_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
     """Open a study: every model of it is a predictor, and so is the mean of their probabilities."""
-    models = {}
-    for entry in read_json(artifact.file(STUDY))["models"]:
-        model = store.find(f"model/{entry['name']}@{entry['version']}", ["model"])
-        models[f"seed {model.manifest.config['seed']}"] = model
+    models = models_of(store, artifact)
     dataset = open_dataset(open_parent(store, next(iter(models.values())), "dataset"))
     return _subject(artifact, dataset, models, device, batching)
+
+
+def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
+    """Return the models of a study by name, or the one that a model artifact is."""
+    if artifact.kind == "model":
+        return {f"seed {artifact.manifest.config['seed']}": artifact}
+    entries = read_json(artifact.file(STUDY))["models"]
+    models = [store.find(f"model/{entry['name']}@{entry['version']}", ["model"]) for entry in entries]
+    return {f"seed {model.manifest.config['seed']}": model for model in models}
 
 
 def _subject(
@@ -148,6 +155,7 @@ def _curves(models: Mapping[str, Artifact]) -> Iterator[Curve]:
     name, model = next(iter(models.items()))
     history = read_history(model)
     chosen = model.manifest.summary["epoch"] - 1
+    metric = model.manifest.config["train"]["select"].replace("_", " ").replace("f1", "F1")
     of = "" if len(models) == 1 else f", {name}"
     x = tuple(line["epoch"] for line in history)
 
@@ -171,7 +179,7 @@ def _curves(models: Mapping[str, Artifact]) -> Iterator[Curve]:
         y_label="share",
         x=x,
         series=lines(accuracy="accuracy", balanced_accuracy="balanced_accuracy", macro_F1="macro_f1"),
-        chosen=("accuracy", chosen),
+        chosen=(metric if metric in SHARES else "accuracy", chosen),
     )
 
 
