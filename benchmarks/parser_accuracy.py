@@ -34,6 +34,8 @@ def main() -> None:
     from fer_cli.faces.celebamask import ids_of, read_faces
     from fer_cli.faces.parser_recipe import split_ids
 
+    if not options.source.is_file():
+        parser.error(f"{options.source}: there is no archive here")
     ids = ids_of(options.source) if options.all else split_ids(options.source, options.aside)[1]
     faces = list(read_faces(options.source, ids))
     files = dict(one.split("=", 1) for one in options.files) or {"compact": str(find_compact(None, None).path)}

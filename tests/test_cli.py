@@ -46,6 +46,14 @@ WITHOUT_STORE = [["train", "parser"], *(["weights", name] for name in ("ls", "fe
 GROUPS = [["prepare"], ["plot"], ["train"], ["weights"]]
 
 
+@pytest.mark.parametrize("group", [[], *GROUPS], ids=" ".join)
+def test_a_group_without_a_command_shows_its_help(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(group) == 2
+    out = capsys.readouterr()
+    assert out.err.startswith(" ".join(["Usage: fer", *group]))
+    assert "Commands:" in out.err
+
+
 @pytest.mark.parametrize("command", [[], *GROUPS, *COMMANDS, *WITHOUT_STORE], ids=" ".join)
 def test_every_command_and_option_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run([*command, "--help"]) == 0

@@ -114,6 +114,10 @@ def run(arguments: Sequence[str]) -> int:
             return 128 + signal.SIGPIPE
         if isinstance(error, SystemExit):  # typer's own way out when the reader of its output went away
             return int(error.code or 0) if isinstance(error.code, int | None) else ExitCode.USER
+        if type(error).__name__ == "NoArgsIsHelpError":  # a group without a command: its message is its help
+            text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
+            print(text, file=sys.stderr)  # noqa: T201
+            return ExitCode.USAGE
         code, text = _explain(error)
         _say(code, text, arguments, as_json=wants_json)
         return code
@@ -138,7 +142,10 @@ def _explain(error: BaseException) -> tuple[int, str]:
     if isinstance(error, FerError):
         return error.exit_code, str(error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return ExitCode.INTERRUPTED, "interrupted; nothing half-made was left, run the same command again"
+        return (
+            ExitCode.INTERRUPTED,
+            "interrupted; no artifact is half-made, and what was finished is kept: run the same command again",
+        )
     if isinstance(error, typer.TyperException):
         what = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)

@@ -83,7 +83,7 @@ def parse_masks(
     lines.append(("regions", ", ".join(f"{name} {100 * share:.0f}%" for name, share in summary["regions"].items())))
     lines.append(("doubtful", f"{summary['doubtful']:,} ({summary['doubtful'] / summary['images']:.1%})"))
     lines += [("", f"{count:,} {reason}: {REASONS[reason]}") for reason, count in summary["reasons"].items()]
-    if measured.get("images_per_second"):
+    if measured.get("images_per_second") and "mirror" in summary:  # a template's or a truth's maps cost nothing
         lines.append(("speed", f"{measured['images_per_second']:,.0f} pictures/s"))
     print_result("parse-masks", result, lines, as_json=json)
 

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from fer_cli.errors import FerError
 from fer_cli.faces.regions import CELEBAMASK_ORDER, PARTS, part_of
 
+_LAYOUT: Final = "give a tar of images/ID.jpg and masks/ID.png, a mask's pixels being CelebAMask-HQ's own class ids"
 MAX_BYTES: Final = 32 << 20  # of one member: a 512 px picture takes a tenth of a megabyte
 _TO_PARTS: Final = np.array([PARTS.index(part_of(name)) for name in CELEBAMASK_ORDER], dtype=np.uint8)
 
@@ -68,11 +69,11 @@ def _reading(source: Path) -> Iterator[None]:
     """Turn what a damaged archive raises, wherever it is read, into one line."""
     try:
         yield
+    except FileNotFoundError as error:
+        raise FerError("there is no archive here", hint=_LAYOUT, path=source) from error
     except (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise FerError(
-            f"not a tar archive that can be read ({reason})", hint="give celebamask-800.tar", path=source
-        ) from error
+        raise FerError(f"not a tar archive that can be read ({reason})", hint=_LAYOUT, path=source) from error
 
 
 Member = tarfile.TarInfo

@@ -35,9 +35,9 @@ class Bar:
 
 REASONS: Final[Mapping[str, str]] = {
     "no face": "the face covers too little of the picture",
-    "no eye": "no eyes were found",
-    "no nose": "no nose was found",
-    "no mouth": "no mouth was found",
+    "no eye": "no eyes were found, or too little of them",
+    "no nose": "no nose was found, or too little of it",
+    "no mouth": "no mouth was found, or too little of it",
     "in pieces": "the face comes in several pieces",
     "cut": "eyes, nose or mouth run into the picture's border",
     "mirror": "the mirror image is parsed otherwise",

@@ -14,7 +14,7 @@ from fer_cli.errors import UsageError
 from fer_cli.faces.masks import Masks, open_masks
 from fer_cli.faces.region_scores import RegionScores
 from fer_cli.labels import REGIONS
-from fer_cli.progress import track
+from fer_cli.progress import note, track
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,6 +35,8 @@ def masks(
 
     if where not in WHERE:
         raise UsageError(f"--where {where!r} is no place", hint=f"take {' or '.join(WHERE)}")
+    if where == "mean" and beside is not None:
+        raise UsageError("--where mean shows one set of masks", hint="leave out --beside, or draw the other one too")
     artifact = store.find(reference, ["masks"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     opened = open_masks(artifact, dataset)
@@ -85,14 +87,15 @@ def _beside(first: Masks, second: Masks, dataset: Dataset, faces: int) -> Figure
     if names[0] == names[1]:
         names = [one.artifact.reference.removeprefix("masks/") for one in (first, second)]
     scores = mask_agreement(first, second)
-    regions = ", ".join(
-        f"{name} {value:.2f}" for name, value in zip(REGIONS, scores.iou, strict=True) if np.isfinite(value)
-    )
+    regions = [(name, value) for name, value in zip(REGIONS, scores.iou, strict=True) if np.isfinite(value)]
+    note(f"mIoU {scores.miou:.4f} over {len(first):,} pictures: {', '.join(f'{n} {v:.3f}' for n, v in regions)}")
+    weakest = sorted(regions, key=lambda one: one[1])[:3]
     return compare_figure(
         [np.asarray(dataset.images[row]) for row in rows],
         {name: list(one.maps(rows)) for name, one in zip(names, (first, second), strict=True)},
         f"Face regions of {dataset.artifact.name}: {names[0]} beside {names[1]}",
-        f"mIoU {scores.miou:.3f} over {len(first):,} pictures: {regions}",
+        f"mIoU {scores.miou:.3f} over {len(first):,} pictures; least for "
+        + ", ".join(f"{name} {value:.2f}" for name, value in weakest),
     )
 
 
