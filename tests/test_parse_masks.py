@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from fer_cli import env
 from fer_cli.artifacts.payload import read_array, read_table
@@ -344,6 +344,32 @@ def test_damaged_masks_are_named(store: Store, weights: Path) -> None:
     with pytest.raises(FerError, match=r"maps\.npy: a region map is damaged .*--force"):
         open_masks(artifact, dataset).maps([5])
     assert verify_directory(artifact.path)
+
+
+@pytest.mark.parametrize(("old", "new"), [(b"<i8", b"<f8"), (b"<i8", b"|S8")])
+def test_damage_to_the_kind_of_an_array_is_named(store: Store, weights: Path, old: bytes, new: bytes) -> None:
+    dataset = open_dataset(toy_dataset(store, images=20))
+    artifact = run(store, weights)
+    path = artifact.path / "spans.npy"
+    path.write_bytes(path.read_bytes().replace(old, new, 1))
+    with pytest.raises(FerError, match=r"spans\.npy: spans\.npy of .* does not fit"):
+        open_masks(artifact, dataset)
+    pixels = dataset.artifact.path / "images.npy"
+    pixels.write_bytes(pixels.read_bytes().replace(b"|u1", b"|i1", 1))
+    with pytest.raises(FerError, match=r"images are \(20, 24, 24\) of int8; prepare it anew"):
+        open_dataset(dataset.artifact)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "meta", "complex"])
+def test_weights_without_plain_numbers_are_refused(store: Store, weights: Path, tmp_path: Path, kind: str) -> None:
+    toy_dataset(store, images=20)
+    tensors = load_file(weights)
+    how = {"sparse": lambda one: one.to_sparse(), "meta": lambda one: one.to("meta"), "complex": torch.view_as_complex}
+    odd = torch.stack([tensors["head.bias"]] * 2, -1) if kind == "complex" else tensors["head.bias"]
+    tensors["head.bias"] = how[kind](odd)
+    torch.save(tensors, tmp_path / "odd.pth")
+    with pytest.raises(FerError, match=r"odd\.pth: does not fit the network: 1 hold no plain numbers \(head\.bias\)"):
+        run(store, tmp_path / "odd.pth")
 
 
 def test_what_cannot_be_done_is_said_in_one_line(store: Store, weights: Path, tmp_path: Path) -> None:

@@ -70,6 +70,11 @@ def open_dataset(artifact: Artifact) -> Dataset:
         raise FerError(
             f"{len(images)} images but {len(table)} rows in {INDEX}", hint="prepare it anew", path=artifact.path
         )
+    grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3
+    if images.dtype != np.uint8 or not (grey or colour):
+        raise FerError(
+            f"images are {images.shape} of {images.dtype}", hint="prepare it anew with --force", path=artifact.path
+        )
     number = {name: index for index, name in enumerate(classes)}
     names = table["label"].to_pylist()
     if unknown := set(names) - set(classes):

@@ -83,7 +83,13 @@ def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:
             hint=f"make its own: fer parse-masks {given.name}@{given.version}",
         )
     blob, spans = read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS))
-    if spans.shape != (len(dataset.images), 2) or (len(spans) and (spans.min() < 0 or spans.max() > len(blob))):
+    fits = (
+        blob.dtype == np.uint8
+        and blob.ndim == 1
+        and spans.dtype == np.int64
+        and spans.shape == (len(dataset.images), 2)
+    )
+    if not fits or (len(spans) and (spans.min() < 0 or spans.max() > len(blob))):
         raise FerError(
             f"{SPANS} of {artifact.reference} does not fit its maps and {len(dataset.images)} images",
             hint="check it with 'fer verify', make it again with --force",

@@ -157,10 +157,18 @@ def load_strictly(
         name = min(shapes)
         found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
         faults.append(f"{len(shapes)} have another shape ({name}: {found}, expected {expected})")
+    if odd := sorted(name for name, tensor in tensors.items() if not _is_plain(tensor)):
+        faults.append(f"{len(odd)} hold no plain numbers ({odd[0]})")
     if faults:
         raise FerError(f"does not fit the network: {', '.join(faults)}", hint=hint, path=path)
     network.load_state_dict(tensors, strict=True)
     return len(own)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
 
 
 _LITE0_BLOCKS: Final = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage of EfficientNet-Lite0 (Tan & Le's B0 without scaling)
