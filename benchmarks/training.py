@@ -94,7 +94,7 @@ def _engine(dataset: Dataset, recipe: Any, system: Any, place: Path, kind: Any) 
         train=dataset.rows("train"),
         validation=dataset.rows("validation"),
     )
-    return kind(task, recipe, 0, place, "cpu", env.Ranks(0, 1, 0, 1), env.StopRequest())
+    return kind(task, recipe, 0, place, "cpu", env.Ranks(0, 1, 0, 1), env.StopRequest(), 0)
 
 
 def _step(dataset: Dataset, folder: Path, rounds: int) -> None:
@@ -116,7 +116,7 @@ def _step(dataset: Dataset, folder: Path, rounds: int) -> None:
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimiser.step()
 
-    pairs = _paired(lambda: training._step(batches[0], 0), plain, rounds)
+    pairs = _paired(lambda: training._step(batches[0], 0, *training._loaded(batches[0])), plain, rounds)
     _print(f"step, EfficientNet-Lite0, {SIZE} px, batches of {BATCH}: bare / engine", pairs[1] / pairs[0])
     print(f"  engine {BATCH / np.median(pairs[0]):.1f} images/s, bare {BATCH / np.median(pairs[1]):.1f} images/s")
 
@@ -152,7 +152,7 @@ def _loop(dataset: Dataset, folder: Path, rounds: int) -> None:
 
     def ours() -> None:
         for number, batch in enumerate(batches):
-            training._step(batch, number)
+            training._step(batch, number, *training._loaded(batch))
 
     def theirs() -> None:
         network.train()
@@ -198,7 +198,7 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
     def epoch(training: Any) -> Callable[[], None]:  # noqa: ANN401
         def run() -> None:
             for number, batch in enumerate(batches):
-                training._step(batch, number)
+                training._step(batch, number, *training._loaded(batch))
 
         return run
 

@@ -79,6 +79,9 @@ def test_attention_over_the_batch_is_marked_wherever_it_is_not_scored_alone(toys
         assert scored(batch, batching)[1] == [f"predictions depend on the images beside them in the batch ({batching})"]
         assert scored(tokens, batching)[1] == []
     assert scored(tokens, None)[0]["batching"] == "stored"
+    alone = evaluate_model(store=toys, model=batch.reference, split="validation", resamples=100).artifact
+    found = json.loads((alone.path / "metrics.json").read_text())["predictors"]["network"]["accuracy"]["value"]
+    assert found == batch.manifest.summary["selected"]["accuracy"], "an epoch is chosen by each image alone"
 
 
 def test_only_attention_over_the_batch_moves_with_the_neighbours(toys: Store) -> None:

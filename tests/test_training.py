@@ -19,14 +19,16 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import verify_directory
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.errors import FerError, PreemptedError, UsageError
+from fer_cli.models.classifier import ClassifierNetwork
 from fer_cli.models.trained import WEIGHTS, open_trained
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.plot import plot
 from fer_cli.stages.plot_models import curves, gradcam
 from fer_cli.stages.scored_model import read_history
-from fer_cli.stages.train import HISTORY, TrainedResult, train
+from fer_cli.stages.train import TrainedResult, train
 from fer_cli.training import engine
 from fer_cli.training.checkpoint import INDEX
+from fer_cli.training.history import HISTORY
 from tests.kit_toy import toy_dataset
 
 # Dropout, augmentation, running mean and warm-up: whatever draws or remembers must survive a stop.
@@ -64,8 +66,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, how: type[BaseExcept
     done = []
     step = engine._Training._step
 
-    def counting(self: Any, rows: Any, number: int) -> None:
-        step(self, rows, number)
+    def counting(self: Any, rows: Any, number: int, *batch: Any) -> None:
+        step(self, rows, number, *batch)
         done.append(number)
         if len(done) == steps:
             if how is not None:
@@ -124,17 +126,19 @@ def test_the_kept_weights_have_the_validation_score_that_was_told(reference: Art
     assert accuracy == pytest.approx(reference.manifest.summary["selected"]["accuracy"])
 
 
-@pytest.mark.parametrize("steps", [1, STEPS - 1, STEPS, 2 * STEPS + 3])
-def test_a_signal_anywhere_changes_nothing(
-    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, steps: int
+@pytest.mark.parametrize(
+    ("steps", "before", "after"), [(1, 0, 2), (STEPS - 1, 2, 0), (STEPS, 2, 2), (2 * STEPS + 3, 0, 0)]
+)
+def test_a_signal_anywhere_changes_nothing_nor_do_workers(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, steps: int, before: int, after: int
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, steps)
         with pytest.raises(PreemptedError, match="stopped by SIGTERM, saved after step") as caught:
-            run(toys)
+            run(toys, workers=before)
     assert caught.value.exit_code == 75
     assert not toys.directories(["model"])
-    equal(model(toys), reference)
+    equal(model(toys, workers=after), reference)
 
 
 def test_two_signals_and_a_death_change_nothing(
@@ -149,9 +153,9 @@ def test_two_signals_and_a_death_change_nothing(
     taken: list[int] = []
     step = engine._Training._step
 
-    def noting(self: Any, rows: Any, number: int) -> None:
+    def noting(self: Any, rows: Any, number: int, *batch: Any) -> None:
         taken.append(number)
-        step(self, rows, number)
+        step(self, rows, number, *batch)
 
     monkeypatch.setattr(engine._Training, "_step", noting)
     equal(model(toys), reference)
@@ -242,6 +246,48 @@ def test_a_loss_that_is_no_number_stops_at_its_step(toys: Store, monkeypatch: py
         run(toys, "optim.lr=1e30", "optim.name=sgd", "optim.clip=1e30", "schedule.warmup=0")
     kept = next(toys.root.glob("model/*/.partial-*/checkpoint-*.safetensors"))
     assert all(bool(torch.isfinite(tensor).all()) for name, tensor in load_file(kept).items() if "best" in name)
+
+
+def test_out_of_memory_names_a_batch_that_fits(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    forward = ClassifierNetwork.forward
+
+    def small(self: ClassifierNetwork, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+        return forward(self, x)
+
+    monkeypatch.setattr(ClassifierNetwork, "forward", small)
+    with pytest.raises(
+        FerError,
+        match=r"out of memory with train\.batch = 20 \(CUDA out of memory\); take train\.batch = 5, which fits",
+    ):
+        run(toys)
+    assert not list(toys.root.glob("model/*/.partial-*"))
+    assert model(toys, "train.batch=4", "train.epochs=1")
+
+
+def test_what_is_measured_can_be_read_while_it_trains_and_in_tensorboard(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, 2 * STEPS + 1)
+        with pytest.raises(PreemptedError):
+            run(toys, tensorboard=tmp_path)
+    begun = next(toys.root.glob(f"model/*/.partial-*/{HISTORY}")).read_text()
+    assert begun == "".join((reference.path / HISTORY).read_text().splitlines(keepends=True)[:2])
+    done = model(toys, tensorboard=tmp_path)
+    equal(done, reference)
+    events = EventAccumulator(str(tmp_path / f"{done.name}-{done.version}")).Reload()
+    told = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    history = read_history(done)
+    assert sorted(told) == [
+        *("accuracy/train", "accuracy/validation", "balanced_accuracy/validation", "learning rate"),
+        *("loss/train", "loss/validation", "macro_f1/validation"),
+    ]
+    assert [step for step, _ in told["loss/train"]] == [1, 2, 3]
+    assert [value for _, value in told["accuracy/validation"]] == pytest.approx([line["accuracy"] for line in history])
 
 
 def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:

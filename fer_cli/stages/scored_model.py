@@ -21,7 +21,8 @@ from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
 from fer_cli.stages.evaluation_report import command_line
 from fer_cli.stages.scored import Rows, Subject, Told
-from fer_cli.stages.train import HISTORY, STUDY
+from fer_cli.stages.study import STUDY
+from fer_cli.training.history import HISTORY
 
 SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
 """Images at once, by what stands beside an image."""

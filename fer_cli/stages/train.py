@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from filelock import FileLock, Timeout
 
 from fer_cli import assets, env
-from fer_cli.artifacts.durable import write_file
-from fer_cli.artifacts.manifest import MANIFEST
-from fer_cli.artifacts.payload import json_bytes
-from fer_cli.artifacts.store import LOCKS, Artifact, Plan, Store, Work
+from fer_cli.artifacts.store import Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
 from fer_cli.models.backbones import check_name
@@ -28,6 +23,9 @@ from fer_cli.progress import note, track
 from fer_cli.recipes import load_recipe
 from fer_cli.stages.extract import extract
 from fer_cli.stages.result import Result
+from fer_cli.stages.study import study_of
+from fer_cli.stages.unfinished import INDEX, begin, forget, refuse_changed
+from fer_cli.training.history import HISTORY, check_tensorboard, history_bytes, recorder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,11 +37,6 @@ FORMAT: Final = 1
 SELECT_ON: Final = ("validation", "test")
 DEFAULTS: Final = {"baseline": "baseline/laptop.toml", "conv-cut": "conv-cut/convnext.toml"}
 """The recipe that each system is trained by where none is given."""
-HISTORY: Final = "history.jsonl"
-STUDY: Final = "study.json"
-INDEX: Final = "checkpoints.json"
-"""Beside the checkpoints of a training that has begun."""
-_PLAN: Final = "plan.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +64,23 @@ def recipe_of(system: str, recipe: Path | None, changes: Sequence[str]) -> Any: 
     return load_recipe(recipe or assets.recipe(DEFAULTS[system]), forms[system], changes)
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all seeds of one call share."""
+
+    store: Store
+    system: str
+    dataset: Dataset
+    recipe: Any  # one form a system
+    weights: WeightsFile | None
+    select_on: str
+    device: str
+    ranks: env.Ranks
+    workers: int
+    tensorboard: Path | None
+    force: bool
+
+
 def train(
     *,
     store: Store,
@@ -81,11 +91,14 @@ def train(
     seeds: Sequence[int] = (0,),
     select_on: str = "validation",
     device: str = "auto",
+    workers: int | None = None,
+    tensorboard: Path | None = None,
     force: bool = False,
 ) -> TrainedResult:
     """Train a system, once a seed.
 
-    The payload is ``model.safetensors``, the weights of the chosen epoch, and ``history.jsonl``, a line an epoch.
+    The payload is ``model.safetensors``, the weights of the chosen epoch, and ``history.jsonl``, a line an epoch, which
+    grows while it trains.
 
     Args:
         store: where artifacts are.
@@ -96,6 +109,8 @@ def train(
         seeds: of the weights' beginning, the order, the augmentation and the dropout.
         select_on: the split that the epoch is chosen by. ``test`` is for the record: no such number is sound.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        workers: threads that prepare batches ahead; they change no result. None: 2 beside a GPU, else 0.
+        tensorboard: a folder for TensorBoard, in it one a model.
         force: train anew even where it is up to date or unfinished.
 
     Raises:
@@ -114,6 +129,8 @@ def train(
             f"train.batch = {read.train.batch} cannot be shared by {ranks.world} processes",
             hint=f"take a multiple of {ranks.world}",
         )
+    if tensorboard is not None:
+        check_tensorboard()
     env.tune_allocator()
     opened = open_dataset(store.find(dataset, ["dataset"]))
     _check_classes(opened, select_on)
@@ -124,11 +141,14 @@ def train(
         import torch
 
         torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
+    if workers is None:
+        workers = 2 if target.startswith("cuda") else 0
+    job = _Job(store, system, opened, read, weights, select_on, target, ranks, workers, tensorboard, force)
     with joined(ranks):
-        models = tuple(
-            _train_one(store, system, opened, read, weights, seed, select_on, target, ranks, force) for seed in seeds
-        )
-        study = None if len(seeds) == 1 else _study(store, system, [one.artifact for one in models], seeds, ranks)
+        models = tuple(_train_one(job, seed) for seed in seeds)
+        study = None
+        if len(seeds) > 1 and ranks.rank == 0:
+            study = study_of(store, system, [one.artifact for one in models], seeds)
     return TrainedResult(models, study)
 
 
@@ -143,121 +163,55 @@ def _check_classes(dataset: Dataset, select_on: str) -> None:
     dataset.rows(select_on)
 
 
-def _train_one(
-    store: Store,
-    system: str,
-    dataset: Dataset,
-    recipe: Any,  # noqa: ANN401 - one form a system
-    weights: WeightsFile | None,
-    seed: int,
-    select_on: str,
-    device: str,
-    ranks: env.Ranks,
-    force: bool,
-) -> Result:
-    plan = _plan(system, dataset, recipe, weights, seed, select_on)
+def _train_one(job: _Job, seed: int) -> Result:
+    plan, store = _plan(job, seed), job.store
+    first = job.ranks.rank == 0
     with ExitStack() as stack:
-        if ranks.rank == 0 and not force:
-            _refuse_changed(store, plan)
-        work = stack.enter_context(store.make(plan, force=force, resumable=True)) if ranks.rank == 0 else None
-        place = share(None if work is None or work.committed is not None else str(work.directory), ranks)
+        if first and not job.force:
+            refuse_changed(store, plan)
+        work = stack.enter_context(store.make(plan, force=job.force, resumable=True)) if first else None
+        place = share(None if work is None or work.committed is not None else str(work.directory), job.ranks)
         if place is None:
             return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
         if work is not None:
-            if force:
+            if job.force:
                 for path in work.directory.iterdir():
                     path.unlink()
-            write_file(work.directory / _PLAN, json_bytes(_decides(plan)))
-        barrier(ranks)
+            begin(work.directory, plan)
+        barrier(job.ranks)
         try:
-            _run(store, Path(place), work, plan, dataset, recipe, weights, seed, select_on, device, ranks)
+            _run(job, seed, plan, Path(place), work)
         finally:
             if work is not None and work.committed is None and not (work.directory / INDEX).is_file():
-                (work.directory / _PLAN).unlink(missing_ok=True)  # it did not begin: nothing to go on from
-        barrier(ranks)
+                forget(work.directory)  # it did not come to a checkpoint: nothing to go on from
+                (work.directory / HISTORY).unlink(missing_ok=True)
+        barrier(job.ranks)
         return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=False)
 
 
-def _plan(
-    system: str,
-    dataset: Dataset,
-    recipe: Any,  # noqa: ANN401 - one form a system
-    weights: WeightsFile | None,
-    seed: int,
-    select_on: str,
-) -> Plan:
-    record = recipe.record()
-    record["model"] |= {"weights": "none" if weights is None else weights.sha256()}
-    backbone = recipe.model.backbone.replace("/", "-").lower()
+def _plan(job: _Job, seed: int) -> Plan:
+    record = job.recipe.record()
+    record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
+    backbone = job.recipe.model.backbone.replace("/", "-").lower()
     return Plan(
         kind="model",
-        name=f"{dataset.artifact.name}-{system}-{backbone}-seed{seed}",
+        name=f"{job.dataset.artifact.name}-{job.system}-{backbone}-seed{seed}",
         stage="train",
         revision=REVISION,
         payload_format=FORMAT,
-        config={"system": system, **record, "seed": seed, "select_on": select_on, "classes": list(dataset.classes)},
-        inputs={"dataset": dataset.artifact.as_input()},
+        config={
+            "system": job.system,
+            **record,
+            "seed": seed,
+            "select_on": job.select_on,
+            "classes": list(job.dataset.classes),
+        },
+        inputs={"dataset": job.dataset.artifact.as_input()},
         seeds=[seed],
     )
 
 
-def _decides(plan: Plan) -> dict[str, Any]:
-    """Return, flat and by name, all that decides a training: what a changed one differs in can then be named."""
-    flat: dict[str, Any] = {role: source.content for role, source in plan.inputs.items()}
-
-    def walk(prefix: str, table: Mapping[str, Any]) -> None:
-        for key, value in table.items():
-            if isinstance(value, Mapping):
-                walk(f"{prefix}{key}.", value)
-            else:
-                flat[f"{prefix}{key}"] = value
-
-    walk("", plan.config)
-    return flat
-
-
-def _refuse_changed(store: Store, plan: Plan) -> None:
-    """Refuse to begin beside an unfinished training of the same name: a change must not pass for going on."""
-    parent = store.root / plan.kind / plan.name
-    if (parent / f".partial-{plan.version}" / _PLAN).is_file() or store.holds(plan, MANIFEST):
-        return
-    for index in sorted(parent.glob(f".partial-*/{INDEX}")):
-        path = index.with_name(_PLAN)
-        version = path.parent.name.removeprefix(".partial-")
-        lock = FileLock(store.root / LOCKS / f"{plan.kind}.{plan.name}.{version}")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue  # another process is at it: two trainings side by side are nobody's mistake
-        lock.release()
-        try:
-            before = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue  # killed while it began, or ended
-        now = json.loads(json_bytes(_decides(plan)))
-        differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        key = differ[0] if differ else "fer's own revision"
-        what = f"the {key}" if key in plan.inputs else f"{key} = {before.get(key)!r}, now {now.get(key)!r}"
-        raise FerError(
-            f"an unfinished training of {plan.name} differs in {what}",
-            hint="give its settings to go on, or remove it ('fer gc'), or begin this one with --force",
-            path=path.parent,
-        )
-
-
-def _run(
-    store: Store,
-    place: Path,
-    work: Work | None,
-    plan: Plan,
-    dataset: Dataset,
-    recipe: Any,  # noqa: ANN401 - one form a system
-    weights: WeightsFile | None,
-    seed: int,
-    select_on: str,
-    device: str,
-    ranks: env.Ranks,
-) -> None:
+def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> None:
     import torch
 
     from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
@@ -266,7 +220,8 @@ def _run(
     from fer_cli.training.engine import Task, fit
     from fer_cli.training.pictures import class_targets, limited
 
-    built = _build(store, plan, dataset, recipe, weights, seed, device)
+    dataset, recipe, device = job.dataset, job.recipe, job.device
+    built = _build(job, seed)
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
     soft = dataset.targets if recipe.loss.soft else None
@@ -284,11 +239,28 @@ def _run(
         labels=dataset.labels,
         classes=dataset.classes,
         train=train_rows,
-        validation=dataset.rows(select_on),
+        validation=dataset.rows(job.select_on),
+        mixes_batch=built.told.get("mixes_batch", False),
     )
     steps = recipe.train.epochs * (len(train_rows) // recipe.train.batch)
-    with env.stop_on_signal() as stop, track(f"train {plan.name}", steps, unit="steps") as advance:
-        trained = fit(task, recipe, seed=seed, place=place, device=device, ranks=ranks, stop=stop, advance=advance)
+    board = None if job.tensorboard is None or work is None else job.tensorboard / f"{plan.name}-{plan.version}"
+    with (
+        env.stop_on_signal() as stop,
+        track(f"train {plan.name}", steps, unit="steps") as advance,
+        recorder(None if work is None else place / HISTORY, board) as record,
+    ):
+        trained = fit(
+            task,
+            recipe,
+            seed=seed,
+            place=place,
+            device=device,
+            ranks=job.ranks,
+            workers=job.workers,
+            stop=stop,
+            advance=advance,
+            record=record,
+        )
     if work is None:
         return
     from safetensors.torch import save
@@ -296,137 +268,79 @@ def _run(
     network = built.whole(trained.tensors)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     remove_checkpoints(place)
-    (place / _PLAN).unlink()
+    forget(place)
     work.write(WEIGHTS, save(tensors))
-    work.write(HISTORY, "".join(json.dumps(line) + "\n" for line in trained.history).encode())
+    work.write(HISTORY, history_bytes(trained.history))
     best = trained.history[trained.epoch - 1]
     work.commit(
         summary={
-            "headline": f"{plan.config['system']}, {recipe.model.backbone}: epoch {trained.epoch} of "
-            f"{len(trained.history)}, {select_on} accuracy {best['accuracy']:.1%}, balanced "
+            "headline": f"{job.system}, {recipe.model.backbone}: epoch {trained.epoch} of "
+            f"{len(trained.history)}, {job.select_on} accuracy {best['accuracy']:.1%}, balanced "
             f"{best['balanced_accuracy']:.1%}",
             "epoch": trained.epoch,
             "epochs": len(trained.history),
             "selected": {name: best[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "validation_loss")},
-            "weights": None if weights is None else weights.record(),
+            "weights": None if job.weights is None else job.weights.record(),
             "tensors_loaded": built.tensors_loaded,
             "preprocessing": built.preprocessing.record(),
             "training_images": len(train_rows),
             **built.told,
             **cost_of(network, built.preprocessing.size, device),
         },
-        protocol=_protocol(dataset, recipe, weights, select_on, len(train_rows), len(trained.history)),
+        protocol=_protocol(job, len(train_rows), len(trained.history)),
         measured={
             "seconds": round(trained.seconds, 1),
             "images_per_second": None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
             "batch": recipe.train.batch,
             "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
-            "processes": ranks.world,
+            "processes": job.ranks.world,
             "threads": torch.get_num_threads(),
+            "workers": job.workers,
             "peak_memory": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else env.peak_memory(),
         },
         warnings=dataset.artifact.manifest.warnings,
     )
 
 
-def _build(
-    store: Store,
-    plan: Plan,
-    dataset: Dataset,
-    recipe: Any,  # noqa: ANN401 - one form a system
-    weights: WeightsFile | None,
-    seed: int,
-    device: str,
-) -> System:
-    if plan.config["system"] == "baseline":
+def _build(job: _Job, seed: int) -> System:
+    if job.system == "baseline":
         from fer_cli.training.baseline import baseline
 
-        return baseline(recipe, dataset, weights, seed, device)
+        return baseline(job.recipe, job.dataset, job.weights, seed, job.device)
     from fer_cli.training.conv_cut import conv_cut
 
-    kept = None if recipe.model.kept == "none" else _kept(store, dataset, recipe, device)
-    return conv_cut(recipe, dataset, weights, seed, device, kept)
+    kept = None if job.recipe.model.kept == "none" else _kept(job)
+    return conv_cut(job.recipe, job.dataset, job.weights, seed, job.device, kept)
 
 
-def _kept(
-    store: Store,
-    dataset: Dataset,
-    recipe: Any,  # noqa: ANN401 - one form a system
-    device: str,
-) -> dict[str, NDArray[Any]]:
+def _kept(job: _Job) -> dict[str, NDArray[Any]]:
     """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
     features = extract(
-        store=store,
-        dataset=dataset.artifact.reference,
-        backbone=recipe.model.backbone,
-        level=recipe.model.cut,
-        size=recipe.data.size,
+        store=job.store,
+        dataset=job.dataset.artifact.reference,
+        backbone=job.recipe.model.backbone,
+        level=job.recipe.model.cut,
+        size=job.recipe.data.size,
         views=VIEWS,
-        weights=recipe.model.weights,
-        dtype=recipe.model.kept,
-        device=device,
+        weights=job.recipe.model.weights,
+        dtype=job.recipe.model.kept,
+        device=job.device,
     ).artifact
     note(f"feature maps: {features.reference}")
-    return open_features(features, len(dataset.images)).views
+    return open_features(features, len(job.dataset.images)).views
 
 
-def _protocol(
-    dataset: Dataset,
-    recipe: Any,  # noqa: ANN401 - one form a system
-    weights: WeightsFile | None,
-    select_on: str,
-    images: int,
-    epochs: int,
-) -> dict[str, Any]:
-    inherited = dataset.artifact.manifest.protocol
+def _protocol(job: _Job, images: int, epochs: int) -> dict[str, Any]:
+    inherited, weights = job.dataset.artifact.manifest.protocol, job.weights
+    select = job.recipe.train.select
     return {
         **inherited,
         "n": {**inherited["n"], "train": images},
         "pretraining": "none (random weights)" if weights is None else f"{weights.pretraining} ({weights.source})",
         "selection": {
-            "split": select_on,
-            "metric": recipe.train.select,
-            "what": "the last epoch" if recipe.train.select == "last" else "the epoch",
-            "tried": 1 if recipe.train.select == "last" else epochs,
+            "split": job.select_on,
+            "metric": select,
+            "what": "the last epoch" if select == "last" else "the epoch",
+            "tried": 1 if select == "last" else epochs,
         },
     }
-
-
-def _study(
-    store: Store, system: str, models: Sequence[Artifact], seeds: Sequence[int], ranks: env.Ranks
-) -> Result | None:
-    """Put the models of several seeds together."""
-    if ranks.rank:
-        return None
-    name = models[0].name.rpartition("-seed")[0]
-    plan = Plan(
-        kind="study",
-        name=name,
-        stage="train",
-        revision=REVISION,
-        payload_format=FORMAT,
-        config={"system": system, "seeds": list(seeds)},
-        inputs={f"seed{seed}": model.as_input() for seed, model in zip(seeds, models, strict=True)},
-        seeds=list(seeds),
-    )
-    with store.make(plan) as work:
-        if work.committed is not None:
-            return Result(work.committed, up_to_date=True)
-        selected = {
-            metric: [model.manifest.summary["selected"][metric] for model in models]
-            for metric in ("accuracy", "balanced_accuracy", "macro_f1")
-        }
-        work.write(
-            "study.json", json_bytes({"models": [model.as_input().model_dump() for model in models], **selected})
-        )
-        artifact = work.commit(
-            summary={
-                "headline": f"{len(models)} seeds, validation accuracy {np.mean(selected['accuracy']):.1%}",
-                "seeds": list(seeds),
-                "selected": selected,
-            },
-            protocol=models[0].manifest.protocol,
-            warnings=models[0].manifest.warnings,
-        )
-        note(f"study {artifact.reference} holds the {len(models)} models")
-        return Result(artifact, up_to_date=False)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,16 +22,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fer_cli import env
-from fer_cli.errors import FerError
-from fer_cli.evaluation.metrics import class_values, mean_of_present
+from fer_cli.errors import FerError, one_line
 from fer_cli.processes import copy_from_first, gathered
 from fer_cli.progress import Advance, note
+from fer_cli.training.ahead import ahead
 from fer_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from fer_cli.training.history import History
+from fer_cli.training.optimiser import new_optimiser
 from fer_cli.training.order import batches, epoch_rows
-from fer_cli.training.recipe import Optimiser, Recipe
+from fer_cli.training.recipe import Recipe
 from fer_cli.training.schedule import Plateau, rate_factor
+from fer_cli.training.snapshot import Held, put_back, tensors_of
+from fer_cli.training.validation import BATCH, validated
 
-EVALUATION_BATCH: Final = 64
 SAVE_SECONDS = 120.0
 """Least time between two checkpoints in the middle of a training; tests make it short."""
 
@@ -52,6 +55,7 @@ class Task:
         classes: their names.
         train: the rows that are trained on.
         validation: the rows that an epoch is chosen by.
+        mixes_batch: an image's logits depend on those beside it, so that each is validated alone.
     """
 
     network: nn.Module
@@ -63,6 +67,7 @@ class Task:
     classes: tuple[str, ...]
     train: Rows
     validation: Rows
+    mixes_batch: bool = False
 
 
 @dataclass(slots=True)
@@ -105,8 +110,10 @@ def fit(
     place: Path,
     device: str,
     ranks: env.Ranks,
+    workers: int,
     stop: env.StopRequest,
     advance: Advance,
+    record: Callable[[History], None],
 ) -> Trained:
     """Train, from the checkpoint in ``place`` where there is one.
 
@@ -117,23 +124,33 @@ def fit(
         place: where checkpoints are.
         device: torch's name of the device.
         ranks: the processes that share each batch.
+        workers: threads that prepare batches ahead.
         stop: asked after each step.
         advance: told after each step.
+        record: given the history after each epoch.
 
     Raises:
         FerError: the loss is not finite, memory is short, or a checkpoint is damaged.
         PreemptedError: a signal came; the checkpoint is written.
     """
-    return _Training(task, recipe, seed, place, device, ranks, stop).run(advance)
+    return _Training(task, recipe, seed, place, device, ranks, stop, workers).run(advance, record)
 
 
 class _Training:
     def __init__(
-        self, task: Task, recipe: Recipe, seed: int, place: Path, device: str, ranks: env.Ranks, stop: env.StopRequest
+        self,
+        task: Task,
+        recipe: Recipe,
+        seed: int,
+        place: Path,
+        device: str,
+        ranks: env.Ranks,
+        stop: env.StopRequest,
+        workers: int,
     ) -> None:
         self.task, self.recipe, self.seed, self.place = task, recipe, seed, place
-        self.device, self.ranks, self.stop = device, ranks, stop
-        self.optimiser = _optimiser(task.groups, recipe.optim)
+        self.device, self.ranks, self.stop, self.workers = device, ranks, stop, workers
+        self.optimiser = new_optimiser(task.groups, recipe.optim)
         self.averaged = copy.deepcopy(task.network).requires_grad_(False) if recipe.train.ema else None
         self.best: dict[str, torch.Tensor] = {}
         self.state = State()
@@ -147,27 +164,38 @@ class _Training:
         self.forward = self._wrapped()
         self.saved = time.perf_counter()
 
-    def run(self, advance: Advance) -> Trained:
+    def run(self, advance: Advance, record: Callable[[History], None]) -> Trained:
         recipe, state = self.recipe, self.state
         images = 0
         begun, before = time.perf_counter(), state.seconds
         advance(state.epoch * self.steps + state.step)
         while state.epoch < recipe.train.epochs and not self._waited_enough():
-            for step, rows in list(enumerate(self._batches(state.epoch)))[state.step :]:
-                with _memory(recipe.train.batch):
-                    self._step(rows, step)
-                images += len(rows) * self.ranks.world
-                state.step = step + 1
+            for size in self._epoch():
+                images += size
                 state.seconds = before + time.perf_counter() - begun
                 advance()
                 self._save_if_asked()
             self._end_epoch()
+            record(state.history)
             state.seconds = before + time.perf_counter() - begun
             self._save_if_asked()
         seconds = time.perf_counter() - begun
         return Trained(
             self.best, state.best_epoch, state.history, state.seconds, images / seconds if images else math.nan
         )
+
+    def _epoch(self) -> Iterator[int]:
+        """Make the steps that are left of the epoch, and yield after each how many images it had in all processes."""
+        left = list(enumerate(self._batches(self.state.epoch)))[self.state.step :]
+        with ahead(self._loaded, [rows for _, rows in left], self.workers) as loaded:
+            for step, rows in left:
+                with self._memory():
+                    self._step(rows, step, *next(loaded))
+                self.state.step = step + 1
+                yield len(rows) * self.ranks.world
+
+    def _loaded(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.task.inputs(rows, self.state.epoch), self.task.targets(rows)
 
     def _batches(self, epoch: int) -> list[Rows]:
         how = self.recipe.train
@@ -177,7 +205,7 @@ class _Training:
             order, how.batch // self.ranks.world, rank=self.ranks.rank, world=self.ranks.world, drop_last=True
         )
 
-    def _step(self, rows: Rows, step: int) -> None:
+    def _step(self, rows: Rows, step: int, x: torch.Tensor, target: torch.Tensor) -> None:
         recipe, state, task = self.recipe, self.state, self.task
         number = state.epoch * self.steps + step
         # Dropout draws from torch's own generators: seeded by the step, they need not be kept in checkpoints.
@@ -186,7 +214,6 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * rate
         task.network.train()
-        x, target = task.inputs(rows, state.epoch), task.targets(rows)
         with self._autocast():
             logits = self.forward(x)
         loss = task.loss(logits, target)
@@ -231,7 +258,17 @@ class _Training:
         state, recipe = self.state, self.recipe
         network = self.averaged if self.averaged is not None else self.task.network
         copy_from_first(network.buffers(), self.ranks)  # each process's batch norms saw other images
-        scores = self._validate(network)
+        task = self.task
+        scores = validated(
+            network,
+            task.inputs,
+            task.validation,
+            labels=task.labels,
+            classes=len(task.classes),
+            autocast=self._autocast,
+            ranks=self.ranks,
+            batch=1 if task.mixes_batch else min(BATCH, recipe.train.batch),
+        )
         sums = np.sum(gathered([state.loss_sum, state.hits, state.seen], self.ranks), axis=0)
         line = {
             "epoch": float(state.epoch + 1),
@@ -258,28 +295,6 @@ class _Training:
         state.loss_sum = state.hits = 0.0
         state.seen = 0
 
-    def _validate(self, network: nn.Module) -> dict[str, float]:
-        """Return the loss and the scores on the validation rows, shared among the processes."""
-        task, ranks = self.task, self.ranks
-        mine = task.validation[ranks.rank :: ranks.world]
-        classes = len(task.classes)
-        confusion, loss = np.zeros((classes, classes)), 0.0
-        for logits, rows in predicted(network, task.inputs, mine, self._autocast):
-            true = task.labels[rows]
-            loss += float(nn.functional.cross_entropy(logits.double(), torch.from_numpy(true), reduction="sum"))
-            np.add.at(confusion, (true, logits.argmax(1).numpy()), 1)
-        parts = gathered([loss, *confusion.ravel().tolist()], ranks)
-        total = np.sum(parts, axis=0)
-        confusion = total[1:].reshape(classes, classes)
-        _, recall, f1 = class_values(confusion)
-        count = confusion.sum()
-        return {
-            "validation_loss": float(total[0] / count),
-            "accuracy": float(np.trace(confusion) / count),
-            "balanced_accuracy": float(mean_of_present(recall)),
-            "macro_f1": float(mean_of_present(f1)),
-        }
-
     def _waited_enough(self) -> bool:
         patience = self.recipe.train.early_stopping
         return patience is not None and self.state.epoch - self.state.best_epoch >= patience and self.state.epoch > 0
@@ -295,6 +310,47 @@ class _Training:
             on = [torch.device(self.device)] if self.device.startswith("cuda") else None
             network = nn.parallel.DistributedDataParallel(network, device_ids=on)
         return torch.compile(network) if self.recipe.train.compile else network
+
+    @contextmanager
+    def _memory(self) -> Iterator[None]:
+        """Say what would fit when the memory does not hold a batch."""
+        try:
+            yield
+            return
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_memory(error):
+                raise
+            reason = one_line(str(error)).partition(". ")[0]
+        # The error is gone, and with it what its frames held: now there is room to find out.
+        fitting = self._fitting(self.recipe.train.batch // self.ranks.world // 2) * self.ranks.world
+        raise FerError(
+            f"out of memory with train.batch = {self.recipe.train.batch} ({reason})",
+            hint=f"take train.batch = {fitting}, which fits"
+            if fitting
+            else "not even two images fit: take a smaller data.size or backbone",
+        )
+
+    def _fitting(self, batch: int) -> int:
+        """Return the largest batch of one process, from this one down by halves, that a step has room for; 0: none.
+
+        The network is no use any more then: what it has learned is in the last checkpoint.
+        """
+        while batch > 1:
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            try:
+                x, target = self._loaded(self.task.train[:batch])
+                with self._autocast():
+                    logits = self.task.network(x)
+                self.task.loss(logits, target).backward()  # type: ignore[no-untyped-call]
+                self.optimiser.step()
+                return batch
+            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not _is_memory(error):
+                    raise
+            batch //= 2
+        return 0
 
     # ---- checkpoints
 
@@ -313,30 +369,15 @@ class _Training:
         """Write a checkpoint; the sums of each process go into it, everything else is the same in all."""
         sums = gathered([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
         if self.ranks.rank == 0:
-            tensors = {f"network.{name}": tensor for name, tensor in self.task.network.state_dict().items()}
-            if self.averaged is not None:
-                tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.state_dict().items()}
-            tensors |= {f"best.{name}": tensor for name, tensor in self.best.items()}
-            for number, values in self.optimiser.state_dict()["state"].items():
-                tensors |= {
-                    f"optimiser.{number}.{name}": tensor for name, tensor in values.items() if tensor is not None
-                }
             done = self.state.epoch * self.steps + self.state.step
-            save_checkpoint(self.place, done, tensors, {"state": asdict(self.state), "sums": sums})
+            save_checkpoint(self.place, done, tensors_of(self._held()), {"state": asdict(self.state), "sums": sums})
         self.saved = time.perf_counter()
 
     def _restore(self) -> None:
         found = load_checkpoint(self.place)
         if found is None:
             return
-        groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "averaged": {}, "best": {}, "optimiser": {}}
-        for name, tensor in found.tensors.items():
-            group, _, rest = name.partition(".")
-            groups[group][rest] = tensor
-        self.task.network.load_state_dict(groups["network"])
-        if self.averaged is not None:
-            self.averaged.load_state_dict(groups["averaged"])
-        self.best = groups["best"]
+        self.best = put_back(found.tensors, self._held())
         self.state = State.of(found.state["state"])
         sums = found.state["sums"]
         if len(sums) == self.ranks.world:
@@ -348,46 +389,10 @@ class _Training:
                 hint="in the middle of an epoch go on with as many as before",
                 path=self.place,
             )
-        moments: dict[int, dict[str, torch.Tensor]] = {}
-        for name, tensor in groups["optimiser"].items():
-            number, _, what = name.partition(".")
-            moments.setdefault(int(number), {})[what] = tensor
-        current = self.optimiser.state_dict()
-        self.optimiser.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
         note(f"going on from epoch {self.state.epoch + 1}, step {self.state.step}")
 
-
-@torch.no_grad()
-def predicted(
-    network: nn.Module,
-    inputs: Callable[[Rows, int | None], torch.Tensor],
-    rows: Rows,
-    autocast: Callable[[], torch.autocast],
-    batch: int = EVALUATION_BATCH,
-) -> Iterator[tuple[torch.Tensor, Rows]]:
-    """Yield float32 logits (n, C) on the CPU with their rows, in evaluation mode and without augmentation."""
-    was_training = network.training
-    network.eval()
-    for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        with autocast():
-            logits = network(inputs(some, None))
-        yield logits.float().cpu(), some
-    network.train(was_training)
-
-
-def _optimiser(groups: Sequence[tuple[float, list[nn.Parameter]]], how: Optimiser) -> torch.optim.Optimizer:
-    """Return the optimiser; weights of one dimension (norms, biases) do not decay, as is usual."""
-    tables: list[dict[str, Any]] = []
-    for factor, parameters in groups:
-        for decays in (True, False):
-            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays]
-            if chosen:
-                tables.append({"params": chosen, "factor": factor, "weight_decay": how.weight_decay * decays})
-    if how.name == "sgd":
-        return torch.optim.SGD(tables, lr=how.lr, momentum=how.momentum)
-    kind = torch.optim.AdamW if how.name == "adamw" else torch.optim.Adam
-    return kind(tables, lr=how.lr, betas=(how.momentum, how.beta2))
+    def _held(self) -> Held:
+        return Held(self.task.network, self.averaged, self.best, self.optimiser)
 
 
 def _mixed(*numbers: int) -> int:
@@ -395,18 +400,6 @@ def _mixed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-@contextmanager
-def _memory(batch: int) -> Iterator[None]:
-    """Say what to do when the memory does not hold a batch."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise FerError(
-            f"out of memory with train.batch = {batch}", hint=f"take train.batch = {max(2, batch // 2)}"
-        ) from error
-    except RuntimeError as error:
-        if "not enough memory" not in str(error) and "alloc" not in str(error):
-            raise
-        raise FerError(
-            f"out of memory with train.batch = {batch}", hint=f"take train.batch = {max(2, batch // 2)}"
-        ) from error
+def _is_memory(error: RuntimeError) -> bool:
+    """Tell whether torch had no memory: on the CPU it says so in words alone."""
+    return isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error) or "not enough memory" in str(error)

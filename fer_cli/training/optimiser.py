@@ -1,0 +1,25 @@
+"""The optimiser that a recipe names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from fer_cli.training.recipe import Optimiser
+
+
+def new_optimiser(groups: Sequence[tuple[float, list[nn.Parameter]]], how: Optimiser) -> torch.optim.Optimizer:
+    """Return the optimiser; weights of one dimension (norms, biases) do not decay, as is usual."""
+    tables: list[dict[str, Any]] = []
+    for factor, parameters in groups:
+        for decays in (True, False):
+            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays]
+            if chosen:
+                tables.append({"params": chosen, "factor": factor, "weight_decay": how.weight_decay * decays})
+    if how.name == "sgd":
+        return torch.optim.SGD(tables, lr=how.lr, momentum=how.momentum)
+    kind = torch.optim.AdamW if how.name == "adamw" else torch.optim.Adam
+    return kind(tables, lr=how.lr, betas=(how.momentum, how.beta2))

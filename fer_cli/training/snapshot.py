@@ -1,0 +1,48 @@
+"""The tensors of a checkpoint, by name: the network, its running mean, the best epoch, the optimiser's moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What of a training is made of tensors."""
+
+    network: nn.Module
+    averaged: nn.Module | None
+    best: Mapping[str, torch.Tensor]
+    optimiser: torch.optim.Optimizer
+
+
+def tensors_of(held: Held) -> dict[str, torch.Tensor]:
+    """Return everything by name."""
+    tensors = {f"network.{name}": tensor for name, tensor in held.network.state_dict().items()}
+    if held.averaged is not None:
+        tensors |= {f"averaged.{name}": tensor for name, tensor in held.averaged.state_dict().items()}
+    tensors |= {f"best.{name}": tensor for name, tensor in held.best.items()}
+    for number, values in held.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in values.items() if tensor is not None}
+    return tensors
+
+
+def put_back(tensors: Mapping[str, torch.Tensor], held: Held) -> dict[str, torch.Tensor]:
+    """Load everything into where it came from, and return the tensors of the best epoch."""
+    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "averaged": {}, "best": {}, "optimiser": {}}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition(".")
+        groups[group][rest] = tensor
+    held.network.load_state_dict(groups["network"])
+    if held.averaged is not None:
+        held.averaged.load_state_dict(groups["averaged"])
+    moments: dict[int, dict[str, torch.Tensor]] = {}
+    for name, tensor in groups["optimiser"].items():
+        number, _, what = name.partition(".")
+        moments.setdefault(int(number), {})[what] = tensor
+    current = held.optimiser.state_dict()
+    held.optimiser.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
+    return groups["best"]
