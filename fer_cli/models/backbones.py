@@ -98,18 +98,32 @@ def open_backbone(name: str, *, size: int | None, weights: WeightsFile | None, s
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network: Any = timm.create_model(name, pretrained=False, **_head(name, tensors))
-    cfg = network.pretrained_cfg
-    own_size = int(cfg["input_size"][-1])
-    if cfg.get("fixed_input_size") and size not in (None, own_size):
-        raise FerError(f"{name} takes images of {own_size} px only", hint=f"leave out --size, or --size {own_size}")
+    preprocessing = preprocessing_of(network, name, size)
     loaded = 0
     if tensors is not None and weights is not None:
         loaded = load_strictly(network, tensors, weights.path)
     network.eval().requires_grad_(False)
-    preprocessing = Preprocessing(
-        size=size or own_size, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]), interpolation=_mode(cfg["interpolation"])
-    )
+    own_size = int(network.pretrained_cfg["input_size"][-1])
     return Backbone(network.to(memory_format=torch.channels_last), name, POOLED, preprocessing, own_size, loaded)
+
+
+def preprocessing_of(network: Any, name: str, size: int | None) -> Preprocessing:  # noqa: ANN401 - timm has no types
+    """Return what pictures of a size become before a timm network sees them.
+
+    Args:
+        network: built by timm.
+        name: its name.
+        size: side in pixels; the network's own where it is None.
+
+    Raises:
+        FerError: the network takes no such size.
+    """
+    cfg = network.pretrained_cfg
+    own = int(cfg["input_size"][-1])
+    if cfg.get("fixed_input_size") and size not in (None, own):
+        raise FerError(f"{name} takes images of {own} px only", hint=f"take {own} px")
+    mode = cfg["interpolation"] if cfg["interpolation"] in {"bilinear", "bicubic"} else "bicubic"
+    return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), mode)
 
 
 def cost(backbone: Backbone) -> dict[str, int]:
@@ -156,7 +170,3 @@ def _head(name: str, tensors: dict[str, torch.Tensor] | None) -> dict[str, Any]:
     if bias is None:
         return {"num_classes": 0} if f"{classifier}.weight" not in tensors else {}
     return {"num_classes": len(bias)}
-
-
-def _mode(interpolation: str) -> str:
-    return interpolation if interpolation in {"bilinear", "bicubic"} else "bicubic"

@@ -10,7 +10,7 @@ from torch import nn
 
 from fer_cli.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
-from fer_cli.models.backbones import Preprocessing, check_name
+from fer_cli.models.backbones import Preprocessing, check_name, preprocessing_of
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
 
@@ -116,7 +116,7 @@ def open_classifier(
         raise FerError("a frozen backbone skips no paths", hint="take drop_path = 0, or do not freeze it")
     tensors = None if weights is None else load_tensors(weights)
     backbone = _build(name, drop_path, seed)
-    preprocessing = _preprocessing(backbone, name, size)
+    preprocessing = preprocessing_of(backbone, name, size)
     loaded = 0
     if tensors is not None and weights is not None:
         loaded = load_strictly(backbone, _without_classifier(backbone, tensors), weights.path)
@@ -157,15 +157,6 @@ def _build(name: str, drop_path: float, seed: int) -> Any:  # noqa: ANN401 - tim
                 raise FerError(f"{name} has no residual paths to skip", hint="take drop_path = 0") from error
         torch.manual_seed(seed)
         return timm.create_model(name, pretrained=False, num_classes=0)
-
-
-def _preprocessing(backbone: Any, name: str, size: int | None) -> Preprocessing:  # noqa: ANN401
-    cfg = backbone.pretrained_cfg
-    own = int(cfg["input_size"][-1])
-    if cfg.get("fixed_input_size") and size not in (None, own):
-        raise FerError(f"{name} takes images of {own} px only", hint=f"leave out its size, or take {own}")
-    interpolation = cfg["interpolation"] if cfg["interpolation"] in {"bilinear", "bicubic"} else "bicubic"
-    return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), interpolation)
 
 
 def _without_classifier(backbone: Any, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:  # noqa: ANN401

@@ -170,7 +170,7 @@ def _deepest(network: Any, name: str, size: int) -> str:  # noqa: ANN401
     enough = SMALLEST * reduction
     while _measured(network, name, enough, [0])[0][-1] < SMALLEST:  # convolutions without padding take some more
         enough += reduction
-    hint = f"take --set data.size={enough} or more, or name the cut, stage1 to stage{last}"
+    hint = f"take {enough} px or more, or name the cut, stage1 to stage{last}"
     raise FerError(what, hint=hint)
 
 
@@ -185,6 +185,6 @@ def _measured(network: Any, name: str, size: int, levels: Any) -> list[torch.Siz
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         own = int(network.pretrained_cfg["input_size"][-1])
         raise FerError(
-            f"{name} cannot take images of {size} px ({reason})", hint=f"take --set data.size={own}, its own"
+            f"{name} cannot take images of {size} px ({reason})", hint=f"take {own} px, its own"
         ) from error
     return [one.shape for one in maps]

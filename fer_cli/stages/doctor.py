@@ -108,7 +108,8 @@ def _hub() -> Finding:
     place = Path(constants.HF_HUB_CACHE)
     count = len(list(place.glob("models--*"))) if place.is_dir() else 0
     offline = "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked when weights are not here"
-    return Finding("ok", "timm's hub", f"{place}: {count} networks cached; {offline}")
+    advice = "'fer weights ls' says what is here and how to get the rest"
+    return Finding("ok", "timm's hub", f"{place}: {count} networks cached; {offline}", advice)
 
 
 def _parsers() -> list[Finding]:
