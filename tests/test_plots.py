@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
@@ -184,6 +185,26 @@ def test_tsne_figure_counts_and_draws_every_point(tmp_path: Path) -> None:
     save_figure(drawn, tmp_path / "t.svg")
     with pytest.raises(ValueError, match="5 labels"):
         tsne_figure(points[:4], labels, CLASSES, "features")
+
+
+def test_wrong_answers_are_ringed() -> None:
+    labels = np.array([0, 0, 0, 2, 2])
+    points = np.arange(10, dtype=float).reshape(5, 2)
+    wrong = np.array([False, True, False, False, True])
+    drawn = tsne_figure(points, labels, CLASSES, "features", wrong=wrong)
+    ringed = [
+        tuple(at)
+        for one in drawn.axes[0].collections
+        for at in np.asarray(one.get_offsets()).tolist()
+        if np.allclose(np.asarray(one.get_edgecolor())[:, :3], to_rgb(style.INK))
+    ]
+    assert sorted(ringed) == [(2.0, 3.0), (8.0, 9.0)]
+    assert "wrong   2" in texts(drawn)
+    offsets = np.concatenate([np.asarray(one.get_offsets()) for one in drawn.axes[0].collections])
+    assert len(offsets) == 5
+    assert not [text for text in texts(tsne_figure(points, labels, CLASSES, "features")) if "wrong" in text]
+    with pytest.raises(ValueError, match="4 answers for 5 labels"):
+        tsne_figure(points, labels, CLASSES, "features", wrong=wrong[:4])
 
 
 def test_classes_figure_says_counts_and_imbalance(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from PIL import Image
 from fer_cli.evaluation import Estimate, Metrics, evaluate
 from fer_cli.reporting import report
 from fer_cli.reporting.charts import Curve, Series, interval_bar, line_chart, nice_ticks, reliability_chart, tick_label
+from fer_cli.reporting.heat import HALF, Look, LookRow, Looks, heat_thumbnail, laid_over
 from fer_cli.reporting.report import (
     Cost,
     Fact,
@@ -28,6 +29,8 @@ from fer_cli.reporting.report import (
     ReportData,
     render_report,
 )
+from fer_cli.reporting.scatter import Scatter, scatter_chart
+from fer_cli.reporting.style import class_colour
 
 CLASSES = ("neutral", "happy", "sad", "surprise")
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;"
@@ -50,6 +53,14 @@ def png() -> str:
 
 
 WEAK, STRONG = scored(1, 0.7), scored(2, 2.0)
+SCATTER = Scatter(
+    points=((0.0, 0.0), (4.0, 2.0), (2.0, 1.0), (3.0, 0.0), (1.0, 2.0)),
+    labels=(0, 1, 1, 3, 1),
+    wrong=(False, True, False, True, False),
+    classes=CLASSES,
+    title="t-SNE of five",
+    note="Of the last layer.",
+)
 
 
 def full(**changes: Any) -> ReportData:
@@ -85,6 +96,14 @@ def full(**changes: Any) -> ReportData:
                 chosen=("semantic", 2),
                 note="By lambda.",
             ),
+        ),
+        scatter=SCATTER,
+        looks=Looks(
+            rows=(
+                LookRow("happy", (Look(png(), "happy", 0.934),), (Look(png(), "sad", 0.612), Look(png(), "fear", 0.3))),
+                LookRow("sad", (), ()),
+            ),
+            note="Heat is evidence.",
         ),
         lineage=LineageNode("ahm", "top", "7c41", inputs=(middle,)),
         intended_use=("To compare.",),
@@ -137,7 +156,7 @@ class Page(HTMLParser):
 def each_string(value: Any, change: Callable[[str], str]) -> Any:
     """Rebuild ``value`` with every string changed, but for the ones that are no free text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fixed = {"mark", "thumbnail"}
+        fixed = {"mark", "thumbnail", "picture", "refusal"}
         parts = {
             field.name: getattr(value, field.name)
             if field.name in fixed
@@ -204,6 +223,8 @@ def test_full_report_says_what_it_was_given() -> None:
         "parameters 4.65 M", "multiply-adds an image 101 M", "images a second 312", "peak memory 700 MiB",
         "Difference from logistic", "Most frequent confusions", "test (unsound)", "3 (caution)",
         "ahm top @7c41", "dataset low @1f3a note", "chosen: 100", "img/1.png happy sad 99.1 0.4", "To compare.",
+        "Of the last layer. t-SNE of five Points by true class", "neutral 1 0 happy 3 1 sad 0 0 surprise 1 1",
+        "Heat is evidence. less more happy right 93% wrong sad 61% fear 30% sad right none wrong none",
         "Not for decisions.", "torch 2.10", "fer eval --report", "bootstrap of 300 items, 200 resamples, seed 0",
     ):  # fmt: skip
         assert phrase in words, phrase
@@ -252,6 +273,8 @@ def test_confusion_and_classes_hold_every_count() -> None:
         ("mistakes", (), "Worst mistakes"),
         ("protocol", (), "Protocol"),
         ("curves", (), "Lambda path"),
+        ("scatter", None, "separates the classes"),
+        ("looks", None, "Where"),
         ("lineage", None, "Lineage"),
         ("limits", (), "Not for decisions"),
         ("intended_use", (), "To compare"),
@@ -297,6 +320,12 @@ def test_reports_that_would_mislead_are_refused() -> None:
     for uri in ("https://example.org/a.png", 'data:image/png;base64,AA" onerror="x', "data:image/svg+xml;base64,AAAA"):
         with pytest.raises(ValueError, match="no PNG data URI"):
             full(mistakes=(Mistake("i", "happy", "sad", 0.9, 0.1, uri),))
+        with pytest.raises(ValueError, match="no PNG data URI"):
+            Look(uri, "happy", 0.9)
+    with pytest.raises(ValueError, match="5 points, 4 labels"):
+        dataclasses.replace(SCATTER, labels=(0, 1, 1, 3))
+    with pytest.raises(ValueError, match="nowhere"):
+        dataclasses.replace(SCATTER, points=((0.0, math.nan), *SCATTER.points[1:]))
     with pytest.raises(ValueError, match="points of x"):
         Curve("c", "x", "y", (1.0, 2.0), (Series("s", (1.0,)),))
     with pytest.raises(ValueError, match="logarithmic"):
@@ -374,3 +403,74 @@ def test_reliability_chart_has_a_point_a_bin() -> None:
     order = np.argsort([one.accuracy.value for one in held], kind="stable")
     assert np.all(np.diff(np.array(heights)[order]) <= 0.1)  # more accurate is higher up
     assert "a <title>" in page.words()
+
+
+def test_what_cannot_be_shown_is_said_in_its_section() -> None:
+    refusal = f"Nothing can be shown: <b>{HOSTILE}"
+    text = render_report(full(looks=Looks(refusal=refusal), scatter=Scatter(refusal=f"{refusal}, 3 images.")))
+    page = Page(text)
+    assert f"Where the model looks {refusal}" in page.words()
+    assert f"How the model separates the classes {refusal}, 3 images." in page.words()
+    assert "script" not in {tag for tag, _ in page.shape}
+    pictures = [one for tag, one in page.attributes if tag == "img"]
+    assert [one["alt"] for one in pictures] == ["happy, taken for sad"]
+    assert not [tag for tag, one in page.attributes if one.get("class") == "chart scatter"]
+
+
+def marks(page: Page) -> dict[tuple[str, str], list[tuple[float, float]]]:
+    """Return where a scatter's marks stand, by ring and fill."""
+    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for tag, one in page.attributes:
+        if tag == "path":
+            at = re.findall(r"M([\d.]+) ([\d.]+)m", str(one["d"]))
+            found.setdefault((str(one["class"]), str(one["fill"])), []).extend((float(x), float(y)) for x, y in at)
+    return found
+
+
+def test_scatter_places_points_and_rings_wrong_answers() -> None:
+    page = Page(str(scatter_chart(SCATTER)))
+    happy, surprise, neutral = (class_colour(name) for name in ("happy", "surprise", "neutral"))
+    found = marks(page)
+    assert {key: len(at) for key, at in found.items()} == {
+        **{("right", neutral): 1, ("right", happy): 2, ("wrong", happy): 1, ("wrong", surprise): 1}
+    }
+    # One scale for both axes, the second one upwards, all of it inside.
+    (x0, y0), (x1, y1) = found["right", neutral][0], found["wrong", happy][0]
+    assert x1 - x0 == pytest.approx(2 * (y0 - y1), abs=0.2)
+    right = sorted(found["right", happy])
+    np.testing.assert_allclose(right, [(x0 + (x1 - x0) / 4, y1), ((x0 + x1) / 2, (y0 + y1) / 2)], atol=0.2)
+    box = [float(number) for number in str(page.attributes[0][1]["viewbox"]).split()]
+    assert x0 > 6
+    assert y1 > 6
+    assert x1 < box[2] - 6
+    assert y0 < box[3] - 6
+    assert SCATTER.tally() == [("neutral", 1, 0), ("happy", 3, 1), ("sad", 0, 0), ("surprise", 1, 1)]
+    one = dataclasses.replace(SCATTER, points=((1.0, 1.0),), labels=(0,), wrong=(True,))
+    assert "nan" not in scatter_chart(one)
+    names = tuple(f"class {k}" for k in range(8))
+    every = Scatter(tuple((float(k), 0.0) for k in range(8)), tuple(range(8)), (False,) * 8, names)
+    shapes = re.findall(r'd="M[\d.]+ [\d.]+(m[^"]+z)"', str(scatter_chart(every)))
+    assert len(shapes) == len(set(shapes)) == 8, "a shape a class"
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_a_thumbnail_is_grey_but_for_its_heat(colour: bool) -> None:
+    image = np.full((30, 20, 3) if colour else (30, 20), 90, np.uint8)
+    heat = np.zeros((40, 40), np.float32)
+    heat[20:] = 1  # below
+    shown = laid_over(image, heat, 60)
+    assert shown.shape == (60, 40, 3)
+    assert (shown[:28] == 90).all()
+    below = shown[33:].astype(int)
+    assert (below[..., 0] - below[..., 2]).min() > 80, "hot is yellow"
+    line = (shown.min(axis=2) > 200).all(axis=1)
+    assert line.sum() == 1, "one line, where half of the heat is"
+    assert abs(int(np.flatnonzero(line)[0]) - 29) <= 1
+    for flat in (0.0, HALF, 1.0):
+        plain = laid_over(image, np.full((4, 4), flat, np.float32), 30)
+        assert (plain == plain[0, 0]).all(), "no line where nothing lies on both sides"
+    uri = heat_thumbnail(image, heat)
+    kept = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+    assert kept.size == (75, 112)
+    difference = np.abs(np.asarray(kept.convert("RGB"), dtype=int) - laid_over(image, heat))
+    assert difference.mean() < 2

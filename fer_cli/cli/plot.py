@@ -40,19 +40,22 @@ def confusion(
 
 @app.command("tsne")
 def tsne(
-    features: Annotated[str | None, typer.Argument(help="The features. [default: the newest]")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[FEATURES|MODEL]", help="Features, or a model. [default: the newest]")
+    ] = None,
     split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
     perplexity: Annotated[float, typer.Option(help="Effective number of neighbours.")] = 30.0,
     seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the draw and of the embedding.")] = 0,
+    device: Annotated[str, typer.Option(help="Of a model: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     out: OutOption = None,
     store: StoreOption = None,
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Features in two dimensions, a colour a class."""
+    """Features in two dimensions, a colour a class: kept ones, or a model's own with its wrong answers ringed."""
     from fer_cli.stages import plot
 
-    draw = partial(plot.tsne, reference=features, split=split, perplexity=perplexity, seed=seed)
+    draw = partial(plot.tsne, reference=source, split=split, perplexity=perplexity, seed=seed, device=device)
     _plot("tsne", draw, out, store, json)
 
 

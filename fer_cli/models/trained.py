@@ -78,6 +78,19 @@ def map_layer(model: TrainedModel) -> nn.Module:
     return last_map(network.backbone, model.preprocessing.size)
 
 
+def map_side(model: TrainedModel, layer: nn.Module) -> int:
+    """Return the side of the map that a module such as :func:`map_layer` finds gives of a picture, in places."""
+    sides: list[int] = []
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: sides.append(output.shape[-1]))
+    size, device = model.preprocessing.size, next(model.network.parameters()).device
+    try:
+        with torch.inference_mode():
+            model.network(torch.zeros(1, 3, size, size, device=device))
+    finally:
+        handle.remove()
+    return sides[0]
+
+
 def cost_of(network: nn.Module, size: int, device: str) -> dict[str, int]:
     """Return a network's number of parameters and the multiply-adds of one image of ``size`` px."""
     from torch.utils.flop_counter import FlopCounterMode

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.reporting.heat import HALF, in_grey, tinted
 from fer_cli.reporting.report import whole_percent
 from fer_cli.reporting.style import GRID, MUTED, heading, new_figure, styled
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 _SIDE: Final = 1.3  # inches, of a picture
 _CELL: Final = (1.46, 1.66)  # width and height of a picture with its caption
-_OPACITY: Final = 0.72  # where the heat is greatest; nothing where there is none
-_HALF: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,26 +102,16 @@ def _draw(axes: Axes, example: Example) -> None:
     """Draw a picture in grey and its heat over it, with the line at half of the greatest heat."""
     image, heat = example.image, example.map
     h, w = image.shape[:2]
-    grey = image if image.ndim == 2 else np.round(image @ np.array([0.299, 0.587, 0.114])).astype(np.uint8)
     place: dict[str, Any] = {"extent": (0, w, h, 0), "interpolation": "bilinear"}
-    axes.imshow(grey, cmap="gray", vmin=0, vmax=255, **place)
-    axes.imshow(_tinted(heat), **place)
-    if heat.min() < _HALF < heat.max():
+    axes.imshow(in_grey(image), cmap="gray", vmin=0, vmax=255, **place)
+    axes.imshow(tinted(heat), **place)
+    if heat.min() < HALF < heat.max():
         across, down = ((np.arange(n) + 0.5) * side / n for n, side in zip(heat.shape[::-1], (w, h), strict=True))
-        axes.contour(across, down, heat, levels=[_HALF], colors="white", linewidths=0.9)
+        axes.contour(across, down, heat, levels=[HALF], colors="white", linewidths=0.9)
     axes.set_xlim(0, w)
     axes.set_ylim(h, 0)
     axes.set_anchor("W")
     axes.set_axis_off()
-
-
-def _tinted(heat: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Return (H, W, 4): the colours of a heat, the more opaque the greater it is."""
-    from matplotlib import colormaps
-
-    colours: NDArray[np.float64] = colormaps["plasma"](0.1 + 0.85 * heat)
-    colours[..., 3] = _OPACITY * np.clip(heat, 0, 1)
-    return colours
 
 
 def _key(figure: Figure, left: float, bottom: float) -> None:
@@ -131,8 +120,8 @@ def _key(figure: Figure, left: float, bottom: float) -> None:
     y = bottom - 0.42
     bar = figure.add_axes(((left + 0.36) / width, y / height, 1.3 / width, 0.15 / height))
     bar.imshow(np.full((1, 256), 128, np.uint8), cmap="gray", vmin=0, vmax=255, aspect="auto", extent=(0, 1, 0, 1))
-    bar.imshow(_tinted(np.linspace(0, 1, 256)[None]), aspect="auto", extent=(0, 1, 0, 1))
-    bar.axvline(_HALF, color="white", linewidth=0.9)
+    bar.imshow(tinted(np.linspace(0, 1, 256)[None]), aspect="auto", extent=(0, 1, 0, 1))
+    bar.axvline(HALF, color="white", linewidth=0.9)
     bar.set_axis_off()
     middle = (y + 0.075) / height
     figure.text((left + 0.3) / width, middle, "less", ha="right", va="center_baseline", fontsize=8)

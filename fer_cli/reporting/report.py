@@ -7,7 +7,6 @@ What goes in are the frozen dataclasses below. Metrics come in by shape (:mod:`f
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -15,6 +14,8 @@ from typing import Final, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fer_cli.reporting.charts import Curve, interval_bar, line_chart, reliability_chart
+from fer_cli.reporting.heat import PNG_URI, Looks, heat_key
+from fer_cli.reporting.scatter import Scatter, scatter_chart, scatter_mark
 from fer_cli.reporting.shapes import EstimateLike, MetricsLike
 from fer_cli.reporting.style import class_colour
 
@@ -95,6 +96,8 @@ class ReportData:
         protocol: dataset, version, split hash, classes, label rule and N, selection split, pretraining source,
             test-time augmentation, seed, configurations tried, times that the test set was scored.
         curves: charts such as the lambda path.
+        scatter: how a network separates the classes.
+        looks: where a network looks.
         lineage: the artifact that was evaluated, and below it what it was made from.
         intended_use: a paragraph each.
         limits: a sentence each.
@@ -115,6 +118,8 @@ class ReportData:
     mistakes_note: str = ""
     protocol: tuple[Fact, ...] = ()
     curves: tuple[Curve, ...] = ()
+    scatter: Scatter | None = None
+    looks: Looks | None = None
     lineage: LineageNode | None = None
     intended_use: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
@@ -127,11 +132,10 @@ class ReportData:
         if not self.predictors or (len(self.predictors) > 1 and sum(one.chosen for one in self.predictors) != 1):
             raise ValueError("a report needs a predictor, and of several exactly one that is chosen")
         for one in self.mistakes:
-            if one.thumbnail and not _PNG_URI.fullmatch(one.thumbnail):
+            if one.thumbnail and not PNG_URI.fullmatch(one.thumbnail):
                 raise ValueError(f"the thumbnail of {one.id!r} is no PNG data URI")
 
 
-_PNG_URI: Final = re.compile(r"data:image/png;base64,[A-Za-z0-9+/]+=*")
 _MISSING: Final = "–"
 
 HEADLINE: Final = (
@@ -240,6 +244,9 @@ def render_report(data: ReportData) -> str:
         interval_bar=interval_bar,
         reliability_chart=reliability_chart,
         line_chart=line_chart,
+        scatter_chart=scatter_chart,
+        scatter_mark=scatter_mark,
+        heat_key=heat_key,
         class_colour=class_colour,
         isnan=math.isnan,
     )

@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib
 import importlib.util
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_cli.errors import FerError
-from fer_cli.reporting.style import MUTED, bare, class_colour, class_marker, heading, new_figure, styled
+from fer_cli.reporting.style import INK, MUTED, bare, class_colour, class_marker, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_RING: Final = 1.0  # points, round a wrong answer
 
 
 def stratified_subsample(labels: NDArray[np.integer], limit: int, seed: int) -> NDArray[np.int64]:
@@ -103,9 +105,15 @@ def _principal_components(table: NDArray[np.float64], components: int) -> NDArra
 
 
 def tsne_figure(
-    points: NDArray[np.floating], labels: NDArray[np.integer], classes: Sequence[str], title: str, subtitle: str = ""
+    points: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    classes: Sequence[str],
+    title: str,
+    subtitle: str = "",
+    *,
+    wrong: NDArray[np.bool_] | None = None,
 ) -> Figure:
-    """Draw an embedding, a colour and a shape a class, with a legend that counts the items.
+    """Draw an embedding, a colour and a shape a class, wrong answers ringed, with a legend that counts the items.
 
     Args:
         points: (n, 2).
@@ -113,6 +121,7 @@ def tsne_figure(
         classes: names.
         title: one line.
         subtitle: one line under it, such as features, split, perplexity and how many items were drawn.
+        wrong: (n,) which were answered wrongly; None where nothing was answered.
 
     Raises:
         ValueError: shapes that do not match.
@@ -121,6 +130,8 @@ def tsne_figure(
 
     if points.shape != (len(labels), 2):
         raise ValueError(f"points of shape {points.shape} for {len(labels)} labels")
+    if wrong is not None and wrong.shape != labels.shape:
+        raise ValueError(f"{len(wrong)} answers for {len(labels)} labels")
     names = [classes[k] for k in labels]
     counts = [names.count(name) for name in classes]
     size = float(np.clip(24000 / max(len(names), 1), 9, 50))
@@ -132,20 +143,23 @@ def tsne_figure(
         rank = np.empty(len(names))
         rank[order] = np.arange(len(names))
         batches = 40
+        ringed = np.zeros(len(names), bool) if wrong is None else wrong
         for batch in range(batches):
+            here = rank * batches // max(len(names), 1) == batch
             for position, name in enumerate(classes):
-                chosen = (labels == position) & (rank * batches // max(len(names), 1) == batch)
-                axes.scatter(
-                    points[chosen, 0],
-                    points[chosen, 1],
-                    s=size,
-                    marker=class_marker(name, position),
-                    color=class_colour(name, position),
-                    alpha=0.8,
-                    linewidths=0.25,
-                    edgecolors="white",
-                    zorder=2 + batch / batches,
-                )
+                for ring in (False, True):
+                    chosen = here & (labels == position) & (ringed == ring)
+                    axes.scatter(
+                        points[chosen, 0],
+                        points[chosen, 1],
+                        s=size,
+                        marker=class_marker(name, position),
+                        color=class_colour(name, position),
+                        alpha=0.8,
+                        linewidths=_RING if ring else 0.25,
+                        edgecolors=INK if ring else "white",
+                        zorder=2 + batch / batches,
+                    )
         bare(axes)
         axes.set_xticks([])
         axes.set_yticks([])
@@ -154,9 +168,14 @@ def tsne_figure(
             Line2D([], [], linestyle="", marker=class_marker(name, k), markersize=7, color=class_colour(name, k))
             for k, name in enumerate(classes)
         ]
+        said = [f"{name}   {count:,}" for name, count in zip(classes, counts, strict=True)]
+        if wrong is not None:
+            look: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": _RING}
+            handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, **look))
+            said.append(f"wrong   {int(wrong.sum()):,}")
         legend = figure.legend(
             handles,
-            [f"{name}   {count:,}" for name, count in zip(classes, counts, strict=True)],
+            said,
             loc="upper left",
             bbox_to_anchor=(0.775, 0.86),
             frameon=False,

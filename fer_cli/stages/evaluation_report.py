@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import shlex
 from collections.abc import Iterator
 from typing import Any, Final, Literal
@@ -13,6 +11,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.store import Plan, Store
 from fer_cli.artifacts.upkeep import Lineage, lineage
+from fer_cli.reporting.heat import png_uri
 from fer_cli.reporting.report import (
     Fact,
     LineageNode,
@@ -46,6 +45,7 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
     manifest = scored.model.manifest
     chosen = scored.metrics[scored.chosen]
     told = scored.subject.told(scored.measured)
+    looks, scatter = scored.subject.look(scored) if scored.subject.look else (None, None)
     data = ReportData(
         title=f"{manifest.config.get('system', scored.model.kind)} on {scored.dataset.artifact.name}",
         subtitle=f"{told.subtitle}; {chosen.n:,} images of the {scored.split} split",
@@ -68,6 +68,8 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
         mistakes_note="the most confident wrong answers, at most three of each true class",
         protocol=tuple(_facts(scored)),
         curves=told.curves,
+        scatter=scatter,
+        looks=looks,
         lineage=_lineage(scored, plan, lineage(store, scored.model)),
         intended_use=INTENDED_USE,
         limits=LIMITS,
@@ -109,9 +111,7 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> str:
     from PIL import Image
 
     image = Image.fromarray(np.asarray(pixels)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
-    stream = io.BytesIO()
-    image.save(stream, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return png_uri(np.asarray(image))
 
 
 def _facts(scored: Scored) -> Iterator[Fact]:

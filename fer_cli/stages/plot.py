@@ -60,11 +60,17 @@ def confusion(store: Store, *, reference: str | None, predictor: str | None) -> 
     return evaluation.name, confusion_figure(scores["confusion"], scores["classes"], "Confusion matrix", subtitle)
 
 
-def tsne(store: Store, *, reference: str | None, split: str | None, perplexity: float, seed: int) -> tuple[str, Figure]:
-    """Draw a t-SNE embedding of the original view of a features artifact, one split."""
+def tsne(
+    store: Store, *, reference: str | None, split: str | None, perplexity: float, seed: int, device: str = "auto"
+) -> tuple[str, Figure]:
+    """Draw a t-SNE embedding of one split: of a features artifact's original view, or of what a model made of it."""
     from fer_cli.reporting.tsne import stratified_subsample, tsne_backend, tsne_embedding, tsne_figure
 
-    artifact = store.find(reference, ["features"])
+    artifact = store.find(reference, ["features", "model"])
+    if artifact.kind == "model":
+        from fer_cli.stages.plot_models import tsne_of_model
+
+        return tsne_of_model(store, artifact, split=split, perplexity=perplexity, seed=seed, device=device)
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     features = open_features(artifact, len(dataset.images))
     split = split or dataset.split_names[-1]

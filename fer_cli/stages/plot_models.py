@@ -1,24 +1,26 @@
-"""Pictures of trained models: training curves, and Grad-CAM."""
+"""Pictures of trained models: training curves, Grad-CAM, and t-SNE of what the last layer takes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_cli import env
-from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import open_parent
-from fer_cli.datasets.dataset import open_dataset
-from fer_cli.progress import note, track
+from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.progress import note
 from fer_cli.stages.scored_model import models_of, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BATCH: Final = 16
 LOOKED_AT: Final = 400
 """Images of each class that examples are taken from."""
+EMBEDDED: Final = 2000
+"""Images whose features are embedded: t-SNE of more takes minutes and shows no more."""
 
 
 def curves(store: Store, *, reference: str | None) -> tuple[str, Figure]:
@@ -27,14 +29,14 @@ def curves(store: Store, *, reference: str | None) -> tuple[str, Figure]:
 
     artifact = store.find(reference, ["model", "study"])
     models = models_of(store, artifact)
-    first = next(iter(models.values())).manifest
-    metric = first.config["train"]["select"]
+    first = next(iter(models.values()))
+    metric = first.manifest.config["train"]["select"]
     figure = curves_figure(
         {name: read_history(model) for name, model in models.items()},
         chosen={name: model.manifest.summary["epoch"] for name, model in models.items()},
         metric=metric if metric in {"accuracy", "balanced_accuracy", "macro_f1"} else "balanced_accuracy",
         title=f"Training of {artifact.name}",
-        subtitle=_subtitle(first.config["system"], first.config["model"]["backbone"], first.inputs["dataset"].name),
+        subtitle=_subtitle(first, first.manifest.inputs["dataset"].name),
     )
     return artifact.name, figure
 
@@ -51,51 +53,74 @@ def gradcam(
         each: right ones of each class, and as many wrong ones.
         seed: of the draw of images, at most :data:`LOOKED_AT` of each class.
         device: torch's name of the device, or ``auto``.
-    """
-    import torch
 
-    from fer_cli.models.gradcam import gradcam as heat
-    from fer_cli.models.trained import map_layer, open_trained
-    from fer_cli.reporting.gradcam import Example, Row, gradcam_figure
+    Raises:
+        FerError: the network has no feature map to look at.
+    """
+    from fer_cli.models.trained import map_layer, map_side, open_trained
+    from fer_cli.reporting.gradcam import gradcam_figure
+    from fer_cli.stages.looked_at import answers, examples
 
     env.tune_allocator()
     artifact = store.find(reference, ["model"])
-    dataset = open_dataset(open_parent(store, artifact, "dataset"))
-    split = split or ("test" if "test" in dataset.split_names else "validation")
-    target = env.device_name(device)
-    model = open_trained(artifact, target)
+    dataset, split, every = _images(store, artifact, split)
+    model = open_trained(artifact, env.device_name(device))
     layer = map_layer(model)
     generator = np.random.default_rng(seed)
-    every = dataset.rows(split)
-    shown = []
-    with track("look", len(dataset.classes), unit="classes") as advance:
-        for label, name in enumerate(dataset.classes):
-            rows = every[dataset.labels[every] == label]
-            rows = generator.permutation(rows)[:LOOKED_AT]
-            size = 1 if model.mixes_batch else BATCH
-            parts = []
-            for start in range(0, len(rows), size):
-                pixels = torch.from_numpy(dataset.images[rows[start : start + size]]).to(target)
-                with torch.no_grad():
-                    parts.append(torch.softmax(model.network(model.preprocessing.apply(pixels)), 1).cpu().numpy())
-            shares = np.concatenate([np.empty((0, len(dataset.classes))), *parts])
-            found = shares.argmax(1)
-            examples: dict[bool, list[Example]] = {True: [], False: []}
-            for is_right, kept in examples.items():
-                of = np.flatnonzero((found == label) == is_right)
-                for item in of[np.argsort(-shares[of, found[of]], kind="stable")][:each]:
-                    image = np.array(dataset.images[rows[item]])
-                    x = model.preprocessing.apply(torch.from_numpy(image[None]).to(target))
-                    classes = torch.tensor([int(found[item])], device=target)
-                    heated = heat(model.network, layer, x, classes)[0].cpu().numpy()
-                    kept.append(Example(image, heated, dataset.classes[found[item]], float(shares[item, found[item]])))
-            shown.append(Row(name, examples[True], examples[False]))
-            advance()
-    config = artifact.manifest.config
+    of_class = [every[dataset.labels[every] == label] for label in range(len(dataset.classes))]
+    rows = np.concatenate([generator.permutation(rows)[:LOOKED_AT] for rows in of_class])
+    probabilities, _ = answers(model, dataset, rows)
+    shown = examples(model, layer, dataset, rows, probabilities, each)
     note(f"the most confident of at most {LOOKED_AT} images of each class of the {split} split")
-    subtitle = _subtitle(config["system"], config["model"]["backbone"], f"{dataset.artifact.name} {split}")
+    side = map_side(model, layer)
+    subtitle = _subtitle(artifact, f"{dataset.artifact.name} {split}; a map of {side} x {side}")
     return artifact.name, gradcam_figure(shown, title="Where the model looks", subtitle=subtitle)
 
 
-def _subtitle(system: str, backbone: str, what: str) -> str:
-    return f"{system}, {backbone}, on {what}"
+def tsne_of_model(
+    store: Store, artifact: Artifact, *, split: str | None, perplexity: float, seed: int, device: str
+) -> tuple[str, Figure]:
+    """Draw a t-SNE embedding of what a model's last layer takes, wrong answers ringed.
+
+    Args:
+        store: where artifacts are.
+        artifact: the model.
+        split: whose images, at most :data:`EMBEDDED`; test where it is None, else validation.
+        perplexity: the effective number of neighbours.
+        seed: of the draw and of the embedding.
+        device: torch's name of the device, or ``auto``.
+
+    Raises:
+        FerError: too few images for the perplexity, or features without any difference.
+    """
+    from fer_cli.models.trained import open_trained
+    from fer_cli.reporting.tsne import stratified_subsample, tsne_backend, tsne_embedding, tsne_figure
+    from fer_cli.stages.looked_at import answers
+
+    env.tune_allocator()
+    dataset, split, rows = _images(store, artifact, split)
+    rows = rows[stratified_subsample(dataset.labels[rows], EMBEDDED, seed)]
+    probabilities, features = answers(open_trained(artifact, env.device_name(device)), dataset, rows)
+    note(f"embedding {len(rows):,} images of the {split} split with {tsne_backend()}")
+    points = tsne_embedding(features, seed=seed, perplexity=perplexity)
+    labels = dataset.labels[rows]
+    wrong = probabilities.argmax(axis=1) != labels
+    config = artifact.manifest.config
+    subtitle = (
+        f"{config['system']}, {config['model']['backbone']}: what the last layer takes; t-SNE, perplexity "
+        f"{perplexity:g}; {len(rows):,} of the {split} split"
+    )
+    title = f"Features of {artifact.name}"
+    return artifact.name, tsne_figure(points, labels, dataset.classes, title, subtitle, wrong=wrong)
+
+
+def _images(store: Store, model: Artifact, split: str | None) -> tuple[Dataset, str, NDArray[np.int64]]:
+    """Return the data set of a model, the split to show and its rows."""
+    dataset = open_dataset(open_parent(store, model, "dataset"))
+    split = split or ("test" if "test" in dataset.split_names else "validation")
+    return dataset, split, dataset.rows(split)
+
+
+def _subtitle(model: Artifact, what: str) -> str:
+    config = model.manifest.config
+    return f"{config['system']}, {config['model']['backbone']}, on {what}"

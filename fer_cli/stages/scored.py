@@ -17,7 +17,9 @@ from fer_cli.evaluation.soundness import Soundness
 
 if TYPE_CHECKING:
     from fer_cli.reporting.charts import Curve
+    from fer_cli.reporting.heat import Looks
     from fer_cli.reporting.report import Cost
+    from fer_cli.reporting.scatter import Scatter
 
 Rows = NDArray[np.int64]
 
@@ -39,6 +41,7 @@ class Subject:
 
     ``probabilities`` maps rows of the data set and a test-time augmentation to (n, C) for each predictor, and what was
     measured on the way. ``reference`` is the predictor that the others' gains are measured from; None has no gains.
+    ``look`` shows what a network looks at and how it separates the classes, of what ``probabilities`` scored last.
     """
 
     artifact: Artifact
@@ -50,6 +53,7 @@ class Subject:
     told: Callable[[Mapping[str, Any]], Told]  # of what was measured
     batching: str | None = None  # what stands beside an image when it is scored; None: nothing ever does
     mixes_batch: bool = False  # whether that matters
+    look: Callable[[Scored], tuple[Looks, Scatter]] | None = None  # None: it is no network
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fer_cli.progress import Advance, track
 from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
 from fer_cli.stages.evaluation_report import command_line
+from fer_cli.stages.looked_at import drawn, look
 from fer_cli.stages.scored import Rows, Subject, Told
 from fer_cli.stages.study import STUDY
 from fer_cli.training.history import HISTORY
@@ -59,6 +60,8 @@ def _subject(
     names = (*models, *([ENSEMBLE] if len(models) > 1 else []))
     mixes = any(model.manifest.summary.get("mixes_batch") for model in models.values())
     how = batching or ("alone" if mixes else "stored")
+    # What the last layers take is kept on the way, for a report: a second pass over the images would take minutes.
+    taken: dict[str, NDArray[np.float32]] = {}
 
     def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         env.tune_allocator()
@@ -67,7 +70,7 @@ def _subject(
         with track("score", len(rows) * len(models)) as advance:
             for name, model in models.items():
                 begun = time.perf_counter()
-                found[name] = _probabilities(model, dataset, rows, tta, how, target, advance)
+                found[name], taken[name] = _answers(model, dataset, rows, tta, how, target, advance)
                 seconds += time.perf_counter() - begun
         if len(models) > 1:
             found[ENSEMBLE] = np.mean([found[name] for name in models], axis=0)
@@ -92,17 +95,25 @@ def _subject(
         told=lambda measured: _told(models, dataset, measured),
         batching=how,
         mixes_batch=mixes,
+        look=lambda scored: look(models, taken, scored),
     )
 
 
-def _probabilities(
+def _answers(
     model: Artifact, dataset: Dataset, rows: Rows, tta: str, batching: str, device: str, advance: Advance
-) -> NDArray[np.float64]:
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return probabilities (n, C), and what the last layer took of the original view of those that ``drawn`` names."""
     import torch
 
+    from fer_cli.models.embedding import last_linear, logits_and_features
     from fer_cli.models.trained import open_trained
 
     opened = open_trained(model, device)
+    layer = last_linear(opened.network)
+    kept = drawn(dataset.labels[rows])
+    place = np.full(len(rows), -1)
+    place[kept] = np.arange(len(kept))
+    taken = np.empty((len(kept), layer.in_features), np.float32)
     order, size = np.arange(len(rows)), SIZES[batching]
     if batching == "shuffled":
         order = np.random.default_rng(0).permutation(len(rows))
@@ -113,11 +124,14 @@ def _probabilities(
         for start in range(0, len(rows), size):
             some = order[start : start + size]
             x = opened.preprocessing.apply(torch.from_numpy(dataset.images[rows[some]]).to(device))
-            views = [x] if tta == "none" else [x, x.flip(-1)]
-            shares = [torch.softmax(opened.network(view).double(), 1) for view in views]
-            found[some] = torch.stack(shares).mean(0).cpu().numpy()
+            logits, features = logits_and_features(opened.network, layer, x)
+            views = [logits] if tta == "none" else [logits, opened.network(x.flip(-1))]
+            found[some] = torch.stack([torch.softmax(view.double(), 1) for view in views]).mean(0).cpu().numpy()
+            here = place[some] >= 0
+            if here.any():
+                taken[place[some[here]]] = features.float().cpu().numpy()[here]
             advance(len(some))
-    return found
+    return found, taken
 
 
 def _told(
