@@ -22,13 +22,13 @@ from fer_cli.training.schedule import Plateau, rate_factor
 LAPTOP = assets.recipe("baseline/laptop.toml")
 
 
-FORMS = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
+FORMS: dict[str, type[BaselineRecipe] | type[ConvCutRecipe]] = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
 RECIPES = [path for system in FORMS for path in sorted((LAPTOP.parents[1] / system).glob("*.toml"))]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_that_comes_with_fer_can_be_read(path: Path) -> None:
-    read = load_recipe(path, FORMS[path.parent.name], [])
+    read: BaselineRecipe | ConvCutRecipe = load_recipe(path, FORMS[path.parent.name], [])
     own = f"fer train {path.parent.name} "
     assert read.about.command.startswith(own)
     assert read.about.measured, "what a recipe gave and how long it took, or that it was not run"

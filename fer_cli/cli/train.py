@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -48,46 +49,37 @@ BoardOption = Annotated[Path | None, typer.Option("--tensorboard", help="A folde
 PrintOption = Annotated[bool, typer.Option("--print-config", help="Print the recipe as it would be run, and exit.")]
 
 
-@app.command("baseline")
-def baseline(
-    dataset: DatasetArgument = None,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    seeds: SeedsOption = "0",
-    select_on: SelectOnOption = "validation",
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    tensorboard: BoardOption = None,
-    print_config: PrintOption = False,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Any timm backbone under a linear classifier: what every other system is measured against."""
-    how = (seeds, select_on, device, workers, tensorboard)
-    _train("baseline", dataset, recipe, set_ or [], *how, print_config, store, force, json)
+SYSTEMS: Final = {
+    "baseline": "Any timm backbone under a linear classifier: what every other system is measured against.",
+    "conv-cut": "Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention.",
+    "psa-resnet": "PSA-ResNet: pyramid split attention in a ResNet50, joint softmax and island loss.",
+}
 
 
-@app.command("conv-cut")
-def conv_cut(
-    dataset: DatasetArgument = None,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    seeds: SeedsOption = "0",
-    select_on: SelectOnOption = "validation",
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    tensorboard: BoardOption = None,
-    print_config: PrintOption = False,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention."""
-    how = (seeds, select_on, device, workers, tensorboard)
-    _train("conv-cut", dataset, recipe, set_ or [], *how, print_config, store, force, json)
+def _command(system: str) -> Callable[..., None]:
+    def command(
+        dataset: DatasetArgument = None,
+        recipe: RecipeOption = None,
+        set_: SetOption = None,
+        seeds: SeedsOption = "0",
+        select_on: SelectOnOption = "validation",
+        device: DeviceOption = "auto",
+        workers: WorkersOption = None,
+        tensorboard: BoardOption = None,
+        print_config: PrintOption = False,
+        store: StoreOption = None,
+        force: ForceOption = False,
+        json: JsonOption = False,
+        debug: DebugOption = False,
+    ) -> None:
+        how = (seeds, select_on, device, workers, tensorboard)
+        _train(system, dataset, recipe, set_ or [], *how, print_config, store, force, json)
+
+    return command
+
+
+for _system, _help in SYSTEMS.items():
+    app.command(_system, help=_help)(_command(_system))
 
 
 def _train(

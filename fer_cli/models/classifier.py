@@ -11,6 +11,7 @@ from torch import nn
 from fer_cli.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
 from fer_cli.models.backbones import Preprocessing, check_name, preprocessing_of
+from fer_cli.models.psa import Pyramid
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
 
@@ -19,6 +20,8 @@ class ClassifierNetwork(nn.Module):
 
     ``backbone`` keeps timm's names; ``attention`` acts on the last map, or is the identity; a frozen backbone stays in
     evaluation mode whatever :meth:`train` is told, but for the attention inside its blocks, which learns.
+
+    Where ``tells_features`` is set the network returns, while it trains, its pooled features as well.
     """
 
     def __init__(self, backbone: Any, width: int, classes: int, *, dropout: float, frozen: bool) -> None:  # noqa: ANN401
@@ -30,6 +33,7 @@ class ClassifierNetwork(nn.Module):
         nn.init.normal_(self.classifier.weight, std=0.01)
         nn.init.zeros_(self.classifier.bias)
         self.frozen = frozen
+        self.tells_features = False
         self.inside: tuple[str, ...] = ()  # names, within the backbone, of the attention in its blocks
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,10 +46,11 @@ class ClassifierNetwork(nn.Module):
         pooled: torch.Tensor = self.backbone.forward_head(maps, pre_logits=True)
         return pooled
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, classes) of preprocessed images (n, 3, S, S)."""
-        logits: torch.Tensor = self.classifier(self.dropout(self.embed(self.feature_maps(x))))
-        return logits
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (n, classes) of preprocessed images (n, 3, S, S), and features (n, d) where they are wanted."""
+        features = self.embed(self.feature_maps(x))
+        logits: torch.Tensor = self.classifier(self.dropout(features))
+        return (logits, features) if self.training and self.tells_features else logits
 
     def train(self, mode: bool = True) -> ClassifierNetwork:
         """Set the mode of all that learns."""
@@ -89,6 +94,7 @@ def open_classifier(
     dropout: float = 0.0,
     drop_path: float = 0.0,
     frozen: bool = False,
+    pyramid: Pyramid | None = None,
     seed: int = 0,
 ) -> Classifier:
     """Build a timm network with a linear classifier of its own, in evaluation mode, channels last.
@@ -102,6 +108,7 @@ def open_classifier(
         dropout: share of the pooled features that are dropped before the classifier in training.
         drop_path: the last residual path's share of images that skip it in training (stochastic depth).
         frozen: only the classifier and the attention learn.
+        pyramid: the form of psa, where that is the attention.
         seed: of all random initialisation. The classifier starts the same whatever attention there is, and both
             whatever weights there are.
 
@@ -128,7 +135,7 @@ def open_classifier(
         torch.manual_seed(seed)
         network = ClassifierNetwork(backbone, width, classes, dropout=dropout, frozen=frozen)
         if attention != "none":
-            network.inside = attend_in_blocks(backbone, attention)
+            network.inside = attend_in_blocks(backbone, attention, pyramid)
             place = "blocks" if network.inside else "last map"
         if place == "last map":
             network.attention = new_attention(attention, _channels(backbone, name, attention, maps))
@@ -181,6 +188,11 @@ def _probe(backbone: Any, name: str, size: int) -> tuple[tuple[int, ...], int]: 
 
 def _channels(backbone: Any, name: str, attention: str, maps: tuple[int, ...]) -> int:  # noqa: ANN401
     """Return the channels of the last map that attention acts on."""
+    if attention == "psa":
+        raise FerError(
+            f"psa replaces the 3x3 convolutions in the bottlenecks of a ResNet, which {name} has not",
+            hint="take resnet50, resnet101 or another ResNet of bottlenecks, or se, eca or cbam",
+        )
     if attention == "aff":
         raise FerError(
             f"aff replaces the sum in the plain residual blocks of a ResNet, which {name} has not",

@@ -184,7 +184,5 @@ def _measured(network: Any, name: str, size: int, levels: Any) -> list[torch.Siz
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         own = int(network.pretrained_cfg["input_size"][-1])
-        raise FerError(
-            f"{name} cannot take images of {size} px ({reason})", hint=f"take {own} px, its own"
-        ) from error
+        raise FerError(f"{name} cannot take images of {size} px ({reason})", hint=f"take {own} px, its own") from error
     return [one.shape for one in maps]

@@ -35,7 +35,11 @@ if TYPE_CHECKING:
 REVISION: Final = 1
 FORMAT: Final = 1
 SELECT_ON: Final = ("validation", "test")
-DEFAULTS: Final = {"baseline": "baseline/laptop.toml", "conv-cut": "conv-cut/convnext.toml"}
+DEFAULTS: Final = {
+    "baseline": "baseline/laptop.toml",
+    "conv-cut": "conv-cut/convnext.toml",
+    "psa-resnet": "psa-resnet/paper.toml",
+}
 """The recipe that each system is trained by where none is given."""
 
 
@@ -58,9 +62,13 @@ def recipe_of(system: str, recipe: Path | None, changes: Sequence[str]) -> Any: 
     Raises:
         FerError: it is not a recipe of this system.
     """
-    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, Recipe
+    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, PSAResNetRecipe, Recipe
 
-    forms: dict[str, type[Recipe]] = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
+    forms: dict[str, type[Recipe]] = {
+        "baseline": BaselineRecipe,
+        "conv-cut": ConvCutRecipe,
+        "psa-resnet": PSAResNetRecipe,
+    }
     return load_recipe(recipe or assets.recipe(DEFAULTS[system]), forms[system], changes)
 
 
@@ -102,7 +110,7 @@ def train(
 
     Args:
         store: where artifacts are.
-        system: ``baseline`` or ``conv-cut``.
+        system: a key of :data:`DEFAULTS`.
         dataset: reference of the data set; the newest where it is None.
         recipe: a TOML file; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
@@ -214,28 +222,21 @@ def _plan(job: _Job, seed: int) -> Plan:
 def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> None:
     import torch
 
-    from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
     from fer_cli.models.trained import WEIGHTS, cost_of
     from fer_cli.training.checkpoint import remove_checkpoints
     from fer_cli.training.engine import Task, fit
-    from fer_cli.training.pictures import class_targets, limited
+    from fer_cli.training.pictures import limited
 
     dataset, recipe, device = job.dataset, job.recipe, job.device
-    built = _build(job, seed)
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
-    soft = dataset.targets if recipe.loss.soft else None
-    class_weights = None
-    if recipe.loss.class_weights == "balanced":
-        class_weights = torch.from_numpy(balanced_weights(dataset.labels[train_rows], dataset.classes)).to(device)
+    built = _build(job, train_rows, seed)
     task = Task(
         network=built.network,
         groups=built.groups,
         inputs=built.inputs,
-        targets=class_targets(dataset.labels, soft, device),
-        loss=lambda logits, targets: cross_entropy(
-            logits, targets, weights=class_weights, smoothing=recipe.loss.label_smoothing
-        ),
+        targets=built.targets,
+        loss=built.loss,
         labels=dataset.labels,
         classes=dataset.classes,
         train=train_rows,
@@ -302,15 +303,15 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     )
 
 
-def _build(job: _Job, seed: int) -> System:
-    if job.system == "baseline":
+def _build(job: _Job, rows: NDArray[np.int64], seed: int) -> System:
+    if job.system in {"baseline", "psa-resnet"}:
         from fer_cli.training.baseline import baseline
 
-        return baseline(job.recipe, job.dataset, job.weights, seed, job.device)
+        return baseline(job.recipe, job.dataset, rows, job.weights, seed, job.device)
     from fer_cli.training.conv_cut import conv_cut
 
     kept = None if job.recipe.model.kept == "none" else _kept(job)
-    return conv_cut(job.recipe, job.dataset, job.weights, seed, job.device, kept)
+    return conv_cut(job.recipe, job.dataset, rows, job.weights, seed, job.device, kept)
 
 
 def _kept(job: _Job) -> dict[str, NDArray[Any]]:

@@ -45,11 +45,11 @@ def picture_inputs(
 
 def class_targets(
     labels: NDArray[np.int64], shares: NDArray[np.float64] | None, device: str
-) -> Callable[[Rows], torch.Tensor]:
-    """Return a function of rows that gives classes (n,), or shares (n, C) where there are any, on the device."""
+) -> Callable[[Rows, int], torch.Tensor]:
+    """Return a function of rows and epoch that gives classes (n,), or shares (n, C) where there are any."""
     everything = torch.from_numpy(labels if shares is None else shares.astype(np.float32)).to(device)
 
-    def targets(rows: Rows) -> torch.Tensor:
+    def targets(rows: Rows, _epoch: int) -> torch.Tensor:
         return everything[torch.from_numpy(rows).to(device)]
 
     return targets

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from fer_cli.models.psa import Pyramid
 from fer_cli.recipes import About, Section
 from fer_cli.training.augment import Augmentation
 
@@ -26,7 +27,10 @@ class Data(Section):
 class Loss(Section):
     """What is minimised."""
 
-    name: Literal["cross-entropy"] = "cross-entropy"
+    name: Literal["cross-entropy", "joint"] = "cross-entropy"  # joint: with the island loss (fer_cli.losses.joint)
+    island: NotNegative = 0.01  # of joint: the island loss's weight, lambda
+    island_pairs: NotNegative = 10.0  # of joint: lambda1, of its pairwise term
+    centre_rate: Share = 0.5  # of joint: alpha, at which centres move
     label_smoothing: Below1 = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     soft: bool = True  # votes as targets, where the data set has them
@@ -114,16 +118,39 @@ class Backbone(Section):
 class BaselineModel(Backbone):
     """Any timm backbone, with attention where one is wanted."""
 
-    attention: Literal["none", "se", "eca", "cbam", "aff"] = "none"
+    attention: Literal["none", "se", "eca", "cbam", "aff", "psa"] = "none"
     frozen: bool = False
     dropout: Below1 = 0.0  # before the classifier
     drop_path: Below1 = 0.0  # of residual blocks
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The form of psa, where that is the attention."""
+        return Pyramid()
 
 
 class BaselineRecipe(Recipe):
     """Recipe of ``fer train baseline``."""
 
     model: BaselineModel
+
+
+class PSAResNetModel(BaselineModel):
+    """A ResNet with pyramid split attention (:mod:`fer_cli.models.psa`)."""
+
+    groups: Literal["reference", "paper"] = "reference"  # of psa: 1/4/8/16, or 2/4/8/16
+    taken: Literal["whole", "split"] = "whole"  # of psa: what each branch has of the input
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The form of psa, where that is the attention."""
+        return Pyramid(self.groups, self.taken)
+
+
+class PSAResNetRecipe(Recipe):
+    """Recipe of ``fer train psa-resnet``."""
+
+    model: PSAResNetModel
 
 
 class ConvCutModel(Backbone):
@@ -140,6 +167,14 @@ class ConvCutRecipe(Recipe):
     """Recipe of ``fer train conv-cut``."""
 
     model: ConvCutModel
+
+    @model_validator(mode="after")
+    def _learns_classes(self) -> Self:
+        if self.loss.name != "cross-entropy":
+            raise ValueError(
+                f"loss.name = {self.loss.name!r}: Conv-cut's head has no features for it, take cross-entropy"
+            )
+        return self
 
     @model_validator(mode="after")
     def _keeps_what_it_can(self) -> Self:
