@@ -17,7 +17,7 @@ from fer_cli.models.classifier import open_classifier
 from fer_cli.models.psa import GROUPS, KERNELS, PSA, Pyramid, pyramid_in_bottlenecks
 from fer_cli.models.weights import WeightsFile
 
-FORMS = [Pyramid(groups, taken) for groups in ("reference", "paper") for taken in ("whole", "split")]  # type: ignore[arg-type]
+FORMS = [Pyramid(groups, taken) for groups in ("reference", "paper") for taken in ("whole", "split")]
 
 
 def convolved(x: NDArray[Any], weight: NDArray[Any], stride: int, groups: int) -> NDArray[Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -15,6 +17,13 @@ from fer_cli.models.psa import Pyramid
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
 
+def perceptron(width: int, hidden: Sequence[int]) -> Iterator[nn.Module]:
+    """Yield fully connected layers of the given widths, each with a ReLU."""
+    for before, after in pairwise((width, *hidden)):
+        yield nn.Linear(before, after)
+        yield nn.ReLU()
+
+
 class ClassifierNetwork(nn.Module):
     """``classifier(dropout(pooled features))`` of a timm network without its own classifier.
 
@@ -24,14 +33,25 @@ class ClassifierNetwork(nn.Module):
     Where ``tells_features`` is set the network returns, while it trains, its pooled features as well.
     """
 
-    def __init__(self, backbone: Any, width: int, classes: int, *, dropout: float, frozen: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        backbone: Any,  # noqa: ANN401 - timm has no types
+        width: int,
+        classes: int,
+        *,
+        dropout: float,
+        frozen: bool,
+        hidden: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.attention: nn.Module = nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, classes)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.width = width
+        last = nn.Linear(hidden[-1] if hidden else width, classes)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        self.classifier: nn.Module = nn.Sequential(*perceptron(width, hidden), last) if hidden else last
         self.frozen = frozen
         self.tells_features = False
         self.inside: tuple[str, ...] = ()  # names, within the backbone, of the attention in its blocks
@@ -90,11 +110,13 @@ def open_classifier(
     classes: int,
     size: int | None,
     weights: WeightsFile | None,
+    crop: float = 0.0,
     attention: str = "none",
     dropout: float = 0.0,
     drop_path: float = 0.0,
     frozen: bool = False,
     pyramid: Pyramid | None = None,
+    hidden: Sequence[int] = (),
     seed: int = 0,
 ) -> Classifier:
     """Build a timm network with a linear classifier of its own, in evaluation mode, channels last.
@@ -103,12 +125,14 @@ def open_classifier(
         name: timm's name, with or without a tag.
         classes: number of outputs.
         size: side of the input in pixels; the network's own where it is None.
+        crop: share of the picture's side that is cropped away before that.
         weights: of the backbone, which they must fit strictly; their classifier is left out. None: random.
         attention: one of :data:`fer_cli.models.attention.ATTENTIONS`, where that module says that it goes.
         dropout: share of the pooled features that are dropped before the classifier in training.
         drop_path: the last residual path's share of images that skip it in training (stochastic depth).
         frozen: only the classifier and the attention learn.
         pyramid: the form of psa, where that is the attention.
+        hidden: widths of fully connected layers before the last one.
         seed: of all random initialisation. The classifier starts the same whatever attention there is, and both
             whatever weights there are.
 
@@ -123,7 +147,7 @@ def open_classifier(
         raise FerError("a frozen backbone skips no paths", hint="take drop_path = 0, or do not freeze it")
     tensors = None if weights is None else load_tensors(weights)
     backbone = _build(name, drop_path, seed)
-    preprocessing = preprocessing_of(backbone, name, size)
+    preprocessing = preprocessing_of(backbone, name, size, crop)
     loaded = 0
     if tensors is not None and weights is not None:
         loaded = load_strictly(backbone, _without_classifier(backbone, tensors), weights.path)
@@ -133,7 +157,7 @@ def open_classifier(
     place: Literal["blocks", "last map"] | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ClassifierNetwork(backbone, width, classes, dropout=dropout, frozen=frozen)
+        network = ClassifierNetwork(backbone, width, classes, dropout=dropout, frozen=frozen, hidden=hidden)
         if attention != "none":
             network.inside = attend_in_blocks(backbone, attention, pyramid)
             place = "blocks" if network.inside else "last map"

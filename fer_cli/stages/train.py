@@ -14,6 +14,7 @@ from fer_cli import assets, env
 from fer_cli.artifacts.store import Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
+from fer_cli.faces.masks import Masks, find_masks, open_masks
 from fer_cli.models.backbones import check_name
 from fer_cli.models.extraction import VIEWS
 from fer_cli.models.features import open_features
@@ -38,7 +39,8 @@ SELECT_ON: Final = ("validation", "test")
 DEFAULTS: Final = {
     "baseline": "baseline/laptop.toml",
     "conv-cut": "conv-cut/convnext.toml",
-    "psa-resnet": "psa-resnet/paper.toml",
+    "psa-resnet": "psa-resnet/laptop.toml",
+    "slfer": "slfer/laptop.toml",
 }
 """The recipe that each system is trained by where none is given."""
 
@@ -62,12 +64,13 @@ def recipe_of(system: str, recipe: Path | None, changes: Sequence[str]) -> Any: 
     Raises:
         FerError: it is not a recipe of this system.
     """
-    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, PSAResNetRecipe, Recipe
+    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, PSAResNetRecipe, Recipe, SLFERRecipe
 
     forms: dict[str, type[Recipe]] = {
         "baseline": BaselineRecipe,
         "conv-cut": ConvCutRecipe,
         "psa-resnet": PSAResNetRecipe,
+        "slfer": SLFERRecipe,
     }
     return load_recipe(recipe or assets.recipe(DEFAULTS[system]), forms[system], changes)
 
@@ -79,6 +82,7 @@ class _Job:
     store: Store
     system: str
     dataset: Dataset
+    masks: Masks | None
     recipe: Any  # one form a system
     weights: WeightsFile | None
     select_on: str
@@ -98,6 +102,7 @@ def train(
     changes: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     select_on: str = "validation",
+    masks: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     tensorboard: Path | None = None,
@@ -116,6 +121,7 @@ def train(
         changes: ``KEY=VALUE`` that replace what the recipe says.
         seeds: of the weights' beginning, the order, the augmentation and the dropout.
         select_on: the split that the epoch is chosen by. ``test`` is for the record: no such number is sound.
+        masks: reference of the region maps that SLFER learns; the newest of the data set where it is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         workers: threads that prepare batches ahead; they change no result. None: 2 beside a GPU, else 0.
         tensorboard: a folder for TensorBoard, in it one a model.
@@ -151,7 +157,10 @@ def train(
         torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
     if workers is None:
         workers = 2 if target.startswith("cuda") else 0
-    job = _Job(store, system, opened, read, weights, select_on, target, ranks, workers, tensorboard, force)
+    maps = None
+    if system == "slfer" and (read.loss.segmentation or read.loss.components):
+        maps = open_masks(find_masks(store, opened.artifact, masks), opened)
+    job = _Job(store, system, opened, maps, read, weights, select_on, target, ranks, workers, tensorboard, force)
     with joined(ranks):
         models = tuple(_train_one(job, seed) for seed in seeds)
         study = None
@@ -214,7 +223,10 @@ def _plan(job: _Job, seed: int) -> Plan:
             "select_on": job.select_on,
             "classes": list(job.dataset.classes),
         },
-        inputs={"dataset": job.dataset.artifact.as_input()},
+        inputs={
+            "dataset": job.dataset.artifact.as_input(),
+            **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
+        },
         seeds=[seed],
     )
 
@@ -273,6 +285,7 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     work.write(WEIGHTS, save(tensors))
     work.write(HISTORY, history_bytes(trained.history))
     best = trained.history[trained.epoch - 1]
+    missed = recipe.model.weights == "try" and job.weights is None
     work.commit(
         summary={
             "headline": f"{job.system}, {recipe.model.backbone}: epoch {trained.epoch} of "
@@ -299,7 +312,10 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
             "workers": job.workers,
             "peak_memory": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else env.peak_memory(),
         },
-        warnings=dataset.artifact.manifest.warnings,
+        warnings=[
+            *dataset.artifact.manifest.warnings,
+            *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
+        ],
     )
 
 
@@ -308,6 +324,10 @@ def _build(job: _Job, rows: NDArray[np.int64], seed: int) -> System:
         from fer_cli.training.baseline import baseline
 
         return baseline(job.recipe, job.dataset, rows, job.weights, seed, job.device)
+    if job.system == "slfer":
+        from fer_cli.training.slfer import slfer
+
+        return slfer(job.recipe, job.dataset, job.masks, rows, job.weights, seed, job.device)
     from fer_cli.training.conv_cut import conv_cut
 
     kept = None if job.recipe.model.kept == "none" else _kept(job)

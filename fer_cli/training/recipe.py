@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from fer_cli.labels import REGIONS
 from fer_cli.models.psa import Pyramid
 from fer_cli.recipes import About, Section
 from fer_cli.training.augment import Augmentation
@@ -21,6 +22,9 @@ class Data(Section):
     """Which pictures, and how large."""
 
     size: Annotated[int, Field(ge=16, le=1024)]  # px, side of the network's input
+    crop: Annotated[float, Field(ge=0, le=0.5)] = (
+        0.0  # share of the side cropped away: anywhere in training, else centre
+    )
     limit: Annotated[int, Field(ge=1)] | None = None  # training images, evenly of the classes; all where it is left out
 
 
@@ -105,13 +109,13 @@ class Backbone(Section):
     """The network that a model stands on."""
 
     backbone: str
-    weights: str = "auto"  # auto, none or a file
+    weights: str = "auto"  # auto, try (auto, else none, said aloud), none or a file
 
     @field_validator("weights")
     @classmethod
     def _given(cls, value: str) -> str:
         if not value:
-            raise ValueError("is empty: take auto, none or a file")
+            raise ValueError("is empty: take auto, try, none or a file")
         return value
 
 
@@ -153,6 +157,29 @@ class PSAResNetRecipe(Recipe):
     model: PSAResNetModel
 
 
+class SLFERLoss(Loss):
+    """Cross-entropy of expressions, and the two auxiliary tasks; 0 leaves one out (:mod:`fer_cli.losses.slfer`)."""
+
+    name: Literal["cross-entropy"] = "cross-entropy"
+    segmentation: NotNegative = 0.5  # lambda1
+    components: NotNegative = 0.5  # lambda2
+    largest: Annotated[int, Field(ge=1, le=len(REGIONS))] = 4  # regions that count as large
+
+
+class SLFERModel(Backbone):
+    """A network with feature levels, with attention where one is wanted (:mod:`fer_cli.models.slfer`)."""
+
+    attention: Literal["none", "se", "eca", "cbam", "aff", "psa"] = "se"
+    dropout: Below1 = 0.0  # before the expression branch's fully connected layers
+
+
+class SLFERRecipe(Recipe):
+    """Recipe of ``fer train slfer``."""
+
+    loss: SLFERLoss
+    model: SLFERModel
+
+
 class ConvCutModel(Backbone):
     """A frozen backbone up to a cut, and the head that learns (:mod:`fer_cli.models.conv_cut`)."""
 
@@ -178,6 +205,8 @@ class ConvCutRecipe(Recipe):
 
     @model_validator(mode="after")
     def _keeps_what_it_can(self) -> Self:
+        if self.data.crop:
+            raise ValueError("data.crop: Conv-cut sees whole pictures, set it to 0")
         moved = [name for name, most in self.augmentation.model_dump().items() if most and name != "flip"]
         if moved and self.model.kept != "none":
             raise ValueError(
