@@ -132,7 +132,7 @@ def test_changes_replace_what_the_file_says() -> None:
         ("optim.lr=-1", "optim.lr: input should be greater than 0"),
         ("train.epochs=2.5", "train.epochs: input should be a valid integer"),
         ("train.epochs='3'", "train.epochs"),
-        ("model.attention=selfie", "model.attention: input should be 'none', 'se', 'eca', 'cbam' or 'aff'"),
+        ("model.attention=selfie", "model.attention: input should be 'none', 'se', 'eca', 'cbam', 'aff' or 'psa'"),
         ("new.table=1", "new is not a key of this recipe"),
         ("data.size=1" + "0" * 5000, "data.size"),
     ],

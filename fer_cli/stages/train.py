@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -237,11 +237,13 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     from fer_cli.models.trained import WEIGHTS, cost_of
     from fer_cli.training.checkpoint import remove_checkpoints
     from fer_cli.training.engine import Task, fit
+    from fer_cli.training.order import repeated
     from fer_cli.training.pictures import limited
 
     dataset, recipe, device = job.dataset, job.recipe, job.device
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
+    shown = repeated(train_rows, dataset.labels, _times(recipe.data.repeat, dataset.classes))
     built = _build(job, train_rows, seed)
     task = Task(
         network=built.network,
@@ -251,11 +253,11 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
         loss=built.loss,
         labels=dataset.labels,
         classes=dataset.classes,
-        train=train_rows,
+        train=shown,
         validation=dataset.rows(job.select_on),
         mixes_batch=built.told.get("mixes_batch", False),
     )
-    steps = recipe.train.epochs * (len(train_rows) // recipe.train.batch)
+    steps = recipe.train.epochs * (len(shown) // recipe.train.batch)
     board = None if job.tensorboard is None or work is None else job.tensorboard / f"{plan.name}-{plan.version}"
     with (
         env.stop_on_signal() as stop,
@@ -317,6 +319,13 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
         ],
     )
+
+
+def _times(repeat: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:
+    for name in repeat:
+        if name not in classes:
+            raise FerError(f"data.repeat names {name!r}", hint=f"the classes are {', '.join(classes)}")
+    return {classes.index(name): count for name, count in repeat.items()}
 
 
 def _build(job: _Job, rows: NDArray[np.int64], seed: int) -> System:

@@ -125,13 +125,14 @@ def kept_inputs(
         flipped = torch.zeros(len(rows), dtype=torch.bool)
         if epoch is not None and flip:
             flipped = draws.uniform(seed, epoch, index, Stream.FLIP).to(torch.float64) < flip
+        places = rows % len(views["original"])
         if on_device:
-            at = index.to(device)
+            at = torch.from_numpy(places).to(device)
             chosen = flipped.to(device).view(-1, 1, 1, 1)
             return torch.where(chosen, on_device["flip"][at], on_device["original"][at]).float()
         mask = flipped.numpy()
         maps = np.empty((len(rows), *views["original"].shape[1:]), np.float32)
-        maps[~mask], maps[mask] = views["original"][rows[~mask]], views["flip"][rows[mask]]
+        maps[~mask], maps[mask] = views["original"][places[~mask]], views["flip"][places[mask]]
         return torch.from_numpy(maps).to(device)
 
     return inputs

@@ -55,7 +55,7 @@ class Task:
         loss: on the device.
         labels: (N,) of the whole data set.
         classes: their names.
-        train: the rows that are trained on.
+        train: the rows that are trained on, some perhaps several times (:mod:`fer_cli.training.order`).
         validation: the rows that an epoch is chosen by.
         mixes_batch: an image's logits depend on those beside it, so that each is validated alone.
     """
@@ -202,8 +202,10 @@ class _Training:
 
     def _batches(self, epoch: int) -> list[Rows]:
         how = self.recipe.train
-        labels = self.task.labels[self.task.train]
-        order = epoch_rows(self.task.train, seed=self.seed, epoch=epoch, sampling=how.sampling, labels=labels)
+        task = self.task
+        images = len(task.labels)
+        labels = task.labels[task.train % images]
+        order = epoch_rows(task.train, images=images, seed=self.seed, epoch=epoch, sampling=how.sampling, labels=labels)
         return batches(
             order, how.batch // self.ranks.world, rank=self.ranks.rank, world=self.ranks.world, drop_last=True
         )
@@ -235,7 +237,7 @@ class _Training:
         self._average(number)
         logits: torch.Tensor = output[0] if isinstance(output, tuple) else output
         state.loss_sum += value * len(rows)
-        state.hits += int((logits.detach().argmax(1).cpu().numpy() == task.labels[rows]).sum())
+        state.hits += int((logits.detach().argmax(1).cpu().numpy() == task.labels[rows % len(task.labels)]).sum())
         state.seen += len(rows)
 
     def _rate(self, number: int) -> float:

@@ -26,6 +26,8 @@ class Data(Section):
         0.0  # share of the side cropped away: anywhere in training, else centre
     )
     limit: Annotated[int, Field(ge=1)] | None = None  # training images, evenly of the classes; all where it is left out
+    # By class, how often each of its images comes in an epoch.
+    repeat: Annotated[dict[str, Annotated[int, Field(ge=1, le=100)]], Field(default_factory=dict)]
 
 
 class Loss(Section):
@@ -98,6 +100,8 @@ class Recipe(Section):
             raise ValueError("schedule.epochs must rise")
         if self.schedule.name == "steps" and not self.schedule.epochs:
             raise ValueError("schedule.epochs is empty: give the epochs after which the rate falls")
+        if self.data.repeat and self.train.sampling != "shuffled":
+            raise ValueError("data.repeat and train.sampling = 'balanced' both say how often a class comes: take one")
         return self
 
     def record(self) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def slfer(
         if masks is None:
             return classes(some, epoch), None, None
         maps = augment.apply_to_maps(
-            torch.from_numpy(masks.maps(some)).to(device),
+            torch.from_numpy(masks.maps(some % len(masks))).to(device),
             torch.from_numpy(some),
             seed=seed,
             epoch=epoch,
