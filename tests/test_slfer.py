@@ -76,8 +76,10 @@ def test_each_head_moves_itself_and_the_backbone_and_nothing_else(head: str) -> 
         "segmentation": loss((logits.detach(), regions, None), (classes, maps, components)),
         "components": loss((logits.detach(), None, large), (classes, maps, components)),
     }
-    base = float(parts["expression"])
-    assert float(whole) == pytest.approx(sum(float(part) - base for part in parts.values()) + base, rel=1e-5)
+    base = float(parts["expression"].detach())
+    assert float(whole.detach()) == pytest.approx(
+        sum(float(part.detach()) - base for part in parts.values()) + base, rel=1e-5
+    )
     parts[head].backward()
     moved = {name for name, value in built.named_parameters() if value.grad is not None and value.grad.any()}
     own = {
