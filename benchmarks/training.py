@@ -74,21 +74,21 @@ def _training(dataset: Dataset, place: Path, **changes: str) -> _Training:
     recipe = load_recipe(
         assets.recipe("baseline/laptop.toml"), BaselineRecipe, [f"{key}={value}" for key, value in settings.items()]
     )
-    training: _Training = _engine(dataset, recipe, baseline(recipe, dataset, None, 0, "cpu"), place, _Training)
+    training: _Training = _engine(
+        dataset, recipe, baseline(recipe, dataset, dataset.rows("train"), None, 0, "cpu"), place, _Training
+    )
     return training
 
 
 def _engine(dataset: Dataset, recipe: Any, system: Any, place: Path, kind: Any) -> Any:  # noqa: ANN401
-    from fer_cli.losses.cross_entropy import cross_entropy
     from fer_cli.training.engine import Task
-    from fer_cli.training.pictures import class_targets
 
     task = Task(
         network=system.network,
         groups=system.groups,
         inputs=system.inputs,
-        targets=class_targets(dataset.labels, None, "cpu"),
-        loss=lambda logits, targets: cross_entropy(logits, targets, smoothing=recipe.loss.label_smoothing),
+        targets=system.targets,
+        loss=system.loss,
         labels=dataset.labels,
         classes=dataset.classes,
         train=dataset.rows("train"),
@@ -190,7 +190,7 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
             views["original"][some] = cut.network(x).numpy()
             views["flip"][some] = cut.network(x.flip(-1)).numpy()
     engines = [
-        _engine(dataset, recipe, conv_cut(recipe, dataset, None, 0, "cpu", maps), folder / "none", _Training)
+        _engine(dataset, recipe, conv_cut(recipe, dataset, rows, None, 0, "cpu", maps), folder / "none", _Training)
         for maps in (views, None)
     ]
     batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]

@@ -67,6 +67,17 @@ def gathered(values: Sequence[float], ranks: Ranks) -> list[list[float]]:
     return [one.tolist() for one in everyones]
 
 
+def summed(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor:
+    """Return the sum of every process's tensor; all have the same shape."""
+    if ranks.world == 1:
+        return tensor
+    import torch.distributed
+
+    total = tensor.clone()
+    torch.distributed.all_reduce(total)
+    return total
+
+
 def copy_from_first(tensors: Iterable[torch.Tensor], ranks: Ranks) -> None:
     """Give tensors the values that they have in the first process."""
     if ranks.world > 1:

@@ -141,6 +141,19 @@ def test_a_signal_anywhere_changes_nothing_nor_do_workers(
     equal(model(toys, workers=after), reference)
 
 
+def test_what_a_loss_remembers_goes_on_too(toys: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joint = ("loss.name=joint", "loss.island=0.5", "model.backbone=test_resnet", "model.attention=se")
+    whole = Store(tmp_path / "whole")
+    toy_dataset(whole, images=210)
+    with monkeypatch.context() as patch:
+        stop_after(patch, STEPS + 2)
+        with pytest.raises(PreemptedError):
+            run(toys, *joint)
+    place = next(toys.root.glob("model/*/.partial-*/checkpoint-*.safetensors"))
+    assert load_file(place)["loss.centres"].any()
+    equal(model(toys, *joint), model(whole, *joint))
+
+
 def test_two_signals_and_a_death_change_nothing(
     toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -251,7 +264,7 @@ def test_a_loss_that_is_no_number_stops_at_its_step(toys: Store, monkeypatch: py
 def test_out_of_memory_names_a_batch_that_fits(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     forward = ClassifierNetwork.forward
 
-    def small(self: ClassifierNetwork, x: torch.Tensor) -> torch.Tensor:
+    def small(self: ClassifierNetwork, x: torch.Tensor) -> Any:
         if len(x) > 7:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
         return forward(self, x)

@@ -24,7 +24,7 @@ ALL: dict[str, Any] = {
     **{"flip": 0.5, "rotation": 15.0, "scale": 0.15, "shift": 0.08},
     **{"brightness": 0.3, "contrast": 0.3, "erase": 0.5},
 }
-IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def prepared(size: int = 48, interpolation: str = "bilinear") -> Preprocessing:

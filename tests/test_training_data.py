@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from fer_cli.errors import FerError
+from fer_cli.models.backbones import Preprocessing
 from fer_cli.training import draws
+from fer_cli.training.augment import Augmentation
 from fer_cli.training.draws import Stream
-from fer_cli.training.order import Sampling, batches, epoch_rows
+from fer_cli.training.order import Sampling, batches, epoch_rows, repeated
+from fer_cli.training.pictures import class_targets, picture_inputs
 
 # ---- draws
 
@@ -78,14 +81,14 @@ LABELS = np.repeat(np.array([0, 2, 3, 5]), [270, 100, 27, 3]).astype(np.int64)
 
 
 def order(seed: int = 0, epoch: int = 0, sampling: Sampling = "shuffled") -> NDArray[np.int64]:
-    return epoch_rows(ROWS, seed=seed, epoch=epoch, sampling=sampling, labels=LABELS)
+    return epoch_rows(ROWS, images=900, seed=seed, epoch=epoch, sampling=sampling, labels=LABELS)
 
 
 @pytest.mark.parametrize("sampling", ["shuffled", "balanced"])
 def test_the_order_is_a_function_of_seed_and_epoch(sampling: Sampling) -> None:
     first = order(sampling=sampling)
     again = np.random.default_rng(2).permutation(len(ROWS))
-    same = epoch_rows(ROWS[again], seed=0, epoch=0, sampling=sampling, labels=LABELS[again])
+    same = epoch_rows(ROWS[again], images=900, seed=0, epoch=0, sampling=sampling, labels=LABELS[again])
     np.testing.assert_array_equal(first, same)
     for other in (order(epoch=1, sampling=sampling), order(seed=1, sampling=sampling)):
         assert (other == first).mean() < 0.05
@@ -99,7 +102,7 @@ def test_a_shuffle_has_every_row_once_and_anywhere() -> None:
         assert sorted(shuffled) == sorted(ROWS)
         places.append((np.flatnonzero(shuffled == ROWS[0])[0] + 0.5) / len(ROWS))
     assert stats.kstest(places, "uniform").pvalue > 1e-3
-    assert len(epoch_rows(ROWS[:0], seed=0, epoch=0, sampling="shuffled")) == 0
+    assert len(epoch_rows(ROWS[:0], images=900, seed=0, epoch=0, sampling="shuffled")) == 0
 
 
 @pytest.mark.parametrize("rows", [400, 399, 398, 397, 41])
@@ -108,8 +111,10 @@ def test_a_balanced_epoch_has_classes_and_images_equally_often(rows: int) -> Non
     chosen = np.linspace(0, 399, rows).astype(int)
     counts_of_epochs, extra = np.zeros(4), set()
     for epoch in range(20):
-        sample = epoch_rows(ROWS[chosen], seed=0, epoch=epoch, sampling="balanced", labels=LABELS[chosen])
+        sample = epoch_rows(ROWS[chosen], images=900, seed=0, epoch=epoch, sampling="balanced", labels=LABELS[chosen])
         assert len(sample) == rows
+        assert len(set(sample.tolist())) == rows, "each time has a number of its own"
+        sample %= 900
         labels = np.array([label_of[row] for row in sample])
         counts = np.bincount(labels, minlength=6)[[0, 2, 3, 5]]
         assert counts.max() - counts.min() == (rows % 4 > 0)
@@ -125,7 +130,21 @@ def test_a_balanced_epoch_has_classes_and_images_equally_often(rows: int) -> Non
 
 def test_all_images_of_a_large_class_come_over_the_epochs() -> None:
     seen = np.unique(np.concatenate([order(epoch=epoch, sampling="balanced") for epoch in range(20)]))
-    np.testing.assert_array_equal(seen, np.sort(ROWS))
+    np.testing.assert_array_equal(np.unique(seen % 900), np.sort(ROWS))
+
+
+def test_images_of_some_classes_come_several_times_each_otherwise() -> None:
+    labels = np.array([0, 1, 2, 1, 0], np.int64)
+    again = repeated(np.array([0, 1, 3, 4]), labels, {1: 3, 2: 5})
+    assert sorted(again.tolist()) == [0, 1, 3, 4, 6, 8, 11, 13]
+    images = np.random.default_rng(0).integers(0, 255, (5, 24, 24)).astype(np.uint8)
+    preprocessing = Preprocessing(24, (0.0,) * 3, (1.0,) * 3, "bilinear")
+    inputs = picture_inputs(images, preprocessing, Augmentation(rotation=30.0), seed=0, device="cpu")
+    once, twice, plain, other = inputs(np.array([1, 6, 1, 3]), 0)
+    assert torch.equal(once, plain)
+    assert not torch.equal(once, twice)
+    assert (once - twice).abs().mean() < (once - other).abs().mean()
+    assert class_targets(labels, None, "cpu")(again, 0).tolist() == labels[again % 5].tolist()
 
 
 @pytest.mark.parametrize("drop_last", [True, False])

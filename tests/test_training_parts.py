@@ -22,13 +22,13 @@ from fer_cli.training.schedule import Plateau, rate_factor
 LAPTOP = assets.recipe("baseline/laptop.toml")
 
 
-FORMS = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
+FORMS: dict[str, type[BaselineRecipe] | type[ConvCutRecipe]] = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
 RECIPES = [path for system in FORMS for path in sorted((LAPTOP.parents[1] / system).glob("*.toml"))]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_that_comes_with_fer_can_be_read(path: Path) -> None:
-    read = load_recipe(path, FORMS[path.parent.name], [])
+    read: BaselineRecipe | ConvCutRecipe = load_recipe(path, FORMS[path.parent.name], [])
     own = f"fer train {path.parent.name} "
     assert read.about.command.startswith(own)
     assert read.about.measured, "what a recipe gave and how long it took, or that it was not run"
@@ -132,7 +132,7 @@ def test_changes_replace_what_the_file_says() -> None:
         ("optim.lr=-1", "optim.lr: input should be greater than 0"),
         ("train.epochs=2.5", "train.epochs: input should be a valid integer"),
         ("train.epochs='3'", "train.epochs"),
-        ("model.attention=selfie", "model.attention: input should be 'none', 'se', 'eca', 'cbam' or 'aff'"),
+        ("model.attention=selfie", "model.attention: input should be 'none', 'se', 'eca', 'cbam', 'aff' or 'psa'"),
         ("new.table=1", "new is not a key of this recipe"),
         ("data.size=1" + "0" * 5000, "data.size"),
     ],

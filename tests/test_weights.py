@@ -155,7 +155,7 @@ def test_absent_weights_say_what_to_fetch_and_where_to_put_it(tmp_path: Path, mo
     text = str(caught.value)
     assert "fetch model.safetensors of timm/resnet34" in text
     assert "$FER_WEIGHTS/resnet34.safetensors" in text
-    assert "--weights none" in text
+    assert "weights none" in text
     with pytest.raises(FerError, match=r"nothing\.pth: there is no weights file here"):
         find_weights("resnet34", str(tmp_path / "nothing.pth"))
     monkeypatch.setenv("FER_WEIGHTS", str(tmp_path / "absent"))

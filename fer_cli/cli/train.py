@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -31,6 +32,9 @@ app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True, r
 
 
 DatasetArgument = Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")]
+MasksOption = Annotated[
+    str | None, typer.Option(help="The region maps that it learns from. [default: the newest of the data set]")
+]
 RecipeOption = Annotated[Path | None, typer.Option(help="A TOML file. [default: the system's own]")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE: replaces one of the recipe's, such as optim.lr=1e-4.")
@@ -48,9 +52,39 @@ BoardOption = Annotated[Path | None, typer.Option("--tensorboard", help="A folde
 PrintOption = Annotated[bool, typer.Option("--print-config", help="Print the recipe as it would be run, and exit.")]
 
 
-@app.command("baseline")
-def baseline(
+SYSTEMS: Final = {
+    "baseline": "Any timm backbone under a linear classifier: what every other system is measured against.",
+    "conv-cut": "Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention.",
+    "psa-resnet": "PSA-ResNet (Gu & Jin): pyramid split attention in a ResNet50, joint softmax and island loss.",
+    "slfer": "SLFER (Lv et al.): expression learned beside face regions, by the masks of `fer parse-masks`.",
+}
+
+
+def _command(system: str) -> Callable[..., None]:
+    def command(
+        dataset: DatasetArgument = None,
+        recipe: RecipeOption = None,
+        set_: SetOption = None,
+        seeds: SeedsOption = "0",
+        select_on: SelectOnOption = "validation",
+        device: DeviceOption = "auto",
+        workers: WorkersOption = None,
+        tensorboard: BoardOption = None,
+        print_config: PrintOption = False,
+        store: StoreOption = None,
+        force: ForceOption = False,
+        json: JsonOption = False,
+        debug: DebugOption = False,
+    ) -> None:
+        how = {"select_on": select_on, "device": device, "workers": workers, "tensorboard": tensorboard, "force": force}
+        _train(system, dataset, recipe, set_ or [], seeds, print_config, store, json, **how)
+
+    return command
+
+
+def _slfer(
     dataset: DatasetArgument = None,
+    masks: MasksOption = None,
     recipe: RecipeOption = None,
     set_: SetOption = None,
     seeds: SeedsOption = "0",
@@ -64,30 +98,12 @@ def baseline(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Any timm backbone under a linear classifier: what every other system is measured against."""
-    how = (seeds, select_on, device, workers, tensorboard)
-    _train("baseline", dataset, recipe, set_ or [], *how, print_config, store, force, json)
+    how = {"select_on": select_on, "device": device, "workers": workers, "tensorboard": tensorboard, "force": force}
+    _train("slfer", dataset, recipe, set_ or [], seeds, print_config, store, json, masks=masks, **how)
 
 
-@app.command("conv-cut")
-def conv_cut(
-    dataset: DatasetArgument = None,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    seeds: SeedsOption = "0",
-    select_on: SelectOnOption = "validation",
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    tensorboard: BoardOption = None,
-    print_config: PrintOption = False,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention."""
-    how = (seeds, select_on, device, workers, tensorboard)
-    _train("conv-cut", dataset, recipe, set_ or [], *how, print_config, store, force, json)
+for _system, _help in SYSTEMS.items():
+    app.command(_system, help=_help)(_slfer if _system == "slfer" else _command(_system))
 
 
 def _train(
@@ -96,14 +112,10 @@ def _train(
     recipe: Path | None,
     changes: list[str],
     seeds: str,
-    select_on: str,
-    device: str,
-    workers: int | None,
-    tensorboard: Path | None,
     print_config: bool,
     store: Path | None,
-    force: bool,
     as_json: bool,
+    **how: Any,  # noqa: ANN401 - further arguments of the stage
 ) -> None:
     from fer_cli.stages.train import recipe_of, train
 
@@ -118,11 +130,7 @@ def _train(
         recipe=recipe,
         changes=changes,
         seeds=_seeds(seeds),
-        select_on=select_on,
-        device=device,
-        workers=workers,
-        tensorboard=tensorboard,
-        force=force,
+        **how,
     )
     _print_trained(system, trained, as_json=as_json)
 

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_array, read_table
-from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.errors import FerError
 from fer_cli.faces.packing import unpack
 from fer_cli.labels import REGIONS
+from fer_cli.progress import note
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -68,6 +69,27 @@ class Masks:
     def scores(self) -> pa.Table:
         """Return how far each map can be believed, one row an image."""
         return read_table(self.artifact.file(SCORES))
+
+
+def find_masks(store: Store, dataset: Artifact, reference: str | None) -> Artifact:
+    """Return the masks that a reference names, or the newest that were made for a data set, and say which.
+
+    Raises:
+        FerError: there are none.
+    """
+    if reference is not None:
+        return store.find(reference, ["masks"])
+    for directory in store.directories(["masks"]):
+        try:
+            artifact = store.open(directory)
+        except FerError:
+            continue  # a damaged one: another may do
+        if artifact.manifest.inputs["dataset"].content == dataset.manifest.content:
+            note(f"using {artifact.reference} (the newest masks of {dataset.name})")
+            return artifact
+    raise FerError(
+        f"no masks of {dataset.reference} yet", hint=f"make them: fer parse-masks {dataset.name}@{dataset.version}"
+    )
 
 
 def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:

@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer_cli.errors import FerError
+from fer_cli.losses.objective import Objective
 
 
 def balanced_weights(labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float32]:
@@ -50,3 +51,19 @@ def cross_entropy(
     if weights is not None:
         shares = shares * weights
     return -(shares * torch.log_softmax(logits.float(), 1)).sum(1).mean()
+
+
+class CrossEntropy(Objective):
+    """:func:`cross_entropy` of logits, as an objective."""
+
+    weights: torch.Tensor | None
+
+    def __init__(self, weights: NDArray[np.float32] | None = None, smoothing: float = 0.0) -> None:
+        super().__init__()
+        # A function of recipe and data set, so no part of a checkpoint.
+        self.register_buffer("weights", None if weights is None else torch.from_numpy(weights), persistent=False)
+        self.smoothing = smoothing
+
+    def forward(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """Return the loss of logits (n, C) and classes (n,) or shares (n, C)."""
+        return cross_entropy(output, target, weights=self.weights, smoothing=self.smoothing)

@@ -1,10 +1,11 @@
-"""Attention by name: se, eca, cbam (timm's modules) and aff, and where each goes in a network.
+"""Attention by name: se, eca, cbam (timm's modules), aff and psa, and where each goes in a network.
 
 Inside the residual blocks of timm's ResNets (ResNet, ResNeXt, Wide ResNet: every block a plain ``BasicBlock`` or
 ``Bottleneck`` without attention of its own): se, eca and cbam act on the block's last batch norm, before the sum; aff
-replaces the sum. On any other network se, eca and cbam act once, on the last feature map before pooling.
+replaces the sum; psa replaces the 3x3 convolution of a bottleneck (:mod:`fer_cli.models.psa`). On any other network se,
+eca and cbam act once, on the last feature map before pooling.
 
-Each begins as near to harmless as its definition allows, so that pretrained weights stay worth something:
+Each but psa begins as near to harmless as its definition allows, so that pretrained weights stay worth something:
 
 - aff: the last batch norms have scale 0, so the gate is 1/2 and the block gives the plain sum, exactly;
 - se, cbam: the layer before a gate has weight 0 and a bias that opens it to sigmoid(4) = 0.982;
@@ -18,7 +19,9 @@ from typing import Any, Final
 import torch
 from torch import nn
 
-ATTENTIONS: Final = ("none", "se", "eca", "cbam", "aff")
+from fer_cli.models.psa import Pyramid, pyramid_in_bottlenecks
+
+ATTENTIONS: Final = ("none", "se", "eca", "cbam", "aff", "psa")
 GATE: Final = 4.0
 """What a gate's sigmoid is given at the start: open enough to do no harm, and still with a slope."""
 
@@ -100,14 +103,22 @@ def new_attention(attention: str, channels: int) -> nn.Module:
     return attending
 
 
-def attend_in_blocks(network: nn.Module, attention: str) -> tuple[str, ...]:
+def attend_in_blocks(network: nn.Module, attention: str, pyramid: Pyramid | None = None) -> tuple[str, ...]:
     """Put attention into every residual block and return the names of the new modules.
+
+    Args:
+        network: of timm.
+        attention: one of :data:`ATTENTIONS` but none.
+        pyramid: the form of psa.
 
     Returns:
         Nothing where the network is not a ResNet whose blocks can take it; it is left as it was.
     """
+    blocks = _plain_blocks(network)
+    if attention == "psa":
+        return pyramid_in_bottlenecks(network, pyramid or Pyramid()) if blocks else ()
     names = []
-    for name, block in _plain_blocks(network):
+    for name, block in blocks:
         if attention == "aff":
             network.set_submodule(name, FusedBlock(block))
             names.append(f"{name}.aff")

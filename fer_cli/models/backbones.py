@@ -18,12 +18,21 @@ POOLED = "pooled"
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How pixels become a network's input: resized to ``size`` squared, scaled to [0, 1], standardised by channel."""
+    """How pixels become a network's input: resized to ``size`` squared, scaled to [0, 1], standardised by channel.
+
+    With ``crop`` pictures are resized to more than that, and this share of the side is cropped away about the centre.
+    """
 
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str
+    crop: float = 0.0
+
+    @property
+    def uncropped(self) -> int:
+        """Side of the picture before the crop, px."""
+        return round(self.size / (1 - self.crop))
 
     def record(self) -> dict[str, Any]:
         """Return what artifacts record."""
@@ -34,22 +43,32 @@ class Preprocessing:
             "interpolation": self.interpolation,
             "antialias": True,
             "range": "[0, 1]",
+            **({"crop": self.crop} if self.crop else {}),
         }
 
     def apply(self, images: torch.Tensor) -> torch.Tensor:
-        """Turn uint8 (n, H, W) or (n, H, W, 3) into float32 (n, 3, size, size), channels last.
+        """Turn uint8 (n, H, W) or (n, H, W, 3) into float32 (n, 3, size, size), channels last."""
+        side = self.uncropped
+        x = self.resized(images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2), side, side)
+        margin = (side - self.size) // 2
+        return self.standardised(x[..., margin : margin + self.size, margin : margin + self.size])
 
-        A grey picture is resized once, not three times.
-        """
+    def resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
+        """Return float32 (n, c, height, width) in [0, 255] of uint8 (n, c, H, W); a grey picture is resized once."""
         import torch
         from torch.nn import functional
 
-        grey = images.ndim == 3
-        x = (images[:, None] if grey else images.permute(0, 3, 1, 2)).to(torch.float32)
-        if x.shape[-2:] != (self.size, self.size):
-            x = functional.interpolate(
-                x, (self.size, self.size), mode=self.interpolation, antialias=True, align_corners=False
-            ).clamp_(0, 255)
+        x = pixels.to(torch.float32)
+        if x.shape[-2:] == (height, width):
+            return x
+        return functional.interpolate(
+            x, (height, width), mode=self.interpolation, antialias=True, align_corners=False
+        ).clamp_(0, 255)
+
+    def standardised(self, x: torch.Tensor) -> torch.Tensor:
+        """Return float32 (n, 3, size, size), channels last, of float32 (n, 1 or 3, size, size) in [0, 255]."""
+        import torch
+
         mean = torch.tensor(self.mean, device=x.device).view(1, -1, 1, 1)
         std = torch.tensor(self.std, device=x.device).view(1, -1, 1, 1)
         out = torch.empty((len(x), 3, self.size, self.size), device=x.device, memory_format=torch.channels_last)
@@ -107,13 +126,19 @@ def open_backbone(name: str, *, size: int | None, weights: WeightsFile | None, s
     return Backbone(network.to(memory_format=torch.channels_last), name, POOLED, preprocessing, own_size, loaded)
 
 
-def preprocessing_of(network: Any, name: str, size: int | None) -> Preprocessing:  # noqa: ANN401 - timm has no types
+def preprocessing_of(
+    network: Any,  # noqa: ANN401 - timm has no types
+    name: str,
+    size: int | None,
+    crop: float = 0.0,
+) -> Preprocessing:
     """Return what pictures of a size become before a timm network sees them.
 
     Args:
         network: built by timm.
         name: its name.
         size: side in pixels; the network's own where it is None.
+        crop: share of the side that is cropped away before that.
 
     Raises:
         FerError: the network takes no such size.
@@ -123,7 +148,7 @@ def preprocessing_of(network: Any, name: str, size: int | None) -> Preprocessing
     if cfg.get("fixed_input_size") and size not in (None, own):
         raise FerError(f"{name} takes images of {own} px only", hint=f"take {own} px")
     mode = cfg["interpolation"] if cfg["interpolation"] in {"bilinear", "bicubic"} else "bicubic"
-    return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), mode)
+    return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), mode, crop)
 
 
 def cost(backbone: Backbone) -> dict[str, int]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -11,7 +13,15 @@ from torch import nn
 from fer_cli.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
 from fer_cli.models.backbones import Preprocessing, check_name, preprocessing_of
+from fer_cli.models.psa import Pyramid
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+
+
+def perceptron(width: int, hidden: Sequence[int]) -> Iterator[nn.Module]:
+    """Yield fully connected layers of the given widths, each with a ReLU."""
+    for before, after in pairwise((width, *hidden)):
+        yield nn.Linear(before, after)
+        yield nn.ReLU()
 
 
 class ClassifierNetwork(nn.Module):
@@ -19,17 +29,31 @@ class ClassifierNetwork(nn.Module):
 
     ``backbone`` keeps timm's names; ``attention`` acts on the last map, or is the identity; a frozen backbone stays in
     evaluation mode whatever :meth:`train` is told, but for the attention inside its blocks, which learns.
+
+    Where ``tells_features`` is set the network returns, while it trains, its pooled features as well.
     """
 
-    def __init__(self, backbone: Any, width: int, classes: int, *, dropout: float, frozen: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        backbone: Any,  # noqa: ANN401 - timm has no types
+        width: int,
+        classes: int,
+        *,
+        dropout: float,
+        frozen: bool,
+        hidden: Sequence[int] = (),
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.attention: nn.Module = nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(width, classes)
-        nn.init.normal_(self.classifier.weight, std=0.01)
-        nn.init.zeros_(self.classifier.bias)
+        self.width = width
+        last = nn.Linear(hidden[-1] if hidden else width, classes)
+        nn.init.normal_(last.weight, std=0.01)
+        nn.init.zeros_(last.bias)
+        self.classifier: nn.Module = nn.Sequential(*perceptron(width, hidden), last) if hidden else last
         self.frozen = frozen
+        self.tells_features = False
         self.inside: tuple[str, ...] = ()  # names, within the backbone, of the attention in its blocks
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
@@ -42,10 +66,11 @@ class ClassifierNetwork(nn.Module):
         pooled: torch.Tensor = self.backbone.forward_head(maps, pre_logits=True)
         return pooled
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, classes) of preprocessed images (n, 3, S, S)."""
-        logits: torch.Tensor = self.classifier(self.dropout(self.embed(self.feature_maps(x))))
-        return logits
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (n, classes) of preprocessed images (n, 3, S, S), and features (n, d) where they are wanted."""
+        features = self.embed(self.feature_maps(x))
+        logits: torch.Tensor = self.classifier(self.dropout(features))
+        return (logits, features) if self.training and self.tells_features else logits
 
     def train(self, mode: bool = True) -> ClassifierNetwork:
         """Set the mode of all that learns."""
@@ -85,10 +110,13 @@ def open_classifier(
     classes: int,
     size: int | None,
     weights: WeightsFile | None,
+    crop: float = 0.0,
     attention: str = "none",
     dropout: float = 0.0,
     drop_path: float = 0.0,
     frozen: bool = False,
+    pyramid: Pyramid | None = None,
+    hidden: Sequence[int] = (),
     seed: int = 0,
 ) -> Classifier:
     """Build a timm network with a linear classifier of its own, in evaluation mode, channels last.
@@ -97,11 +125,14 @@ def open_classifier(
         name: timm's name, with or without a tag.
         classes: number of outputs.
         size: side of the input in pixels; the network's own where it is None.
+        crop: share of the picture's side that is cropped away before that.
         weights: of the backbone, which they must fit strictly; their classifier is left out. None: random.
         attention: one of :data:`fer_cli.models.attention.ATTENTIONS`, where that module says that it goes.
         dropout: share of the pooled features that are dropped before the classifier in training.
         drop_path: the last residual path's share of images that skip it in training (stochastic depth).
         frozen: only the classifier and the attention learn.
+        pyramid: the form of psa, where that is the attention.
+        hidden: widths of fully connected layers before the last one.
         seed: of all random initialisation. The classifier starts the same whatever attention there is, and both
             whatever weights there are.
 
@@ -116,7 +147,7 @@ def open_classifier(
         raise FerError("a frozen backbone skips no paths", hint="take drop_path = 0, or do not freeze it")
     tensors = None if weights is None else load_tensors(weights)
     backbone = _build(name, drop_path, seed)
-    preprocessing = preprocessing_of(backbone, name, size)
+    preprocessing = preprocessing_of(backbone, name, size, crop)
     loaded = 0
     if tensors is not None and weights is not None:
         loaded = load_strictly(backbone, _without_classifier(backbone, tensors), weights.path)
@@ -126,9 +157,9 @@ def open_classifier(
     place: Literal["blocks", "last map"] | None = None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = ClassifierNetwork(backbone, width, classes, dropout=dropout, frozen=frozen)
+        network = ClassifierNetwork(backbone, width, classes, dropout=dropout, frozen=frozen, hidden=hidden)
         if attention != "none":
-            network.inside = attend_in_blocks(backbone, attention)
+            network.inside = attend_in_blocks(backbone, attention, pyramid)
             place = "blocks" if network.inside else "last map"
         if place == "last map":
             network.attention = new_attention(attention, _channels(backbone, name, attention, maps))
@@ -181,6 +212,11 @@ def _probe(backbone: Any, name: str, size: int) -> tuple[tuple[int, ...], int]: 
 
 def _channels(backbone: Any, name: str, attention: str, maps: tuple[int, ...]) -> int:  # noqa: ANN401
     """Return the channels of the last map that attention acts on."""
+    if attention == "psa":
+        raise FerError(
+            f"psa replaces the 3x3 convolutions in the bottlenecks of a ResNet, which {name} has not",
+            hint="take resnet50, resnet101 or another ResNet of bottlenecks, or se, eca or cbam",
+        )
     if attention == "aff":
         raise FerError(
             f"aff replaces the sum in the plain residual blocks of a ResNet, which {name} has not",

@@ -14,6 +14,8 @@ from fer_cli.models.backbones import Preprocessing
 from fer_cli.models.classifier import ClassifierNetwork, open_classifier
 from fer_cli.models.conv_cut import ConvCut, ConvCutHead
 from fer_cli.models.gradcam import last_map
+from fer_cli.models.psa import Pyramid
+from fer_cli.models.slfer import HIDDEN
 from fer_cli.models.truncation import truncate
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
@@ -48,9 +50,16 @@ def open_trained(artifact: Artifact, device: str) -> TrainedModel:
 
 def _network(config: dict[str, Any], classes: int, artifact: Artifact) -> tuple[nn.Module, Preprocessing]:
     model, size = config["model"], config["data"]["size"]
-    if config["system"] == "baseline":
+    if config["system"] in {"baseline", "psa-resnet", "slfer"}:
         built = open_classifier(
-            model["backbone"], classes=classes, size=size, weights=None, attention=model["attention"]
+            model["backbone"],
+            classes=classes,
+            size=size,
+            crop=config["data"].get("crop", 0.0),
+            weights=None,
+            attention=model["attention"],
+            pyramid=Pyramid(model["groups"], model["taken"]) if "groups" in model else None,
+            hidden=HIDDEN if config["system"] == "slfer" else (),
         )
         return built.network, built.preprocessing
     if config["system"] == "conv-cut":

@@ -120,7 +120,7 @@ def truncate(name: str, *, cut: str, size: int | None, weights: WeightsFile | No
         network.stages[stage - 1].blocks = nn.Sequential(*blocks[:block], BlockStart(blocks[block]))
     kept = UpTo(network, stage - 1)
     kept.requires_grad_(False)
-    _, channels, height, width = _measured(network, name, side, [stage - 1])[0]
+    _, channels, height, width = level_shapes(network, name, side, [stage - 1])[0]
     assert height == width
     parameters = sum(parameter.numel() for parameter in kept.parameters())
     return Truncated(kept, name, cut, backbone.preprocessing, channels, height, parameters, backbone.tensors_loaded)
@@ -159,7 +159,7 @@ def _place(network: Any, name: str, cut: str) -> tuple[int, int | None]:  # noqa
 
 def _deepest(network: Any, name: str, size: int) -> str:  # noqa: ANN401
     levels = range(len(network.feature_info))
-    sides = [shape[-1] for shape in _measured(network, name, size, levels)]
+    sides = [shape[-1] for shape in level_shapes(network, name, size, levels)]
     if max(sides) >= SMALLEST:
         return f"stage{max(index for index in levels if sides[index] >= SMALLEST) + 1}"
     what = f"no feature level of {name} has a map of {SMALLEST}x{SMALLEST} or more at {size} px, so auto takes none"
@@ -168,14 +168,18 @@ def _deepest(network: Any, name: str, size: int) -> str:  # noqa: ANN401
         raise FerError(what, hint=f"name the cut, stage1 to stage{last}, or take another backbone")
     reduction = int(min(info["reduction"] for info in network.feature_info))
     enough = SMALLEST * reduction
-    while _measured(network, name, enough, [0])[0][-1] < SMALLEST:  # convolutions without padding take some more
+    while level_shapes(network, name, enough, [0])[0][-1] < SMALLEST:  # convolutions without padding take some more
         enough += reduction
     hint = f"take {enough} px or more, or name the cut, stage1 to stage{last}"
     raise FerError(what, hint=hint)
 
 
-def _measured(network: Any, name: str, size: int, levels: Any) -> list[torch.Size]:  # noqa: ANN401
-    """Return the shapes of the maps of one image: networks round their sides in different ways."""
+def level_shapes(network: Any, name: str, size: int, levels: Any) -> list[torch.Size]:  # noqa: ANN401
+    """Return the shapes (1, C, h, w) of some levels' maps of one image: networks round their sides in different ways.
+
+    Raises:
+        FerError: the network cannot take the size.
+    """
     try:
         with torch.no_grad():  # not inference_mode: networks may keep tensors that they make here
             maps = network.forward_intermediates(

@@ -13,6 +13,7 @@ from fer_cli.artifacts.durable import sha256_file
 from fer_cli.env import version_of
 from fer_cli.errors import FerError
 from fer_cli.models.catalogue import cache_folder, forbidding, published, read_record
+from fer_cli.progress import warn
 
 if TYPE_CHECKING:
     import torch
@@ -51,17 +52,24 @@ def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
     """Return the weights for a timm backbone; None for ``none``, which is random initialisation.
 
     ``auto`` looks at ``$FER_WEIGHTS`` (a folder with ``<backbone>.safetensors`` or ``.pth``), at what ``fer weights``
-    keeps, at an installed weights package, at timm's hub. Anything else is the path of a file.
+    keeps, at an installed weights package, at timm's hub. ``try`` does too, and where there are none warns and returns
+    None. Anything else is the path of a file.
 
     Raises:
         FerError: nothing was found; the error says what to fetch and where to put it. Or what was imported is damaged.
     """
     if wanted == "none":
         return None
+    if wanted == "try":
+        try:
+            return find_weights(backbone, "auto")
+        except FerError as error:
+            warn(f"random weights: {error}")
+            return None
     if wanted != "auto":
         path = Path(wanted)
         if not path.is_file():
-            raise FerError("there is no weights file here", hint="--weights takes auto, none or a file", path=wanted)
+            raise FerError("there is no weights file here", hint="weights are auto, try, none or a file", path=wanted)
         return WeightsFile(path, "file", UNKNOWN)
     return find_here(backbone) or _from_hub(backbone)
 
@@ -253,11 +261,11 @@ def _from_hub(backbone: str) -> WeightsFile:
 
     told = published(backbone)
     if told.hub is None:
-        raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take --weights none")
+        raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take weights none")
     if (name := forbidding()) is not None:
         raise FerError(
             f"the weights of {backbone} are not on this machine, and ${name} forbids to fetch them",
-            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take --weights none",
+            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
         )
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
@@ -268,9 +276,9 @@ def _from_hub(backbone: str) -> WeightsFile:
             raise  # the disk is full: nothing is wrong with the hub
         raise FerError(
             f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",
-            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take --weights none",
+            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
         ) from error
 
 
 def _put(backbone: str) -> str:
-    return f"put it at $FER_WEIGHTS/{backbone}.safetensors, 'fer weights import' it, or give --weights FILE"
+    return f"put it at $FER_WEIGHTS/{backbone}.safetensors, 'fer weights import' it, or give its path"

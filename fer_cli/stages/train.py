@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from fer_cli import assets, env
 from fer_cli.artifacts.store import Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
+from fer_cli.faces.masks import Masks, find_masks, open_masks
 from fer_cli.models.backbones import check_name
 from fer_cli.models.extraction import VIEWS
 from fer_cli.models.features import open_features
@@ -35,7 +36,12 @@ if TYPE_CHECKING:
 REVISION: Final = 1
 FORMAT: Final = 1
 SELECT_ON: Final = ("validation", "test")
-DEFAULTS: Final = {"baseline": "baseline/laptop.toml", "conv-cut": "conv-cut/convnext.toml"}
+DEFAULTS: Final = {
+    "baseline": "baseline/laptop.toml",
+    "conv-cut": "conv-cut/convnext.toml",
+    "psa-resnet": "psa-resnet/laptop.toml",
+    "slfer": "slfer/laptop.toml",
+}
 """The recipe that each system is trained by where none is given."""
 
 
@@ -58,9 +64,14 @@ def recipe_of(system: str, recipe: Path | None, changes: Sequence[str]) -> Any: 
     Raises:
         FerError: it is not a recipe of this system.
     """
-    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, Recipe
+    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, PSAResNetRecipe, Recipe, SLFERRecipe
 
-    forms: dict[str, type[Recipe]] = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
+    forms: dict[str, type[Recipe]] = {
+        "baseline": BaselineRecipe,
+        "conv-cut": ConvCutRecipe,
+        "psa-resnet": PSAResNetRecipe,
+        "slfer": SLFERRecipe,
+    }
     return load_recipe(recipe or assets.recipe(DEFAULTS[system]), forms[system], changes)
 
 
@@ -71,6 +82,7 @@ class _Job:
     store: Store
     system: str
     dataset: Dataset
+    masks: Masks | None
     recipe: Any  # one form a system
     weights: WeightsFile | None
     select_on: str
@@ -90,6 +102,7 @@ def train(
     changes: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     select_on: str = "validation",
+    masks: str | None = None,
     device: str = "auto",
     workers: int | None = None,
     tensorboard: Path | None = None,
@@ -102,12 +115,13 @@ def train(
 
     Args:
         store: where artifacts are.
-        system: ``baseline`` or ``conv-cut``.
+        system: a key of :data:`DEFAULTS`.
         dataset: reference of the data set; the newest where it is None.
         recipe: a TOML file; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
         seeds: of the weights' beginning, the order, the augmentation and the dropout.
         select_on: the split that the epoch is chosen by. ``test`` is for the record: no such number is sound.
+        masks: reference of the region maps that SLFER learns; the newest of the data set where it is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         workers: threads that prepare batches ahead; they change no result. None: 2 beside a GPU, else 0.
         tensorboard: a folder for TensorBoard, in it one a model.
@@ -143,7 +157,10 @@ def train(
         torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
     if workers is None:
         workers = 2 if target.startswith("cuda") else 0
-    job = _Job(store, system, opened, read, weights, select_on, target, ranks, workers, tensorboard, force)
+    maps = None
+    if system == "slfer" and (read.loss.segmentation or read.loss.components):
+        maps = open_masks(find_masks(store, opened.artifact, masks), opened)
+    job = _Job(store, system, opened, maps, read, weights, select_on, target, ranks, workers, tensorboard, force)
     with joined(ranks):
         models = tuple(_train_one(job, seed) for seed in seeds)
         study = None
@@ -206,7 +223,10 @@ def _plan(job: _Job, seed: int) -> Plan:
             "select_on": job.select_on,
             "classes": list(job.dataset.classes),
         },
-        inputs={"dataset": job.dataset.artifact.as_input()},
+        inputs={
+            "dataset": job.dataset.artifact.as_input(),
+            **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
+        },
         seeds=[seed],
     )
 
@@ -214,35 +234,30 @@ def _plan(job: _Job, seed: int) -> Plan:
 def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> None:
     import torch
 
-    from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
     from fer_cli.models.trained import WEIGHTS, cost_of
     from fer_cli.training.checkpoint import remove_checkpoints
     from fer_cli.training.engine import Task, fit
-    from fer_cli.training.pictures import class_targets, limited
+    from fer_cli.training.order import repeated
+    from fer_cli.training.pictures import limited
 
     dataset, recipe, device = job.dataset, job.recipe, job.device
-    built = _build(job, seed)
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
-    soft = dataset.targets if recipe.loss.soft else None
-    class_weights = None
-    if recipe.loss.class_weights == "balanced":
-        class_weights = torch.from_numpy(balanced_weights(dataset.labels[train_rows], dataset.classes)).to(device)
+    shown = repeated(train_rows, dataset.labels, _times(recipe.data.repeat, dataset.classes))
+    built = _build(job, train_rows, seed)
     task = Task(
         network=built.network,
         groups=built.groups,
         inputs=built.inputs,
-        targets=class_targets(dataset.labels, soft, device),
-        loss=lambda logits, targets: cross_entropy(
-            logits, targets, weights=class_weights, smoothing=recipe.loss.label_smoothing
-        ),
+        targets=built.targets,
+        loss=built.loss,
         labels=dataset.labels,
         classes=dataset.classes,
-        train=train_rows,
+        train=shown,
         validation=dataset.rows(job.select_on),
         mixes_batch=built.told.get("mixes_batch", False),
     )
-    steps = recipe.train.epochs * (len(train_rows) // recipe.train.batch)
+    steps = recipe.train.epochs * (len(shown) // recipe.train.batch)
     board = None if job.tensorboard is None or work is None else job.tensorboard / f"{plan.name}-{plan.version}"
     with (
         env.stop_on_signal() as stop,
@@ -272,6 +287,7 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     work.write(WEIGHTS, save(tensors))
     work.write(HISTORY, history_bytes(trained.history))
     best = trained.history[trained.epoch - 1]
+    missed = recipe.model.weights == "try" and job.weights is None
     work.commit(
         summary={
             "headline": f"{job.system}, {recipe.model.backbone}: epoch {trained.epoch} of "
@@ -298,19 +314,33 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
             "workers": job.workers,
             "peak_memory": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else env.peak_memory(),
         },
-        warnings=dataset.artifact.manifest.warnings,
+        warnings=[
+            *dataset.artifact.manifest.warnings,
+            *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
+        ],
     )
 
 
-def _build(job: _Job, seed: int) -> System:
-    if job.system == "baseline":
+def _times(repeat: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:
+    for name in repeat:
+        if name not in classes:
+            raise FerError(f"data.repeat names {name!r}", hint=f"the classes are {', '.join(classes)}")
+    return {classes.index(name): count for name, count in repeat.items()}
+
+
+def _build(job: _Job, rows: NDArray[np.int64], seed: int) -> System:
+    if job.system in {"baseline", "psa-resnet"}:
         from fer_cli.training.baseline import baseline
 
-        return baseline(job.recipe, job.dataset, job.weights, seed, job.device)
+        return baseline(job.recipe, job.dataset, rows, job.weights, seed, job.device)
+    if job.system == "slfer":
+        from fer_cli.training.slfer import slfer
+
+        return slfer(job.recipe, job.dataset, job.masks, rows, job.weights, seed, job.device)
     from fer_cli.training.conv_cut import conv_cut
 
     kept = None if job.recipe.model.kept == "none" else _kept(job)
-    return conv_cut(job.recipe, job.dataset, job.weights, seed, job.device, kept)
+    return conv_cut(job.recipe, job.dataset, rows, job.weights, seed, job.device, kept)
 
 
 def _kept(job: _Job) -> dict[str, NDArray[Any]]:

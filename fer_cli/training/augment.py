@@ -52,10 +52,10 @@ def apply(
 ) -> torch.Tensor:
     """Turn a batch of images into a network's input, augmented.
 
-    Mirrored, moved (turned, scaled about the centre, then shifted; edges are repeated), a rectangle erased, brightness
-    and contrast changed, standardised. A picture smaller than the input is moved and enlarged in one resampling; a
-    larger one is reduced first as :meth:`Preprocessing.apply` does, with antialiasing. Without any movement pixels are
-    exactly those of ``Preprocessing.apply``.
+    Mirrored, moved (turned, scaled about the centre, then shifted, and cropped anywhere where the preprocessing crops;
+    edges are repeated), a rectangle erased, brightness and contrast changed, standardised. A picture smaller than the
+    input is moved and enlarged in one resampling; a larger one is reduced first as :meth:`Preprocessing.apply` does,
+    with antialiasing. Without any movement pixels are exactly those of ``Preprocessing.apply``.
 
     Args:
         images: uint8 (n, H, W) or (n, H, W, 3); not changed.
@@ -74,16 +74,22 @@ def apply(
     def draw(stream: Stream) -> torch.Tensor:
         return draws.uniform(seed, epoch, index, stream).to(torch.float64)
 
-    colour, device = images.ndim == 4, images.device
-    if how.flip:
-        mirrored = (draw(Stream.FLIP) < how.flip).to(device)
-        images = torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(2), images)
-    moved = bool(how.rotation or how.scale or how.shift)
+    device = images.device
+    images = _flipped(images, draw, how)
+    moved = _moves(how, preprocessing)
     toned = bool(how.brightness or how.contrast)
     if not (moved or toned or how.erase):
         return preprocessing.apply(images)
-    pixels = images.permute(0, 3, 1, 2) if colour else images[:, None]
-    x = _moved(pixels, _movement(draw, how).to(device), preprocessing) if moved else _resized(pixels, preprocessing)
+    pixels = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None]
+    if moved:
+        most = preprocessing.uncropped  # what is larger is reduced first, with antialiasing
+        x = preprocessing.resized(pixels, *(min(side, most) for side in pixels.shape[-2:]))
+        x = _sampled(
+            x, _movement(draw, how, preprocessing.crop).to(device), preprocessing.size, preprocessing.interpolation
+        )
+        x = x.clamp_(0, 255)
+    else:
+        x = preprocessing.resized(pixels, preprocessing.size, preprocessing.size)
     if how.erase:
         fill = pixels.sum((2, 3), dtype=torch.int64) / math.prod(pixels.shape[2:])
         x = _erased(x, fill[:, :, None, None], _rectangles(draw, how, preprocessing.size).to(device))
@@ -91,44 +97,84 @@ def apply(
         gain, share = (number.to(device).view(-1, 1, 1, 1) for number in _tone(draw, how))
         mean = pixels.sum((1, 2, 3), dtype=torch.int64) / math.prod(pixels.shape[1:])
         x = (x * gain + share * mean.view(-1, 1, 1, 1)).clamp_(0, 255)
-    return preprocessing.apply(x.permute(0, 2, 3, 1) if colour else x[:, 0])
+    return preprocessing.standardised(x)
+
+
+def apply_to_maps(
+    maps: torch.Tensor,
+    index: torch.Tensor,
+    *,
+    seed: int,
+    epoch: int,
+    how: Augmentation,
+    preprocessing: Preprocessing,
+) -> torch.Tensor:
+    """Move region maps as :func:`apply` moves their pictures; each pixel takes the region that is nearest.
+
+    The regions know no left and right, so mirroring a map changes no number in it. What is erased from a picture stays
+    in its map.
+
+    Args:
+        maps: uint8 (n, H, W), of the pictures' size.
+        index: int64 (n,), of the images in the data set.
+        seed: of the run.
+        epoch: its number.
+        how: what may happen.
+        preprocessing: of the network.
+
+    Returns:
+        uint8 (n, size, size) on the device of ``maps``.
+    """
+
+    def draw(stream: Stream) -> torch.Tensor:
+        return draws.uniform(seed, epoch, index, stream).to(torch.float64)
+
+    maps = _flipped(maps, draw, how)
+    if _moves(how, preprocessing):
+        movement = _movement(draw, how, preprocessing.crop).to(maps.device)
+    else:
+        movement = torch.eye(2, 3, device=maps.device).expand(len(maps), 2, 3)
+    return _sampled(maps[:, None].float(), movement, preprocessing.size, "nearest")[:, 0].to(torch.uint8)
+
+
+def _flipped(images: torch.Tensor, draw: Draw, how: Augmentation) -> torch.Tensor:
+    if not how.flip:
+        return images
+    mirrored = (draw(Stream.FLIP) < how.flip).to(images.device)
+    return torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(2), images)
+
+
+def _moves(how: Augmentation, preprocessing: Preprocessing) -> bool:
+    return bool(how.rotation or how.scale or how.shift or preprocessing.crop)
 
 
 def _either_way(draw: Draw, stream: Stream, most: float) -> torch.Tensor:
     return (draw(stream) * 2 - 1) * most
 
 
-def _movement(draw: Draw, how: Augmentation) -> torch.Tensor:
+def _movement(draw: Draw, how: Augmentation, crop: float) -> torch.Tensor:
     """Return float32 (n, 2, 3): from places in the output to places in the picture, both from -1 to 1."""
+    # A crop shows 1 - crop of either side, anywhere.
+    right, below = (_either_way(draw, stream, crop) for stream in (Stream.CROP_ACROSS, Stream.CROP_DOWN))
     angle = _either_way(draw, Stream.ROTATION, math.radians(how.rotation))
     least, most = math.log(1 - how.scale), math.log(1 + how.scale)
     shrink = _exp(-(draw(Stream.SCALE) * (most - least) + least))
     across, down = (_either_way(draw, stream, 2 * how.shift) for stream in (Stream.ACROSS, Stream.DOWN))
     cos, sin = _cos(angle) * shrink, _sin(angle) * shrink
     rows = [cos, -sin, sin * down - cos * across, sin, cos, -(sin * across) - cos * down]
+    if crop:
+        rows = [part * (1 - crop) for part in rows]
+        rows[2], rows[5] = rows[2] + right, rows[5] + below
     return torch.stack(rows, 1).view(-1, 2, 3).to(torch.float32)
 
 
-def _moved(pixels: torch.Tensor, movement: torch.Tensor, preprocessing: Preprocessing) -> torch.Tensor:
-    size = preprocessing.size
-    x = _resized(pixels, preprocessing, enlarge=False)
+def _sampled(x: torch.Tensor, movement: torch.Tensor, size: int, mode: str) -> torch.Tensor:
+    """Return (n, c, size, size): x (n, c, h, w) at the places that its movement leads to."""
     centres = (torch.arange(1, 2 * size, 2, dtype=torch.float32, device=x.device) - size) / size
     by_column, by_row, constant = movement[..., None, None].unbind(2)
     # Not affine_grid: its matrix product rounds by the size of the batch.
-    places = by_column * centres + (by_row * centres[:, None] + constant)
-    mode = preprocessing.interpolation
-    x = functional.grid_sample(x, places.permute(0, 2, 3, 1), mode=mode, padding_mode="border", align_corners=False)
-    return x.clamp_(0, 255)
-
-
-def _resized(pixels: torch.Tensor, preprocessing: Preprocessing, *, enlarge: bool = True) -> torch.Tensor:
-    """Return float32 (n, c, h, w) in [0, 255]: of the network's size, or of no more than it."""
-    size, mode, now = preprocessing.size, preprocessing.interpolation, tuple(pixels.shape[-2:])
-    wanted = (size, size) if enlarge else (min(now[0], size), min(now[1], size))
-    x = pixels.to(torch.float32)
-    if now == wanted:
-        return x
-    return functional.interpolate(x, wanted, mode=mode, antialias=True, align_corners=False).clamp_(0, 255)
+    places = (by_column * centres + (by_row * centres[:, None] + constant)).permute(0, 2, 3, 1)
+    return functional.grid_sample(x, places, mode=mode, padding_mode="border", align_corners=False)
 
 
 def _rectangles(draw: Draw, how: Augmentation, size: int) -> torch.Tensor:

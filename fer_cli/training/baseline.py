@@ -1,24 +1,40 @@
-"""The baseline: any timm backbone under a linear classifier, which every other system is measured against."""
+"""The baseline: any timm backbone under a linear classifier, which every other system is measured against.
+
+PSA-ResNet is one of them: a ResNet with pyramid split attention, trained by the joint loss.
+"""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.models.classifier import open_classifier
 from fer_cli.models.weights import WeightsFile
-from fer_cli.training.pictures import picture_inputs
-from fer_cli.training.recipe import BaselineRecipe
+from fer_cli.training.objectives import new_objective
+from fer_cli.training.pictures import class_targets, picture_inputs
+from fer_cli.training.recipe import BaselineRecipe, PSAResNetRecipe
 from fer_cli.training.system import System
 
+Rows = NDArray[np.int64]
 
-def baseline(recipe: BaselineRecipe, dataset: Dataset, weights: WeightsFile | None, seed: int, device: str) -> System:
-    """Build what a recipe of the baseline names.
+
+def baseline(
+    recipe: BaselineRecipe | PSAResNetRecipe,
+    dataset: Dataset,
+    rows: Rows,
+    weights: WeightsFile | None,
+    seed: int,
+    device: str,
+) -> System:
+    """Build what a recipe of the baseline or of PSA-ResNet names.
 
     Args:
         recipe: what it is.
         dataset: gives pictures and classes.
+        rows: that are trained on.
         weights: of the backbone; None is random.
         seed: of everything that the weights do not give, and of the augmentation.
         device: torch's name of the device.
@@ -31,14 +47,18 @@ def baseline(recipe: BaselineRecipe, dataset: Dataset, weights: WeightsFile | No
         model.backbone,
         classes=len(dataset.classes),
         size=recipe.data.size,
+        crop=recipe.data.crop,
         weights=weights,
         attention=model.attention,
         dropout=model.dropout,
         drop_path=model.drop_path,
         frozen=model.frozen,
+        pyramid=model.pyramid,
         seed=seed,
     )
     network = built.network.to(device)
+    network.tells_features = recipe.loss.name == "joint"
+    labels = dataset.labels[rows]
 
     def whole(tensors: dict[str, torch.Tensor]) -> nn.Module:
         network.load_state_dict(tensors)
@@ -51,6 +71,8 @@ def baseline(recipe: BaselineRecipe, dataset: Dataset, weights: WeightsFile | No
             (1.0, built.fresh_parameters()),
         ],
         inputs=picture_inputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device),
+        targets=class_targets(dataset.labels, dataset.targets if recipe.loss.soft else None, device),
+        loss=new_objective(recipe.loss, labels, dataset.classes, network.width).to(device),
         whole=whole,
         preprocessing=built.preprocessing,
         tensors_loaded=built.tensors_loaded,

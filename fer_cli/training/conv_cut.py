@@ -21,7 +21,8 @@ from fer_cli.models.weights import WeightsFile
 from fer_cli.progress import note
 from fer_cli.training import draws
 from fer_cli.training.draws import Stream
-from fer_cli.training.pictures import picture_inputs
+from fer_cli.training.objectives import new_softmax
+from fer_cli.training.pictures import class_targets, picture_inputs
 from fer_cli.training.recipe import ConvCutRecipe
 from fer_cli.training.system import System
 
@@ -31,6 +32,7 @@ Rows = NDArray[np.int64]
 def conv_cut(
     recipe: ConvCutRecipe,
     dataset: Dataset,
+    rows: Rows,
     weights: WeightsFile | None,
     seed: int,
     device: str,
@@ -41,6 +43,7 @@ def conv_cut(
     Args:
         recipe: what it is.
         dataset: gives pictures and classes.
+        rows: that are trained on.
         weights: of the backbone; None is random.
         seed: of the head's beginning, and of the flips.
         device: torch's name of the device.
@@ -67,6 +70,8 @@ def conv_cut(
         network=network if kept is None else head,
         groups=[(1.0, list(head.parameters()))],
         inputs=inputs,
+        targets=class_targets(dataset.labels, dataset.targets if recipe.loss.soft else None, device),
+        loss=new_softmax(recipe.loss, dataset.labels[rows], dataset.classes).to(device),
         whole=whole,
         preprocessing=cut.preprocessing,
         tensors_loaded=cut.tensors_loaded,
@@ -120,13 +125,14 @@ def kept_inputs(
         flipped = torch.zeros(len(rows), dtype=torch.bool)
         if epoch is not None and flip:
             flipped = draws.uniform(seed, epoch, index, Stream.FLIP).to(torch.float64) < flip
+        places = rows % len(views["original"])
         if on_device:
-            at = index.to(device)
+            at = torch.from_numpy(places).to(device)
             chosen = flipped.to(device).view(-1, 1, 1, 1)
             return torch.where(chosen, on_device["flip"][at], on_device["original"][at]).float()
         mask = flipped.numpy()
         maps = np.empty((len(rows), *views["original"].shape[1:]), np.float32)
-        maps[~mask], maps[mask] = views["original"][rows[~mask]], views["flip"][rows[mask]]
+        maps[~mask], maps[mask] = views["original"][places[~mask]], views["flip"][places[mask]]
         return torch.from_numpy(maps).to(device)
 
     return inputs

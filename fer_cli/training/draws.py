@@ -34,6 +34,8 @@ class Stream(IntEnum):
     SHAPE = 12
     TOP = 13
     LEFT = 14
+    CROP_ACROSS = 15
+    CROP_DOWN = 16
 
 
 def bits(seed: int, epoch: int, index: torch.Tensor, stream: int) -> torch.Tensor:

@@ -23,6 +23,7 @@ from torch import nn
 
 from fer_cli import env
 from fer_cli.errors import FerError, one_line
+from fer_cli.losses.objective import Objective
 from fer_cli.processes import copy_from_first, gathered
 from fer_cli.progress import Advance, note
 from fer_cli.training.ahead import ahead
@@ -46,14 +47,15 @@ class Task:
     """What is trained, and on what: all that differs between systems.
 
     Args:
-        network: on its device; maps what ``inputs`` gives to logits (n, C).
+        network: on its device; maps what ``inputs`` gives to logits (n, C), in training mode perhaps to a tuple that
+            begins with them.
         groups: the optimiser's parameter groups, each with the factor that its rate has: (factor, parameters).
         inputs: returns the network's input for some rows; the epoch tells the augmentation, None is without.
-        targets: returns classes (n,) or shares (n, C) for some rows, on the device.
-        loss: of logits and targets, a scalar.
+        targets: returns what the loss compares with for some rows and the same epoch, on the device.
+        loss: on the device.
         labels: (N,) of the whole data set.
         classes: their names.
-        train: the rows that are trained on.
+        train: the rows that are trained on, some perhaps several times (:mod:`fer_cli.training.order`).
         validation: the rows that an epoch is chosen by.
         mixes_batch: an image's logits depend on those beside it, so that each is validated alone.
     """
@@ -61,8 +63,8 @@ class Task:
     network: nn.Module
     groups: Sequence[tuple[float, list[nn.Parameter]]]
     inputs: Callable[[Rows, int | None], torch.Tensor]
-    targets: Callable[[Rows], torch.Tensor]
-    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+    targets: Callable[[Rows, int], Any]
+    loss: Objective
     labels: NDArray[np.int64]
     classes: tuple[str, ...]
     train: Rows
@@ -194,18 +196,21 @@ class _Training:
                 self.state.step = step + 1
                 yield len(rows) * self.ranks.world
 
-    def _loaded(self, rows: Rows) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.task.inputs(rows, self.state.epoch), self.task.targets(rows)
+    def _loaded(self, rows: Rows) -> tuple[torch.Tensor, Any]:
+        epoch = self.state.epoch
+        return self.task.inputs(rows, epoch), self.task.targets(rows, epoch)
 
     def _batches(self, epoch: int) -> list[Rows]:
         how = self.recipe.train
-        labels = self.task.labels[self.task.train]
-        order = epoch_rows(self.task.train, seed=self.seed, epoch=epoch, sampling=how.sampling, labels=labels)
+        task = self.task
+        images = len(task.labels)
+        labels = task.labels[task.train % images]
+        order = epoch_rows(task.train, images=images, seed=self.seed, epoch=epoch, sampling=how.sampling, labels=labels)
         return batches(
             order, how.batch // self.ranks.world, rank=self.ranks.rank, world=self.ranks.world, drop_last=True
         )
 
-    def _step(self, rows: Rows, step: int, x: torch.Tensor, target: torch.Tensor) -> None:
+    def _step(self, rows: Rows, step: int, x: torch.Tensor, target: Any) -> None:  # noqa: ANN401 - the loss knows
         recipe, state, task = self.recipe, self.state, self.task
         number = state.epoch * self.steps + step
         # Dropout draws from torch's own generators: seeded by the step, they need not be kept in checkpoints.
@@ -215,10 +220,10 @@ class _Training:
             group["lr"] = group["factor"] * rate
         task.network.train()
         with self._autocast():
-            logits = self.forward(x)
-        loss = task.loss(logits, target)
+            output = self.forward(x)
+        loss = task.loss(output, target)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         if recipe.optim.clip is not None:
             nn.utils.clip_grad_norm_([p for _, group in task.groups for p in group], recipe.optim.clip)
         value = float(loss.detach())
@@ -228,10 +233,11 @@ class _Training:
                 hint="the last good checkpoint is kept; take a lower optim.lr, more schedule.warmup or an optim.clip",
             )
         self.optimiser.step()
+        task.loss.advance(self.ranks)
         self._average(number)
-        classes = target if target.ndim == 1 else target.argmax(1)
+        logits: torch.Tensor = output[0] if isinstance(output, tuple) else output
         state.loss_sum += value * len(rows)
-        state.hits += float((logits.detach().argmax(1) == classes).sum())
+        state.hits += int((logits.detach().argmax(1).cpu().numpy() == task.labels[rows % len(task.labels)]).sum())
         state.seen += len(rows)
 
     def _rate(self, number: int) -> float:
@@ -304,7 +310,7 @@ class _Training:
             self.device.partition(":")[0], torch.bfloat16, enabled=self.recipe.train.precision == "bfloat16"
         )
 
-    def _wrapped(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def _wrapped(self) -> Callable[[torch.Tensor], Any]:
         network: nn.Module = self.task.network
         if self.ranks.world > 1:
             on = [torch.device(self.device)] if self.device.startswith("cuda") else None
@@ -342,8 +348,8 @@ class _Training:
             try:
                 x, target = self._loaded(self.task.train[:batch])
                 with self._autocast():
-                    logits = self.task.network(x)
-                self.task.loss(logits, target).backward()  # type: ignore[no-untyped-call]
+                    output = self.task.network(x)
+                self.task.loss(output, target).backward()
                 self.optimiser.step()
                 return batch
             except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -392,7 +398,7 @@ class _Training:
         note(f"going on from epoch {self.state.epoch + 1}, step {self.state.step}")
 
     def _held(self) -> Held:
-        return Held(self.task.network, self.averaged, self.best, self.optimiser)
+        return Held(self.task.network, self.averaged, self.task.loss, self.best, self.optimiser)
 
 
 def _mixed(*numbers: int) -> int:

@@ -1,7 +1,12 @@
-"""Which image comes when. The order is a function of seed and epoch; ranks share it out and do not change it."""
+"""Which image comes when. The order is a function of seed and epoch; ranks share it out and do not change it.
+
+An image that comes several times in an epoch has a number for each time: row, row + N, row + 2 N, and so on, N being
+the images of the data set. What happens to it depends on that number, so each time is another.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -17,6 +22,7 @@ Sampling = Literal["shuffled", "balanced"]
 def epoch_rows(
     rows: NDArray[np.int64],
     *,
+    images: int,
     seed: int,
     epoch: int,
     sampling: Sampling,
@@ -28,14 +34,15 @@ def epoch_rows(
     every image equally often up to one. Which class and which images have the one more changes by epoch.
 
     Args:
-        rows: (n,), distinct, of the data set. Their own order does not matter.
+        rows: (n,), distinct. Their own order does not matter.
+        images: N, of the data set.
         seed: of the run.
         epoch: its number.
         sampling: how.
         labels: (n,), the class of each of ``rows``; ``balanced`` alone needs them.
 
     Returns:
-        (n,), of ``rows``.
+        (n,), of ``rows``; balanced, again with as many times N as an image came before.
     """
     if sampling == "shuffled":
         return rows[_rank(rows, seed, epoch, Stream.ORDER)]
@@ -47,9 +54,24 @@ def epoch_rows(
     sample = []
     for place, label in enumerate(classes[_rank(classes, seed, epoch, Stream.CLASS)]):
         count = (len(rows) + len(classes) - 1 - place) // len(classes)
-        sample.append(np.resize(rows[labels == label], count))
+        members = rows[labels == label]
+        sample.append(np.resize(members, count) + np.arange(count) // len(members) * images)
     repeated = np.concatenate([rows[:0], *sample])
     return repeated[_rank(np.arange(len(repeated)), seed, epoch, Stream.ORDER)]
+
+
+def repeated(rows: NDArray[np.int64], labels: NDArray[np.int64], times: Mapping[int, int]) -> NDArray[np.int64]:
+    """Return rows of which those of some classes come several times.
+
+    Args:
+        rows: (n,), of the data set.
+        labels: (N,), of the whole data set.
+        times: how often an image of a class comes; a class that is not in it once.
+    """
+    again = [
+        rows[labels[rows] == label] + copy * len(labels) for label, count in times.items() for copy in range(1, count)
+    ]
+    return np.concatenate([rows, *again])
 
 
 def batches(

@@ -35,7 +35,8 @@ def picture_inputs(
 
     def inputs(rows: Rows, epoch: int | None) -> torch.Tensor:
         index = torch.from_numpy(rows)
-        pixels = torch.from_numpy(images[rows]).to(device) if held is None else held[index.to(device)]
+        places = rows % len(images)
+        pixels = torch.from_numpy(images[places]).to(device) if held is None else held[index.to(device) % len(images)]
         if epoch is None:
             return preprocessing.apply(pixels)
         return augment.apply(pixels, index, seed=seed, epoch=epoch, how=how, preprocessing=preprocessing)
@@ -45,12 +46,12 @@ def picture_inputs(
 
 def class_targets(
     labels: NDArray[np.int64], shares: NDArray[np.float64] | None, device: str
-) -> Callable[[Rows], torch.Tensor]:
-    """Return a function of rows that gives classes (n,), or shares (n, C) where there are any, on the device."""
+) -> Callable[[Rows, int], torch.Tensor]:
+    """Return a function of rows and epoch that gives classes (n,), or shares (n, C) where there are any."""
     everything = torch.from_numpy(labels if shares is None else shares.astype(np.float32)).to(device)
 
-    def targets(rows: Rows) -> torch.Tensor:
-        return everything[torch.from_numpy(rows).to(device)]
+    def targets(rows: Rows, _epoch: int) -> torch.Tensor:
+        return everything[torch.from_numpy(rows % len(labels)).to(device)]
 
     return targets
 

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from fer_cli.labels import REGIONS
+from fer_cli.models.psa import Pyramid
 from fer_cli.recipes import About, Section
 from fer_cli.training.augment import Augmentation
 
@@ -20,13 +22,21 @@ class Data(Section):
     """Which pictures, and how large."""
 
     size: Annotated[int, Field(ge=16, le=1024)]  # px, side of the network's input
+    crop: Annotated[float, Field(ge=0, le=0.5)] = (
+        0.0  # share of the side cropped away: anywhere in training, else centre
+    )
     limit: Annotated[int, Field(ge=1)] | None = None  # training images, evenly of the classes; all where it is left out
+    # By class, how often each of its images comes in an epoch.
+    repeat: Annotated[dict[str, Annotated[int, Field(ge=1, le=100)]], Field(default_factory=dict)]
 
 
 class Loss(Section):
     """What is minimised."""
 
-    name: Literal["cross-entropy"] = "cross-entropy"
+    name: Literal["cross-entropy", "joint"] = "cross-entropy"  # joint: with the island loss (fer_cli.losses.joint)
+    island: NotNegative = 0.01  # of joint: the island loss's weight, lambda
+    island_pairs: NotNegative = 10.0  # of joint: lambda1, of its pairwise term
+    centre_rate: Share = 0.5  # of joint: alpha, at which centres move
     label_smoothing: Below1 = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     soft: bool = True  # votes as targets, where the data set has them
@@ -90,6 +100,8 @@ class Recipe(Section):
             raise ValueError("schedule.epochs must rise")
         if self.schedule.name == "steps" and not self.schedule.epochs:
             raise ValueError("schedule.epochs is empty: give the epochs after which the rate falls")
+        if self.data.repeat and self.train.sampling != "shuffled":
+            raise ValueError("data.repeat and train.sampling = 'balanced' both say how often a class comes: take one")
         return self
 
     def record(self) -> dict[str, Any]:
@@ -101,29 +113,75 @@ class Backbone(Section):
     """The network that a model stands on."""
 
     backbone: str
-    weights: str = "auto"  # auto, none or a file
+    weights: str = "auto"  # auto, try (auto, else none, said aloud), none or a file
 
     @field_validator("weights")
     @classmethod
     def _given(cls, value: str) -> str:
         if not value:
-            raise ValueError("is empty: take auto, none or a file")
+            raise ValueError("is empty: take auto, try, none or a file")
         return value
 
 
 class BaselineModel(Backbone):
     """Any timm backbone, with attention where one is wanted."""
 
-    attention: Literal["none", "se", "eca", "cbam", "aff"] = "none"
+    attention: Literal["none", "se", "eca", "cbam", "aff", "psa"] = "none"
     frozen: bool = False
     dropout: Below1 = 0.0  # before the classifier
     drop_path: Below1 = 0.0  # of residual blocks
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The form of psa, where that is the attention."""
+        return Pyramid()
 
 
 class BaselineRecipe(Recipe):
     """Recipe of ``fer train baseline``."""
 
     model: BaselineModel
+
+
+class PSAResNetModel(BaselineModel):
+    """A ResNet with pyramid split attention (:mod:`fer_cli.models.psa`)."""
+
+    groups: Literal["reference", "paper"] = "reference"  # of psa: 1/4/8/16, or 2/4/8/16
+    taken: Literal["whole", "split"] = "whole"  # of psa: what each branch has of the input
+
+    @property
+    def pyramid(self) -> Pyramid:
+        """The form of psa, where that is the attention."""
+        return Pyramid(self.groups, self.taken)
+
+
+class PSAResNetRecipe(Recipe):
+    """Recipe of ``fer train psa-resnet``."""
+
+    model: PSAResNetModel
+
+
+class SLFERLoss(Loss):
+    """Cross-entropy of expressions, and the two auxiliary tasks; 0 leaves one out (:mod:`fer_cli.losses.slfer`)."""
+
+    name: Literal["cross-entropy"] = "cross-entropy"
+    segmentation: NotNegative = 0.5  # lambda1
+    components: NotNegative = 0.5  # lambda2
+    largest: Annotated[int, Field(ge=1, le=len(REGIONS))] = 4  # regions that count as large
+
+
+class SLFERModel(Backbone):
+    """A network with feature levels, with attention where one is wanted (:mod:`fer_cli.models.slfer`)."""
+
+    attention: Literal["none", "se", "eca", "cbam", "aff", "psa"] = "se"
+    dropout: Below1 = 0.0  # before the expression branch's fully connected layers
+
+
+class SLFERRecipe(Recipe):
+    """Recipe of ``fer train slfer``."""
+
+    loss: SLFERLoss
+    model: SLFERModel
 
 
 class ConvCutModel(Backbone):
@@ -142,7 +200,17 @@ class ConvCutRecipe(Recipe):
     model: ConvCutModel
 
     @model_validator(mode="after")
+    def _learns_classes(self) -> Self:
+        if self.loss.name != "cross-entropy":
+            raise ValueError(
+                f"loss.name = {self.loss.name!r}: Conv-cut's head has no features for it, take cross-entropy"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _keeps_what_it_can(self) -> Self:
+        if self.data.crop:
+            raise ValueError("data.crop: Conv-cut sees whole pictures, set it to 0")
         moved = [name for name, most in self.augmentation.model_dump().items() if most and name != "flip"]
         if moved and self.model.kept != "none":
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint, by name: the network, its running mean, the best epoch, the optimiser's moments."""
+"""The tensors of a checkpoint, by name: the network, its running mean, the loss, the best epoch, the optimiser."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ class Held:
 
     network: nn.Module
     averaged: nn.Module | None
+    loss: nn.Module
     best: Mapping[str, torch.Tensor]
     optimiser: torch.optim.Optimizer
 
@@ -24,6 +25,7 @@ def tensors_of(held: Held) -> dict[str, torch.Tensor]:
     tensors = {f"network.{name}": tensor for name, tensor in held.network.state_dict().items()}
     if held.averaged is not None:
         tensors |= {f"averaged.{name}": tensor for name, tensor in held.averaged.state_dict().items()}
+    tensors |= {f"loss.{name}": tensor for name, tensor in held.loss.state_dict().items()}
     tensors |= {f"best.{name}": tensor for name, tensor in held.best.items()}
     for number, values in held.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{number}.{name}": tensor for name, tensor in values.items() if tensor is not None}
@@ -32,13 +34,16 @@ def tensors_of(held: Held) -> dict[str, torch.Tensor]:
 
 def put_back(tensors: Mapping[str, torch.Tensor], held: Held) -> dict[str, torch.Tensor]:
     """Load everything into where it came from, and return the tensors of the best epoch."""
-    groups: dict[str, dict[str, torch.Tensor]] = {"network": {}, "averaged": {}, "best": {}, "optimiser": {}}
+    groups: dict[str, dict[str, torch.Tensor]] = {
+        name: {} for name in ("network", "averaged", "loss", "best", "optimiser")
+    }
     for name, tensor in tensors.items():
         group, _, rest = name.partition(".")
         groups[group][rest] = tensor
     held.network.load_state_dict(groups["network"])
     if held.averaged is not None:
         held.averaged.load_state_dict(groups["averaged"])
+    held.loss.load_state_dict(groups["loss"])
     moments: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in groups["optimiser"].items():
         number, _, what = name.partition(".")

@@ -1,0 +1,29 @@
+"""What a training minimises, as the engine sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from fer_cli.env import Ranks
+
+
+class Objective(nn.Module):
+    """A scalar of a network's output and its targets. Persistent buffers are saved and resumed with the training.
+
+    What a training has learned lies in the network: an objective has no parameters.
+    """
+
+    def forward(self, output: Any, target: Any) -> torch.Tensor:  # noqa: ANN401 - a system's network and loss agree
+        """Return the loss, a float32 scalar.
+
+        Args:
+            output: of the network in training mode: logits (n, C), or a tuple that begins with them.
+            target: of the same images.
+        """
+        raise NotImplementedError
+
+    def advance(self, ranks: Ranks) -> None:
+        """Move running state on by the batch of the last :meth:`forward`; called once after every step."""
