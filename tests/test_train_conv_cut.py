@@ -10,8 +10,11 @@ import pytest
 from safetensors.numpy import load_file
 
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.datasets.dataset import open_dataset
 from fer_cli.errors import FerError, UsageError
-from fer_cli.models.trained import WEIGHTS
+from fer_cli.models.answers import Answers, answer
+from fer_cli.models.conv_cut import ConvCut
+from fer_cli.models.trained import WEIGHTS, TrainedModel, open_trained
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.scored_model import read_history
 from fer_cli.stages.train import train
@@ -113,3 +116,39 @@ def test_what_conv_cut_cannot_do_is_said_in_one_line(toys: Store) -> None:
             model(toys, *changes)
         assert "\n" not in str(caught.value)
     assert not toys.directories(["model"])
+
+
+def test_a_frozen_part_that_models_share_runs_once_for_all(toys: Store) -> None:
+    study = train(store=toys, system="conv-cut", changes=[*SMALL, "train.epochs=1"], seeds=(0, 1, 2), device="cpu")
+    dataset = open_dataset(toys.find("toy", ["dataset"]))
+    models = {str(seed): open_trained(one.artifact, "cpu") for seed, one in enumerate(study.models)}
+    first = models["0"].network
+    assert isinstance(first, ConvCut)
+    rows = dataset.rows("train")
+    runs: list[int] = []
+    first.backbone.register_forward_hook(lambda _module, inputs, _output: runs.append(len(inputs[0])))
+
+    def said(some: dict[str, TrainedModel], batching: str = "shuffled") -> dict[str, Answers]:
+        return answer(
+            some,
+            dataset.images,
+            dataset.labels,
+            rows,
+            tta="flip",
+            batching=batching,
+            kept=rows[:3],
+            advance=lambda _=1: None,
+        )
+
+    together = said(models)
+    assert sum(runs) == 2 * len(rows), "both views, once"
+    for name, model in models.items():
+        alone = said({name: model})[name]
+        np.testing.assert_allclose(together[name].probabilities, alone.probabilities, rtol=1e-5)
+        np.testing.assert_allclose(together[name].features, alone.features, rtol=1e-4, atol=1e-5)
+    assert np.abs(together["0"].probabilities - together["1"].probabilities).max() > 1e-3
+    other = open_trained(study.models[1].artifact, "cpu")
+    next(other.network.parameters()).add_(1e-3)
+    runs.clear()
+    said({"0": models["0"], "1": other})
+    assert sum(runs) == 2 * len(rows), "another backbone runs for itself"

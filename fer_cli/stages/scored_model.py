@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -16,7 +15,7 @@ from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.progress import Advance, track
+from fer_cli.progress import track
 from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
 from fer_cli.stages.evaluation_report import command_line
@@ -25,8 +24,6 @@ from fer_cli.stages.scored import Rows, Subject, Told
 from fer_cli.stages.study import STUDY
 from fer_cli.training.history import HISTORY
 
-SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
-"""Images at once, by what stands beside an image."""
 SHARES: Final = ("accuracy", "balanced accuracy", "macro F1")
 NETWORK: Final = "network"
 ENSEMBLE: Final = "ensemble"
@@ -66,12 +63,23 @@ def _subject(
     def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         env.tune_allocator()
         target = env.device_name(device)
-        found, seconds = {}, 0.0
+        from fer_cli.models.answers import SIZES, answer
+        from fer_cli.models.trained import open_trained
+
         with track("score", len(rows) * len(models)) as advance:
-            for name, model in models.items():
-                begun = time.perf_counter()
-                found[name], taken[name] = _answers(model, dataset, rows, tta, how, target, advance)
-                seconds += time.perf_counter() - begun
+            said = answer(
+                {name: open_trained(model, target) for name, model in models.items()},
+                dataset.images,
+                dataset.labels,
+                rows,
+                tta=tta,
+                batching=how,
+                kept=drawn(dataset.labels[rows]),
+                advance=advance,
+            )
+        found = {name: answers.probabilities for name, answers in said.items()}
+        taken.update({name: answers.features for name, answers in said.items()})
+        seconds = sum(answers.seconds for answers in said.values())
         if len(models) > 1:
             found[ENSEMBLE] = np.mean([found[name] for name in models], axis=0)
         import torch
@@ -97,41 +105,6 @@ def _subject(
         mixes_batch=mixes,
         look=lambda scored: look(models, taken, scored),
     )
-
-
-def _answers(
-    model: Artifact, dataset: Dataset, rows: Rows, tta: str, batching: str, device: str, advance: Advance
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return probabilities (n, C), and what the last layer took of the original view of those that ``drawn`` names."""
-    import torch
-
-    from fer_cli.models.embedding import last_linear, logits_and_features
-    from fer_cli.models.trained import open_trained
-
-    opened = open_trained(model, device)
-    layer = last_linear(opened.network)
-    kept = drawn(dataset.labels[rows])
-    place = np.full(len(rows), -1)
-    place[kept] = np.arange(len(kept))
-    taken = np.empty((len(kept), layer.in_features), np.float32)
-    order, size = np.arange(len(rows)), SIZES[batching]
-    if batching == "shuffled":
-        order = np.random.default_rng(0).permutation(len(rows))
-    elif batching == "sorted":
-        order = np.argsort(dataset.labels[rows], kind="stable")
-    found = np.empty((len(rows), len(opened.classes)))
-    with torch.inference_mode():
-        for start in range(0, len(rows), size):
-            some = order[start : start + size]
-            x = opened.preprocessing.apply(torch.from_numpy(dataset.images[rows[some]]).to(device))
-            logits, features = logits_and_features(opened.network, layer, x)
-            views = [logits] if tta == "none" else [logits, opened.network(x.flip(-1))]
-            found[some] = torch.stack([torch.softmax(view.double(), 1) for view in views]).mean(0).cpu().numpy()
-            here = place[some] >= 0
-            if here.any():
-                taken[place[some[here]]] = features.float().cpu().numpy()[here]
-            advance(len(some))
-    return found, taken
 
 
 def _told(
