@@ -10,9 +10,9 @@ import copy
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,9 @@ from fer_cli.training.history import History
 from fer_cli.training.optimiser import new_optimiser
 from fer_cli.training.order import batches, epoch_rows
 from fer_cli.training.recipe import Recipe
-from fer_cli.training.schedule import Plateau, rate_factor
+from fer_cli.training.schedule import rate_factor
 from fer_cli.training.snapshot import Held, put_back, tensors_of
+from fer_cli.training.state import State
 from fer_cli.training.validation import BATCH, validated
 
 SAVE_SECONDS = 120.0
@@ -70,27 +71,6 @@ class Task:
     train: Rows
     validation: Rows
     mixes_batch: bool = False
-
-
-@dataclass(slots=True)
-class State:
-    """Where a training is; with the tensors it is all of a checkpoint."""
-
-    epoch: int = 0  # from 0, the one under way
-    step: int = 0  # in the epoch, the next one
-    loss_sum: float = 0.0  # over the epoch's images so far, of this process
-    hits: float = 0.0
-    seen: int = 0
-    seconds: float = 0.0
-    best: float = -math.inf
-    best_epoch: int = 0  # from 1
-    plateau: Plateau = field(default_factory=Plateau)
-    history: list[dict[str, float]] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> State:
-        """Return the state that a checkpoint holds."""
-        return cls(**{**values, "plateau": Plateau(**values["plateau"])})
 
 
 @dataclass(frozen=True, slots=True)
