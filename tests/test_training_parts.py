@@ -16,19 +16,31 @@ from fer_cli.errors import FerError, UsageError
 from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
 from fer_cli.recipes import load_recipe
 from fer_cli.training.pictures import limited
-from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, Schedule
+from fer_cli.training.recipe import (
+    BaselineRecipe,
+    ConvCutRecipe,
+    PSAResNetRecipe,
+    Recipe,
+    Schedule,
+    SLFERRecipe,
+)
 from fer_cli.training.schedule import Plateau, rate_factor
 
 LAPTOP = assets.recipe("baseline/laptop.toml")
 
 
-FORMS: dict[str, type[BaselineRecipe] | type[ConvCutRecipe]] = {"baseline": BaselineRecipe, "conv-cut": ConvCutRecipe}
+FORMS: dict[str, type[Recipe]] = {
+    "baseline": BaselineRecipe,
+    "conv-cut": ConvCutRecipe,
+    "psa-resnet": PSAResNetRecipe,
+    "slfer": SLFERRecipe,
+}
 RECIPES = [path for system in FORMS for path in sorted((LAPTOP.parents[1] / system).glob("*.toml"))]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_that_comes_with_fer_can_be_read(path: Path) -> None:
-    read: BaselineRecipe | ConvCutRecipe = load_recipe(path, FORMS[path.parent.name], [])
+    read: Recipe = load_recipe(path, FORMS[path.parent.name], [])
     own = f"fer train {path.parent.name} "
     assert read.about.command.startswith(own)
     assert read.about.measured, "what a recipe gave and how long it took, or that it was not run"
