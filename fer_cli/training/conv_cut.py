@@ -109,30 +109,31 @@ def kept_inputs(
         device: torch's name of the device.
     """
     size = sum(maps.nbytes for maps in views.values())
-    on_device: dict[str, torch.Tensor] = {}
-    if device.startswith("cuda") and size < torch.cuda.mem_get_info(device)[0] / 2:
-        on_device = {view: torch.from_numpy(np.array(maps)).to(device) for view, maps in views.items()}
-        where = "on the device"
-    elif size < env.free_memory() / 2:
-        views = {view: np.array(maps) for view, maps in views.items()}
-        where = "in memory"
-    else:
-        where = "on the disk"
+    held: dict[str, torch.Tensor] = {}
+    where = "on the disk"
+    for place, free in ((device, _free(device)), ("cpu", env.free_memory())):
+        if not held and size < free / 2:
+            held = {view: torch.from_numpy(np.array(maps)).to(place) for view, maps in views.items()}
+            where = "in memory" if place == "cpu" else "on the device"
     note(f"feature maps are kept {where}: {size / 1e6:,.0f} MB")
 
     def inputs(rows: Rows, epoch: int | None) -> torch.Tensor:
-        index = torch.from_numpy(rows)
         flipped = torch.zeros(len(rows), dtype=torch.bool)
         if epoch is not None and flip:
-            flipped = draws.uniform(seed, epoch, index, Stream.FLIP).to(torch.float64) < flip
-        places = rows % len(views["original"])
-        if on_device:
-            at = torch.from_numpy(places).to(device)
-            chosen = flipped.to(device).view(-1, 1, 1, 1)
-            return torch.where(chosen, on_device["flip"][at], on_device["original"][at]).float()
-        mask = flipped.numpy()
-        maps = np.empty((len(rows), *views["original"].shape[1:]), np.float32)
-        maps[~mask], maps[mask] = views["original"][places[~mask]], views["flip"][places[mask]]
-        return torch.from_numpy(maps).to(device)
+            flipped = draws.uniform(seed, epoch, torch.from_numpy(rows), Stream.FLIP).to(torch.float64) < flip
+        places = torch.from_numpy(rows % len(views["original"]))
+        parts = {"original": ~flipped, "flip": flipped}
+        first = held.get("original")
+        to = "cpu" if first is None else first.device
+        maps = torch.empty((len(rows), *views["original"].shape[1:]), device=to)
+        for view, part in parts.items():
+            at = places[part]
+            of_view = held[view][at.to(to)] if held else torch.from_numpy(views[view][at.numpy()])
+            maps[part.to(to)] = of_view.float()
+        return maps.to(device)
 
     return inputs
+
+
+def _free(device: str) -> float:
+    return torch.cuda.mem_get_info(device)[0] if device.startswith("cuda") else 0.0

@@ -194,7 +194,7 @@ class _Training:
         recipe, state, task = self.recipe, self.state, self.task
         number = state.epoch * self.steps + step
         # Dropout draws from torch's own generators: seeded by the step, they need not be kept in checkpoints.
-        torch.manual_seed(_mixed(self.seed, number, self.ranks.rank))
+        _seed(_mixed(self.seed, number, self.ranks.rank), self.device)
         rate = self._rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * rate
@@ -379,6 +379,15 @@ class _Training:
 
     def _held(self) -> Held:
         return Held(self.task.network, self.averaged, self.task.loss, self.best, self.optimiser)
+
+
+def _seed(number: int, device: str) -> None:
+    """Seed the generators that a step draws from; torch's own function looks at every device each time."""
+    torch.default_generator.manual_seed(number)
+    if device.startswith("cuda"):
+        torch.cuda.manual_seed(number)
+    elif device.startswith("mps"):
+        torch.mps.manual_seed(number)
 
 
 def _mixed(*numbers: int) -> int:

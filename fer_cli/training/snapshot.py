@@ -45,9 +45,13 @@ def put_back(tensors: Mapping[str, torch.Tensor], held: Held) -> dict[str, torch
         held.averaged.load_state_dict(groups["averaged"])
     held.loss.load_state_dict(groups["loss"])
     moments: dict[int, dict[str, torch.Tensor]] = {}
+    parameters = [value for group in held.optimiser.param_groups for value in group["params"]]
     for name, tensor in groups["optimiser"].items():
         number, _, what = name.partition(".")
-        moments.setdefault(int(number), {})[what] = tensor
+        value = parameters[int(number)]
+        # A fused step goes through memory: a moment must lie there as its parameter does, perhaps channels last.
+        lies = torch.empty_like(value, dtype=tensor.dtype).copy_(tensor) if tensor.shape == value.shape else tensor
+        moments.setdefault(int(number), {})[what] = lies
     current = held.optimiser.state_dict()
     held.optimiser.load_state_dict({"state": moments, "param_groups": current["param_groups"]})
     return groups["best"]
