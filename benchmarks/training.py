@@ -189,9 +189,10 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
             x = cut.preprocessing.apply(torch.from_numpy(dataset.images[some]))
             views["original"][some] = cut.network(x).numpy()
             views["flip"][some] = cut.network(x.flip(-1)).numpy()
+    sources: list[Callable[[], dict[str, NDArray[Any]]] | None] = [lambda: views, None]
     engines = [
-        _engine(dataset, recipe, conv_cut(recipe, dataset, rows, None, 0, "cpu", maps), folder / "none", _Training)
-        for maps in (views, None)
+        _engine(dataset, recipe, conv_cut(recipe, dataset, rows, None, 0, "cpu", kept), folder / "none", _Training)
+        for kept in sources
     ]
     batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]
 

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any, Final
 
 from fer_cli import __version__
-from fer_cli.errors import FerError, PreemptedError
+from fer_cli.errors import FerError, PreemptedError, UsageError
 
 _M_TRIM_THRESHOLD: Final = -1
 _M_TOP_PAD: Final = -2
@@ -104,6 +104,17 @@ def free_memory() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
+def is_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory is short: torch says so on the CPU, and its libraries, in words alone."""
+    if isinstance(error, MemoryError):
+        return True
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory", "_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
 def device_name(wanted: str) -> str:
     """Return the torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; imports torch.
 
@@ -119,7 +130,7 @@ def device_name(wanted: str) -> str:
     try:
         device = torch.device(wanted)
     except RuntimeError as error:
-        raise FerError(f"--device {wanted!r} is not a device", hint="take auto, cpu, cuda, cuda:N or mps") from error
+        raise UsageError(f"--device {wanted!r} is not a device", hint="take auto, cpu, cuda, cuda:N or mps") from error
     there = {
         "cpu": True,
         "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
@@ -158,6 +169,10 @@ def ranks() -> Ranks:
         if not text.isdecimal():
             raise FerError(f"the variable {name} is {text!r}, not a number", hint="unset it, or start with torchrun")
         read[name] = int(text)
+    for number, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
+        if read[number] >= read[count]:
+            what = f"the variable {number} is {read[number]} of {count}={read[count]} processes, counted from 0"
+            raise FerError(what, hint="unset both, or start with torchrun")
     return Ranks(read["RANK"], read["WORLD_SIZE"], read["LOCAL_RANK"], read["LOCAL_WORLD_SIZE"])
 
 

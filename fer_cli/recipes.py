@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -68,7 +69,7 @@ def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
     try:
         return form.model_validate(values)
     except ValidationError as error:
-        raise _first(error, path, lines, changed) from None
+        raise _first(error, form, path, lines, changed) from None
 
 
 def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
@@ -78,9 +79,12 @@ def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
     if not equals or not all(parts):
         raise UsageError(f"--set {change!r} sets nothing", hint="write KEY=VALUE, such as optim.lr=1e-4")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
+        read = tomllib.loads(f"value = {text}")
+        value = read["value"] if len(read) == 1 else text
     except (tomllib.TOMLDecodeError, ValueError, RecursionError):
         value = text
+    if isinstance(value, dict):
+        raise UsageError(f"--set {change!r}: {key} is a table", hint=f"set its keys one by one: {key}.KEY=VALUE")
     table = values
     for part in parts[:-1]:
         table = table.setdefault(part, {})
@@ -92,6 +96,7 @@ def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
 
 def _first(
     error: ValidationError,
+    form: type[Section],
     path: Path,
     lines: dict[tuple[str | int, ...], int],
     changed: dict[tuple[str, ...], str],
@@ -101,16 +106,35 @@ def _first(
     fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
     place = tuple(fault["loc"])
     key = ".".join(str(part) for part in place)
-    line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
     if fault["type"] == "extra_forbidden":
-        what, hint = f"{key} is not a key of this recipe", "remove it, or correct its name"
+        near = _near(key, form)
+        what = f"{key} is not a key of this recipe"
+        hint = f"did you mean {' or '.join(near)}?" if near else "remove it, or correct its name"
+    elif fault["type"] == "value_error":
+        # Our own words, `what: hint`; a fault of the whole recipe begins with the key that it is about.
+        what, _, hint = f"{key} {fault['ctx']['error']}".strip().partition(": ")
+        place = place or tuple(what.partition(" ")[0].split("."))
+    elif fault["type"] == "model_type":
+        what, hint = f"{key} is a table", f"set its keys one by one: {key}.KEY"
     elif fault["type"] == "missing":
         what, hint = f"{key} is missing", "add it"
     else:
         what, hint = f"{key}: {fault['msg'][:1].lower()}{fault['msg'][1:]}", "correct the value"
-    near = (
+    line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
+    blamed = (
         change for parts, change in changed.items() if place and all(a == b for a, b in zip(place, parts, strict=False))
     )
-    if by := next(near, None):
-        return UsageError(f"--set {by!r}: {what}", hint=f"{hint}; see --print-config")
+    if by := next(blamed, None):
+        return UsageError(f"--set {by!r}: {what}", hint="; ".join(filter(None, [hint, "see --print-config"])))
     return FerError(what, hint=hint, path=path, line=line)
+
+
+def _near(key: str, form: type[Section]) -> list[str]:
+    """Return the keys that an unknown one may stand for: of the same name in another table, else spelt alike."""
+    tables = {name: field.annotation for name, field in form.model_fields.items()}
+    keys = list(tables)
+    for name, table in tables.items():
+        if isinstance(table, type) and issubclass(table, Section):
+            keys += [f"{name}.{inner}" for inner in table.model_fields]
+    elsewhere = [known for known in keys if known.rpartition(".")[2] == key.rpartition(".")[2]]
+    return elsewhere[:2] or difflib.get_close_matches(key.lower(), keys, n=1, cutoff=0.75)

@@ -167,7 +167,9 @@ def test_ranks_share_the_batches_of_one(n: int, drop_last: bool) -> None:
 
 
 def test_too_few_images_for_a_batch_are_refused() -> None:
-    with pytest.raises(FerError, match="31 training images are fewer than a batch of 32 over 2 processes; lower"):
+    with pytest.raises(
+        FerError, match="31 training images are fewer than a batch of 32 over 2 processes; take a smaller train.batch"
+    ):
         batches(np.arange(31), 16, world=2, drop_last=True)
     assert len(batches(np.arange(31), 16, world=2, drop_last=False)) == 1
     assert batches(np.arange(0), 16, drop_last=False) == []

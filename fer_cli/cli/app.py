@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from fer_cli import __version__
+from fer_cli import __version__, env
 from fer_cli.cli import (
     common,
     demo,
@@ -151,8 +151,9 @@ def _explain(error: BaseException) -> tuple[int, str]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "fer"
         return ExitCode.USAGE, one_line(f"{what.rstrip('.')}; see '{command} --help'")
-    if isinstance(error, MemoryError) or _is_torch_memory(error):
-        return ExitCode.USER, "out of memory; take a smaller --batch or --size, or a machine with more"
+    if env.is_memory(error):
+        advice = "take fewer or smaller images at once (--batch, --size; in a recipe train.batch, data.size)"
+        return ExitCode.USER, f"out of memory; {advice}, or a machine with more"
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
         return ExitCode.USER, one_line(f"{where}{os.strerror(error.errno)}; {_ADVICE.get(error.errno, _LOOK)}")
@@ -170,13 +171,6 @@ _ADVICE = {
     errno.EACCES: "you may not write or read there: give another --store, --out or --source",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
-
-
-def _is_torch_memory(error: BaseException) -> bool:
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "not enough memory" in str(error)
 
 
 _GROUPS: Final = ("prepare", "plot", "train", "weights")

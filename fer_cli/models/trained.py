@@ -101,13 +101,12 @@ def map_side(model: TrainedModel, layer: nn.Module) -> int:
 
 
 def cost_of(network: nn.Module, size: int, device: str) -> dict[str, int]:
-    """Return a network's number of parameters and the multiply-adds of one image of ``size`` px."""
+    """Return a trained network's number of parameters and the multiply-adds of one image of ``size`` px."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    was_training = network.training
-    network.eval()
+    # The counter follows gradients where there are any, and stumbles over parameters that are inputs (ViTs).
+    network.eval().requires_grad_(False)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         network(torch.zeros(1, 3, size, size, device=device).to(memory_format=torch.channels_last))
-    network.train(was_training)
     parameters = sum(parameter.numel() for parameter in network.parameters())
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}

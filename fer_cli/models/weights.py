@@ -126,7 +126,7 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
         Exception
     ) as error:  # torch.load has no error of its own: pickle, zip, EOF, runtime errors, all are this file's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "weights_only" in reason:  # torch goes on to advise to switch its protection off
+        if "weights_only" in str(error):  # torch goes on to advise to switch its protection off
             reason = "it holds more than tensors, or is damaged"
         raise FerError(
             f"not a file of plain tensors ({reason})",
@@ -165,6 +165,8 @@ def load_strictly(
         name = min(shapes)
         found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
         faults.append(f"{len(shapes)} have another shape ({name}: {found}, expected {expected})")
+    if void := sorted(name for name, tensor in tensors.items() if _is_plain(tensor) and bool(tensor.isnan().any())):
+        faults.append(f"{len(void)} hold NaN ({void[0]})")
     if odd := sorted(name for name, tensor in tensors.items() if not _is_plain(tensor)):
         faults.append(f"{len(odd)} hold no plain numbers ({odd[0]})")
     if faults:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,7 @@ from fer_cli.recipes import load_recipe
 from fer_cli.stages.extract import extract
 from fer_cli.stages.result import Result
 from fer_cli.stages.study import study_of
-from fer_cli.stages.unfinished import INDEX, begin, forget, refuse_changed
+from fer_cli.stages.unfinished import CHECKPOINTS, begin, forget, refuse_changed
 from fer_cli.training.history import HISTORY, check_tensorboard, history_bytes, recorder
 
 if TYPE_CHECKING:
@@ -148,6 +149,7 @@ def train(
     env.tune_allocator()
     opened = open_dataset(store.find(dataset, ["dataset"]))
     _check_classes(opened, select_on)
+    _check_limit(read.data.limit, len(opened.classes))
     check_name(read.model.backbone)
     weights = find_weights(read.model.backbone, read.model.weights)
     target = env.device_name(device)
@@ -180,6 +182,14 @@ def _check_classes(dataset: Dataset, select_on: str) -> None:
     dataset.rows(select_on)
 
 
+def _check_limit(limit: int | None, classes: int) -> None:
+    if limit is not None and limit < classes:
+        raise FerError(
+            f"data.limit = {limit} leaves classes without a training image: there are {classes}",
+            hint=f"take data.limit = {classes} or more",
+        )
+
+
 def _train_one(job: _Job, seed: int) -> Result:
     plan, store = _plan(job, seed), job.store
     first = job.ranks.rank == 0
@@ -199,7 +209,7 @@ def _train_one(job: _Job, seed: int) -> Result:
         try:
             _run(job, seed, plan, Path(place), work)
         finally:
-            if work is not None and work.committed is None and not (work.directory / INDEX).is_file():
+            if work is not None and work.committed is None and not any(work.directory.glob(CHECKPOINTS)):
                 forget(work.directory)  # it did not come to a checkpoint: nothing to go on from
                 (work.directory / HISTORY).unlink(missing_ok=True)
         barrier(job.ranks)
@@ -244,6 +254,11 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
     shown = repeated(train_rows, dataset.labels, _times(recipe.data.repeat, dataset.classes))
+    if len(shown) < recipe.train.batch:
+        raise FerError(
+            f"{len(shown):,} training images are fewer than a batch of {recipe.train.batch:,}",
+            hint="take a smaller train.batch, or more images",
+        )
     built = _build(job, train_rows, seed)
     task = Task(
         network=built.network,
@@ -282,10 +297,12 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
 
     network = built.whole(trained.tensors)
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
-    remove_checkpoints(place)
-    forget(place)
+    cost = cost_of(network, built.preprocessing.size, device)
     work.write(WEIGHTS, save(tensors))
     work.write(HISTORY, history_bytes(trained.history))
+    # Only now: a full disk until here is no reason to train again.
+    remove_checkpoints(place)
+    forget(place)
     best = trained.history[trained.epoch - 1]
     missed = recipe.model.weights == "try" and job.weights is None
     work.commit(
@@ -301,7 +318,7 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
             "preprocessing": built.preprocessing.record(),
             "training_images": len(train_rows),
             **built.told,
-            **cost_of(network, built.preprocessing.size, device),
+            **cost,
         },
         protocol=_protocol(job, len(train_rows), len(trained.history)),
         measured={
@@ -339,7 +356,8 @@ def _build(job: _Job, rows: NDArray[np.int64], seed: int) -> System:
         return slfer(job.recipe, job.dataset, job.masks, rows, job.weights, seed, job.device)
     from fer_cli.training.conv_cut import conv_cut
 
-    kept = None if job.recipe.model.kept == "none" else _kept(job)
+    # Hours of work at times: made when the network is known to be one that can be trained.
+    kept = None if job.recipe.model.kept == "none" else partial(_kept, job)
     return conv_cut(job.recipe, job.dataset, rows, job.weights, seed, job.device, kept)
 
 

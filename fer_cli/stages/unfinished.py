@@ -15,8 +15,8 @@ from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.store import LOCKS, Plan, Store
 from fer_cli.errors import FerError
 
-INDEX: Final = "checkpoints.json"
-"""Beside the checkpoints of a training that has begun."""
+CHECKPOINTS: Final = "checkpoint-*.safetensors"
+"""What a training that has come to one leaves beside its plan."""
 _PLAN: Final = "plan.json"
 
 
@@ -50,9 +50,9 @@ def refuse_changed(store: Store, plan: Plan) -> None:
     parent = store.root / plan.kind / plan.name
     if (parent / f".partial-{plan.version}" / _PLAN).is_file() or store.holds(plan, MANIFEST):
         return
-    for index in sorted(parent.glob(f".partial-*/{INDEX}")):
-        path = index.with_name(_PLAN)
-        version = path.parent.name.removeprefix(".partial-")
+    for place in sorted({checkpoint.parent for checkpoint in parent.glob(f".partial-*/{CHECKPOINTS}")}):
+        path = place / _PLAN
+        version = place.name.removeprefix(".partial-")
         lock = FileLock(store.root / LOCKS / f"{plan.kind}.{plan.name}.{version}")
         try:
             lock.acquire(timeout=0)

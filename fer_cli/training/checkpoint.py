@@ -1,11 +1,12 @@
 """Checkpoints: everything that a training needs to go on as if it had never stopped, whole on the disk or not there.
 
-A checkpoint is one safetensors file; ``checkpoints.json`` beside it names the newest first, each with its hash. The one
-before the newest is kept, so that there is always one to go back to.
+A checkpoint is one safetensors file with its own hash in its name, so that nothing else must be sound to trust it. The
+one before the newest is kept: there is always one to go back to.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ from typing import Any, Final
 
 import torch
 
-from fer_cli.artifacts.durable import sha256_file, write_file
+from fer_cli.artifacts.durable import sha256_file, sync, write_file
 from fer_cli.errors import FerError
 
-INDEX: Final = "checkpoints.json"
+PATTERN: Final = "checkpoint-*.safetensors"
 KEPT: Final = 2
+_PART: Final = "checkpoint.part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,37 +35,30 @@ def save_checkpoint(place: Path, step: int, tensors: Mapping[str, torch.Tensor],
     """Write a checkpoint and forget all but the newest two."""
     from safetensors.torch import save
 
-    name = f"checkpoint-{step:09}.safetensors"
     # A tensor that shares memory with another cannot be written, and one on a device must come here first.
     plain = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
-    write_file(place / name, save(plain, {"fer": json.dumps(state)}))
-    entries = [entry for entry in _index(place) if entry["file"] != name]
-    entries.insert(0, {"file": name, "sha256": sha256_file(place / name)})
-    part = place / f"{INDEX}.part"
-    write_file(part, json.dumps(entries[:KEPT]).encode())
-    part.replace(place / INDEX)
-    for path in place.glob("checkpoint-*.safetensors"):
-        if path.name not in {entry["file"] for entry in entries[:KEPT]}:
-            path.unlink()
+    data = save(plain, {"fer": json.dumps(state)})
+    name = f"checkpoint-{step:09}-{hashlib.sha256(data).hexdigest()}.safetensors"
+    write_file(place / _PART, data)
+    (place / _PART).replace(place / name)
+    sync(place)
+    for path in [path for path in _newest_first(place) if path.name != name][KEPT - 1 :]:
+        path.unlink()
 
 
 def load_checkpoint(place: Path) -> Checkpoint | None:
-    """Return the newest checkpoint; None where there is none.
-
-    A checkpoint whose file a user has removed is passed over: that is how to go back to the one before.
+    """Return the newest checkpoint; None where there is none. To go back to the one before, a user removes it.
 
     Raises:
         FerError: it is damaged.
     """
     from safetensors import safe_open
 
-    for entry in _index(place):
-        path = place / entry["file"]
-        if not path.is_file():
-            continue
-        if (found := sha256_file(path)) != entry["sha256"]:
+    for path in _newest_first(place):
+        expected = path.stem.rpartition("-")[2]
+        if (found := sha256_file(path)) != expected:
             raise FerError(
-                f"the checkpoint is damaged: sha256 {found[:16]}, expected {entry['sha256'][:16]}",
+                f"the checkpoint is damaged: sha256 {found[:16]}, expected {expected[:16]}",
                 hint="remove this file to go on from the checkpoint before it, or train anew with --force",
                 path=path,
             )
@@ -73,18 +68,17 @@ def load_checkpoint(place: Path) -> Checkpoint | None:
     return None
 
 
+def has_checkpoint(place: Path) -> bool:
+    """Tell whether a training in ``place`` has come to a checkpoint."""
+    return bool(_newest_first(place))
+
+
 def remove_checkpoints(place: Path) -> None:
     """Remove what a finished training needs no more."""
-    for path in (*place.glob("checkpoint-*.safetensors"), *place.glob(f"{INDEX}*")):
+    for path in _newest_first(place):
         path.unlink()
+    (place / _PART).unlink(missing_ok=True)
 
 
-def _index(place: Path) -> list[dict[str, str]]:
-    path = place / INDEX
-    if not path.is_file():
-        return []
-    try:
-        entries = json.loads(path.read_bytes())
-        return [{"file": str(entry["file"]), "sha256": str(entry["sha256"])} for entry in entries]
-    except (ValueError, TypeError, KeyError) as error:
-        raise FerError("the list of checkpoints is damaged", hint="train anew with --force", path=path) from error
+def _newest_first(place: Path) -> list[Path]:
+    return sorted(place.glob(PATTERN), reverse=True)

@@ -36,7 +36,7 @@ def conv_cut(
     weights: WeightsFile | None,
     seed: int,
     device: str,
-    kept: Mapping[str, NDArray[np.floating]] | None,
+    kept: Callable[[], Mapping[str, NDArray[np.floating]]] | None,
 ) -> System:
     """Build what a recipe of Conv-cut names.
 
@@ -47,7 +47,8 @@ def conv_cut(
         weights: of the backbone; None is random.
         seed: of the head's beginning, and of the flips.
         device: torch's name of the device.
-        kept: feature maps (N, C, h, w) of all images, by view ``original`` and ``flip``; None: from the pictures.
+        kept: returns feature maps (N, C, h, w) of all images, by view ``original`` and ``flip``; asked once all else
+            is known to be right. None: from the pictures.
 
     Raises:
         FerError: the backbone has no such cut or size, or the map is too small for the head.
@@ -64,7 +65,7 @@ def conv_cut(
     inputs = (
         picture_inputs(dataset.images, cut.preprocessing, recipe.augmentation, seed=seed, device=device)
         if kept is None
-        else kept_inputs(kept, recipe.augmentation.flip, seed=seed, device=device)
+        else kept_inputs(kept(), recipe.augmentation.flip, seed=seed, device=device)
     )
     return System(
         network=network if kept is None else head,

@@ -27,7 +27,7 @@ from fer_cli.losses.objective import Objective
 from fer_cli.processes import copy_from_first, gathered
 from fer_cli.progress import Advance, note
 from fer_cli.training.ahead import ahead
-from fer_cli.training.checkpoint import load_checkpoint, save_checkpoint
+from fer_cli.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from fer_cli.training.history import History
 from fer_cli.training.optimiser import new_optimiser
 from fer_cli.training.order import batches, epoch_rows
@@ -137,11 +137,6 @@ class _Training:
         self.best: dict[str, torch.Tensor] = {}
         self.state = State()
         self.steps = len(self._batches(0))
-        if not self.steps:
-            raise FerError(
-                f"{len(task.train)} training images do not fill a batch of {recipe.train.batch}",
-                hint="take a smaller train.batch, or more images",
-            )
         self._restore()
         self.forward = self._wrapped()
         self.saved = time.perf_counter()
@@ -208,10 +203,7 @@ class _Training:
             nn.utils.clip_grad_norm_([p for _, group in task.groups for p in group], recipe.optim.clip)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise FerError(
-                f"the loss is {value} at step {number + 1} (epoch {state.epoch + 1})",
-                hint="the last good checkpoint is kept; take a lower optim.lr, more schedule.warmup or an optim.clip",
-            )
+            raise self._diverged(f"the loss is {value} at step {number + 1} (epoch {state.epoch + 1})")
         self.optimiser.step()
         task.loss.advance(self.ranks)
         self._average(number)
@@ -255,6 +247,8 @@ class _Training:
             ranks=self.ranks,
             batch=1 if task.mixes_batch else min(BATCH, recipe.train.batch),
         )
+        if not math.isfinite(scores["validation_loss"]):
+            raise self._diverged(f"the validation loss is {scores['validation_loss']} after epoch {state.epoch + 1}")
         sums = np.sum(gathered([state.loss_sum, state.hits, state.seen], self.ranks), axis=0)
         line = {
             "epoch": float(state.epoch + 1),
@@ -290,6 +284,13 @@ class _Training:
             self.device.partition(":")[0], torch.bfloat16, enabled=self.recipe.train.precision == "bfloat16"
         )
 
+    def _diverged(self, what: str) -> FerError:
+        """Return the error of a training that came to what is no number; it says what there is to go back to."""
+        hint = "take a lower optim.lr, more schedule.warmup or a lower optim.clip"
+        if has_checkpoint(self.place):
+            hint = f"the last good checkpoint is kept; begin anew with --force, and {hint}"
+        return FerError(what, hint=hint)
+
     def _wrapped(self) -> Callable[[torch.Tensor], Any]:
         network: nn.Module = self.task.network
         if self.ranks.world > 1:
@@ -303,40 +304,46 @@ class _Training:
         try:
             yield
             return
-        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_memory(error):
+        except (MemoryError, RuntimeError) as error:
+            if not env.is_memory(error):
                 raise
-            reason = one_line(str(error)).partition(". ")[0]
+            reason = one_line(str(error)).partition(". ")[0] or type(error).__name__
         # The error is gone, and with it what its frames held: now there is room to find out.
-        fitting = self._fitting(self.recipe.train.batch // self.ranks.world // 2) * self.ranks.world
+        fitting = self._fitting()
         raise FerError(
             f"out of memory with train.batch = {self.recipe.train.batch} ({reason})",
             hint=f"take train.batch = {fitting}, which fits"
             if fitting
-            else "not even two images fit: take a smaller data.size or backbone",
+            else "no smaller batch fits: take a smaller data.size or backbone",
         )
 
-    def _fitting(self, batch: int) -> int:
-        """Return the largest batch of one process, from this one down by halves, that a step has room for; 0: none.
+    def _fitting(self) -> int:
+        """Return the largest batch of all processes, from half of the recipe's down, that has room; 0: none.
 
         The network is no use any more then: what it has learned is in the last checkpoint.
         """
-        while batch > 1:
-            self.optimiser.zero_grad(set_to_none=True)
-            if self.device.startswith("cuda"):
-                torch.cuda.empty_cache()
+        batch, world = self.recipe.train.batch, self.ranks.world
+        least = max(2, world)
+        while batch > least:
+            batch = max(least, batch // 2 // world * world)
             try:
-                x, target = self._loaded(self.task.train[:batch])
-                with self._autocast():
-                    output = self.task.network(x)
-                self.task.loss(output, target).backward()
-                self.optimiser.step()
+                self._try(self.task.train[: batch // world])
                 return batch
-            except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not _is_memory(error):
+            except (MemoryError, RuntimeError) as error:
+                if not env.is_memory(error):
                     raise
-            batch //= 2
         return 0
+
+    def _try(self, rows: Rows) -> None:
+        """Make a step in a frame of its own: nothing of one that failed stands in the way of the next."""
+        self.optimiser.zero_grad(set_to_none=True)
+        if self.device.startswith("cuda"):
+            torch.cuda.empty_cache()
+        x, target = self._loaded(rows)
+        with self._autocast():
+            output = self.task.network(x)
+        self.task.loss(output, target).backward()
+        self.optimiser.step()
 
     # ---- checkpoints
 
@@ -353,9 +360,13 @@ class _Training:
 
     def _save(self) -> None:
         """Write a checkpoint; the sums of each process go into it, everything else is the same in all."""
+        values = self.task.network.state_dict().values()
+        if not all(bool(torch.isfinite(value).all()) for value in values if value.is_floating_point()):
+            where = f"after step {self.state.epoch * self.steps + self.state.step} (epoch {self.state.epoch + 1})"
+            raise self._diverged(f"the network holds what is no number {where}")
         sums = gathered([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
         if self.ranks.rank == 0:
-            done = self.state.epoch * self.steps + self.state.step
+            done = self.state.epoch * (self.steps + 1) + self.state.step  # an epoch's end comes after its last step
             save_checkpoint(self.place, done, tensors_of(self._held()), {"state": asdict(self.state), "sums": sums})
         self.saved = time.perf_counter()
 
@@ -393,8 +404,3 @@ def _seed(number: int, device: str) -> None:
 def _mixed(*numbers: int) -> int:
     """Return a seed that differs wherever one of the numbers does."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _is_memory(error: RuntimeError) -> bool:
-    """Tell whether torch had no memory: on the CPU it says so in words alone."""
-    return isinstance(error, torch.OutOfMemoryError) or "alloc" in str(error) or "not enough memory" in str(error)

@@ -98,7 +98,8 @@ def batches(
     if drop_last and len(order) < whole:
         over = f" over {world} processes" if world > 1 else ""
         raise FerError(
-            f"{len(order):,} training images are fewer than a batch of {whole:,}{over}", hint="lower the batch size"
+            f"{len(order):,} training images are fewer than a batch of {whole:,}{over}",
+            hint="take a smaller train.batch",
         )
     stop = len(order) - len(order) % whole if drop_last else len(order)
     return [order[first : min(first + whole, stop)][rank::world] for first in range(0, stop, whole)]

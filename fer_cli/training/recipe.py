@@ -13,7 +13,7 @@ from fer_cli.training.augment import Augmentation
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, le=1e30)]  # more overflows in an optimiser
 NotNegative = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -52,7 +52,7 @@ class Optimiser(Section):
 
     name: Literal["adam", "adamw", "sgd"] = "adamw"
     lr: Positive
-    backbone_lr: NotNegative = 1.0  # of pretrained layers, times lr
+    backbone_lr: Annotated[float, Field(ge=0, le=1000)] = 1.0  # of pretrained layers, times lr
     weight_decay: NotNegative = 0.0
     momentum: Below1 = 0.9  # of sgd; beta1 of the others
     beta2: Below1 = 0.999
