@@ -26,6 +26,9 @@ _M_TOP_PAD: Final = -2
 _M_MMAP_THRESHOLD: Final = -3
 _KEEP: Final = 1 << 30
 
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGUSR1)
+"""What batch systems send before they end a job."""
+
 
 def tune_allocator() -> bool:
     """Make glibc keep freed memory instead of giving it back to the kernel after each layer.
@@ -184,22 +187,23 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.again = "run the same command again to go on"
 
     def check(self, saved: str) -> None:
         """Raise PreemptedError when a signal came. Call it where all work so far is on the disk."""
         if self.signal is not None:
-            raise PreemptedError(f"stopped by {self.signal.name}, {saved}", hint="run the same command again to go on")
+            raise PreemptedError(f"stopped by {self.signal.name}, {saved}", hint=self.again)
 
 
 @contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
-    """Within this context SIGTERM and SIGUSR1 set a flag rather than end the process."""
+    """Within this context SIGTERM and SIGUSR1 set a flag; elsewhere they end the command at once, with 75 too."""
     request = StopRequest()
 
     def note(number: int, _frame: FrameType | None) -> None:
         request.signal = signal.Signals(number)
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
     try:
         yield request
     finally:

@@ -37,10 +37,24 @@ def joined(ranks: Ranks) -> Iterator[None]:
     torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=timedelta(days=7))
     try:
         yield
+    except RuntimeError as error:
+        if not _is_lost(error):
+            raise
+        raise FerError(
+            "another process that works on this is gone", hint="its own line says why; run the same command again"
+        ) from error
     finally:
         # An error must end the process at once: a barrier in the way out would wait for ranks that never come.
         if sys.exc_info()[0] is None:
             torch.distributed.destroy_process_group()
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Tell whether the connection to another process broke: gloo says so in words alone."""
+    import torch.distributed
+
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Connection refused")
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error) for word in words)
 
 
 def share(value: T, ranks: Ranks) -> T:

@@ -105,7 +105,7 @@ def copy_with(store: Store, root: Path, change: Callable[[list[dict[str, object]
     rows = table.to_pylist()
     change(rows)
     other = Store(root)
-    plan = Plan("dataset", "toy", "prepare", 1, 1, {"changed": True}, {})
+    plan = Plan("dataset", "toy", "prepare", 1, {"changed": True}, {})
     with other.make(plan) as work:
         work.write("images.npy", source.file("images.npy").read_bytes())
         columns = {name: [row[name] for row in rows] for name in table.column_names}
@@ -264,7 +264,7 @@ def test_damaged_weights_of_a_model_are_refused(store: Store, fitted: Artifact) 
 
 def test_features_find_an_equal_data_set_when_theirs_is_gone(store: Store, fitted: Artifact) -> None:
     dataset = store.find("dataset/toy", ["dataset"])
-    plan = Plan("dataset", "toy", "prepare", 1, 1, {"another": "configuration"}, {})
+    plan = Plan("dataset", "toy", "prepare", 1, {"another": "configuration"}, {})
     with store.make(plan) as work:
         for entry in dataset.manifest.files:
             work.write(entry.path, (dataset.path / entry.path).read_bytes())

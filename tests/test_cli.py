@@ -274,34 +274,28 @@ def test_a_reader_that_goes_away_is_no_error(store: Store) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_interrupt_and_terminate_end_with_130_and_leave_nothing(tmp_path: Path) -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
-        store = tmp_path / number.name
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "fer_cli",
-                "prepare",
-                "synth",
-                "--images",
-                "4000",
-                "--jobs",
-                "1",
-                "--store",
-                str(store),
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        deadline = time.monotonic() + 60
-        while not list(store.glob("dataset/synth/.new-*/images.npy")) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, text = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert "fer: error: interrupted" in text
-        assert list((store / "dataset" / "synth").iterdir()) == []
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [
+        (signal.SIGINT, 130, "interrupted"),
+        (signal.SIGTERM, 75, "stopped by SIGTERM"),
+        (signal.SIGUSR1, 75, "stopped by SIGUSR1"),
+    ],
+)
+def test_a_signal_ends_any_command_and_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, code: int, said: str
+) -> None:
+    store = tmp_path / "store"
+    words = ["prepare", "synth", "--images", "4000", "--jobs", "1", "--store", str(store)]
+    process = subprocess.Popen([sys.executable, "-m", "fer_cli", *words], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list(store.glob("dataset/synth/.new-*/images.npy")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    _, text = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert f"fer: error: {said}; no artifact is half-made" in text
+    assert list((store / "dataset").iterdir()) == []
 
 
 def test_the_store_is_the_flag_then_the_variable_then_here(

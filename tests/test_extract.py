@@ -17,7 +17,7 @@ import torch
 
 from fer_cli.artifacts.journal import Journal
 from fer_cli.artifacts.payload import ArrayWriter, read_array
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Artifact, Store, Work
 from fer_cli.artifacts.upkeep import leftovers, verify_directory
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.errors import FerError, PreemptedError, UsageError
@@ -117,7 +117,7 @@ def test_a_block_that_the_disk_lost_is_computed_again(
     toy_dataset(other, images=150)
     reference = run(other).manifest.content
     with monkeypatch.context() as patch:
-        patch.setattr(Journal, "remove", lambda directory: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Work, "commit", lambda self, **how: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             run(store)
     partial = next(store.root.glob("features/*/.partial-*"))

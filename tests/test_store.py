@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fer_cli.artifacts import durable
-from fer_cli.artifacts.manifest import MANIFEST, FileEntry, Input, content_digest, read_manifest
+from fer_cli.artifacts.manifest import MANIFEST, PAYLOAD_FORMATS, FileEntry, Input, content_digest, read_manifest
 from fer_cli.artifacts.payload import ArrayWriter, json_bytes, read_array, table_bytes
-from fer_cli.artifacts.store import Artifact, Plan, Store, files_input
+from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
 from fer_cli.artifacts.upkeep import leftovers, lineage, open_parent, remove, verify_directory
 from fer_cli.errors import FerError
 
@@ -29,7 +29,6 @@ def plan(name: str = "toy", *, kind: str = "dataset", seed: int = 0, inputs: dic
         name=name,
         stage="prepare",
         revision=1,
-        payload_format=1,
         config={"seed": seed},
         inputs=inputs or {},
     )
@@ -159,7 +158,7 @@ def test_the_same_test_finds_a_plain_write_at_fault(tmp_path: Path, monkeypatch:
     assert "DAMAGED" in found
 
 
-def test_equal_plans_have_equal_versions_and_others_do_not() -> None:
+def test_equal_plans_have_equal_versions_and_others_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Input(kind="files", name="a", content="0" * 64)
     moved = Input(kind="files", name="b", content="0" * 64)
     other = Input(kind="files", name="a", content="1" * 64)
@@ -170,11 +169,60 @@ def test_equal_plans_have_equal_versions_and_others_do_not() -> None:
         plan(kind="features").version,
         plan(inputs={"source": source}).version,
         plan(inputs={"source": other}).version,
-        Plan("dataset", "toy", "prepare", 2, 1, {"seed": 0}, {}).version,
-        Plan("dataset", "toy", "prepare", 1, 2, {"seed": 0}, {}).version,
-        Plan("dataset", "toy", "extract", 1, 1, {"seed": 0}, {}).version,
+        Plan("dataset", "toy", "prepare", 2, {"seed": 0}, {}).version,
+        Plan("dataset", "toy", "extract", 1, {"seed": 0}, {}).version,
     }
+    with monkeypatch.context() as patch:
+        patch.setitem(PAYLOAD_FORMATS, "dataset", 2)
+        versions.add(plan().version)
     assert len(versions) == 8
+
+
+def test_a_payload_of_another_format_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(PAYLOAD_FORMATS, "dataset", 2)
+        artifact = build(store, plan())
+    with pytest.raises(FerError, match="dataset of payload format 2, this fer reads 1; use the fer that wrote it"):
+        store.open(artifact.path)
+
+
+def test_what_was_sealed_before_a_kill_is_put_in_place_unless_it_is_damaged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make() -> Artifact | None:
+        with store.make(plan(), resumable=True) as work:
+            if work.committed is None:
+                if not (work.directory / "progress").exists():
+                    work.write("result", b"1")
+                    work.write("progress", b"2")
+                    work.write("notes", b"3")
+                work.commit(summary={}, protocol={}, scratch=["prog*"])
+            return work.committed
+
+    def killed(*_paths: Path) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(durable, "publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make()
+    place = next(store.root.glob("dataset/toy/.partial-*"))
+    assert {path.name for path in place.iterdir()} == {"manifest.json", "result", "notes"}
+    assert store.directories() == []
+    (place / "progress").write_bytes(b"left by a kill a little earlier")
+    with monkeypatch.context() as patch:
+        patch.setattr(Work, "commit", killed)
+        whole = make()
+    assert whole is not None
+    assert {path.name for path in whole.path.iterdir()} == {"manifest.json", "result", "notes"}
+    assert verify_directory(whole.path) == []
+
+    whole.path.rename(place)
+    (place / "result").write_bytes(b"8")
+    made = make()
+    assert made is not None
+    assert (made.path / "result").read_bytes() == b"1"
+    assert verify_directory(made.path) == []
 
 
 def test_a_second_run_finds_the_first_and_makes_it_the_newest(store: Store) -> None:
@@ -310,7 +358,7 @@ def test_a_failed_stage_leaves_nothing_and_resumable_work_stays(store: Store) ->
     with pytest.raises(RuntimeError), store.make(plan()) as work:
         work.write("a", b"1")
         raise RuntimeError
-    assert not list((store.root / "dataset" / "toy").iterdir())
+    assert not list((store.root / "dataset").iterdir())
     with pytest.raises(RuntimeError), store.make(plan(), resumable=True) as work:
         work.write("a", b"1")
         raise RuntimeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fer_cli.artifacts import durable
 from fer_cli.artifacts.store import Artifact, Store, Work
+from fer_cli.artifacts.upkeep import verify_directory
 from fer_cli.cli.app import run
 from fer_cli.models.classifier import ClassifierNetwork
 from fer_cli.models.truncation import UpTo
@@ -136,6 +139,57 @@ def test_a_full_disk_at_the_very_end_loses_no_training(own: Store, fer: Fer, mon
         assert "No space left on device" in fer(*words(own))
     assert checkpoints(own)
     assert "going on from epoch 2" in fer(*words(own), code=0)
+
+
+def _killed(*_arguments: object, **_more: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("of", "name"), [(Work, "write"), (Work, "commit"), (Work, "put_in_place"), (durable, "publish")]
+)
+def test_a_kill_after_the_last_step_costs_no_step(
+    own: Store, fer: Fer, monkeypatch: pytest.MonkeyPatch, of: Any, name: str
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(of, name, _killed)
+        assert "interrupted" in fer(*words(own), code=130)
+    assert own.directories(["model"]) == []
+    monkeypatch.setattr(engine._Training, "_step", _killed)
+    fer(*words(own), code=0)
+    model = own.find(None, ["model"]).path
+    assert sorted(path.name for path in model.iterdir()) == ["history.jsonl", "manifest.json", "model.safetensors"]
+    assert verify_directory(model) == []
+
+
+def test_a_forced_training_that_was_stopped_goes_on_without_force(
+    own: Store, fer: Fer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fer(*words(own), code=0)
+    first = own.find(None, ["model"]).manifest
+    saves = engine._Training._save_if_asked
+    with monkeypatch.context() as patch:
+
+        def stopped(self: Any) -> None:
+            self.stop.signal = signal.SIGUSR1
+            saves(self)
+
+        patch.setattr(engine._Training, "_save_if_asked", stopped)
+        again = fer(*words(own, "baseline", "--force"), code=75)
+    assert_matches(again, "stopped by SIGUSR1, saved after step 1 of epoch 1; .*without --force")
+    assert own.find(None, ["model"]).manifest == first
+    assert "going on from epoch 1, step 1" in fer(*words(own), code=0)
+    made = own.find(None, ["model"]).manifest
+    assert (made.content, made.files) == (first.content, first.files)
+    assert made.measured != first.measured
+    assert fer(*words(own), code=0).count("epoch 1/") == 0, "it is up to date"
+
+
+def test_a_file_is_no_folder_for_tensorboard(clean: Store, fer: Fer, tmp_path: Path) -> None:
+    (tmp_path / "x").write_text("mine")
+    said = fer(*words(clean), "--tensorboard", tmp_path / "x")
+    assert said == f"{tmp_path / 'x'}: this is a file; give --tensorboard a folder"
+    assert not list(clean.root.glob("model/*"))
 
 
 # ---- checkpoints

@@ -208,6 +208,25 @@ def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: 
     equal(toys.find(None, ["model"]), whole.find(None, ["model"]))
 
 
+def test_a_process_that_dies_is_no_bug_of_the_others(toys: Store) -> None:
+    head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fer_cli"]
+    words = ["train", "baseline", *(word for change in SMALL for word in ("--set", change)), "--device", "cpu"]
+    words += ["--set", "train.epochs=99", "--store", str(toys.root)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([*head, *words], stderr=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stderr is not None
+        said = ""
+        for line in process.stderr:
+            said += line
+            if line.startswith("epoch 1/99"):
+                os.kill(trainers(process.pid)[-1], signal.SIGKILL)
+    assert process.returncode == 1
+    assert "a bug in fer" not in said
+    errors = [line for line in said.splitlines() if line.startswith("fer: error: ")]
+    known = ("another process that works on this is gone; its own line says why", "stopped by SIGTERM")
+    assert all(any(word in error for word in known) for error in errors)  # torchrun ends the others when one is gone
+
+
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
     toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:

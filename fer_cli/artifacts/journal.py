@@ -7,6 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+JOURNALS: Final = "journal-*.jsonl"
 
 
 @dataclass(slots=True)
@@ -31,7 +34,7 @@ class Journal:
     def read(directory: Path) -> dict[int, dict[str, int]]:
         """Return the blocks of all journals of a directory; a line that a kill cut short counts as none."""
         blocks: dict[int, dict[str, int]] = {}
-        for path in directory.glob("journal-*.jsonl"):
+        for path in directory.glob(JOURNALS):
             for line in path.read_text(encoding="ascii", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
@@ -39,9 +42,3 @@ class Journal:
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
         return blocks
-
-    @staticmethod
-    def remove(directory: Path) -> None:
-        """Remove all journals: the work is done."""
-        for path in directory.glob("journal-*.jsonl"):
-            path.unlink()

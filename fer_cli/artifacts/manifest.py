@@ -11,7 +11,17 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fer_cli.errors import FerError
 
-KINDS: Final = ("dataset", "masks", "features", "ahm", "model", "study", "evaluation")
+PAYLOAD_FORMATS: Final = {
+    "dataset": 1,
+    "masks": 1,
+    "features": 1,
+    "ahm": 1,
+    "model": 1,
+    "study": 1,
+    "evaluation": 1,
+}
+"""Of each kind: raised when the files of its payload change their meaning."""
+KINDS: Final = tuple(PAYLOAD_FORMATS)
 MANIFEST: Final = "manifest.json"
 VERSION_LENGTH: Final = 12
 _DAMAGED: Final = "make the artifact again with --force, or look at the whole store with 'fer verify'"
@@ -129,4 +139,7 @@ def read_manifest(directory: Path) -> Manifest:
         raise FerError(f"manifest key {key!r}: {first['msg']}", hint=_DAMAGED, path=path) from error
     if manifest.seal != manifest.compute_seal():
         raise FerError("the manifest does not match its own seal", hint=_DAMAGED, path=path)
+    if manifest.payload_format != (ours := PAYLOAD_FORMATS.get(manifest.kind)):
+        what = f"{manifest.kind} of payload format {manifest.payload_format}, this fer reads {ours or 'no such kind'}"
+        raise FerError(what, hint="use the fer that wrote it, or make it again", path=path)
     return manifest

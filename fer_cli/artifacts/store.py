@@ -9,7 +9,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from fer_cli.artifacts import durable
 from fer_cli.artifacts.manifest import (
     KINDS,
     MANIFEST,
+    PAYLOAD_FORMATS,
     VERSION_LENGTH,
     Code,
     FileEntry,
@@ -109,18 +110,21 @@ class Artifact:
 class Plan:
     """All that decides an artifact's content, known before the work begins: equal plans have an equal version.
 
-    ``revision`` is the stage's own: it is raised whenever the stage's results change. ``payload_format`` is raised
-    when the files of the payload change their meaning.
+    ``revision`` is the stage's own: it is raised whenever the stage's results change.
     """
 
     kind: str
     name: str
     stage: str
     revision: int
-    payload_format: int
     config: Mapping[str, Any]
     inputs: Mapping[str, Input]
     seeds: Sequence[int] = ()
+
+    @property
+    def payload_format(self) -> int:
+        """Return what the files of the payload mean."""
+        return PAYLOAD_FORMATS[self.kind]
 
     @property
     def version(self) -> str:
@@ -140,6 +144,11 @@ class Work:
     views: set[str] = field(default_factory=set)
     committed: Artifact | None = None
 
+    @property
+    def is_sealed(self) -> bool:
+        """Whether the payload is whole: the next call puts it in place."""
+        return (self.directory / MANIFEST).is_file()
+
     def write(self, name: str, data: bytes, *, view: bool = False) -> Path:
         """Write one file of the payload. A ``view`` is shown to people and no part of the result."""
         path = self.directory / name
@@ -155,10 +164,19 @@ class Work:
         protocol: Mapping[str, Any],
         measured: Mapping[str, Any] | None = None,
         warnings: Sequence[str] = (),
+        scratch: Sequence[str] = (),
     ) -> Artifact:
-        """Seal the directory and rename it into place."""
+        """Seal the directory and rename it into place.
+
+        ``scratch`` are patterns of files that stopped work goes on from, and no part of the payload: they go when
+        the payload is sealed, so that at no moment there is neither.
+        """
+        part = self.directory / f"{MANIFEST}.part"
+        part.unlink(missing_ok=True)
         entries = []
         for path in sorted(self.directory.iterdir()):
+            if any(path.match(pattern) for pattern in scratch):
+                continue
             durable.sync(path)
             entries.append(
                 FileEntry(
@@ -188,7 +206,17 @@ class Work:
             files=entries,
             content=content_digest(entries),
         ).sealed()
-        durable.write_file(self.directory / MANIFEST, manifest.to_bytes())
+        durable.write_file(part, manifest.to_bytes())
+        part.replace(self.directory / MANIFEST)
+        durable.sync(self.directory)
+        return self.put_in_place()
+
+    def put_in_place(self) -> Artifact:
+        """Rename the sealed directory to where readers find it, without what is no part of the payload."""
+        named = {MANIFEST, *(entry.path for entry in read_manifest(self.directory).files)}
+        for path in self.directory.iterdir():
+            if path.name not in named:
+                path.unlink()
         _mark_newest(self.directory)
         durable.sync(self.directory)
         if not durable.publish(self.directory, self.target):
@@ -302,8 +330,12 @@ class Store:
                     durable.remove_tree(stale)
             name = f".partial-{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
             work = Work(plan, parent / name, target)
-            durable.make_directory(work.directory)
             needed = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}{NEEDED}"
+            if not force and self._take_up_sealed(work):
+                needed.unlink(missing_ok=True)
+                yield work
+                return
+            durable.make_directory(work.directory)
             durable.write_file(needed, json.dumps([source.model_dump() for source in plan.inputs.values()]).encode())
             try:
                 yield work
@@ -311,8 +343,25 @@ class Store:
                 begun = resumable and work.directory.exists() and any(work.directory.iterdir())
                 if work.committed is None and not begun and work.directory.exists():
                     durable.remove_tree(work.directory)
+                    with suppress(OSError):  # other versions are there
+                        parent.rmdir()
                 if work.committed is not None or not begun:
                     needed.unlink(missing_ok=True)
+
+    def _take_up_sealed(self, work: Work) -> bool:
+        """Put in place what a kill stopped after it was sealed; what is damaged counts as not sealed."""
+        if not work.is_sealed:
+            return False
+        try:
+            for entry in self.open(work.directory).manifest.files:
+                path = work.directory / entry.path
+                if durable.sha256_file(path) != entry.sha256:
+                    raise FerError("damaged", path=path)
+        except FerError:
+            (work.directory / MANIFEST).unlink()
+            return False
+        work.put_in_place()
+        return True
 
     def _existing(self, target: Path) -> Artifact | None:
         """Return the artifact at ``target`` and confirm it as up to date; a damaged one counts as none."""

@@ -34,7 +34,7 @@ from fer_cli.cli import (
     weights,
 )
 from fer_cli.cli.common import SCHEMA
-from fer_cli.errors import ExitCode, FerError, one_line
+from fer_cli.errors import ExitCode, FerError, PreemptedError, one_line
 from fer_cli.progress import speaks
 
 
@@ -97,7 +97,14 @@ def run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal without Unicode shows escapes rather than a traceback
             stream.reconfigure(errors="backslashreplace")
-    signal.signal(signal.SIGTERM, _interrupt)
+    told = list[signal.Signals]()
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        told.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    for number in env.STOP_SIGNALS:
+        signal.signal(number, interrupt)
     try:
         with _one_voice():
             code = app(args=list(arguments), prog_name="fer", standalone_mode=False)
@@ -118,6 +125,8 @@ def run(arguments: Sequence[str]) -> int:
             text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
             print(text, file=sys.stderr)  # noqa: T201
             return ExitCode.USAGE
+        if told and isinstance(error, (KeyboardInterrupt, typer.Abort)):
+            error = PreemptedError(f"stopped by {told[0].name}", hint=_AGAIN)
         code, text = _explain(error)
         _say(code, text, arguments, as_json=wants_json)
         return code
@@ -133,19 +142,12 @@ def _one_voice() -> Iterator[None]:
         yield
 
 
-def _interrupt(number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
 def _explain(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the one line for whatever ended a command."""
     if isinstance(error, FerError):
         return error.exit_code, str(error)
     if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return (
-            ExitCode.INTERRUPTED,
-            "interrupted; no artifact is half-made, and what was finished is kept: run the same command again",
-        )
+        return ExitCode.INTERRUPTED, f"interrupted; {_AGAIN}"
     if isinstance(error, typer.TyperException):
         what = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)
@@ -162,6 +164,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
     )
 
 
+_AGAIN = "no artifact is half-made, and what was finished is kept: run the same command again"
 _LOOK = "check that path and its permissions"
 _ADVICE = {
     errno.ENOSPC: "free some room or give another --store; what was there before is unharmed",

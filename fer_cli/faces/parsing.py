@@ -77,6 +77,9 @@ class Known:
         )
 
 
+BLOCKS = "block-*.parquet"
+
+
 def block_name(block: int) -> str:
     """Return the name of a block's file."""
     return f"block-{block:06}.parquet"
@@ -196,9 +199,6 @@ def assemble(directory: Path, blocks: Iterable[int]) -> pa.Table:
     write_file(directory / SCORES, _bytes(scores))
     doubtful = scores.filter(pa.compute.greater(pa.compute.list_value_length(scores["reasons"]), 0))
     write_file(directory / DOUBTFUL, _bytes(doubtful.sort_by([("doubt", "descending"), ("id", "ascending")])))
-    for block in numbers:
-        (directory / block_name(block)).unlink()
-    Journal.remove(directory)
     return scores
 
 

@@ -146,7 +146,7 @@ def preprocessing_of(
     cfg = network.pretrained_cfg
     own = int(cfg["input_size"][-1])
     if cfg.get("fixed_input_size") and size not in (None, own):
-        raise FerError(f"{name} takes images of {own} px only", hint=f"take {own} px")
+        raise FerError(f"{name} takes images of {own} px only", hint=f"take {own} px (--size; in a recipe data.size)")
     mode = cfg["interpolation"] if cfg["interpolation"] in {"bilinear", "bicubic"} else "bicubic"
     return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), mode, crop)
 

@@ -20,7 +20,6 @@ from fer_cli.stages.result import Result
 from fer_cli.stages.scored import Scored, Subject
 
 REVISION: Final = 1
-FORMAT: Final = 1
 TTA: Final = ("none", "flip")
 BATCHINGS: Final = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -82,7 +81,6 @@ def evaluate_model(
         name=f"{source.kind}-{source.name}-{split}",
         stage="eval",
         revision=REVISION,
-        payload_format=FORMAT,
         config={
             "split": split,
             "predictor": chosen,

@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 
 from fer_cli import env
-from fer_cli.artifacts.journal import Journal
+from fer_cli.artifacts.journal import JOURNALS, Journal
 from fer_cli.artifacts.payload import ArrayWriter
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import Dataset, open_dataset
@@ -27,7 +27,6 @@ from fer_cli.progress import note, track
 from fer_cli.stages.result import Result
 
 REVISION: Final = 1
-FORMAT: Final = 1
 DTYPES: Final = ("float32", "float16")
 
 
@@ -138,7 +137,6 @@ def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, vie
         name="-".join(parts),
         stage="extract",
         revision=REVISION,
-        payload_format=FORMAT,
         config={
             "backbone": network.name,
             "level": network.level,
@@ -246,7 +244,6 @@ def _finish(
     measured: dict[str, Any],
     weights: WeightsFile | None,
 ) -> None:
-    Journal.remove(work.directory)
     shapes = {view: list(np.load(work.directory / f"{view}.npy", mmap_mode="r").shape) for view in views}
     work.commit(
         summary={
@@ -264,6 +261,7 @@ def _finish(
         },
         measured=measured,
         warnings=source.artifact.manifest.warnings,
+        scratch=[JOURNALS],
     )
 
 

@@ -24,7 +24,6 @@ from fer_cli.progress import note, warn
 from fer_cli.stages.result import Result
 
 REVISION: Final = 1
-FORMAT: Final = 1
 PATHS: Final = ("shared", "full")
 METRICS: Final[tuple[Metric, ...]] = ("accuracy", "balanced")
 DIRECTIONS: Final = ("ahm-semantic", "ahm-visual")
@@ -76,7 +75,6 @@ def fit_ahm(
         name=artifact.name + ("" if paths == "shared" else "-full"),
         stage="fit-ahm",
         revision=REVISION,
-        payload_format=FORMAT,
         config={
             "paths": paths,
             "relative_lambdas": [float(value) for value in lambdas],

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli import env
-from fer_cli.artifacts.journal import Journal
+from fer_cli.artifacts.journal import JOURNALS, Journal
 from fer_cli.artifacts.payload import read_array
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.datasets.dataset import MASKS, Dataset, open_dataset
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from fer_cli.faces.parsers import NetworkParser
 
 REVISION: Final = 1
-FORMAT: Final = 1
 PARSERS: Final = ("auto", "bisenet", "compact", "template", "truth")
 SIZE_OF_BISENET: Final = 512
 BATCHES: Final = {"bisenet": 4}
@@ -269,7 +268,6 @@ def _plan(dataset: Dataset, source: _Source, bar: Bar) -> Plan:
         name=source.name,
         stage="parse-masks",
         revision=REVISION,
-        payload_format=FORMAT,
         config={
             **source.record,
             "regions": list(REGIONS),
@@ -376,4 +374,5 @@ def _finish(work: Work, dataset: Dataset, source: _Source, measured: dict[str, A
         protocol={**dataset.artifact.manifest.protocol, "masks": source.parser},
         measured=measured,
         warnings=warnings,
+        scratch=[JOURNALS, parsing.BLOCKS],
     )

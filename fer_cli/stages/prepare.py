@@ -25,7 +25,6 @@ from fer_cli.progress import note, track, warn
 from fer_cli.stages.result import Result
 
 REVISION: Final = 1
-FORMAT: Final = 1
 CARVED_TEST: Final = 0.2
 """Share of a source without any split that becomes the test split."""
 
@@ -59,7 +58,6 @@ def prepare(
         name=loader.name,
         stage="prepare",
         revision=REVISION,
-        payload_format=FORMAT,
         config={"loader": type(loader).__name__, **loader.config, "validation": validation, "split_seed": seed},
         inputs={"source": files_input(loader.name, loader.files)} if loader.files else {},
         seeds=[seed],

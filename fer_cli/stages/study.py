@@ -13,7 +13,6 @@ from fer_cli.progress import note
 from fer_cli.stages.result import Result
 
 REVISION: Final = 1
-FORMAT: Final = 1
 STUDY: Final = "study.json"
 
 
@@ -32,7 +31,6 @@ def study_of(store: Store, system: str, models: Sequence[Artifact], seeds: Seque
         name=name,
         stage="train",
         revision=REVISION,
-        payload_format=FORMAT,
         config={"system": system, "seeds": list(seeds)},
         inputs={f"seed{seed}": model.as_input() for seed, model in zip(seeds, models, strict=True)},
         seeds=list(seeds),

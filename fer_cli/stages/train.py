@@ -26,7 +26,7 @@ from fer_cli.recipes import load_recipe
 from fer_cli.stages.extract import extract
 from fer_cli.stages.result import Result
 from fer_cli.stages.study import study_of
-from fer_cli.stages.unfinished import CHECKPOINTS, begin, forget, refuse_changed
+from fer_cli.stages.unfinished import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
 from fer_cli.training.history import HISTORY, check_tensorboard, history_bytes, recorder
 
 if TYPE_CHECKING:
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from fer_cli.training.system import System
 
 REVISION: Final = 1
-FORMAT: Final = 1
 SELECT_ON: Final = ("validation", "test")
 DEFAULTS: Final = {
     "baseline": "baseline/laptop.toml",
@@ -126,7 +125,7 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         workers: threads that prepare batches ahead; they change no result. None: 2 beside a GPU, else 0.
         tensorboard: a folder for TensorBoard, in it one a model.
-        force: train anew even where it is up to date or unfinished.
+        force: train anew even where it is up to date or unfinished. To go on with that after a stop is a call without.
 
     Raises:
         FerError: the recipe, the data set, the weights or the machine is at fault; or an unfinished training of the
@@ -145,7 +144,7 @@ def train(
             hint=f"take a multiple of {ranks.world}",
         )
     if tensorboard is not None:
-        check_tensorboard()
+        check_tensorboard(tensorboard)
     env.tune_allocator()
     opened = open_dataset(store.find(dataset, ["dataset"]))
     _check_classes(opened, select_on)
@@ -196,7 +195,8 @@ def _train_one(job: _Job, seed: int) -> Result:
     with ExitStack() as stack:
         if first and not job.force:
             refuse_changed(store, plan)
-        work = stack.enter_context(store.make(plan, force=job.force, resumable=True)) if first else None
+        goes_on = first and not job.force and is_forced(store, plan)
+        work = stack.enter_context(store.make(plan, force=job.force or goes_on, resumable=True)) if first else None
         place = share(None if work is None or work.committed is not None else str(work.directory), job.ranks)
         if place is None:
             return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
@@ -204,13 +204,14 @@ def _train_one(job: _Job, seed: int) -> Result:
             if job.force:
                 for path in work.directory.iterdir():
                     path.unlink()
-            begin(work.directory, plan)
+            begin(work.directory, plan, forced=job.force or goes_on)
         barrier(job.ranks)
         try:
             _run(job, seed, plan, Path(place), work)
         finally:
-            if work is not None and work.committed is None and not any(work.directory.glob(CHECKPOINTS)):
-                forget(work.directory)  # it did not come to a checkpoint: nothing to go on from
+            begun = work is not None and (work.is_sealed or any(work.directory.glob(CHECKPOINTS)))
+            if work is not None and work.committed is None and not begun:
+                forget(work.directory)  # nothing to go on from
                 (work.directory / HISTORY).unlink(missing_ok=True)
         barrier(job.ranks)
         return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=False)
@@ -225,7 +226,6 @@ def _plan(job: _Job, seed: int) -> Plan:
         name=f"{job.dataset.artifact.name}-{job.system}-{backbone}-seed{seed}",
         stage="train",
         revision=REVISION,
-        payload_format=FORMAT,
         config={
             "system": job.system,
             **record,
@@ -245,7 +245,6 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     import torch
 
     from fer_cli.models.trained import WEIGHTS, cost_of
-    from fer_cli.training.checkpoint import remove_checkpoints
     from fer_cli.training.engine import Task, fit
     from fer_cli.training.order import repeated
     from fer_cli.training.pictures import limited
@@ -279,6 +278,8 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
         track(f"train {plan.name}", steps, unit="steps") as advance,
         recorder(None if work is None else place / HISTORY, board) as record,
     ):
+        if job.force:
+            stop.again = "run the same command without --force to go on"
         trained = fit(
             task,
             recipe,
@@ -300,9 +301,6 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     cost = cost_of(network, built.preprocessing.size, device)
     work.write(WEIGHTS, save(tensors))
     work.write(HISTORY, history_bytes(trained.history))
-    # Only now: a full disk until here is no reason to train again.
-    remove_checkpoints(place)
-    forget(place)
     best = trained.history[trained.epoch - 1]
     missed = recipe.model.weights == "try" and job.weights is None
     work.commit(
@@ -335,6 +333,7 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
             *dataset.artifact.manifest.warnings,
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
         ],
+        scratch=SCRATCH,  # a full disk or a kill until here is no reason to train again
     )
 
 

@@ -18,16 +18,28 @@ from fer_cli.errors import FerError
 CHECKPOINTS: Final = "checkpoint-*.safetensors"
 """What a training that has come to one leaves beside its plan."""
 _PLAN: Final = "plan.json"
+_FORCED: Final = "forced"
+SCRATCH: Final = (CHECKPOINTS, "checkpoint.part", _PLAN, _FORCED)
+"""What a training that has ended needs no more."""
 
 
-def begin(place: Path, plan: Plan) -> None:
-    """Write down what a training in ``place`` is of."""
+def begin(place: Path, plan: Plan, *, forced: bool) -> None:
+    """Write down what a training in ``place`` is of, and whether it is made though a sound model may be there."""
     write_file(place / _PLAN, json_bytes(_decides(plan)))
+    if forced:
+        write_file(place / _FORCED, b"")
 
 
 def forget(place: Path) -> None:
-    """Remove what :func:`begin` wrote: the training has ended, or did not come to a first checkpoint."""
+    """Remove what :func:`begin` wrote: the training did not come to a first checkpoint."""
     (place / _PLAN).unlink(missing_ok=True)
+    (place / _FORCED).unlink(missing_ok=True)
+
+
+def is_forced(store: Store, plan: Plan) -> bool:
+    """Tell whether there is a training to go on with that was begun with ``--force``."""
+    place = store.root / plan.kind / plan.name / f".partial-{plan.version}"
+    return (place / _FORCED).is_file() and any(place.glob(CHECKPOINTS))
 
 
 def _decides(plan: Plan) -> dict[str, Any]:

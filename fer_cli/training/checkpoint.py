@@ -73,12 +73,5 @@ def has_checkpoint(place: Path) -> bool:
     return bool(_newest_first(place))
 
 
-def remove_checkpoints(place: Path) -> None:
-    """Remove what a finished training needs no more."""
-    for path in _newest_first(place):
-        path.unlink()
-    (place / _PART).unlink(missing_ok=True)
-
-
 def _newest_first(place: Path) -> list[Path]:
     return sorted(place.glob(PATTERN), reverse=True)

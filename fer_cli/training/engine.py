@@ -156,6 +156,8 @@ class _Training:
             record(state.history)
             state.seconds = before + time.perf_counter() - begun
             self._save_if_asked()
+        if images:
+            self._save()  # what follows can be killed as well
         seconds = time.perf_counter() - begun
         return Trained(
             self.best, state.best_epoch, state.history, state.seconds, images / seconds if images else math.nan

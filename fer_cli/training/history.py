@@ -22,12 +22,14 @@ def history_bytes(history: History) -> bytes:
     return "".join(json.dumps(line) + "\n" for line in history).encode()
 
 
-def check_tensorboard() -> None:
-    """Tell whether TensorBoard can be written.
+def check_tensorboard(folder: Path) -> None:
+    """Refuse to begin what would end at its first line for TensorBoard.
 
     Raises:
-        FerError: it is not installed.
+        FerError: it is not installed, or the folder cannot be made.
     """
+    if folder.exists() and not folder.is_dir():
+        raise FerError("this is a file", hint="give --tensorboard a folder", path=folder)
     if find_spec("tensorboard") is None:
         raise FerError("TensorBoard is not installed", hint="install fer with its extra: 'fer-cli[tensorboard]'")
 
