@@ -1,6 +1,6 @@
 """``fer train baseline`` as a process that can be stopped at a chosen moment.
 
-``python -m benchmarks.chaos.command often train baseline ...`` is ``fer train baseline ...`` with frequent checkpoints.
+``python -m benchmarks.chaos.command often train baseline ...`` is ``fer``, with a checkpoint after each step.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
-SAVE_SECONDS = 0.1
+SAVE_SECONDS = 0.0
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 # The laptop's recipe (its augmentation, its clipping) with all else that a training has to remember.
 CHANGES = (
@@ -32,7 +32,7 @@ CHANGES = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of the command: its exit code, its stderr, its CPU seconds until the work began and from there on."""
+    """One run of the command: its exit code as a shell sees it, its stderr, its CPU seconds to the work and of it."""
 
     code: int
     said: str
@@ -44,13 +44,18 @@ class Run:
         """Where it went on."""
         if found := re.search(r"^going on from (epoch \d+, step \d+)$", self.said, re.MULTILINE):
             return found[1]
-        return "the beginning" if "\nepoch 1/" in self.said else "nowhere yet" if self.code else "the end"
+        return "the beginning" if self.had_steps else "nowhere yet" if self.code else "the end"
+
+    @property
+    def had_steps(self) -> bool:
+        """Whether there was, or must have been, a checkpoint to go on from, where there is one after each step."""
+        return "\nepoch 1/" in self.said or "\ngoing on from epoch" in self.said
 
 
 def train(place: Path, ranks: int, how: str, hit: signal.Signals | None = None, after: float = 0.0) -> Run:
     """Run the command to its end, or send it a signal ``after`` CPU seconds of its work (of a new program: of all).
 
-    ``how``: ``fer``, a new program; ``fork``, a fork of this process; ``often``, that with a checkpoint every 0.1 s;
+    ``how``: ``fer``, a new program; ``fork``, a fork of this process; ``often``, the same with a checkpoint each step;
     ``forgets``, that with the control's defect; ``lone``, as ``often``, and the signal is for the last rank alone.
     """
     words = ["train", "baseline", "--store", str(place), "--device", "cpu", "--workers", "2" if hit else "0"]
@@ -72,7 +77,8 @@ def train(place: Path, ranks: int, how: str, hit: signal.Signals | None = None, 
         _, status, used = os.wait4(process, 0)
         said.seek(0)
         working = used.ru_utime + used.ru_stime - begun
-        return Run(os.waitstatus_to_exitcode(status), said.read().decode(), begun, working)
+        code = os.waitstatus_to_exitcode(status)
+        return Run(code if code >= 0 else 128 - code, said.read().decode(), begun, working)
 
 
 def become(ranks: int, how: str, words: list[str], temporary: Path) -> NoReturn:
@@ -128,7 +134,7 @@ def fer(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def be(how: str, words: list[str]) -> int:
-    """Be ``fer`` in this process, with frequent checkpoints and a defect where it is asked for."""
+    """Be ``fer`` in this process, with a checkpoint after each step and a defect where it is asked for."""
     import torch
 
     from fer_cli.cli.app import run

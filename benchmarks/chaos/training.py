@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.chaos.training [--kills 20] [--signals 20] [--seed 0]``
 
-* kills: checkpoints come every 0.1 s, so that most kills find one from the middle of an epoch. Every third training is
-  killed a second time. Every seventh runs on two ranks, and of those every second loses one rank alone.
+* kills: a checkpoint comes after each step, and what it holds must not be lost. Every third training is killed a second
+  time. Every seventh runs on two ranks, and of those every second loses one rank alone.
 * signals: SIGTERM and SIGUSR1 in turn; the signal's checkpoint is the only one. Every fifth comes while the program
   starts and has nothing to save.
 * control: as the kills, but the command that goes on forgets the optimiser's moments. It must be found out.
@@ -40,6 +40,9 @@ from fer_cli.artifacts.upkeep import verify_directory
 FACES = ("prepare", "synth", "--images", "560", "--subjects", "40", "--size", "48", "--imbalance", "4", "--store")
 LATE, EPOCH = "not killed: it had ended", "from an epoch"
 Trial = tuple[str, list[str], str]  # what is printed, what is wrong, and what it counts as
+UNBEGUN = (
+    "fer: error: stopped by {}; no artifact is half-made, and what was finished is kept: run the same command again"
+)
 SAVED = re.compile(r"fer: error: stopped by SIG\w+, saved after step (\d+) of epoch (\d+); .*")
 
 
@@ -68,9 +71,10 @@ class Chaos:
     def kill(self, number: int, *, again: str = "often", least: float = 0.0, most: float = 1.0) -> Trial:
         """Kill a training, twice where its number says so, and end it by ``again``."""
         ranks = 2 if number % 7 == 3 else 1
+        most = min(most, 0.6 if ranks == 2 else 1.0)  # CPU seconds of two ranks vary: later ones may come too late
         how = "lone" if ranks == 2 and number % 2 == 0 else "often"
         line = f"{ranks} {'rank ' if ranks == 1 else 'ranks'}{', one dies:' * (how == 'lone')}"
-        place, faults, killed, share = self.place(), list[str](), 0, 0.0
+        place, faults, killed, share, had_steps = self.place(), list[str](), 0, 0.0, False
         for nth in range(2 if number % 3 == 0 else 1):
             share = self.generator.uniform(0, 1 - share) if nth else self.generator.uniform(least, most)
             run = train(place, ranks, how, signal.SIGKILL, share * self.whole[ranks, "often"].working)
@@ -78,15 +82,17 @@ class Chaos:
             if run.code == 0:
                 break
             killed += 1
-            if run.code != (1 if how == "lone" else -signal.SIGKILL):
+            had_steps |= run.had_steps
+            if run.code != (1 if how == "lone" else 128 + signal.SIGKILL):
                 faults.append(f"not the kill, but exit {run.code}: {run.said.strip()[-300:]}")
             for path in Store(place).directories(["model"]):
                 faults += [f"after the kill: {damage}" for damage in verify_directory(path)]
         run = train(place, ranks, again)
         faults += differences(place, self.references[ranks], run)
+        faults += ["what it had learned was lost"] * (had_steps and run.origin == "the beginning")
         shutil.rmtree(place)
         end = LATE if not killed else EPOCH if "epoch" in run.origin else f"from {run.origin}"
-        return f"{line} from {run.origin}: {'DIFFERENT' if faults else 'equal'}", faults, end
+        return f"{line} from {run.origin}: {'FAULT' if faults else 'equal'}", faults, end
 
     def signal(self, number: int) -> Trial:
         """Send a signal to one training, look at how it ends, and let it go on."""
@@ -99,9 +105,13 @@ class Chaos:
         faults = differences(place, self.references[1], second)
         shutil.rmtree(place)
         saved = SAVED.fullmatch("\n".join(told))
-        if first.code == 75 and (not saved or second.origin != f"epoch {saved[2]}, step {saved[1]}"):
-            faults.append("it did not go on from where it said, or did not say it in one line")
-        faults += ["the training had begun"] * (first.code not in {0, 75} and "\nepoch 1/" in first.said)
+        if saved and second.origin != f"epoch {saved[2]}, step {saved[1]}":
+            faults.append("it did not go on from where it said")
+        if first.code == 75 and not (saved or (told == [UNBEGUN.format(sent.name)])):
+            faults.append("it did not say in one line how it ended")
+        faults += ["what it had learned was lost"] * (first.had_steps and second.origin == "the beginning")
+        # Before fer has its first word, Python itself ends at a signal.
+        faults += ["another exit"] * (first.code not in {0, 75} and (bool(first.said) or first.code != 128 + sent))
         line = f"{sent.name} at {share:.1%} of {when}: exit {first.code}, {' / '.join(told) or 'no word'}; "
         line += f"again from {second.origin}: {'FAULT' if faults else 'equal'}"
         return line, faults, f"exit {first.code} in {when}"
