@@ -101,7 +101,7 @@ def run(arguments: Sequence[str]) -> int:
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         told.append(signal.Signals(number))
-        raise KeyboardInterrupt
+        raise _StoppedError
 
     for number in env.STOP_SIGNALS:
         signal.signal(number, interrupt)
@@ -130,6 +130,10 @@ def run(arguments: Sequence[str]) -> int:
         code, text = _explain(error)
         _say(code, text, arguments, as_json=wants_json)
         return code
+
+
+class _StoppedError(KeyboardInterrupt):
+    """A signal came. Of its own class: where a KeyboardInterrupt crosses a C module's code, Python ends with 130."""
 
 
 @contextmanager
