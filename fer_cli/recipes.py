@@ -90,6 +90,8 @@ def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
             raise UsageError(f"--set {change!r}: {part} is a value, not a table", hint="see --print-config")
+    if isinstance(value, str) and isinstance(there := table.get(parts[-1]), dict) and "name" in there:
+        table, parts = there, (*parts, "name")  # loss=joint is loss.name=joint: the table's other keys stay
     table[parts[-1]] = value
     return parts, change
 

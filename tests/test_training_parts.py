@@ -15,6 +15,7 @@ from fer_cli import assets
 from fer_cli.errors import FerError, UsageError
 from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
 from fer_cli.recipes import load_recipe
+from fer_cli.stages.train import recipe_of
 from fer_cli.training.pictures import limited
 from fer_cli.training.recipe import (
     BaselineRecipe,
@@ -162,3 +163,31 @@ def test_a_fault_of_the_file_is_told_with_its_line(tmp_path: Path) -> None:
     with pytest.raises(FerError, match=r"mine\.toml:\d+: train\.epochs: input should be greater") as caught:
         load_recipe(path, BaselineRecipe, ["optim.lr=1e-3"])
     assert not isinstance(caught.value, UsageError)
+
+
+@pytest.mark.parametrize(
+    ("system", "changes", "words"),
+    [
+        ("baseline", (), ()),
+        ("baseline", ("model.attention=se", "loss=joint", "model.frozen=true"), ("se", "joint", "frozen")),
+        ("conv-cut", (), ()),
+        ("conv-cut", ("model.attention=batch", "model.form=paper"), ("batch", "paper-head")),
+        ("conv-cut", ("model.attention=none",), ("plain",)),
+        ("psa-resnet", (), ()),
+        ("psa-resnet", ("model.groups=paper", "model.taken=split"), ("paper-groups", "split")),
+        ("psa-resnet", ("model.attention=none", "loss=cross-entropy"), ("plain", "cross-entropy")),
+        ("slfer", (), ()),
+        ("slfer", ("loss.components=0", "model.attention=none"), ("plain", "no-components")),
+    ],
+)
+def test_models_of_one_system_are_told_apart_by_their_names(
+    system: str, changes: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    assert recipe_of(system, None, changes).variant() == words
+
+
+def test_a_bare_value_is_the_name_of_a_table_and_leaves_its_other_keys() -> None:
+    usual = recipe_of("baseline", None, ()).loss
+    joint = recipe_of("baseline", None, ("loss=joint",)).loss
+    assert joint == usual.model_copy(update={"name": "joint"})
+    assert usual.label_smoothing > 0

@@ -42,7 +42,9 @@ class JointLoss(Objective):
     ) -> None:
         super().__init__()
         if classes < 2:
-            raise FerError("the joint loss moves classes apart, and there is one", hint="take loss = 'cross-entropy'")
+            raise FerError(
+                "the joint loss moves classes apart, and there is one", hint="take loss.name = 'cross-entropy'"
+            )
         self.softmax = softmax
         self.island, self.pairs, self.rate = island, pairs, rate
         self.register_buffer("centres", torch.zeros(classes, width))

@@ -223,7 +223,7 @@ def _plan(job: _Job, seed: int) -> Plan:
     backbone = job.recipe.model.backbone.replace("/", "-").lower()
     return Plan(
         kind="model",
-        name=f"{job.dataset.artifact.name}-{job.system}-{backbone}-seed{seed}",
+        name="-".join([job.dataset.artifact.name, job.system, backbone, *_variant(job), f"seed{seed}"]),
         stage="train",
         revision=REVISION,
         config={
@@ -239,6 +239,12 @@ def _plan(job: _Job, seed: int) -> Plan:
         },
         seeds=[seed],
     )
+
+
+def _variant(job: _Job) -> list[str]:
+    """Return what tells models of one system apart: how the recipe differs, and which masks were learned."""
+    parser = None if job.masks is None else job.masks.artifact.manifest.summary["parser"]
+    return [*job.recipe.variant(), *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
 
 
 def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> None:
@@ -305,7 +311,7 @@ def _run(job: _Job, seed: int, plan: Plan, place: Path, work: Work | None) -> No
     missed = recipe.model.weights == "try" and job.weights is None
     work.commit(
         summary={
-            "headline": f"{job.system}, {recipe.model.backbone}: epoch {trained.epoch} of "
+            "headline": f"{', '.join([job.system, *_variant(job), recipe.model.backbone])}: epoch {trained.epoch} of "
             f"{len(trained.history)}, {job.select_on} accuracy {best['accuracy']:.1%}, balanced "
             f"{best['balanced_accuracy']:.1%}",
             "epoch": trained.epoch,

@@ -41,11 +41,6 @@ class Loss(Section):
     class_weights: Literal["none", "balanced"] = "none"
     soft: bool = True  # votes as targets, where the data set has them
 
-    @model_validator(mode="before")
-    @classmethod
-    def _named(cls, value: Any) -> Any:  # noqa: ANN401 - whatever the file holds
-        return {"name": value} if isinstance(value, str) else value
-
 
 class Optimiser(Section):
     """How steps are made."""
@@ -108,6 +103,10 @@ class Recipe(Section):
         """Return what decides the result: all but what a recipe says of itself."""
         return self.model_dump(mode="json", exclude={"about"})
 
+    def variant(self) -> tuple[str, ...]:
+        """Return the words that tell this form of a system from its usual one: they stand in a model's name."""
+        return ()
+
 
 class Backbone(Section):
     """The network that a model stands on."""
@@ -142,6 +141,14 @@ class BaselineRecipe(Recipe):
 
     model: BaselineModel
 
+    def variant(self) -> tuple[str, ...]:
+        """Return the attention and the loss where they are others, and whether the backbone is frozen."""
+        return (
+            *([self.model.attention] if self.model.attention != "none" else []),
+            *([self.loss.name] if self.loss.name != "cross-entropy" else []),
+            *(["frozen"] if self.model.frozen else []),
+        )
+
 
 class PSAResNetModel(BaselineModel):
     """A ResNet with pyramid split attention (:mod:`fer_cli.models.psa`)."""
@@ -159,6 +166,16 @@ class PSAResNetRecipe(Recipe):
     """Recipe of ``fer train psa-resnet``."""
 
     model: PSAResNetModel
+
+    def variant(self) -> tuple[str, ...]:
+        """Return the attention and the loss where they are others, and psa's form where it is the paper's."""
+        model = self.model
+        attention = "plain" if model.attention == "none" else model.attention
+        form = [f"{model.groups}-groups"] if model.groups != "reference" else []
+        return (
+            *([attention] if attention != "psa" else [*form, *([model.taken] if model.taken != "whole" else [])]),
+            *([self.loss.name] if self.loss.name != "joint" else []),
+        )
 
 
 class SLFERLoss(Loss):
@@ -183,6 +200,15 @@ class SLFERRecipe(Recipe):
     loss: SLFERLoss
     model: SLFERModel
 
+    def variant(self) -> tuple[str, ...]:
+        """Return the attention where it is another, and the tasks that are left out."""
+        attention = self.model.attention
+        return (
+            *([] if attention == "se" else ["plain" if attention == "none" else attention]),
+            *([] if self.loss.segmentation else ["no-segmentation"]),
+            *([] if self.loss.components else ["no-components"]),
+        )
+
 
 class ConvCutModel(Backbone):
     """A frozen backbone up to a cut, and the head that learns (:mod:`fer_cli.models.conv_cut`)."""
@@ -198,6 +224,14 @@ class ConvCutRecipe(Recipe):
     """Recipe of ``fer train conv-cut``."""
 
     model: ConvCutModel
+
+    def variant(self) -> tuple[str, ...]:
+        """Return what attention mixes where that is not tokens, and the head's form where it is the paper's."""
+        attention = "plain" if self.model.attention == "none" else self.model.attention
+        return (
+            *([attention] if attention != "tokens" else []),
+            *([f"{self.model.form}-head"] if self.model.form != "code" else []),
+        )
 
     @model_validator(mode="after")
     def _learns_classes(self) -> Self:
