@@ -131,7 +131,7 @@ def test_changes_replace_what_the_file_says() -> None:
     )
     assert (read.optim.lr, read.model.backbone, read.data.limit) == (2e-4, "resnet18", 40)
     assert read.loss.name == "cross-entropy"
-    assert read.loss.label_smoothing == 0.0
+    assert read.loss.label_smoothing == 0.05, "the other keys stay"
     assert load_recipe(LAPTOP, BaselineRecipe, ["train.epochs=1", "train.epochs=3"]).train.epochs == 3
 
 
