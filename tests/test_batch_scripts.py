@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,62 @@ def test_an_array_job_takes_its_seed(store: Store, environment: dict[str, str]) 
         _, said = process.communicate()
     assert process.returncode == 0, said
     assert store.find(None, ["model"]).manifest.seeds == [7]
+
+
+@pytest.mark.parametrize(
+    ("script", "table", "rows"),
+    [
+        ("slfer/tables.sh", "tasks", 5),
+        ("slfer/tables.sh", "lambda1", 5),
+        ("slfer/tables.sh", "lambda2", 5),
+        ("slfer/tables.sh", "components", 6),
+        ("slfer/tables.sh", "masks", 3),
+        ("psa-resnet/tables.sh", "ablation", 4),
+        ("psa-resnet/tables.sh", "attention", 7),
+        ("psa-resnet/tables.sh", "networks", 6),
+    ],
+)
+def test_a_papers_table_trains_and_scores_each_row_by_its_reference(
+    tmp_path: Path, script: str, table: str, rows: int
+) -> None:
+    log, stub = tmp_path / "log", tmp_path / "fer"
+    stub.write_text(
+        f"""#!/bin/bash
+echo "$@" >> {log}
+n=$(wc -l < {log})
+[[ $* == *--json* ]] && echo "{{\\"schema\\": 1, \\"artifact\\": {{\\"kind\\": \\"x\\", \\"path\\": \\"/s/a b/$n\\"}}}}"
+exit 0
+"""
+    )
+    stub.chmod(0o755)
+    words = ["bash", str(assets.recipe(script)), table, "--set", "data.size=64"]
+    environment = {**os.environ, "FER": str(stub), "DATASET": "toy@12", "SEEDS": "0,1"}
+    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    lines = log.read_text().splitlines()
+    trained = [number for number, line in enumerate(lines, 1) if line.startswith("train ")]
+    assert len(trained) == rows
+    assert len({lines[number - 1] for number in trained}) == rows, "no row is there twice"
+    for number in trained:
+        line = lines[number - 1]
+        assert "toy@12" in line
+        assert "--set data.size=64" in line
+        assert lines[number] == f"eval /s/a b/{number} --report"
+    if script.startswith("slfer"):
+        assert all("--masks /s/a b/" in lines[number - 1] for number in trained)
+    (stub.parent / "fer").write_text("#!/bin/bash\nexit 75\n")
+    stopped = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    assert stopped.returncode == 75, "a table that is pre-empted says so"
+
+
+@pytest.mark.parametrize("script", ["slfer/tables.sh", "psa-resnet/tables.sh"])
+def test_a_table_that_is_not_there_is_named(script: str) -> None:
+    done = subprocess.run(
+        ["bash", str(assets.recipe(script)), "tabel"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "FER": "true"},
+    )
+    assert done.returncode == 2
+    assert "there is no table 'tabel': take" in done.stderr

@@ -85,7 +85,7 @@ def test_the_loss_and_the_centres_are_what_loops_give(zero: tuple[int, ...]) -> 
     logits, features, labels = batch()
     x, y = features.detach().numpy(), labels.numpy()
     softmax = -np.log(np.exp(logits.numpy())[range(IMAGES), y] / np.exp(logits.numpy()).sum(1)).mean()
-    value = loss((logits, features), labels)
+    value = loss((logits, features), (labels, labels))
     assert float(value.detach()) == pytest.approx(softmax + ISLAND * by_loops(x, y, centres), rel=1e-6)
     value.backward()
     # Of the features: each is drawn to its own centre, as strongly as its share of the mean says.
@@ -106,7 +106,7 @@ def test_the_pairs_push_centres_apart() -> None:
     before = loss._cosines()[0].sum()
     logits, features, labels = batch()
     for _ in range(3):
-        loss((logits, features * 0 + 0.01), labels)
+        loss((logits, features * 0 + 0.01), (labels, labels))
         loss.advance(ALONE)
     assert loss._cosines()[0].sum() < before - 0.5
 
@@ -116,7 +116,7 @@ def test_the_images_draw_the_centres_to_their_means() -> None:
     loss.pairs = 0.0
     logits, features, labels = batch()
     for _ in range(60):
-        loss((logits, features), labels)
+        loss((logits, features), (labels, labels))
         loss.advance(ALONE)
     for label in range(3):
         mean = features.detach()[labels == label].mean(0)
@@ -127,7 +127,7 @@ def test_the_images_draw_the_centres_to_their_means() -> None:
 def test_processes_move_their_centres_as_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, mine, other = (joint(some_centres()) for _ in range(3))
     logits, features, labels = batch()
-    whole((logits, features), labels)
+    whole((logits, features), (labels, labels))
     whole.advance(ALONE)
     sent: list[torch.Tensor] = []
 
@@ -137,24 +137,39 @@ def test_processes_move_their_centres_as_one_would(monkeypatch: pytest.MonkeyPat
 
     with monkeypatch.context() as patch:
         patch.setattr("fer_cli.losses.joint.summed", send)
-        other((logits[4:], features[4:]), labels[4:])
+        other((logits[4:], features[4:]), (labels[4:], labels[4:]))
         other.advance(env.Ranks(1, 2, 1, 2))
     with monkeypatch.context() as patch:
         patch.setattr("fer_cli.losses.joint.summed", lambda tensor, _ranks: tensor + sent.pop(0))
-        mine((logits[:4], features[:4]), labels[:4])
+        mine((logits[:4], features[:4]), (labels[:4], labels[:4]))
         mine.advance(env.Ranks(0, 2, 0, 2))
     torch.testing.assert_close(mine.centres, whole.centres)
 
 
-def test_an_image_without_one_label_belongs_to_its_largest_share() -> None:
+def test_the_softmax_learns_the_votes_and_the_centres_the_label() -> None:
     logits, features, labels = batch()
-    shares = 0.6 * torch.nn.functional.one_hot(labels, CLASSES) + 0.1
+    shares = torch.full((IMAGES, CLASSES), 1 / CLASSES, dtype=torch.float64)  # every image is a tie
     hard, soft = joint(some_centres()), joint(some_centres())
-    hard((logits, features), labels)
-    soft((logits, features), shares)
+    told = float(hard((logits, features), (labels, labels)).detach())
+    voted = float(soft((logits, features), (shares, labels)).detach())
+    log_shares = logits.log_softmax(1)
+    of_label = -log_shares[range(IMAGES), labels].mean()
+    assert voted - told == pytest.approx(float(-log_shares.mean() - of_label), rel=1e-6)
     hard.advance(ALONE)
     soft.advance(ALONE)
     assert torch.equal(hard.centres, soft.centres)
+
+
+def test_a_batch_of_one_class_moves_its_centre_alone_where_no_pair_holds_it() -> None:
+    loss = joint()
+    logits, features, _ = batch()
+    labels = torch.zeros(IMAGES, dtype=torch.int64)
+    value = loss((logits, features), (labels, labels))
+    value.backward()
+    assert torch.isfinite(value)
+    loss.advance(ALONE)
+    assert loss.centres[0].any()
+    assert not loss.centres[1:].any()
 
 
 def test_one_class_is_refused() -> None:

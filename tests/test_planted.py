@@ -11,6 +11,8 @@ import pytest
 
 from fer_cli.losses import joint, slfer
 from fer_cli.models import psa
+from fer_cli.models import slfer as slfer_network
+from fer_cli.training import augment
 from tests import test_joint, test_psa, test_slfer
 
 Check = Callable[[], None]
@@ -127,6 +129,41 @@ LARGEST: dict[str, tuple[str, str]] = {
 def test_a_mistake_in_the_component_target_is_noticed(monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
     monkeypatch.setattr(test_slfer, "largest_regions", planted(slfer, *LARGEST[mistake])["largest_regions"])
     assert notices(test_slfer.test_the_largest_regions_are_those_that_counting_gives)
+
+
+NETWORK: dict[str, tuple[str, str]] = {
+    "the training skips the attention": ("maps = own.attention(last)", "maps = last"),
+    "the training skips the hidden layers": ("own.classifier(own.dropout(features))", "own.classifier[-1](features)"),
+}
+
+
+@pytest.mark.parametrize("mistake", NETWORK)
+def test_a_mistake_in_slfers_network_is_noticed(monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
+    monkeypatch.setattr(slfer_network, "SLFER", planted(slfer_network, *NETWORK[mistake])["SLFER"])
+    assert notices(lambda: test_slfer.test_what_is_trained_is_what_is_tested("tf_efficientnet_lite0", "se"))
+
+
+MOVED: dict[str, tuple[str, str]] = {
+    "a map is not mirrored": ("    maps = _flipped(maps, draw, how)\n", ""),
+    "a map is not cropped": (
+        "movement = _movement(draw, how, preprocessing.crop).to(maps.device)",
+        "movement = _movement(draw, how, 0.0).to(maps.device)",
+    ),
+    "a map lies half a pixel beside": (
+        'movement, preprocessing.size, "nearest")',
+        'movement + 1 / preprocessing.size, preprocessing.size, "nearest")',
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MOVED)
+def test_a_mistake_in_moving_maps_is_noticed(monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
+    monkeypatch.setattr(test_slfer, "apply_to_maps", planted(augment, *MOVED[mistake])["apply_to_maps"])
+    checks = (
+        test_slfer.test_maps_move_with_their_pictures,
+        test_slfer.test_a_map_moves_by_parts_of_a_pixel_as_its_picture_does,
+    )
+    assert any(notices(check) for check in checks)
 
 
 def test_without_a_mistake_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.datasets.dataset import open_dataset
@@ -19,6 +20,7 @@ from fer_cli.faces.masks import open_masks
 from fer_cli.labels import REGIONS
 from fer_cli.losses.cross_entropy import CrossEntropy
 from fer_cli.losses.slfer import SLFERLoss, largest_regions
+from fer_cli.models import slfer as slfer_network
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.models.classifier import open_classifier
 from fer_cli.models.slfer import HIDDEN, SLFER
@@ -26,7 +28,7 @@ from fer_cli.models.trained import WEIGHTS, open_trained
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.prepare import prepare
-from fer_cli.stages.train import train
+from fer_cli.stages.train import recipe_of, train
 from fer_cli.training.augment import Augmentation, apply, apply_to_maps
 from tests.kit_toy import toy_dataset
 from tests.test_training import equal, stop_after
@@ -177,7 +179,15 @@ def test_the_model_is_the_trained_network_without_its_heads(faces: Store) -> Non
     accuracy = float((logits.argmax(1).numpy() == dataset.labels[rows]).mean())
     assert accuracy == pytest.approx(made.manifest.summary["selected"]["accuracy"])
     assert list(made.manifest.inputs) == ["dataset", "masks"]
-    maps = torch.from_numpy(open_masks(faces.find(None, ["masks"]), dataset).maps(dataset.rows("train")))
+    train_rows = dataset.rows("train")
+    maps = apply_to_maps(
+        torch.from_numpy(open_masks(faces.find(None, ["masks"]), dataset).maps(train_rows)),
+        torch.from_numpy(train_rows),
+        seed=0,
+        epoch=0,
+        how=recipe_of("slfer", None, SMALL).augmentation,
+        preprocessing=opened.preprocessing,
+    )
     counts = Counter(tuple(row) for row in largest_regions(maps, 4).tolist())
     shares = np.array(list(counts.values())) / len(maps)
     told = made.manifest.summary["component_target"]
@@ -220,7 +230,56 @@ def test_other_backbones_have_the_heads_too(name: str) -> None:
     assert logits.shape == (2, 5)
     assert regions is not None
     assert regions.shape[-2:] == (64, 64)
-    built.eval()
-    alone = built.expression.eval()
+
+
+@pytest.mark.parametrize(
+    ("name", "attention"), [("tf_efficientnet_lite0", "se"), ("resnet18", "se"), ("test_convnext", "none")]
+)
+def test_what_is_trained_is_what_is_tested(name: str, attention: str) -> None:
+    one = open_classifier(name, classes=5, size=64, weights=None, attention=attention, hidden=HIDDEN)
+    built = slfer_network.SLFER(one.network, segmentation=True, components=True, size=64).eval()
     x = torch.randn(2, 3, 64, 64)
-    assert torch.equal(built(x), alone(x))
+    with torch.no_grad():
+        expected = built(x)
+        built.training = True  # the path of a training; every layer as in a test
+        torch.testing.assert_close(built(x)[0], expected)
+
+
+def test_a_map_moves_by_parts_of_a_pixel_as_its_picture_does() -> None:
+    """Between two pixels a picture is beyond their mean exactly where the second one is nearer."""
+    bits = np.random.default_rng(0).integers(0, 2, (60, 1, 16))
+    maps = np.repeat(np.repeat(bits, 3, axis=2), 48, axis=1).astype(np.uint8)  # stripes three pixels wide
+    index = torch.arange(60)
+    how = Augmentation(flip=0.5, shift=0.1)
+    x = apply(torch.from_numpy(maps * 240), index, seed=3, epoch=2, how=how, preprocessing=PLAIN)[:, 0]
+    moved = apply_to_maps(torch.from_numpy(maps), index, seed=3, epoch=2, how=how, preprocessing=PLAIN)
+    assert torch.equal(x > 120, moved.bool())
+    assert not torch.equal(moved, torch.from_numpy(maps))
+
+
+@pytest.mark.parametrize("change", ["loss.largest=9", "loss.segmentation=-1", "loss.components=-0.1"])
+def test_settings_that_cannot_be_are_refused(faces: Store, change: str) -> None:
+    with pytest.raises(FerError, match=rf"--set '{change}': {change.partition('=')[0]}: .*(less|greater) than"):
+        model(faces, change)
+
+
+def test_weights_that_fit_nothing_and_masks_that_lost_images_are_refused(
+    faces: Store, tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = Store(tmp_path_factory.mktemp("own") / "store")
+    shutil.copytree(faces.root, own.root)
+    save_file({"nothing": torch.zeros(3)}, own.root / "w.safetensors")
+    masks = own.find("synth-grey-truth", ["masks"])
+    made_for = masks.manifest.inputs["dataset"]
+    dataset = f"{made_for.name}@{made_for.version}"
+    with pytest.raises(FerError, match=r"w\.safetensors: .*missing"):
+        model(own, f"model.weights={own.root / 'w.safetensors'}", dataset=dataset)
+    before = own.directories(["model"])
+    spans = np.load(masks.path / "spans.npy")
+    np.save(masks.path / "spans.npy", spans[:-3])
+    with pytest.raises(FerError, match=r"spans\.npy: [\d,]+ bytes, expected [\d,]+; .*make it again"):
+        model(own, dataset=dataset, masks=masks.reference)
+    with pytest.raises(FerError, match="no masks of dataset/synth-grey@.* yet; make them"):
+        model(own, dataset=dataset)
+    assert "spans.npy" in capsys.readouterr().err
+    assert own.directories(["model"]) == before

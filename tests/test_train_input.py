@@ -113,6 +113,30 @@ def test_of_changes_of_one_key_the_last_counts_and_the_one_at_fault_is_named(fer
     assert "value error" not in said
 
 
+@pytest.mark.parametrize(
+    ("system", "changes", "expected"),
+    [
+        (
+            "baseline",
+            ["loss=joint", "model.frozen=true"],
+            r"'joint' cannot move the features of .*; take cross",
+        ),
+        ("baseline", ["model.attention=psa", "model.frozen=true"], r"model\.attention = 'psa' replaces layers"),
+        (
+            "psa-resnet",
+            ["model.attention=se", "model.taken=split"],
+            r"model\.taken is of psa alone; leave",
+        ),
+        ("baseline", ["loss.class_weights=balanced", "train.sampling=balanced"], r"loss\.class_weights = 'balanced'"),
+        ("baseline", ["loss.class_weights=balanced", "data.repeat.fear=2"], r"loss\.class_weights = 'balanced'"),
+        ("baseline", ["loss.island=-1"], r"loss\.island: .*greater than or equal to 0"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_said(fer: Fer, system: str, changes: list[str], expected: str) -> None:
+    sets = [word for change in changes for word in ("--set", change)]
+    assert_matches(fer("train", system, "--print-config", *sets, code=2), expected)
+
+
 # ---- networks and cuts
 
 
@@ -288,6 +312,7 @@ def test_a_device_that_is_not_there_is_said(clean: Store, fer: Fer, device: str,
     ("environment", "expected"),
     [
         ({"WORLD_SIZE": "3"}, "train.batch = 20 cannot be shared by 3 processes; take a multiple of 3"),
+        ({"WORLD_SIZE": "20"}, "train.batch = 20 leaves one image to each of 20 processes; take 40 or more"),
         ({"WORLD_SIZE": "x"}, "WORLD_SIZE is 'x', not a number"),
         ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
         ({"WORLD_SIZE": "2"}, "MASTER_ADDR is not set; start it with torchrun"),

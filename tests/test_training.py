@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -24,8 +25,8 @@ from fer_cli.models.trained import WEIGHTS, open_trained
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.plot import plot
 from fer_cli.stages.plot_models import curves, gradcam
-from fer_cli.stages.scored_model import read_history
-from fer_cli.stages.train import TrainedResult, train
+from fer_cli.stages.scored_model import _commands, read_history
+from fer_cli.stages.train import TrainedResult, recipe_of, train
 from fer_cli.training import engine
 from fer_cli.training.history import HISTORY
 from tests.kit_toy import toy_dataset
@@ -335,6 +336,12 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     page = (result.path / "report.html").read_text()
     assert "Loss by epoch" in page
     assert "fer train baseline" in page
+    config = trained.models[0].artifact.manifest.config
+    dataset = open_dataset(toys.find("toy", ["dataset"]))
+    (line,) = _commands({**config, "data": {**config["data"], "repeat": {"fear": 3}}}, [0, 1], dataset, None)
+    words = shlex.split(line)
+    again = recipe_of("baseline", None, [words[at + 1] for at, word in enumerate(words) if word == "--set"]).record()
+    assert again == {name: config[name] for name in again} | {"data": {**config["data"], "repeat": {"fear": 3}}}
     alone = evaluate_model(store=toys, model=trained.models[1].artifact.reference, resamples=200).artifact
     one = json.loads((alone.path / "metrics.json").read_text())["predictors"]["network"]
     assert one["accuracy"]["value"] == metrics["predictors"]["seed 1"]["accuracy"]["value"]

@@ -15,7 +15,7 @@ from fer_cli.datasets.dataset import Dataset
 from fer_cli.errors import FerError
 from fer_cli.faces.packing import unpack
 from fer_cli.labels import REGIONS
-from fer_cli.progress import note
+from fer_cli.progress import note, warn
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,8 +82,9 @@ def find_masks(store: Store, dataset: Artifact, reference: str | None) -> Artifa
     for directory in store.directories(["masks"]):
         try:
             artifact = store.open(directory)
-        except FerError:
-            continue  # a damaged one: another may do
+        except FerError as error:
+            warn(f"{error}: looking for others")
+            continue
         if artifact.manifest.inputs["dataset"].content == dataset.manifest.content:
             note(f"using {artifact.reference} (the newest masks of {dataset.name})")
             return artifact

@@ -50,20 +50,22 @@ class JointLoss(Objective):
         self.register_buffer("centres", torch.zeros(classes, width))
         self.seen: tuple[torch.Tensor, torch.Tensor] | None = None
 
-    def forward(self, output: tuple[torch.Tensor, torch.Tensor], target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, output: tuple[torch.Tensor, torch.Tensor], target: tuple[torch.Tensor, torch.Tensor]
+    ) -> torch.Tensor:
         """Return the loss.
 
         Args:
             output: logits (n, C) and features (n, d).
-            target: classes (n,), or shares (n, C): an image belongs to the class of its largest share.
+            target: what the softmax learns, classes (n,) or shares (n, C), and the classes (n,) of the centres.
         """
         logits, features = output
         features = features.to(self.centres.dtype)
-        labels = target if target.ndim == 1 else target.argmax(1)
+        wanted, labels = target
         apart = features - self.centres[labels]
         centre = apart.square().sum(1).mean() / 2
         self.seen = (features.detach(), labels)
-        softmax: torch.Tensor = self.softmax(logits, target)
+        softmax: torch.Tensor = self.softmax(logits, wanted)
         return softmax + self.island * (centre + self.pairs * self._pairs())
 
     @torch.no_grad()

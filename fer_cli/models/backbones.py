@@ -10,7 +10,9 @@ from fer_cli.errors import FerError
 from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
     from torch import nn
 
 POOLED = "pooled"
@@ -52,6 +54,11 @@ class Preprocessing:
         x = self.resized(images[:, None] if images.ndim == 3 else images.permute(0, 3, 1, 2), side, side)
         margin = (side - self.size) // 2
         return self.standardised(x[..., margin : margin + self.size, margin : margin + self.size])
+
+    def seen(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the part of a picture (H, W) or (H, W, 3) that is not cropped away."""
+        top, left = (round(side * self.crop / 2) for side in image.shape[:2])
+        return image[top : image.shape[0] - top, left : image.shape[1] - left]
 
     def resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
         """Return float32 (n, c, height, width) in [0, 255] of uint8 (n, c, H, W); a grey picture is resized once."""

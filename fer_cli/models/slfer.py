@@ -19,7 +19,7 @@ from fer_cli.models.classifier import ClassifierNetwork, perceptron
 from fer_cli.models.truncation import level_shapes
 
 WIDTHS: Final = (256, 128, 64)
-"""Channels in the segmentation head, from the third stage's side to a quarter of the picture's."""
+"""Channels in the segmentation head, at the third stage's side, at a quarter and at half of the picture's."""
 COMPONENTS_WIDTH: Final = 256
 HIDDEN: Final = (512, 256)
 """Widths of the expression branch's first two fully connected layers."""
@@ -37,10 +37,10 @@ class SegmentationHead(nn.Module):
 
     def forward(self, third: torch.Tensor, fourth: torch.Tensor, side: int) -> torch.Tensor:
         """Return logits at ``side`` px."""
-        x = self.join(torch.cat([third, _enlarged(fourth, third.shape[-2:])], 1))
+        x = _doubled(self.join(torch.cat([third, _enlarged(fourth, third.shape[-2:])], 1)))
         for step in self.steps:
             x = step(_doubled(x))
-        logits: torch.Tensor = self.regions(_enlarged(_doubled(x), (side, side)))
+        logits: torch.Tensor = self.regions(_enlarged(x, (side, side)))
         return logits
 
 

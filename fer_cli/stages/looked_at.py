@@ -104,7 +104,8 @@ def examples(
             heats = gradcam(model.network, layer, x, torch.from_numpy(found[some]).to(device)).cpu().numpy()
             for item, image, heat in zip(some, images, heats, strict=True):
                 guess = int(found[item])
-                shown[item] = Example(image, heat, dataset.classes[guess], float(probabilities[item, guess]))
+                picture = model.preprocessing.seen(image)
+                shown[item] = Example(picture, heat, dataset.classes[guess], float(probabilities[item, guess]))
             advance(len(some))
     return [
         Row(name, [shown[item] for item in right], [shown[item] for item in wrong])

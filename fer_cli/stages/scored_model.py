@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli import env
+from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import open_parent
@@ -128,7 +129,14 @@ def _told(
             device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
         ),
         curves=tuple(_curves(models)),
-        commands=tuple(_commands(config, [model.manifest.config["seed"] for model in models.values()], dataset)),
+        commands=tuple(
+            _commands(
+                config,
+                [model.manifest.config["seed"] for model in models.values()],
+                dataset,
+                first.manifest.inputs.get("masks"),
+            )
+        ),
     )
 
 
@@ -171,16 +179,21 @@ def _curves(models: Mapping[str, Artifact]) -> Iterator[Curve]:
     )
 
 
-def _commands(config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset) -> Iterator[str]:
+def _commands(config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset, masks: Input | None) -> Iterator[str]:
     """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
     settings = []
     for table in ("data", "model", "augmentation", "loss", "optim", "schedule", "train"):
         for key, value in config[table].items():
-            if value is not None and (table, key) != ("model", "weights"):
+            if isinstance(value, dict):
+                settings += [f"{table}.{key}.{name}={json.dumps(one)}" for name, one in value.items()]
+            elif (table, key) == ("model", "weights"):
+                settings += ["model.weights=none"] if value == "none" else []
+            elif value is not None:
                 settings.append(f"{table}.{key}={json.dumps(value)}")
     line = command_line(
         f"train {config['system']}",
         f"{dataset.artifact.name}@{dataset.artifact.version}",
+        **({} if masks is None else {"masks": f"{masks.name}@{masks.version}"}),
         seeds=",".join(str(seed) for seed in seeds),
         select_on=config["select_on"],
     )

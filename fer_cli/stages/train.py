@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from fer_cli.training.system import System
 
-REVISION: Final = 1
+REVISION: Final = 2
 SELECT_ON: Final = ("validation", "test")
 DEFAULTS: Final = {
     "baseline": "baseline/laptop.toml",
@@ -142,6 +142,11 @@ def train(
         raise FerError(
             f"train.batch = {read.train.batch} cannot be shared by {ranks.world} processes",
             hint=f"take a multiple of {ranks.world}",
+        )
+    if read.train.batch < 2 * ranks.world:
+        raise FerError(
+            f"train.batch = {read.train.batch} leaves one image to each of {ranks.world} processes",
+            hint=f"take {2 * ranks.world} or more: batch norm wants two",
         )
     if tensorboard is not None:
         check_tensorboard(tensorboard)

@@ -57,13 +57,19 @@ def baseline(
         seed=seed,
     )
     network = built.network.to(device)
-    network.tells_features = recipe.loss.name == "joint"
     labels = dataset.labels[rows]
+    joint = recipe.loss.name == "joint"
+    classes = class_targets(dataset.labels, None, device)
+    shares = class_targets(dataset.labels, dataset.targets if recipe.loss.soft else None, device)
+
+    def both(some: NDArray[np.int64], epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return shares(some, epoch), classes(some, epoch)
 
     def whole(tensors: dict[str, torch.Tensor]) -> nn.Module:
         network.load_state_dict(tensors)
         return network
 
+    network.tells_features = joint
     return System(
         network=network,
         groups=[
@@ -71,7 +77,7 @@ def baseline(
             (1.0, built.fresh_parameters()),
         ],
         inputs=picture_inputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device),
-        targets=class_targets(dataset.labels, dataset.targets if recipe.loss.soft else None, device),
+        targets=both if joint else shares,
         loss=new_objective(recipe.loss, labels, dataset.classes, network.width).to(device),
         whole=whole,
         preprocessing=built.preprocessing,

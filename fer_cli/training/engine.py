@@ -362,10 +362,10 @@ class _Training:
 
     def _save(self) -> None:
         """Write a checkpoint; the sums of each process go into it, everything else is the same in all."""
-        values = self.task.network.state_dict().values()
+        values = [*self.task.network.state_dict().values(), *self.task.loss.state_dict().values()]
         if not all(bool(torch.isfinite(value).all()) for value in values if value.is_floating_point()):
             where = f"after step {self.state.epoch * self.steps + self.state.step} (epoch {self.state.epoch + 1})"
-            raise self._diverged(f"the network holds what is no number {where}")
+            raise self._diverged(f"the network or the loss holds what is no number {where}")
         sums = gathered([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
         if self.ranks.rank == 0:
             done = self.state.epoch * (self.steps + 1) + self.state.step  # an epoch's end comes after its last step

@@ -14,7 +14,7 @@ from fer_cli.training.augment import Augmentation
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0, le=1e30)]  # more overflows in an optimiser
-NotNegative = Annotated[float, Field(ge=0)]
+NotNegative = Annotated[float, Field(ge=0, le=1e30)]
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -97,6 +97,10 @@ class Recipe(Section):
             raise ValueError("schedule.epochs is empty: give the epochs after which the rate falls")
         if self.data.repeat and self.train.sampling != "shuffled":
             raise ValueError("data.repeat and train.sampling = 'balanced' both say how often a class comes: take one")
+        if self.loss.class_weights == "balanced" and (self.data.repeat or self.train.sampling == "balanced"):
+            raise ValueError(
+                "loss.class_weights = 'balanced' evens classes that data.repeat or train.sampling evens too: take one"
+            )
         return self
 
     def record(self) -> dict[str, Any]:
@@ -122,6 +126,11 @@ class Backbone(Section):
         return value
 
 
+def _joint(loss: Loss) -> list[str]:
+    usual = type(loss)()
+    return ["joint", *([f"island-{loss.island:g}"] if loss.island != usual.island else [])]
+
+
 class BaselineModel(Backbone):
     """Any timm backbone, with attention where one is wanted."""
 
@@ -141,11 +150,23 @@ class BaselineRecipe(Recipe):
 
     model: BaselineModel
 
+    @model_validator(mode="after")
+    def _can_move(self) -> Self:
+        model = self.model
+        if model.frozen and model.attention == "psa":
+            raise ValueError("model.attention = 'psa' replaces layers of a frozen backbone: set model.frozen to false")
+        if model.frozen and model.attention == "none" and self.loss.name == "joint":
+            raise ValueError("loss.name = 'joint' cannot move the features of a frozen backbone: take cross-entropy")
+        if model.attention != "psa" and (form := model.pyramid) != Pyramid():
+            key = "groups" if form.groups != Pyramid().groups else "taken"
+            raise ValueError(f"model.{key} is of psa alone: leave it out")
+        return self
+
     def variant(self) -> tuple[str, ...]:
         """Return the attention and the loss where they are others, and whether the backbone is frozen."""
         return (
             *([self.model.attention] if self.model.attention != "none" else []),
-            *([self.loss.name] if self.loss.name != "cross-entropy" else []),
+            *(_joint(self.loss) if self.loss.name == "joint" else []),
             *(["frozen"] if self.model.frozen else []),
         )
 
@@ -162,7 +183,7 @@ class PSAResNetModel(BaselineModel):
         return Pyramid(self.groups, self.taken)
 
 
-class PSAResNetRecipe(Recipe):
+class PSAResNetRecipe(BaselineRecipe):
     """Recipe of ``fer train psa-resnet``."""
 
     model: PSAResNetModel
@@ -174,7 +195,7 @@ class PSAResNetRecipe(Recipe):
         form = [f"{model.groups}-groups"] if model.groups != "reference" else []
         return (
             *([attention] if attention != "psa" else [*form, *([model.taken] if model.taken != "whole" else [])]),
-            *([self.loss.name] if self.loss.name != "joint" else []),
+            *(_joint(self.loss)[1:] if self.loss.name == "joint" else [self.loss.name]),
         )
 
 
@@ -201,13 +222,21 @@ class SLFERRecipe(Recipe):
     model: SLFERModel
 
     def variant(self) -> tuple[str, ...]:
-        """Return the attention where it is another, and the tasks that are left out."""
-        attention = self.model.attention
+        """Return what is other than the paper's: the attention, the tasks' weights, how many regions are large."""
+        attention, loss = self.model.attention, self.loss
+        usual = type(loss)()
         return (
             *([] if attention == "se" else ["plain" if attention == "none" else attention]),
-            *([] if self.loss.segmentation else ["no-segmentation"]),
-            *([] if self.loss.components else ["no-components"]),
+            *_weighed("segmentation", loss.segmentation, usual.segmentation),
+            *_weighed("components", loss.components, usual.components),
+            *([f"largest-{loss.largest}"] if loss.components and loss.largest != usual.largest else []),
         )
+
+
+def _weighed(name: str, weight: float, usual: float) -> list[str]:
+    if weight == usual:
+        return []
+    return [f"{name}-{weight:g}" if weight else f"no-{name}"]
 
 
 class ConvCutModel(Backbone):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
 from math import log2
 from typing import Any
 
@@ -26,7 +28,7 @@ from fer_cli.training.recipe import SLFERRecipe
 from fer_cli.training.system import System
 
 Rows = NDArray[np.int64]
-BLOCK = 4096
+BLOCK = 1024
 
 
 def slfer(
@@ -81,18 +83,23 @@ def slfer(
 
     classes = class_targets(dataset.labels, dataset.targets if loss.soft else None, device)
 
-    def targets(some: Rows, epoch: int) -> Any:  # noqa: ANN401 - what SLFERLoss takes
-        if masks is None:
-            return classes(some, epoch), None, None
-        maps = augment.apply_to_maps(
-            torch.from_numpy(masks.maps(some % len(masks))).to(device),
+    def moved(of: Masks, some: Rows, epoch: int) -> torch.Tensor:
+        return augment.apply_to_maps(
+            torch.from_numpy(of.maps(some % len(of))).to(device),
             torch.from_numpy(some),
             seed=seed,
             epoch=epoch,
             how=recipe.augmentation,
             preprocessing=built.preprocessing,
         )
+
+    def targets(some: Rows, epoch: int) -> Any:  # noqa: ANN401 - what SLFERLoss takes
+        if masks is None:
+            return classes(some, epoch), None, None
+        maps = moved(masks, some, epoch)
         return classes(some, epoch), maps, largest_regions(maps, loss.largest)
+
+    learned = masks if loss.components else None
 
     return System(
         network=network,
@@ -113,17 +120,19 @@ def slfer(
         told={
             "attention_place": built.attention_place,
             "head_parameters": sum(value.numel() for head in heads for value in head.parameters()),
-            **({} if masks is None else _component_target(masks, rows, loss.largest)),
+            **({} if learned is None else _component_target(partial(moved, learned), rows, loss.largest)),
         },
     )
 
 
-def _component_target(masks: Masks, rows: Rows, number: int) -> dict[str, Any]:
-    """Return how much the component task has to say: the entropy, in bits, of which regions are the largest."""
+def _component_target(moved: Callable[[Rows, int], torch.Tensor], rows: Rows, number: int) -> dict[str, Any]:
+    """Return how much the component task has to say: the entropy, in bits, of which regions are the largest.
+
+    Of the first epoch's maps: what is cropped away or moved out of the picture is not there to be learned.
+    """
     counts: Counter[tuple[bool, ...]] = Counter()
     for start in range(0, len(rows), BLOCK):
-        maps = torch.from_numpy(masks.maps(rows[start : start + BLOCK]))
-        counts.update(tuple(one) for one in largest_regions(maps, number).tolist())
+        counts.update(tuple(one) for one in largest_regions(moved(rows[start : start + BLOCK], 0), number).tolist())
     shares = [count / len(rows) for count in counts.values()]
     entropy = -sum(share * log2(share) for share in shares)
     most, count = counts.most_common(1)[0]

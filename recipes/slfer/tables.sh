@@ -15,43 +15,54 @@ while [ $# -gt 0 ] && [ "${1#--}" = "$1" ]; do
 done
 [ ${#tables[@]} -gt 0 ] || tables=(tasks lambda1 lambda2 components masks)
 options=("$@")
-
-row() { # name, parser, settings
-  echo "== $1" >&2
-  local parser=$2
-  shift 2
-  $FER train slfer "$DATASET" --masks "$DATASET-$parser" --seeds "$SEEDS" "${options[@]+"${options[@]}"}" "${@/#/--set=}"
-  $FER eval --report
-}
-
-$FER parse-masks "$DATASET" --parser "$PARSER"
 for table in "${tables[@]}"; do
   case $table in
-  tasks) # table 1, RAF-DB and SFEW: 86.93/52.98, 87.77/55.73, 87.87/54.35, 88.01/59.63, 88.33/59.86
-    row "baseline" "$PARSER" model.attention=none loss.segmentation=0 loss.components=0
-    row "CT" "$PARSER" model.attention=none loss.segmentation=0
-    row "ST" "$PARSER" model.attention=none loss.components=0
-    row "CT + ST" "$PARSER" model.attention=none
-    row "proposed" "$PARSER" model.attention=se
-    ;;
-  lambda1) # table 3a: 87.54, 87.90, 88.07, 88.33, 88.13
-    for value in 0 0.001 0.1 0.5 1; do row "lambda1 $value" "$PARSER" loss.segmentation=$value; done
-    ;;
-  lambda2) # table 3b: 87.74, 87.84, 87.77, 88.33, 87.64
-    for value in 0 0.001 0.1 0.5 1; do row "lambda2 $value" "$PARSER" loss.components=$value; done
-    ;;
-  components) # figure 3
-    for value in 1 2 3 4 5 6; do row "n $value" "$PARSER" loss.largest=$value; done
-    ;;
-  masks) # the control: masks of each face, the mean face's for all, none
-    $FER parse-masks "$DATASET" --parser template
-    row "masks of each face" "$PARSER"
-    row "the mean face's masks" template
-    row "no masks" "$PARSER" loss.segmentation=0 loss.components=0
-    ;;
+  tasks | lambda1 | lambda2 | components | masks) ;;
   *)
     echo "there is no table '$table': take tasks, lambda1, lambda2, components or masks" >&2
     exit 2
+    ;;
+  esac
+done
+
+row() { # name, masks, settings
+  echo "== $1" >&2
+  local masks=$2 trained
+  shift 2
+  trained=$($FER train slfer "$DATASET" --masks "$masks" --seeds "$SEEDS" "${options[@]+"${options[@]}"}" \
+    "${@/#/--set=}" --json)
+  $FER eval "$(path "$trained")" --report
+}
+
+path() { # of the artifact that a command's --json names
+  [[ $1 =~ \"artifact\":\ \{[^}]*\"path\":\ \"([^\"]*)\" ]] && echo "${BASH_REMATCH[1]}"
+}
+
+found=$($FER parse-masks "$DATASET" --parser "$PARSER" --json)
+masks=$(path "$found")
+for table in "${tables[@]}"; do
+  case $table in
+  tasks) # table 1, RAF-DB and SFEW: 86.93/52.98, 87.77/55.73, 87.87/54.35, 88.01/59.63, 88.33/59.86
+    row "baseline" "$masks" model.attention=none loss.segmentation=0 loss.components=0
+    row "CT" "$masks" model.attention=none loss.segmentation=0
+    row "ST" "$masks" model.attention=none loss.components=0
+    row "CT + ST" "$masks" model.attention=none
+    row "proposed" "$masks" model.attention=se
+    ;;
+  lambda1) # table 3a: 87.54, 87.90, 88.07, 88.33, 88.13
+    for value in 0 0.001 0.1 0.5 1; do row "lambda1 $value" "$masks" loss.segmentation=$value; done
+    ;;
+  lambda2) # table 3b: 87.74, 87.84, 87.77, 88.33, 87.64
+    for value in 0 0.001 0.1 0.5 1; do row "lambda2 $value" "$masks" loss.components=$value; done
+    ;;
+  components) # figure 3
+    for value in 1 2 3 4 5 6; do row "n $value" "$masks" loss.largest=$value; done
+    ;;
+  masks) # the control: masks of each face, the mean face's for all, none
+    mean=$($FER parse-masks "$DATASET" --parser template --json)
+    row "masks of each face" "$masks"
+    row "the mean face's masks" "$(path "$mean")"
+    row "no masks" "$masks" loss.segmentation=0 loss.components=0
     ;;
   esac
 done
