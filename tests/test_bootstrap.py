@@ -12,8 +12,9 @@ from scipy import stats
 
 from fer_cli.errors import FerError
 from fer_cli.evaluation import Estimate, bootstrap, evaluate, paired_difference
-from fer_cli.evaluation.bootstrap import PairedMetric, resampled_sums, sums_by_unit
+from fer_cli.evaluation.bootstrap import resampled_sums, sums_by_unit
 from fer_cli.evaluation.metrics import item_sums
+from fer_cli.evaluation.paired import PairedMetric
 
 CLASSES = ("happy", "sad", "anger")
 

@@ -9,21 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy import sparse
 
-from fer_cli.errors import FerError
-from fer_cli.evaluation.metrics import Floats, Values, class_values, mean_of_present
+from fer_cli.evaluation.metrics import Floats, Values
 
 RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
 _CHUNK: Final = 4_000_000
 """Weights held at once: 32 MB of float64, and as much again for the draws."""
-
-PairedMetric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,62 +106,3 @@ def calibration_interval(value: Values, resampled: Values) -> tuple[float, float
     calibrated = ece <= np.quantile(if_calibrated, 1 - tail)
     start = 0.0 if calibrated else max(0.0, min(low, 2 * ece - high))
     return float(start), float(max(high, 2 * ece - low))
-
-
-def paired_difference(
-    true: NDArray[np.integer],
-    pred_a: NDArray[np.integer],
-    pred_b: NDArray[np.integer],
-    metric: PairedMetric,
-    groups: ArrayLike | None,
-    seed: int,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return metric(a) - metric(b) on the same items, with its 95% percentile interval.
-
-    Both predictions see the same resamples, so what makes an item hard for both cancels.
-
-    Args:
-        true: (N,) indices of the true classes.
-        pred_a: (N,) predicted indices of the one classifier.
-        pred_b: (N,) of the other.
-        metric: which.
-        groups: (N,) ids of items that are drawn together, or None.
-        seed: of the resamples.
-        resamples: how many.
-
-    Returns:
-        The difference; the interval is NaN where there are fewer than two units to draw.
-
-    Raises:
-        FerError: there is no item.
-        ValueError: shapes that differ, or a negative index.
-    """
-    labels, a, b = (np.asarray(x, dtype=np.int64) for x in (true, pred_a, pred_b))
-    if not labels.shape == a.shape == b.shape or labels.ndim != 1:
-        raise ValueError(f"labels {labels.shape} and predictions {a.shape}, {b.shape} must be (N,) alike")
-    if not len(labels):
-        raise FerError("there is no item to compare on", hint="choose a split that has items of these classes")
-    if min(labels.min(), a.min(), b.min()) < 0:
-        raise ValueError("class indices must not be negative")
-    n, c = len(labels), int(max(labels.max(), a.max(), b.max())) + 1
-    cells = np.stack([labels * c + a, c * c + labels * c + b], axis=1)
-    items = sparse.csr_array((np.ones(2 * n), cells.ravel(), np.arange(n + 1) * 2), shape=(n, 2 * c * c))
-    units = sums_by_unit(items, groups)
-
-    def difference(sums: Floats) -> Floats:
-        confusion = sums.reshape(-1, 2, c, c)
-        if metric == "accuracy":
-            score = np.trace(confusion, axis1=-2, axis2=-1) / confusion.sum(axis=(-2, -1))
-        else:
-            _, recall, f1 = class_values(confusion)
-            score = mean_of_present(recall if metric == "balanced_accuracy" else f1)
-        result: Floats = score[:, 0] - score[:, 1]
-        return result
-
-    value = float(difference(np.asarray(units.sum(axis=0), dtype=np.float64))[0])
-    if units.shape[0] < 2:
-        return Estimate(value, float("nan"), float("nan"))
-    drawn = [difference(sums) for sums in resampled_sums(units, seed=seed, resamples=resamples)]
-    low, high = percentile_interval(np.concatenate(drawn))
-    return Estimate(value, float(low), float(high))
