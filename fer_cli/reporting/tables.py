@@ -1,0 +1,139 @@
+"""Tables as Markdown, LaTeX and HTML. Every text is escaped: names come from folders and files of anybody's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from fer_cli.errors import one_line
+
+Side = Literal["left", "right"]
+FORMATS: Final = ("table", "markdown", "latex", "html")
+SUFFIXES: Final = {".txt": "table", ".md": "markdown", ".tex": "latex", ".html": "html"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A cell. What is ``unsound`` is red and bold; its text says so too, for where there is neither."""
+
+    text: str
+    unsound: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; ``columns`` are headings with their justification: what stands on the right is a number."""
+
+    title: str
+    columns: tuple[tuple[str, Side], ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    wraps: bool = False  # long texts: lines are broken
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Tables under a title, and what a reader must know: ``unsound`` in red, ``notes`` in plain."""
+
+    title: str
+    tables: tuple[Table, ...]
+    unsound: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+_MARKDOWN: Final = re.compile(r"([\\`*\[\]<>|#&~$])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+_LATEX: Final = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "–": "--",
+}
+_MINUS: Final = re.compile(r"(?<![\w.])-(?=[\d.])")
+
+
+def markdown(page: Page) -> str:
+    """Return a page as Markdown with tables in GitHub's form."""
+
+    def escaped(text: str) -> str:
+        return _MARKDOWN.sub(lambda found: f"\\{found.group()}", one_line(text))
+
+    def cell(one: Cell) -> str:
+        text = escaped(one.text)
+        return f"**{text}**" if one.unsound and text else text
+
+    lines = [f"## {escaped(page.title)}", ""]
+    lines += [f"- **UNSOUND: {escaped(text)}**" for text in page.unsound]
+    lines += [""] if page.unsound else []
+    for table in page.tables:
+        lines += [f"**{escaped(table.title)}**", ""]
+        lines.append(_row([escaped(heading) for heading, _ in table.columns]))
+        lines.append(_row(["---:" if side == "right" else "---" for _, side in table.columns]))
+        lines += [_row([cell(one) for one in row]) for row in table.rows]
+        lines.append("")
+    lines += [f"- {escaped(note)}" for note in page.notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def latex(page: Page) -> str:
+    """Return the tables of a page as LaTeX, for a document that has booktabs and xcolor."""
+
+    def escaped(text: str, *, number: bool = False) -> str:
+        pieces = _MINUS.split(one_line(text)) if number else [one_line(text)]
+        return "$-$".join("".join(_LATEX.get(char, char) for char in piece) for piece in pieces)
+
+    def cell(one: Cell, side: Side) -> str:
+        text = escaped(one.text, number=side == "right")
+        return rf"\textbf{{\textcolor{{red}}{{{text}}}}}" if one.unsound and text else text
+
+    lines = [r"% needs \usepackage{booktabs} and \usepackage{xcolor}"]
+    for number, table in enumerate(page.tables):
+        title = f"{page.title}. {table.title}." if number == 0 else f"{table.title}."
+        share = 0.72 / max(1, len(table.columns) - 1)
+        wide = ["p{0.2\\linewidth}", *[f"p{{{share:.2f}\\linewidth}}"] * (len(table.columns) - 1)]
+        sides = "".join(wide if table.wraps else ["r" if side == "right" else "l" for _, side in table.columns])
+        lines += [
+            *("", r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escaped(title)}}}"),
+            *(rf"\begin{{tabular}}{{{sides}}}", r"\toprule"),
+            " & ".join(escaped(heading) for heading, _ in table.columns) + r" \\",
+            r"\midrule",
+        ]
+        for row in table.rows:
+            cells = [cell(one, side) for one, (_, side) in zip(row, table.columns, strict=True)]
+            lines.append(" & ".join(cells) + r" \\")
+        lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
+    marks = [rf"\textbf{{\textcolor{{red}}{{UNSOUND: {escaped(text)}}}}}" for text in page.unsound]
+    texts = [*marks, *(escaped(note) for note in page.notes)]
+    if texts:
+        lines += ["", r"\begin{itemize}", *(rf"\item {text}" for text in texts), r"\end{itemize}"]
+    return "\n".join(lines) + "\n"
+
+
+def html(page: Page) -> str:
+    """Return a page as one HTML file that stands alone: no script, no request."""
+    environment = Environment(
+        loader=PackageLoader("fer_cli.reporting", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(minus=lambda text: _MINUS.sub("−", text), one_line=one_line)
+    return environment.get_template("tables.html.j2").render(page=page)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
