@@ -27,7 +27,22 @@ COMMANDS = [
     *(["prepare", name] for name in ("fer2013", "ferplus", "folder", "synth")),
     *(["train", name] for name in ("baseline", "conv-cut")),
     *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "curves", "gradcam", "hierarchy")),
-    *([name] for name in ("parse-masks", "extract", "fit-ahm", "eval", "ls", "show", "verify", "gc", "doctor", "demo")),
+    *(
+        [name]
+        for name in (
+            "parse-masks",
+            "extract",
+            "fit-ahm",
+            "eval",
+            "compare",
+            "ls",
+            "show",
+            "verify",
+            "gc",
+            "doctor",
+            "demo",
+        )
+    ),
 ]
 
 

@@ -1,0 +1,135 @@
+"""``fer compare``."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fer_cli.cli.common import DebugOption, JsonOption, StoreOption, console, open_store, print_json, print_pairs
+from fer_cli.errors import FerError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console, OverflowMethod
+
+    from fer_cli.reporting.comparison import Comparison
+    from fer_cli.reporting.tables import Table
+
+
+def compare(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL MODEL...",
+            help="Models, studies, ahm artifacts or evaluations. Of a model the newest evaluation is taken.",
+        ),
+    ],
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, markdown, latex or html. [default: by the suffix of --out, else table]"),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The file to write the tables to. [default: print them]")] = None,
+    items: Annotated[Path | None, typer.Option(help="A csv to write: which images each model alone has right.")] = None,
+    allow_unsound: Annotated[
+        bool, typer.Option("--allow-unsound", help="Also numbers that are not sound, such as selected on test; marked.")
+    ] = False,
+    store: StoreOption = None,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """Compare models on the same test items: paired differences and tests, all against the first."""
+    from fer_cli.reporting.comparison import page_of
+    from fer_cli.reporting.tables import FORMATS, SUFFIXES, html, latex, markdown
+    from fer_cli.stages.compare import compare as stage
+    from fer_cli.stages.compare import csv_bytes, write_whole
+
+    form = form or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
+    if form not in FORMATS:
+        raise UsageError(f"--format {form!r} is not a choice", hint=f"take {', '.join(FORMATS)}")
+    for path in (out, items):
+        if path is not None and (path.is_dir() or not path.parent.is_dir()):
+            raise FerError("cannot be written: its folder is not there, or it is one", hint="name a file", path=path)
+    found = stage(store=open_store(store), references=models, allow_unsound=allow_unsound)
+    if items is not None:
+        write_whole(items, csv_bytes(found.changed))
+    renderers = {"markdown": markdown, "latex": latex, "html": html}
+    page = page_of(found.comparison)
+    if out is not None:
+        text = _plain(found.comparison) if form == "table" else renderers[form](page)
+        write_whole(out, text.encode("utf-8"))
+    written = {what: str(path) for what, path in (("tables", out), ("items", items)) if path is not None}
+    if json:
+        print_json("compare", comparison=_json(asdict(found.comparison)), written=written)
+        return
+    if out is None and form != "table":
+        print(renderers[form](page), end="")  # noqa: T201
+        return
+    if out is None:
+        _print(console(), found.comparison)
+    if written:
+        print_pairs(list(written.items()))
+
+
+def _print(on: Console, comparison: Comparison) -> None:
+    """Print a comparison as the terminal shows it: which letter is which system, then the tables."""
+    from rich.text import Text
+
+    from fer_cli.reporting.comparison import page_of
+
+    page = page_of(comparison, names=False)
+    on.print(Text(one_line(page.title), style="bold"), soft_wrap=True)
+    for one in comparison.systems:
+        style = "bold red" if one.unsound else ""
+        line = f"  {one.heading}  {one.name}, {one.decides}  ({one.evaluation})"
+        on.print(Text(one_line(line), style=style), soft_wrap=True)
+    for text in page.unsound:
+        on.print(Text(one_line(f"  UNSOUND  {text}"), style="bold red"), soft_wrap=True)
+    for table in page.tables:
+        on.print()
+        on.print(_rich(table))
+    on.print()
+    for note in page.notes:
+        on.print(Text(one_line(f"- {note}")), soft_wrap=True)
+
+
+def _rich(table: Table) -> Any:  # noqa: ANN401 - rich is imported where it is needed
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    shown = RichTable(
+        title=Text(one_line(table.title), style="bold"),
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        title_justify="left",
+        header_style="dim",
+    )
+    overflow: OverflowMethod = "fold" if table.wraps else "ellipsis"
+    for heading, side in table.columns:
+        shown.add_column(Text(one_line(heading)), justify=side, no_wrap=not table.wraps, overflow=overflow)
+    for row in table.rows:
+        shown.add_row(*[Text(one_line(cell.text), style="bold red" if cell.unsound else "") for cell in row])
+    return shown
+
+
+def _plain(comparison: Comparison) -> str:
+    """Return what a terminal of 120 columns would show, without colours."""
+    from io import StringIO
+
+    from rich.console import Console
+
+    stream = StringIO()
+    _print(Console(file=stream, width=120, color_system=None, highlight=False), comparison)
+    return stream.getvalue()
+
+
+def _json(value: Any) -> Any:  # noqa: ANN401 - a JSON tree
+    """Return a tree of plain values with null for what is undefined."""
+    if isinstance(value, dict):
+        return {key: _json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

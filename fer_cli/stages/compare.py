@@ -1,0 +1,246 @@
+"""Stage ``compare``: paired statistics between systems on the same test items. It writes no artifact."""
+
+from __future__ import annotations
+
+import csv
+import io
+import string
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.store import Store
+from fer_cli.errors import UsageError
+from fer_cli.evaluation.bootstrap import RESAMPLES
+from fer_cli.evaluation.mcnemar import ALPHA, detectable, holm, mcnemar, unit_differences
+from fer_cli.evaluation.paired import (
+    METRICS,
+    Scores,
+    difference,
+    difference_over_seeds,
+    mean,
+    paired_by_seed,
+    score,
+)
+from fer_cli.progress import warn
+from fer_cli.reporting.comparison import Comparison, Pair, System
+from fer_cli.stages.compared import (
+    Compared,
+    check_comparable,
+    check_pictures,
+    check_sound,
+    groups_of,
+    in_order_of,
+    open_compared,
+)
+from fer_cli.stages.traits import traits
+
+MOST: Final = len(string.ascii_uppercase)
+SEED: Final = 0
+"""Of the bootstrap: a comparison is the same each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compare:
+    """A comparison and the items that changed, as the rows of a table with a heading."""
+
+    comparison: Comparison
+    changed: tuple[tuple[str, ...], ...]
+
+
+def compare(
+    *, store: Store, references: Sequence[str], allow_unsound: bool = False, resamples: int = RESAMPLES
+) -> Compare:
+    """Compare systems on the same test items, all against the first.
+
+    Of one training each the test is McNemar's; of systems with several seeds it is the t test over items and seeds
+    (:mod:`fer_cli.evaluation.paired`).
+
+    Args:
+        store: where artifacts are.
+        references: of models, studies, ahm artifacts or evaluations, two or more.
+        allow_unsound: also numbers that are not sound; they are marked.
+        resamples: of the bootstrap.
+
+    Raises:
+        UsageError: fewer than two, more than 26, or the same one twice.
+        FerError: a reference leads to nothing, or to what has not been scored.
+        CheckFailedError: they were not scored on the same items under the same labels, or one is not sound.
+    """
+    if not 2 <= len(references) <= MOST:
+        raise UsageError(f"{len(references)} to compare", hint=f"name 2 to {MOST} models, studies or evaluations")
+    systems = [open_compared(store, reference) for reference in references]
+    seen: dict[str, str] = {}
+    for reference, one in zip(references, systems, strict=True):
+        if (other := seen.setdefault(one.evaluation.reference, reference)) is not reference:
+            raise UsageError(
+                f"{other} and {reference} are both {one.evaluation.reference}", hint="name different evaluations"
+            )
+    first = systems[0]
+    for one in systems[1:]:
+        check_comparable(first, one)
+        check_pictures(store, first, one)
+    if not allow_unsound:
+        check_sound(systems)
+    systems = [first, *(_as_ordered(first, one) for one in systems[1:])]
+    groups = groups_of(store, systems)
+    number = {name: index for index, name in enumerate(first.classes)}
+    true = _indices(first.label, number)
+    predicted = [np.stack([_indices(row, number) for row in one.predicted]) for one in systems]
+    scores = score(
+        true,
+        [(table, one.seeds) for table, one in zip(predicted, systems, strict=True)],
+        groups=groups,
+        seed=SEED,
+        resamples=resamples,
+    )
+    shown = [
+        System(
+            label=string.ascii_uppercase[index],
+            name=one.name,
+            evaluation=one.evaluation.reference,
+            decides=one.decides,
+            seeds=one.seeds,
+            scores={metric: mean(scores[index], metric) for metric in METRICS},
+            unsound=one.unsound,
+        )
+        for index, one in enumerate(systems)
+    ]
+    right = [table == true for table in predicted]
+    alpha = ALPHA / (len(systems) - 1)
+    pairs = [
+        _pair(shown[index], scores[index], scores[0], right[index], right[0], true, len(number), groups, alpha)
+        for index in range(1, len(systems))
+    ]
+    adjusted = holm([pair.p for pair in pairs])
+    comparison = Comparison(
+        dataset=first.dataset,
+        split=first.split,
+        classes=first.classes,
+        support=tuple(np.bincount(true, minlength=len(number)).tolist()),
+        unit="item" if groups is None else "subject",
+        units=scores[0].units,
+        resamples=resamples,
+        systems=tuple(shown),
+        pairs=tuple(replace(pair, adjusted=p) for pair, p in zip(pairs, adjusted, strict=True)),
+        traits=traits(store, [one.evaluation for one in systems]),
+        notes=tuple(_notes(systems, shown, scores)),
+    )
+    for system in shown:
+        for text in system.unsound:
+            warn(f"{system.name} is unsound: {text}")
+    return Compare(comparison, tuple(_changed(systems, shown, right)))
+
+
+def _as_ordered(first: Compared, other: Compared) -> Compared:
+    rows = in_order_of(first, other)
+    return replace(other, ids=other.ids[rows], label=other.label[rows], predicted=other.predicted[:, rows])
+
+
+def _indices(names: NDArray[np.str_], number: dict[str, int]) -> NDArray[np.int64]:
+    return np.array([number[name] for name in names.tolist()], dtype=np.int64)
+
+
+def _pair(
+    system: System,
+    scores: Scores,
+    of_first: Scores,
+    right: NDArray[np.bool_],
+    right_of_first: NDArray[np.bool_],
+    true: NDArray[np.int64],
+    classes: int,
+    groups: NDArray[np.str_] | None,
+    alpha: float,
+) -> Pair:
+    """Compare one system with the first; ``right`` (S, N) and ``right_of_first`` tell which items each training has."""
+    change = np.sign(np.round(right.mean(axis=0) - right_of_first.mean(axis=0), 9))
+    differences = {metric: difference(scores, of_first, metric) for metric in METRICS}
+    won, lost = (tuple(np.bincount(true[change == sign], minlength=classes).tolist()) for sign in (1, -1))
+    if len(right) > 1 or len(right_of_first) > 1:
+        found = difference_over_seeds(scores, of_first, "accuracy", alpha=alpha)
+        how = "paired by seed" if paired_by_seed(scores, of_first) else "seeds not paired"
+        return Pair(
+            system=system,
+            differences=differences,
+            won=won,
+            lost=lost,
+            test=f"t, {how}",
+            p=found.p,
+            adjusted=found.p,
+            detectable=found.detectable,
+            more={"degrees_of_freedom": found.degrees},
+        )
+    test = mcnemar(right[0], right_of_first[0], groups)
+    units = unit_differences(right[0], right_of_first[0], groups)
+    return Pair(
+        system=system,
+        differences=differences,
+        won=won,
+        lost=lost,
+        test="McNemar" if groups is None else "McNemar by subject",
+        p=test.exact,
+        adjusted=test.exact,
+        detectable=detectable(units, len(true), alpha=alpha),
+        more={name: value for name, value in asdict(test).items() if name not in {"won", "lost"}},
+    )
+
+
+def _notes(systems: Sequence[Compared], shown: Sequence[System], scores: Sequence[Scores]) -> Iterator[str]:
+    """Yield what a reader must know of these systems, one sentence each."""
+    if alone := [system.label for system, one in zip(shown, systems, strict=True) if one.trainings == 1]:
+        what = "are one training each" if len(alone) > 1 else "is one training"
+        yield (
+            f"{', '.join(alone)} {what}: how much another seed would change is in no interval and no p-value; "
+            "train with --seeds 0,1,2 and compare the studies"
+        )
+    if len({one.seeds for one in systems}) > 1 and all(len(one.seeds) > 1 for one in systems):
+        yield "seeds that are not the same in both are no pairs: the spreads of both are added"
+    if scores[0].units < 20 and systems[0].unit != "item":
+        yield f"only {scores[0].units} subjects: the intervals of single trainings are too narrow"
+    versions = {one.evaluation.manifest.inputs["dataset"].content for one in systems}
+    if len(versions) > 1:
+        yield "the data set was not prepared alike for all: same images by id, labels and N, see its versions"
+
+
+def _changed(
+    systems: Sequence[Compared], shown: Sequence[System], right: Sequence[NDArray[np.bool_]]
+) -> Iterator[tuple[str, ...]]:
+    """Yield the items that one system has right more often than the first or less often, under a heading."""
+    first = systems[0]
+    yield ("system", "id", "label", "change", "predicted", "predicted_by_first", "right", "right_by_first", "trainings")
+    for index in range(1, len(systems)):
+        other = systems[index]
+        shares = right[index].mean(axis=0) - right[0].mean(axis=0)
+        for item in np.flatnonzero(np.abs(shares) > 1e-9):
+            yield (
+                shown[index].name,
+                str(first.ids[item]),
+                str(first.label[item]),
+                "won" if shares[item] > 0 else "lost",
+                "|".join(other.predicted[:, item].tolist()),
+                "|".join(first.predicted[:, item].tolist()),
+                str(int(right[index][:, item].sum())),
+                str(int(right[0][:, item].sum())),
+                f"{len(other.predicted)}|{len(first.predicted)}",
+            )
+
+
+def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
+    """Return rows as the bytes of a csv file."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream, lineterminator="\n").writerows(rows)
+    return stream.getvalue().encode("utf-8")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file of the user's: whole, or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
