@@ -24,6 +24,9 @@ def demo(
         Path | None,
         typer.Option(help="The picture of the masks. [default: ./fer-masks-synth-compact-128-beside-truth.png]"),
     ] = None,
+    page: Annotated[
+        Path | None, typer.Option(help="The comparison, HTML. [default: ./fer-comparison-synth.html]")
+    ] = None,
     store: StoreOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -32,8 +35,12 @@ def demo(
     """Run the whole chain on drawn faces."""
     from fer_cli.stages.demo import demo as stage
 
-    shown = stage(store=open_store(store), images=images, out=out, force=force)
-    masks = {"masks": str(shown.picture), "masks_miou": round(shown.miou, 4)}
+    shown = stage(store=open_store(store), images=images, out=out, page=page, force=force)
+    more = {
+        "comparison": str(shown.comparison),
+        "masks": str(shown.picture),
+        "masks_miou": round(shown.miou, 4),
+    }
     if json:
         from fer_cli.artifacts.payload import read_json
 
@@ -41,6 +48,6 @@ def demo(
             system: {"artifact": result.artifact.to_json(), "metrics": read_json(result.artifact.file("metrics.json"))}
             for system, result in shown.evaluations.items()
         }
-        print_json("demo", evaluations=found, **masks)
+        print_json("demo", evaluations=found, **more)
         return
-    print_comparison(shown.evaluations, [(name.replace("_", " "), str(value)) for name, value in masks.items()])
+    print_comparison(shown.evaluations, [(name.replace("_", " "), str(value)) for name, value in more.items()])

@@ -18,7 +18,7 @@ from fer_cli.labels import REGIONS
 from fer_cli.models.classifier import ClassifierNetwork, perceptron
 from fer_cli.models.truncation import level_shapes
 
-WIDTHS: Final = (256, 128, 64)
+WIDTHS: Final = (128, 64, 32)
 """Channels in the segmentation head, at the third stage's side, at a quarter and at half of the picture's."""
 COMPONENTS_WIDTH: Final = 256
 HIDDEN: Final = (512, 256)
