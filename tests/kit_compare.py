@@ -53,6 +53,7 @@ def scored(
     seeds: Sequence[int] = (0,),
     dataset: Input = DATASET,
     groups: Sequence[str] | None = None,
+    resamples: int = 100,
     **config: Any,
 ) -> Artifact:
     """Make a model, or a study where there are several rows of predictions, and its evaluation; return that."""
@@ -78,7 +79,9 @@ def scored(
     word = np.array(classes)
     drawn = None if groups is None else np.array(groups)[order]
     metrics = {
-        one: evaluate(true[order], np.eye(len(classes))[row[order]], tuple(classes), seed=0, groups=drawn).to_json()
+        one: evaluate(
+            true[order], np.eye(len(classes))[row[order]], tuple(classes), seed=0, groups=drawn, resamples=resamples
+        ).to_json()
         for one, row in zip(predictors, rows, strict=True)
     }
     table = {

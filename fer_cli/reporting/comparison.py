@@ -42,16 +42,17 @@ class System:
 class Pair:
     """A system beside the first one; differences are its score less the first one's.
 
-    ``won`` and ``lost`` count, by class, the items that it has right and the first has not, and the other way round; of
-    several seeds those that more, or fewer, of its trainings have right. ``p`` is of the test of equal accuracies,
+    ``won`` and ``lost`` count, by class, the items that it has right and the first has not, and the other way round. Of
+    several seeds an item counts as the share of trainings by which it is ahead, so that won less lost is always the
+    difference in accuracy times the number of items. ``p`` is of the test of equal accuracies,
     ``adjusted`` for being one of several, ``detectable`` the smallest difference that the adjusted test finds in four
     of five cases like this one.
     """
 
     system: System
     differences: Mapping[Metric, EstimateLike]
-    won: tuple[int, ...]
-    lost: tuple[int, ...]
+    won: tuple[float, ...]
+    lost: tuple[float, ...]
     test: str
     p: float
     adjusted: float
@@ -138,13 +139,13 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
     several = len(found.pairs) > 1
     columns = ["right alone", f"{first.label} right alone", "p", *(["p (Holm)"] if several else []), "detectable"]
     yield Table(
-        f"Is the accuracy that of {first.label}?",
+        f"Tests of accuracy against {first.label}",
         (("", "left"), ("test", "left"), *((heading, "right") for heading in columns)),
         tuple(
             (
                 Cell(pair.system.heading),
                 Cell(pair.test),
-                *(Cell(f"{sum(of):,}") for of in (pair.won, pair.lost)),
+                *(Cell(count_text(sum(of))) for of in (pair.won, pair.lost)),
                 *(
                     Cell(text, marked[id(pair)])
                     for text in (
@@ -168,7 +169,7 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
             (
                 Cell(name),
                 Cell(f"{found.support[k]:,}"),
-                *(Cell(f"{of[k]:,}") for pair in found.pairs for of in (pair.won, pair.lost)),
+                *(Cell(count_text(of[k])) for pair in found.pairs for of in (pair.won, pair.lost)),
             )
             for k, name in enumerate(found.classes)
         ),
@@ -195,6 +196,11 @@ def p_text(p: float) -> str:
     return ABSENT if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
 
 
+def count_text(count: float) -> str:
+    """Return a number of items, with a decimal where trainings share one."""
+    return f"{count:,.1f}" if round(count, 6) % 1 else f"{count:,.0f}"
+
+
 def _notes(found: Comparison) -> Iterator[str]:
     first = found.systems[0]
     for pair in found.pairs:
@@ -210,6 +216,8 @@ def _notes(found: Comparison) -> Iterator[str]:
         yield "p (Holm): adjusted for the number of systems; the intervals are of each difference alone"
     if len(set(names)) > 1:
         yield "the tests are not of one kind: see which systems have several seeds"
+    if any(len(one.seeds) > 1 for one in found.systems):
+        yield "of several seeds an image that two of three trainings have right counts as two thirds"
     yield from found.notes
 
 

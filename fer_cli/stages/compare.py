@@ -23,7 +23,6 @@ from fer_cli.evaluation.paired import (
     difference,
     difference_over_seeds,
     mean,
-    paired_by_seed,
     score,
 )
 from fer_cli.progress import warn
@@ -91,13 +90,7 @@ def compare(
     number = {name: index for index, name in enumerate(first.classes)}
     true = _indices(first.label, number)
     predicted = [np.stack([_indices(row, number) for row in one.predicted]) for one in systems]
-    scores = score(
-        true,
-        [(table, one.seeds) for table, one in zip(predicted, systems, strict=True)],
-        groups=groups,
-        seed=SEED,
-        resamples=resamples,
-    )
+    scores = score(true, predicted, groups=groups, seed=SEED, resamples=resamples)
     shown = [
         System(
             label=string.ascii_uppercase[index],
@@ -157,18 +150,19 @@ def _pair(
     alpha: float,
 ) -> Pair:
     """Compare one system with the first; ``right`` (S, N) and ``right_of_first`` tell which items each training has."""
-    change = np.sign(np.round(right.mean(axis=0) - right_of_first.mean(axis=0), 9))
+    ahead = right.mean(axis=0) - right_of_first.mean(axis=0)
     differences = {metric: difference(scores, of_first, metric) for metric in METRICS}
-    won, lost = (tuple(np.bincount(true[change == sign], minlength=classes).tolist()) for sign in (1, -1))
+    won, lost = (
+        tuple(np.bincount(true, weights=np.maximum(of, 0), minlength=classes).tolist()) for of in (ahead, -ahead)
+    )
     if len(right) > 1 or len(right_of_first) > 1:
         found = difference_over_seeds(scores, of_first, "accuracy", alpha=alpha)
-        how = "paired by seed" if paired_by_seed(scores, of_first) else "seeds not paired"
         return Pair(
             system=system,
             differences=differences,
             won=won,
             lost=lost,
-            test=f"t, {how}",
+            test="t over seeds",
             p=found.p,
             adjusted=found.p,
             detectable=found.detectable,
@@ -197,8 +191,6 @@ def _notes(systems: Sequence[Compared], shown: Sequence[System], scores: Sequenc
             f"{', '.join(alone)} {what}: how much another seed would change is in no interval and no p-value; "
             "train with --seeds 0,1,2 and compare the studies"
         )
-    if len({one.seeds for one in systems}) > 1 and all(len(one.seeds) > 1 for one in systems):
-        yield "seeds that are not the same in both are no pairs: the spreads of both are added"
     if scores[0].units < 20 and systems[0].unit != "item":
         yield f"only {scores[0].units} subjects: the intervals of single trainings are too narrow"
     versions = {one.evaluation.manifest.inputs["dataset"].content for one in systems}

@@ -10,8 +10,11 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import Lineage, lineage
 from fer_cli.reporting.comparison import ABSENT, Trait
 
-_SHOWN_ELSEWHERE: Final = {"classes", "label_rule", "dataset", "times_these_items_were_scored", "intervals"}
-"""Parts of a protocol that are compared before, or that say nothing of the system."""
+_SHOWN_ELSEWHERE: Final = {
+    *("classes", "label_rule", "dataset", "predictor"),
+    *("times_these_items_were_scored", "intervals"),
+}
+"""Parts of a protocol that are compared before, that stand beside the scores, or that say nothing of the system."""
 _SAME_AS: Final = {"features.backbone": "model.backbone", "features.weights": "model.weights"}
 """Settings that different kinds of artifacts call otherwise."""
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
