@@ -23,6 +23,7 @@ from fer_cli.errors import CheckFailedError, FerError, UsageError
 from fer_cli.evaluation.mcnemar import mcnemar
 from fer_cli.evaluation.paired import paired_difference
 from fer_cli.reporting.comparison import Comparison, page_of
+from fer_cli.reporting.tables import Page, markdown
 from fer_cli.stages.compare import compare
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
@@ -239,7 +240,7 @@ def test_an_unsound_number_is_marked_wherever_it_stands(
     assert len(re.findall(r"\*\*[-+\d][^|]*\*\*", said(capsys, *words, "--format", "markdown"))) == 9
 
 
-class Page(HTMLParser):
+class Read(HTMLParser):
     """Reads a page strictly: every tag closed in order; keeps tags and text."""
 
     def __init__(self, text: str) -> None:
@@ -274,7 +275,7 @@ def hostile(store: Store) -> list[object]:
 
 def test_html_escapes_names(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     text = said(capsys, *hostile(store), "--format", "html")
-    page = Page(text)
+    page = Read(text)
     assert "script" not in page.tags
     words = " ".join(page.text)
     assert words.count(HOSTILE) >= 3  # a class, a setting, a mark
@@ -289,6 +290,8 @@ def test_markdown_and_latex_keep_their_columns(store: Store, capsys: pytest.Capt
     for block in blocks:
         assert len({len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}) == 1, block
     assert "<script>" not in text.replace("\\<", "")
+    linked = Page("A [name](to) and [1, 2]", (), (), ("_emphasised_ in a_name",))
+    assert markdown(linked) == "## A [name\\](to) and [1, 2]\n\n- \\_emphasised\\_ in a_name\n"
     text = said(capsys, *words, "--format", "latex")
     for body in re.findall(r"\\midrule\n(.*?)\\bottomrule", text, re.S):
         rows = [line for line in body.splitlines() if line]

@@ -44,7 +44,7 @@ class Page:
     notes: tuple[str, ...]
 
 
-_MARKDOWN: Final = re.compile(r"([\\`*\[\]<>|#&~$])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
+_MARKDOWN: Final = re.compile(r"[\\`*<>|#&~$]|\](?=[(\[:])|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")
 _LATEX: Final = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
