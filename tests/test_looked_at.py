@@ -27,11 +27,12 @@ from fer_cli.models.embedding import last_linear, logits_and_features
 from fer_cli.models.gradcam import gradcam
 from fer_cli.models.trained import TrainedModel, map_layer, map_side, open_trained
 from fer_cli.stages import looked_at
-from fer_cli.stages.evaluate import evaluate_model, open_subject
+from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.looked_at import answers, examples
 from fer_cli.stages.plot import plot, tsne
+from fer_cli.stages.subject import open_subject
 from fer_cli.stages.train import train
 from tests.kit_toy import CLASSES, toy_dataset
 

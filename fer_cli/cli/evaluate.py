@@ -27,6 +27,17 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[str | None, typer.Argument(help="The model. [default: the newest]")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Score on another data set, over the classes in common. [default: the model's own; for --predictions "
+            "the newest]"
+        ),
+    ] = None,
+    predictions: Annotated[
+        Path | None,
+        typer.Option(help="Score a file (csv, Parquet) of ids with labels or a score for each class, not a model."),
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write one self-contained HTML report.")] = False,
     split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
     predictor: Annotated[
@@ -53,12 +64,19 @@ def evaluate(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Score a model, with 95% intervals and a report."""
+    """Score a model or anybody's predictions, with 95% intervals and a report.
+
+    A file of predictions has a column id that holds the split's ids, and either predicted (names) or a column for each
+    class: score_happy or happy, where the numbers tell whether they are probabilities or logits, prob_happy or
+    logit_happy.
+    """
     from fer_cli.stages.evaluate import evaluate_model
 
     result = evaluate_model(
         store=open_store(store),
         model=model,
+        data=data,
+        predictions=predictions,
         split=split,
         predictor=predictor,
         tta=tta,
@@ -101,6 +119,9 @@ def print_evaluation(result: Result, *, as_json: bool) -> None:
         columns["gain in accuracy"] = "right"
     print_table(columns, [_row(metrics, name) for name in metrics["predictors"]])
     pairs = [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
+    checks = artifact.manifest.protocol["checks"]
+    passed = sum(one["verdict"] == "pass" for one in checks)
+    pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(one['check'] for one in checks)}"))
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
     if page is not None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -46,7 +47,7 @@ class Dataset:
         """
         found = np.flatnonzero(self.splits == split)
         if not len(found):
-            there = ", ".join(dict.fromkeys(self.splits.tolist()))
+            there = ", ".join(name for name in dict.fromkeys(self.splits.tolist()) if name)
             raise FerError(f"{self.artifact.reference} has no {split} split", hint=f"it has {there}")
         return found
 
@@ -90,6 +91,16 @@ def open_dataset(artifact: Artifact) -> Dataset:
         subjects=_subjects(table),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
     )
+
+
+def over_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """Return a data set over some of its classes: images of the others have the label -1 and are in no split."""
+    if tuple(classes) == dataset.classes:
+        return dataset
+    number = {name: index for index, name in enumerate(classes)}
+    labels = np.array([number.get(name, -1) for name in dataset.classes], dtype=np.int64)[dataset.labels]
+    splits = np.where(labels < 0, "", dataset.splits)
+    return replace(dataset, classes=tuple(classes), labels=labels, splits=splits, targets=None)
 
 
 def _subjects(table: Any) -> NDArray[np.str_] | None:  # noqa: ANN401 - pyarrow has no types

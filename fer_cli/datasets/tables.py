@@ -51,6 +51,7 @@ class Table:
 
     path: Path
     columns: dict[str, int]
+    header: tuple[str, ...]  # every column's name, in lower case
     rows: Iterator[tuple[int, list[str]]] = field(repr=False)
 
 
@@ -82,7 +83,7 @@ def open_table(
     except FerError:
         lines.close()
         raise
-    return Table(path, columns, _rows(path, lines, len(header)))
+    return Table(path, columns, tuple(header), _rows(path, lines, len(header)))
 
 
 def _columns(

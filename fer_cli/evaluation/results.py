@@ -141,6 +141,7 @@ def evaluate(
     groups: ArrayLike | None = None,
     unit: str | None = None,
     resamples: int = RESAMPLES,
+    calibrated: bool = True,
 ) -> Metrics:
     """Return every metric with its 95% bootstrap interval.
 
@@ -152,6 +153,8 @@ def evaluate(
         groups: (N,) ids of items that belong together, such as subjects: they are drawn whole.
         unit: what a group is called; by default "item" without groups and "subject" with them.
         resamples: how many.
+        calibrated: whether the probabilities say how sure a predictor is. Where it gave a label alone (a row of one 1
+            and zeros) they do not: calibration error, log loss and Brier score are NaN, and the bins are empty.
 
     Returns:
         The metrics. With fewer than two items (or groups) there is nothing to resample and every interval is NaN.
@@ -182,6 +185,9 @@ def evaluate(
         parts: list[Floats] = [getattr(one, name) for one in (value, low, high)]
         return Estimate(*(float(part if index is None else part[index]) for part in parts))
 
+    if not calibrated:
+        value, low, high = (_without_calibration(part) for part in (value, low, high))
+        total[c * c :] = 0
     confusion = total[: c * c].reshape(c, c).astype(np.int64)
     counts = total[c * c : c * c + len(BIN_EDGES) - 1].astype(np.int64)
     return Metrics(
@@ -221,6 +227,12 @@ def evaluate(
         resamples=resamples,
         seed=seed,
     )
+
+
+def _without_calibration(values: Values) -> Values:
+    unknown = {name: np.full_like(getattr(values, name), np.nan) for name in ("ece", "nll", "brier")}
+    bins = {name: np.full_like(getattr(values, name), np.nan) for name in ("bin_accuracy", "bin_confidence")}
+    return values._replace(**unknown, **bins)
 
 
 def cautions(metrics: Metrics) -> tuple[str, ...]:

@@ -22,11 +22,16 @@ class Soundness:
     cautions: tuple[str, ...]
 
 
-def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float) -> Soundness:
-    """Return what is to be said of an accuracy, measured on a split under a protocol."""
+def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool = True) -> Soundness:
+    """Return what is to be said of an accuracy, measured on a split under a protocol.
+
+    ``own``: on the data set that was learned from. Its splits say nothing of another data set's.
+    """
     unsound, cautions = [], []
     selection = protocol.get("selection", {}).get("split")
-    if split == "train":
+    if not own:
+        pass
+    elif split == "train":
         unsound.append("scored on the training split: this is no estimate of anything else")
     elif split == selection:
         unsound.append("selection split: optimistic")
@@ -35,15 +40,15 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float) -> Soundn
     if protocol.get("mixes_batch") and protocol.get("batching") != "alone":
         unsound.append(f"predictions depend on the images beside them in the batch ({protocol['batching']})")
     for key, thing in (("subjects_across_splits", "persons"), ("sequences_across_splits", "sequences")):
-        if protocol.get(key):
+        if own and protocol.get(key):
             unsound.append(f"{protocol[key]} {thing} stand in more than one split: optimistic")
     if protocol.get("missing"):
         cautions.append(f"The source was incomplete: {'; '.join(protocol['missing'])}")
-    if protocol.get("duplicates_across_splits"):
+    if own and protocol.get("duplicates_across_splits"):
         cautions.append(
             f"{protocol['duplicates_across_splits']} groups of equal images stand in more than one split: optimistic"
         )
-    if selection in (chosen_on := protocol.get("n", {})) and chosen_on[selection] < FEW:
+    if selection in (chosen_on := protocol.get("trained_on", protocol).get("n", {})) and chosen_on[selection] < FEW:
         cautions.append(f"Chosen on {chosen_on[selection]} {selection} images: too few to choose well")
     if "random" in str(protocol.get("pretraining", "")):
         cautions.append("The backbone has random weights: this tests the chain, not a method")

@@ -1,7 +1,9 @@
-"""Stage ``eval``: an ahm, a model or a study in, an evaluation artifact out: metrics, predictions and the report."""
+"""Stage ``eval``: an ahm, a model, a study or anybody's predictions in, an evaluation artifact out."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -12,14 +14,17 @@ from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.errors import CheckFailedError, FerError, UsageError
 from fer_cli.evaluation import cautions, evaluate, paired_difference
 from fer_cli.evaluation.bootstrap import RESAMPLES, Estimate
+from fer_cli.evaluation.findings import Finding, failed
 from fer_cli.evaluation.ledger import Scoring, items_hash, remember, times_scored
 from fer_cli.evaluation.soundness import Soundness, judge
 from fer_cli.progress import note, warn
+from fer_cli.stages.checks import ALONE, IDS, PIXELS, SELECTION, cheap_checks
 from fer_cli.stages.evaluation_report import report_html
 from fer_cli.stages.result import Result
 from fer_cli.stages.scored import Scored, Subject
+from fer_cli.stages.subject import default_split, open_subject
 
-REVISION: Final = 1
+REVISION: Final = 2
 TTA: Final = ("none", "flip")
 BATCHINGS: Final = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -29,6 +34,8 @@ def evaluate_model(
     *,
     store: Store,
     model: str | None = None,
+    data: str | None = None,
+    predictions: Path | None = None,
     split: str | None = None,
     predictor: str | None = None,
     tta: str = "none",
@@ -40,11 +47,14 @@ def evaluate_model(
     device: str = "auto",
     force: bool = False,
 ) -> Result:
-    """Score a model on one split.
+    """Score a model, or predictions that are already made, on one split.
 
     Args:
         store: where artifacts are.
         model: reference of an ahm artifact, a model or a study; the newest where it is None.
+        data: reference of the data set; where it is None the one that the model learned from, for predictions the
+            newest. A model is scored on another one over the classes in common.
+        predictions: a file of predictions (:mod:`fer_cli.evaluation.foreign`), in place of a model.
         split: the split; test where it is None, else validation.
         predictor: which of the model's predictors the numbers are of; the one it chose where it is None.
         tta: ``none``, or ``flip``: the mean of both views' probabilities.
@@ -68,17 +78,17 @@ def evaluate_model(
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
     if batching not in (None, *BATCHINGS):
         raise UsageError(f"--batching {batching!r} is not a choice", hint=f"take {', '.join(BATCHINGS)}")
-    subject = open_subject(store, store.find(model, ["ahm", "model", "study"]), device, batching)
-    source, dataset = subject.artifact, subject.dataset
-    by_default = split is None
-    split = split or ("test" if "test" in dataset.split_names else "validation")
-    rows = dataset.rows(split)
+    subject, split, by_default = _open(store, model, data, predictions, split, device, batching)
+    dataset = subject.dataset
+    rows = _rows(subject, split)
     chosen = predictor or subject.chosen
     if chosen not in subject.predictors:
-        raise FerError(f"{source.reference} has no predictor {chosen!r}", hint=f"take {', '.join(subject.predictors)}")
+        raise FerError(
+            f"{subject.origin.reference} has no predictor {chosen!r}", hint=f"take {', '.join(subject.predictors)}"
+        )
     plan = Plan(
         kind="evaluation",
-        name=f"{source.kind}-{source.name}-{split}",
+        name=_name(subject, split),
         stage="eval",
         revision=REVISION,
         config={
@@ -88,8 +98,12 @@ def evaluate_model(
             **({} if subject.batching is None else {"batching": subject.batching}),
             "resamples": resamples,
             "seed": seed,
+            "names": {} if subject.learned is None else {key: list(of) for key, of in subject.learned.named.items()},
         },
-        inputs={"model": source.as_input(), "dataset": dataset.artifact.as_input()},
+        inputs={
+            "model" if subject.learned else "predictions": subject.origin.source,
+            "dataset": dataset.artifact.as_input(),
+        },
         seeds=[seed],
     )
     # The report is a view of the same evaluation: it is added where it is wanted and missing, and is no other version.
@@ -102,7 +116,7 @@ def evaluate_model(
             note(f"scoring the {split} split")
         items = items_hash(dataset.ids[rows].tolist(), [dataset.classes[label] for label in dataset.labels[rows]])
         # Every predictor whose score is shown has been scored, not the chosen one alone.
-        now = [Scoring(items, source.manifest.content, f"{name}, tta {tta}") for name in subject.predictors]
+        now = [Scoring(items, subject.origin.source.content, f"{name}, tta {tta}") for name in subject.predictors]
         scored = _score(subject, split, rows, chosen, tta, times_scored(store.root, now), resamples, seed)
         work.write("metrics.json", json_bytes(_metrics_json(scored)))
         work.write("predictions.parquet", _predictions(scored, [chosen]))
@@ -123,17 +137,45 @@ def evaluate_model(
     return Result(artifact, up_to_date=False)
 
 
-def open_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
-    """Open whatever can be scored."""
-    if artifact.kind == "ahm":
-        if batching is not None:
-            raise UsageError("--batching is for deep models", hint="leave it out: AHM has no batches")
-        from fer_cli.stages.scored_ahm import ahm_subject
+def _open(
+    store: Store,
+    model: str | None,
+    data: str | None,
+    predictions: Path | None,
+    split: str | None,
+    device: str,
+    batching: str | None,
+) -> tuple[Subject, str, bool]:
+    """Return what is scored, the split, and whether nobody asked for that one."""
+    if predictions is None:
+        artifact = store.find(model, ["ahm", "model", "study"])
+        on = None if data is None else store.find(data, ["dataset"])
+        subject = open_subject(store, artifact, device, batching, on)
+        return subject, split or default_split(subject.dataset.split_names), split is None
+    for option, given in (("MODEL", model), ("--batching", batching)):
+        if given is not None:
+            raise UsageError(f"{option} and --predictions contradict each other", hint=f"leave {option} out")
+    on = store.find(data, ["dataset"])
+    found = split or default_split(tuple(on.manifest.summary["splits"]))
+    from fer_cli.stages.scored_predictions import predictions_subject
 
-        return ahm_subject(store, artifact)
-    from fer_cli.stages.scored_model import model_subject, study_subject
+    return predictions_subject(predictions, on, found), found, split is None
 
-    return (study_subject if artifact.kind == "study" else model_subject)(store, artifact, device, batching)
+
+def _rows(subject: Subject, split: str) -> NDArray[np.int64]:
+    """Return the rows of a split; where classes are left out it may have lost all of its images."""
+    try:
+        return subject.dataset.rows(split)
+    except FerError as error:
+        raise FerError(
+            f"{error.what} of {', '.join(subject.dataset.classes)}", hint=error.hint, path=error.path
+        ) from error
+
+
+def _name(subject: Subject, split: str) -> str:
+    """Return the evaluation's name, short enough for a folder's."""
+    elsewhere = "" if subject.is_own else f"-on-{subject.dataset.artifact.name}"
+    return f"{subject.origin.name[: 118 - len(elsewhere) - len(split)]}{elsewhere}-{split}"
 
 
 def _score(
@@ -151,9 +193,19 @@ def _score(
     true = dataset.labels[rows]
     groups = None if dataset.subjects is None else dataset.subjects[rows]
     metrics = {
-        name: evaluate(true, table, dataset.classes, seed=seed, groups=groups, resamples=resamples)
+        name: evaluate(
+            true,
+            table,
+            dataset.classes,
+            seed=seed,
+            groups=groups,
+            resamples=resamples,
+            calibrated=subject.calibrated,
+        )
         for name, table in probabilities.items()
     }
+    findings = cheap_checks(subject, rows, split, probabilities[chosen])
+    mixes = subject.mixes_batch or any(one.check == ALONE for one in failed(findings))
     predicted = {name: table.argmax(axis=1) for name, table in probabilities.items()}
     gains = {
         name: {
@@ -164,17 +216,37 @@ def _score(
         if subject.reference is not None and name != subject.reference
     }
     protocol = {
-        **subject.artifact.manifest.protocol,
+        **subject.protocol,
         "split": split,
         "predictor": chosen,
         "tta": tta,
-        **({} if subject.batching is None else {"batching": subject.batching, "mixes_batch": subject.mixes_batch}),
+        **({} if subject.batching is None else {"batching": subject.batching, "mixes_batch": mixes}),
         "times_these_items_were_scored": times_scored,
         "intervals": f"95% bootstrap, {resamples} resamples of {metrics[chosen].unit}s, seed {seed}",
+        "checks": [finding.to_json() for finding in findings],
     }
-    judged = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value)
-    soundness = Soundness(judged.unsound, (*judged.cautions, *cautions(metrics[chosen])))
-    return Scored(subject, split, rows, probabilities, measured, metrics, gains, chosen, protocol, soundness)
+    judged = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value, own=subject.is_own)
+    soundness = Soundness(
+        (*judged.unsound, *_unsound(findings, subject, split)),
+        (
+            *subject.cautions,
+            *judged.cautions,
+            *(f"{one.check.capitalize()}: {one.measured}" for one in findings if one.verdict == "caution"),
+            *cautions(metrics[chosen]),
+        ),
+    )
+    return Scored(subject, split, rows, probabilities, measured, metrics, gains, chosen, protocol, soundness, findings)
+
+
+def _unsound(findings: Sequence[Finding], subject: Subject, split: str) -> Iterator[str]:
+    """Yield what the checks found, but for what the protocol alone has said already."""
+    said = {ALONE}
+    if subject.is_own:
+        # Copies that a data set is distributed with are its own, and are told in amber.
+        said |= {SELECTION, PIXELS, *([IDS] if split == "train" else [])}
+    for finding in failed(findings):
+        if finding.check not in said:
+            yield f"{finding.check}: {finding.measured}"
 
 
 def _metrics_json(scored: Scored) -> dict[str, Any]:
@@ -210,6 +282,8 @@ def _predictions(scored: Scored, names: list[str]) -> bytes:
         "label": np.tile(label, len(names)).tolist(),
         "predicted": classes[scores.argmax(axis=1)].tolist(),
     }
+    if not scored.subject.calibrated:
+        scores = np.full(scores.shape, np.nan)  # labels alone
     columns |= {f"score_{name}": scores[:, number] for number, name in enumerate(scored.dataset.classes)}
     return table_bytes(columns)
 

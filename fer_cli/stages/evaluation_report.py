@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli import env
 from fer_cli.artifacts.store import Plan, Store
 from fer_cli.artifacts.upkeep import Lineage, lineage
 from fer_cli.reporting.heat import png_uri
@@ -20,6 +21,7 @@ from fer_cli.reporting.report import (
     ReportData,
     render_report,
 )
+from fer_cli.stages.cross import split_counts
 from fer_cli.stages.scored import Scored, Told
 
 _BATCHINGS: Final = {
@@ -27,6 +29,12 @@ _BATCHINGS: Final = {
     "stored": "in the order of the data set",
     "shuffled": "of 32, shuffled",
     "sorted": "of 32, class by class",
+}
+_MARKS: Final[dict[str, Literal["", "unsound", "caution"]]] = {
+    "pass": "",
+    "not measured": "caution",
+    "caution": "caution",
+    "fail": "unsound",
 }
 MISTAKES: Final = 12
 THUMBNAIL: Final = 72
@@ -42,12 +50,11 @@ LIMITS: Final = (
 
 def report_html(store: Store, scored: Scored, plan: Plan) -> str:
     """Return the report of an evaluation as one HTML page."""
-    manifest = scored.model.manifest
     chosen = scored.metrics[scored.chosen]
     told = scored.subject.told(scored.measured)
     looks, scatter = scored.subject.look(scored) if scored.subject.look else (None, None)
     data = ReportData(
-        title=f"{manifest.config.get('system', scored.model.kind)} on {scored.dataset.artifact.name}",
+        title=f"{scored.subject.origin.title} on {scored.dataset.artifact.name}",
         subtitle=f"{told.subtitle}; {chosen.n:,} images of the {scored.split} split",
         split=scored.split,
         predictors=tuple(
@@ -65,19 +72,16 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
         cautions=scored.soundness.cautions,
         cost=told.cost,
         mistakes=tuple(_mistakes(scored)),
-        mistakes_note="the most confident wrong answers, at most three of each true class",
+        mistakes_note=f"the {'most confident' if scored.subject.calibrated else 'first'} wrong answers, at most three "
+        "of each true class",
         protocol=tuple(_facts(scored)),
         curves=told.curves,
         scatter=scatter,
         looks=looks,
-        lineage=_lineage(scored, plan, lineage(store, scored.model)),
+        lineage=_lineage(store, scored, plan),
         intended_use=INTENDED_USE,
         limits=LIMITS,
-        versions=tuple(
-            Fact(key, str(value))
-            for key, value in {**manifest.code.model_dump(), **manifest.environment}.items()
-            if value
-        ),
+        versions=tuple(Fact(key, str(value)) for key, value in _versions(scored).items() if value),
         commands=tuple(_commands(scored, told, plan)),
     )
     return render_report(data)
@@ -85,7 +89,7 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
 
 def _mistakes(scored: Scored) -> Iterator[Mistake]:
     """Yield the most confident wrong answers, at most three of a class so that a common one does not fill the list."""
-    probabilities = scored.probabilities[scored.chosen]
+    probabilities, told = scored.probabilities[scored.chosen], scored.subject.calibrated
     true = scored.dataset.labels[scored.rows]
     guess = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(guess != true)
@@ -101,8 +105,8 @@ def _mistakes(scored: Scored) -> Iterator[Mistake]:
             id=str(scored.dataset.ids[scored.rows[item]]),
             label=scored.dataset.classes[label],
             predicted=scored.dataset.classes[int(guess[item])],
-            score=float(probabilities[item, guess[item]]),
-            label_score=float(probabilities[item, label]),
+            score=float(probabilities[item, guess[item]]) if told else float("nan"),
+            label_score=float(probabilities[item, label]) if told else float("nan"),
             thumbnail=_thumbnail(scored.dataset.images[scored.rows[item]]),
         )
 
@@ -114,36 +118,75 @@ def _thumbnail(pixels: NDArray[np.uint8]) -> str:
     return png_uri(np.asarray(image))
 
 
+def _versions(scored: Scored) -> dict[str, Any]:
+    """Return what the scores were made with: of an artifact what made it, of a file what read it."""
+    if (artifact := scored.subject.origin.artifact) is None:
+        return {**env.code_version(), **env.environment()}
+    return {**artifact.manifest.code.model_dump(), **artifact.manifest.environment}
+
+
 def _facts(scored: Scored) -> Iterator[Fact]:
     protocol = scored.protocol
     reference = f"{scored.dataset.artifact.name}@{scored.dataset.artifact.version}"
     yield Fact("data set", reference)
     yield Fact("labels", protocol["label_rule"])
     yield Fact("classes", ", ".join(protocol["classes"]))
+    yield from _common_facts(scored)
     yield Fact("images", ", ".join(f"{number:,} {split}" for split, number in protocol["n"].items()))
     for part, role in protocol["roles"].items():
         yield Fact(part, role)
     yield Fact("validation", protocol["validation"])
     yield Fact("split hash", protocol["split_hash"])
-    selection = protocol["selection"]
-    mark: Literal["", "unsound"] = "unsound" if selection["split"] in {scored.split, "test"} else ""
-    yield Fact("selected on", f"{selection['split']}, by {selection['metric']}: {selection['what']}", mark)
-    yield Fact("configurations tried", f"{selection['tried']} on {selection['split']}")
+    if (trained := protocol.get("trained_on")) is not None:
+        counts = ", ".join(f"{number:,} {split}" for split, number in trained["n"].items())
+        yield Fact("learned from", f"{trained['dataset']}, {trained['label_rule']}; {counts}; {trained['pictures']}")
+    if (file := protocol.get("predictions")) is not None:
+        yield Fact("predictions", f"{file['file']}, as {file['form']}, hash {file['content'][:16]}")
+        yield Fact("learned and selected on", protocol["selection"]["split"], "caution")
+    else:
+        selection = protocol["selection"]
+        optimistic = selection["split"] == "test" or (scored.subject.is_own and selection["split"] == scored.split)
+        mark: Literal["", "unsound"] = "unsound" if optimistic else ""
+        yield Fact("selected on", f"{selection['split']}, by {selection['metric']}: {selection['what']}", mark)
+        yield Fact("configurations tried", f"{selection['tried']} on {selection['split']}")
+        yield Fact("pretraining", protocol["pretraining"])
     times = protocol["times_these_items_were_scored"]
     yield Fact("scored on these items", f"{times:,} times in this store, each predictor of each model once")
-    yield Fact("pretraining", protocol["pretraining"])
     yield Fact("test-time augmentation", protocol["tta"])
     if "batching" in protocol:
         alone = not protocol["mixes_batch"] or protocol["batching"] == "alone"
         yield Fact("scored in batches", _BATCHINGS[protocol["batching"]], "" if alone else "unsound")
     yield Fact("predictor", protocol["predictor"])
     yield Fact("intervals", protocol["intervals"])
+    for finding in scored.findings:
+        yield Fact(f"check: {finding.check}", f"{finding.verdict}; {finding.measured}", _MARKS[finding.verdict])
     for text in protocol["missing"]:
         yield Fact("missing", text, "caution")
 
 
-def _lineage(scored: Scored, plan: Plan, tree: Lineage) -> LineageNode:
-    return LineageNode("evaluation", plan.name, plan.version, scored.split, (_node(tree),))
+def _common_facts(scored: Scored) -> Iterator[Fact]:
+    common = scored.protocol.get("classes_in_common")
+    if common is None:
+        return
+    yield Fact("rule for these classes", common["rule"])
+    if counts := split_counts(scored.protocol, scored.split):
+        yield Fact("images left out", f"{counts}: the predictor does not know these classes", "caution")
+    if common["predictors_left_out"]:
+        yield Fact(
+            "classes left out", f"{', '.join(common['predictors_left_out'])}: the data set lacks them", "caution"
+        )
+
+
+def _lineage(store: Store, scored: Scored, plan: Plan) -> LineageNode:
+    """Return the tree of an evaluation: of what was scored, and of the data set where that is not below it."""
+    origin, parents = scored.subject.origin, []
+    if origin.artifact is not None:
+        parents.append(_node(lineage(store, origin.artifact)))
+    else:
+        parents.append(LineageNode("files", origin.source.name, origin.source.content[:12], "predictions"))
+    if not scored.subject.is_own:
+        parents.append(_node(lineage(store, scored.dataset.artifact, "scored on")))
+    return LineageNode("evaluation", plan.name, plan.version, scored.split, tuple(parents))
 
 
 def _node(node: Lineage) -> LineageNode:
@@ -154,18 +197,24 @@ def _node(node: Lineage) -> LineageNode:
 
 
 def _commands(scored: Scored, told: Told, plan: Plan) -> Iterator[str]:
-    """Yield the commands that make this evaluation again, from the data set's on."""
-    if prepared := scored.dataset.artifact.manifest.measured.get("command"):
-        yield str(prepared)
+    """Yield the commands that make this evaluation again, from the data sets' on."""
+    subject, config = scored.subject, plan.config
+    sources = (
+        [scored.dataset] if subject.learned is None or subject.is_own else [subject.learned.dataset, scored.dataset]
+    )
+    for source in sources:
+        if prepared := source.artifact.manifest.measured.get("command"):
+            yield str(prepared)
     yield from told.commands
-    config = plan.config
+    data = {} if subject.is_own else {"data": scored.dataset.artifact.reference}
+    shown = {"predictor": config["predictor"], "tta": config["tta"]} if subject.learned else {}
     yield (
         command_line(
             "eval",
-            f"{scored.model.kind}/{scored.model.name}@{scored.model.version}",
+            *subject.origin.command,
+            **data,
             split=config["split"],
-            predictor=config["predictor"],
-            tta=config["tta"],
+            **shown,
             **({"batching": config["batching"]} if "batching" in config else {}),
             resamples=config["resamples"],
             seed=config["seed"],
@@ -174,9 +223,9 @@ def _commands(scored: Scored, told: Told, plan: Plan) -> Iterator[str]:
     )
 
 
-def command_line(stage: str, reference: str, **options: Any) -> str:  # noqa: ANN401 - names and values of options
+def command_line(stage: str, *arguments: str, **options: Any) -> str:  # noqa: ANN401 - names and values of options
     """Return a command of fer as a shell takes it."""
-    words = ["fer", *stage.split(), reference]
+    words = ["fer", *stage.split(), *arguments]
     for name, value in options.items():
         words += [f"--{name.replace('_', '-')}", str(value)]
     return shlex.join(words)

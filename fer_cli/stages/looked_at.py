@@ -77,7 +77,7 @@ def examples(
         layer: whose maps are heated, as :func:`fer_cli.models.trained.map_layer` finds it.
         dataset: of the images.
         rows: (n,) of the data set, those to pick from.
-        probabilities: (n, C), what the model answered.
+        probabilities: (n, C), what the model answered, over the data set's classes.
         each: right ones of each class, and as many wrong ones.
     """
     import torch
@@ -86,6 +86,7 @@ def examples(
     from fer_cli.reporting.gradcam import Example, Row
 
     true, found = dataset.labels[rows], probabilities.argmax(axis=1)
+    outputs = np.array([model.classes.index(name) for name in dataset.classes])
 
     def picked(label: int, *, right: bool) -> NDArray[np.int64]:
         of = np.flatnonzero((true == label) & ((found == true) == right))
@@ -101,7 +102,7 @@ def examples(
             some = items[start : start + size]
             images = dataset.images[rows[some]]
             x = model.preprocessing.apply(torch.from_numpy(images).to(device))
-            heats = gradcam(model.network, layer, x, torch.from_numpy(found[some]).to(device)).cpu().numpy()
+            heats = gradcam(model.network, layer, x, torch.from_numpy(outputs[found[some]]).to(device)).cpu().numpy()
             for item, image, heat in zip(some, images, heats, strict=True):
                 guess = int(found[item])
                 picture = model.preprocessing.seen(image)

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.store import Artifact
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.evaluation import Metrics
 from fer_cli.evaluation.bootstrap import Estimate
+from fer_cli.evaluation.findings import Finding
 from fer_cli.evaluation.soundness import Soundness
 
 if TYPE_CHECKING:
+    from fer_cli.models.trained import TrainedModel
     from fer_cli.reporting.charts import Curve
     from fer_cli.reporting.heat import Looks
     from fer_cli.reporting.report import Cost
@@ -36,16 +39,54 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Subject:
-    """An artifact that can be scored, of whatever kind.
+class Origin:
+    """Where scores come from: an artifact, or a file of anybody's."""
 
-    ``probabilities`` maps rows of the data set and a test-time augmentation to (n, C) for each predictor, and what was
-    measured on the way. ``reference`` is the predictor that the others' gains are measured from; None has no gains.
-    ``look`` shows what a network looks at and how it separates the classes, of what ``probabilities`` scored last.
+    artifact: Artifact | None
+    source: Input  # what lineage says of it
+    name: str  # the evaluation's name begins with it
+    title: str  # the report's begins with it
+    reference: str  # in messages
+    command: tuple[str, ...]  # what ``fer eval`` is given to score it again
+
+    @staticmethod
+    def of(artifact: Artifact) -> Origin:
+        """Return the origin that an artifact is."""
+        config = artifact.manifest.config
+        return Origin(
+            artifact=artifact,
+            source=artifact.as_input(),
+            name=f"{artifact.kind}-{artifact.name}",
+            title=str(config.get("system", artifact.kind)),
+            reference=artifact.reference,
+            command=(artifact.reference,),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What an artifact learned from, and what it recorded of itself. Rows are of ``dataset``."""
+
+    dataset: Dataset
+    trained: Rows
+    select_on: str  # the split that it was selected on
+    named: Mapping[str, tuple[str, ...]]  # of each part of the artifact, the names that it gives its outputs
+    recorded: Mapping[str, float]  # predictor -> its accuracy on the split that it was selected on
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What can be scored, of whatever kind, on a data set.
+
+    ``dataset`` is the one that is scored on, over the classes in common. ``probabilities`` maps rows of it and a
+    test-time augmentation to (n, C) for each predictor, and what was measured on the way. ``reference`` is the
+    predictor that the others' gains are measured from; None has no gains. ``look`` shows what a network looks at and
+    how it separates the classes, of what ``probabilities`` scored last.
     """
 
-    artifact: Artifact
+    origin: Origin
     dataset: Dataset
+    protocol: Mapping[str, Any]
     predictors: tuple[str, ...]
     chosen: str
     reference: str | None
@@ -54,6 +95,18 @@ class Subject:
     batching: str | None = None  # what stands beside an image when it is scored; None: nothing ever does
     mixes_batch: bool = False  # whether that matters
     look: Callable[[Scored], tuple[Looks, Scatter]] | None = None  # None: it is no network
+    calibrated: bool = True  # whether it says how sure it is, or a label alone
+    learned: Learned | None = None  # None: nobody here knows
+    networks: Callable[[], Mapping[str, TrainedModel]] | None = None  # opens its networks
+    cautions: tuple[str, ...] = ()  # what a reader must know of where the scores come from
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is scored on the data set that it learned from."""
+        return (
+            self.learned is not None
+            and self.learned.dataset.artifact.manifest.content == self.dataset.artifact.manifest.content
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +127,7 @@ class Scored:
     chosen: str
     protocol: Mapping[str, Any]
     soundness: Soundness
-
-    @property
-    def model(self) -> Artifact:
-        """The artifact that was scored."""
-        return self.subject.artifact
+    findings: tuple[Finding, ...] = ()
 
     @property
     def dataset(self) -> Dataset:

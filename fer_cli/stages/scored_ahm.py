@@ -14,11 +14,16 @@ from fer_cli.artifacts.payload import read_table, read_tensors
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.errors import FerError
+from fer_cli.evaluation.common_classes import over_common
 from fer_cli.models.features import open_features
+from fer_cli.progress import note
 from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
+from fer_cli.stages.cross import ground
 from fer_cli.stages.evaluation_report import command_line
-from fer_cli.stages.scored import Rows, Subject, Told
+from fer_cli.stages.extract import extract
+from fer_cli.stages.scored import Learned, Origin, Rows, Subject, Told
 
 REFERENCE: Final = "logistic"
 """The plain classifier that the others' gains are measured from."""
@@ -30,12 +35,16 @@ NOTES: Final = {
 }
 
 
-def ahm_subject(store: Store, artifact: Artifact) -> Subject:
-    """Open an ahm artifact with its features and its data set."""
+def ahm_subject(store: Store, artifact: Artifact, device: str = "auto", data: Artifact | None = None) -> Subject:
+    """Open an ahm artifact with its features and its data set, or with the same features of another data set."""
     parent = open_parent(store, artifact, "features")
-    dataset = open_dataset(open_parent(store, parent, "dataset"))
-    features = open_features(parent, len(dataset.images))
-    predictors = Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), dataset.classes)
+    learned = open_dataset(open_parent(store, parent, "dataset"))
+    summary = artifact.manifest.summary
+    known = tuple(summary["classes"])
+    on = ground(artifact, learned, known, data)
+    dataset = on.dataset
+    features = open_features(_same_features(store, parent, learned, dataset, device), len(dataset.images))
+    predictors = Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), known)
 
     def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         views = ["original"] if tta == "none" else ["original", "flip"]
@@ -44,18 +53,56 @@ def ahm_subject(store: Store, artifact: Artifact) -> Subject:
             parts = [
                 predictors.probabilities(predictors.scores(features.rows(view, rows), name), name) for view in views
             ]
-            found[name] = np.mean(parts, axis=0)
+            found[name] = over_common(np.mean(parts, axis=0), known, dataset.classes)[0]
         return found, {}
 
     return Subject(
-        artifact=artifact,
+        origin=Origin.of(artifact),
         dataset=dataset,
+        protocol=on.protocol,
         predictors=tuple(PREDICTORS),
-        chosen=artifact.manifest.summary["chosen"],
+        chosen=summary["chosen"],
         reference=REFERENCE,
         probabilities=probabilities,
-        told=lambda _: _told(artifact, parent, dataset),
+        told=lambda _: _told(artifact, parent, learned),
+        learned=Learned(
+            dataset=learned,
+            trained=learned.rows("train"),
+            select_on=artifact.manifest.protocol["selection"]["split"],
+            named=dict.fromkeys(PREDICTORS, known),
+            recorded={name: float(scores["accuracy"]) for name, scores in summary["validation"].items()},
+        ),
+        cautions=on.cautions,
     )
+
+
+def _same_features(store: Store, parent: Artifact, learned: Dataset, dataset: Dataset, device: str) -> Artifact:
+    """Return the features of a data set that another one's model takes: its own, or what the same network makes.
+
+    Raises:
+        FerError: the network or its weights are not what they were.
+    """
+    if dataset.artifact.manifest.content == learned.artifact.manifest.content:
+        return parent
+    made = parent.manifest.config
+    found = extract(
+        store=store,
+        dataset=dataset.artifact.reference,
+        backbone=made["backbone"],
+        level=made["level"],
+        size=made["preprocessing"]["size"],
+        views=made["views"],
+        weights=weights_option(parent.manifest.summary),
+        dtype=made["dtype"],
+        device=device,
+    ).artifact
+    if odd := next((key for key, value in made.items() if found.manifest.config[key] != value), None):
+        raise FerError(
+            f"{found.reference} was not made as {parent.reference} was: {odd} differs",
+            hint="bring back the weights that those features were made with ('fer weights ls')",
+        )
+    note(f"features: {found.reference}")
+    return found
 
 
 def _told(model: Artifact, features: Artifact, dataset: Dataset) -> Told:

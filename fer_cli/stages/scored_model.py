@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,31 +16,41 @@ from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.errors import FerError
+from fer_cli.evaluation.common_classes import over_common
 from fer_cli.progress import track
 from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
+from fer_cli.stages.cross import ground
 from fer_cli.stages.evaluation_report import command_line
 from fer_cli.stages.looked_at import drawn, look
-from fer_cli.stages.scored import Rows, Subject, Told
+from fer_cli.stages.scored import Learned, Origin, Rows, Subject, Told
 from fer_cli.stages.study import STUDY
 from fer_cli.training.history import HISTORY
+
+if TYPE_CHECKING:
+    from fer_cli.models.trained import TrainedModel
 
 SHARES: Final = ("accuracy", "balanced accuracy", "macro F1")
 NETWORK: Final = "network"
 ENSEMBLE: Final = "ensemble"
 
 
-def model_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
-    """Open a model artifact with the data set that it was trained on."""
+def model_subject(
+    store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
+) -> Subject:
+    """Open a model artifact on the data set that it was trained on, or on another one."""
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
-    return _subject(artifact, dataset, {NETWORK: artifact}, device, batching)
+    return _subject(artifact, dataset, {NETWORK: artifact}, device, batching, data)
 
 
-def study_subject(store: Store, artifact: Artifact, device: str, batching: str | None) -> Subject:
+def study_subject(
+    store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
+) -> Subject:
     """Open a study: every model of it is a predictor, and so is the mean of their probabilities."""
     models = models_of(store, artifact)
     dataset = open_dataset(open_parent(store, next(iter(models.values())), "dataset"))
-    return _subject(artifact, dataset, models, device, batching)
+    return _subject(artifact, dataset, models, device, batching, data)
 
 
 def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
@@ -53,23 +63,45 @@ def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
 
 
 def _subject(
-    artifact: Artifact, dataset: Dataset, models: dict[str, Artifact], device: str, batching: str | None
+    artifact: Artifact,
+    learned: Dataset,
+    models: dict[str, Artifact],
+    device: str,
+    batching: str | None,
+    data: Artifact | None,
 ) -> Subject:
     names = (*models, *([ENSEMBLE] if len(models) > 1 else []))
+    named = {name: tuple(model.manifest.config["classes"]) for name, model in models.items()}
+    first = next(iter(named.values()))
+    if other := next((name for name, classes in named.items() if set(classes) != set(first)), None):
+        raise FerError(
+            f"{artifact.reference} holds models of different classes: {other} knows {', '.join(named[other])}",
+            hint="train the study again",
+        )
+    on = ground(artifact, learned, first, data)
+    dataset = on.dataset
     mixes = any(model.manifest.summary.get("mixes_batch") for model in models.values())
     how = batching or ("alone" if mixes else "stored")
     # What the last layers take is kept on the way, for a report: a second pass over the images would take minutes.
     taken: dict[str, NDArray[np.float32]] = {}
 
+    opened: dict[str, TrainedModel] = {}
+
+    def networks() -> dict[str, TrainedModel]:
+        if not opened:
+            env.tune_allocator()
+            target = env.device_name(device)
+            from fer_cli.models.trained import open_trained
+
+            opened.update({name: open_trained(model, target) for name, model in models.items()})
+        return opened
+
     def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-        env.tune_allocator()
-        target = env.device_name(device)
         from fer_cli.models.answers import SIZES, answer
-        from fer_cli.models.trained import open_trained
 
         with track("score", len(rows) * len(models)) as advance:
             said = answer(
-                {name: open_trained(model, target) for name, model in models.items()},
+                networks(),
                 dataset.images,
                 dataset.labels,
                 rows,
@@ -78,7 +110,9 @@ def _subject(
                 kept=drawn(dataset.labels[rows]),
                 advance=advance,
             )
-        found = {name: answers.probabilities for name, answers in said.items()}
+        found = {
+            name: over_common(answers.probabilities, named[name], dataset.classes)[0] for name, answers in said.items()
+        }
         taken.update({name: answers.features for name, answers in said.items()})
         seconds = sum(answers.seconds for answers in said.values())
         if len(models) > 1:
@@ -89,22 +123,43 @@ def _subject(
         return found, {
             "images_per_second": round(len(rows) * views * len(models) / seconds, 1),
             "batch": SIZES[how],
-            "device": target,
+            "device": env.device_name(device),
             "threads": torch.get_num_threads(),
             "peak_memory": env.peak_memory(),
         }
 
     return Subject(
-        artifact=artifact,
+        origin=Origin.of(artifact),
         dataset=dataset,
+        protocol=on.protocol,
         predictors=names,
         chosen=names[0],
         reference=None,
         probabilities=probabilities,
-        told=lambda measured: _told(models, dataset, measured),
+        told=lambda measured: _told(models, learned, measured),
         batching=how,
         mixes_batch=mixes,
         look=lambda scored: look(models, taken, scored),
+        learned=_learned(learned, models, named),
+        networks=networks,
+        cautions=on.cautions,
+    )
+
+
+def _learned(dataset: Dataset, models: Mapping[str, Artifact], named: Mapping[str, tuple[str, ...]]) -> Learned:
+    """Return what the models learned from; those of a study share all but their seed."""
+    config = next(iter(models.values())).manifest.config
+    rows = dataset.rows("train")
+    if (limit := config["data"]["limit"]) is not None:
+        from fer_cli.training.pictures import limited
+
+        rows = limited(rows, dataset.labels[rows], limit, seed=0)
+    return Learned(
+        dataset=dataset,
+        trained=rows,
+        select_on=config["select_on"],
+        named=named,
+        recorded={name: float(model.manifest.summary["selected"]["accuracy"]) for name, model in models.items()},
     )
 
 

@@ -1,0 +1,165 @@
+"""Stage ``audit`` of a model: is its number sound? Every check of :mod:`fer_cli.stages.checks`, and those that cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli import env
+from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.errors import CheckFailedError
+from fer_cli.evaluation.findings import Finding, failed
+from fer_cli.progress import note
+from fer_cli.stages.audit_ahm import ahm_network
+from fer_cli.stages.checks import (
+    ALONE,
+    TWICE,
+    leaks,
+    measure_steadiness,
+    names,
+    preprocessing,
+    selection,
+    training_mode,
+    worst_of,
+)
+from fer_cli.stages.scored import Learned, Rows, Subject
+from fer_cli.stages.subject import default_split, open_subject
+
+if TYPE_CHECKING:
+    from fer_cli.models.trained import TrainedModel
+
+KINDS: Final = ("ahm", "model", "study")
+RECORDED: Final = "recorded score"
+IMAGES: Final = 256
+"""Images that are run alone, shuffled and class by class."""
+SIZES: Final = (8, 32, 128)
+"""Of the batches that they are run in."""
+TOLERANCE: Final = 0.01
+"""By how much an accuracy may differ from the recorded one: bfloat16 and kept float16 maps move a few images."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelAudit:
+    """What an audit found. ``images`` are those of the split that is scored, ``run`` those that were run many times."""
+
+    artifact: Artifact
+    dataset: Artifact
+    split: str
+    images: int
+    run: int
+    findings: tuple[Finding, ...]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether no check failed."""
+        return not failed(self.findings)
+
+    def check(self) -> None:
+        """Raise what ends the command where a check failed.
+
+        Raises:
+            CheckFailedError: it names the checks that failed, and what to do about the first.
+        """
+        if bad := failed(self.findings):
+            what = "; ".join(f"{one.check}: {one.measured}" for one in bad)
+            raise CheckFailedError(f"{self.artifact.reference} is not sound: {what}", hint=bad[0].advice)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``--json`` prints, beside the schema and the command."""
+        return {
+            "artifact": self.artifact.to_json(),
+            "dataset": self.dataset.to_json(),
+            "split": self.split,
+            "images": self.images,
+            "images_run_again": self.run,
+            "sound": self.is_sound,
+            "findings": [finding.to_json() for finding in self.findings],
+        }
+
+
+def audit_model(
+    *,
+    store: Store,
+    model: str | None = None,
+    data: str | None = None,
+    split: str | None = None,
+    device: str = "auto",
+) -> ModelAudit:
+    """Look for what makes the number of a model on a split unsound.
+
+    Args:
+        store: where artifacts are.
+        model: reference of an ahm artifact, a model or a study; the newest where it is None.
+        data: reference of the data set that is scored; the one that the model learned from where it is None.
+        split: of that; test where it is None, else validation.
+        device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+    Raises:
+        FerError: a reference or a split is not there. What is found is no error here: see :meth:`ModelAudit.check`.
+    """
+    artifact = store.find(model, KINDS)
+    on = None if data is None else store.find(data, ["dataset"])
+    own = open_subject(store, artifact, device, None)
+    subject = own if on is None else open_subject(store, artifact, device, None, on)
+    assert own.learned is not None
+    split = split or default_split(subject.dataset.split_names)
+    rows = subject.dataset.rows(split)
+    note(f"auditing {artifact.reference} on the {split} split of {subject.dataset.artifact.reference}")
+    opened = _networks(store, own, artifact, device)
+    told = [*_cheap(own, subject, own.learned, rows, split, opened)]
+    run = 0
+    if opened:
+        steady = measure_steadiness(opened, subject.dataset, rows, number=IMAGES, sizes=SIZES, sort=True)
+        told += worst_of(steady)
+        run = min(IMAGES, len(rows))
+    else:
+        why = "the backbone's weights are not on this machine"
+        advice = "bring them back and audit again ('fer weights ls' says what is here)"
+        told += [Finding(check, "not measured", why, advice) for check in (ALONE, TWICE)]
+    return ModelAudit(artifact, subject.dataset.artifact, split, len(rows), run, tuple(told))
+
+
+def _networks(store: Store, own: Subject, artifact: Artifact, device: str) -> dict[str, TrainedModel]:
+    if own.networks is not None:
+        return dict(own.networks())
+    env.tune_allocator()
+    network = ahm_network(store, artifact, env.device_name(device))
+    return {} if network is None else {own.chosen: network}
+
+
+def _cheap(
+    own: Subject, subject: Subject, learned: Learned, rows: Rows, split: str, opened: dict[str, TrainedModel]
+) -> list[Finding]:
+    chosen_by = own.dataset.rows(learned.select_on)
+    found = [
+        preprocessing(subject, learned),
+        *leaks(subject.dataset, rows, learned),
+        selection(subject, learned, rows, split),
+    ]
+    if any(training_mode(model) for model in opened.values()):
+        return found  # what it answers now is nothing to compare with
+    probabilities, _ = own.probabilities(chosen_by, "none")
+    return [
+        names(own, learned, chosen_by, probabilities[own.chosen]),
+        _recorded(own, learned, chosen_by, probabilities),
+        *found,
+    ]
+
+
+def _recorded(own: Subject, learned: Learned, rows: Rows, probabilities: dict[str, NDArray[np.float64]]) -> Finding:
+    """Compare the accuracy on the split that the model was selected on with the one that it recorded."""
+    true = own.dataset.labels[rows]
+    now = {name: float((probabilities[name].argmax(axis=1) == true).mean()) for name in learned.recorded}
+    name = max(now, key=lambda one: abs(now[one] - learned.recorded[one]))
+    then, what = learned.recorded[name], f"{name}: accuracy on {learned.select_on}"
+    if abs(now[name] - then) <= max(TOLERANCE, 2 / len(rows)):
+        return Finding(RECORDED, "pass", f"{what} {now[name]:.1%}, recorded {then:.1%}")
+    return Finding(
+        RECORDED,
+        "fail",
+        f"{what} {now[name]:.1%}, recorded {then:.1%}: weights, class names or preprocessing are not what was selected",
+        "bring back the artifact as it was made, or train it again",
+    )

@@ -1,0 +1,258 @@
+"""The checks of a model's number that cost little: names, preprocessing, ids, selection, a few images alone.
+
+``fer eval`` makes them always; :mod:`fer_cli.stages.audit_model` makes them and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.overlap import overlap
+from fer_cli.evaluation.findings import Finding
+from fer_cli.evaluation.swapped import swapped_names
+from fer_cli.progress import track
+from fer_cli.stages.cross import pictures
+from fer_cli.stages.scored import Learned, Rows, Subject
+
+if TYPE_CHECKING:
+    from fer_cli.models.steadiness import Moved
+    from fer_cli.models.trained import TrainedModel
+
+NAMES: Final = "class names"
+PREPROCESSING: Final = "preprocessing"
+IDS: Final = "training ids"
+PIXELS: Final = "training images"
+SELECTION: Final = "selection"
+ALONE: Final = "alone or in a batch"
+TWICE: Final = "the same twice"
+FEW: Final = 32
+"""Images that ``fer eval`` runs alone and in a batch."""
+
+
+def cheap_checks(subject: Subject, rows: Rows, split: str, probabilities: NDArray[np.float64]) -> tuple[Finding, ...]:
+    """Make the checks that ``fer eval`` makes always.
+
+    Args:
+        subject: what is scored.
+        rows: (n,) of its data set.
+        split: that they are.
+        probabilities: (n, C) of the chosen predictor.
+    """
+    learned = subject.learned
+    if learned is None:
+        told = (swapped(subject, rows, probabilities),)
+        return (*told, Finding(IDS, "not measured", "what the predictions learned from is not known"))
+    return (
+        names(subject, learned, rows, probabilities),
+        preprocessing(subject, learned),
+        *leaks(subject.dataset, rows, learned),
+        selection(subject, learned, rows, split),
+        *_few_alone(subject, rows),
+    )
+
+
+def names(subject: Subject, learned: Learned, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
+    """Compare the names that an artifact gives its outputs with its data set's, and with what it answers."""
+    wanted = learned.dataset.classes
+    for part, found in learned.named.items():
+        if found != wanted:
+            return Finding(
+                NAMES,
+                "fail",
+                f"{part} names its outputs {', '.join(found)}, the data set that it learned from {', '.join(wanted)}",
+                "do not trust its answers: train it again, or bring back the artifact as it was made",
+            )
+    return swapped(subject, rows, probabilities)
+
+
+def swapped(subject: Subject, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
+    """Look in the answers for names that stand at the wrong outputs."""
+    classes = subject.dataset.classes
+    confusion = np.zeros((len(classes), len(classes)))
+    np.add.at(confusion, (subject.dataset.labels[rows], probabilities.argmax(axis=1)), 1)
+    swap = swapped_names(confusion)
+    if swap is None:
+        return Finding(NAMES, "pass", f"{', '.join(classes)}: no other order of them fits the answers clearly better")
+    pairs = ", ".join(f"{classes[true]} is answered {classes[given]}" for true, given in swap.pairs)
+    return Finding(
+        NAMES,
+        "fail",
+        f"{pairs}: balanced accuracy {swap.balanced_accuracy:.1%}, with these names exchanged {swap.if_renamed:.1%}",
+        "the names stand at the wrong outputs: mend their order where the predictions or weights were made",
+    )
+
+
+def preprocessing(subject: Subject, learned: Learned) -> Finding:
+    """Compare what a network does to pictures with what its training recorded, and the pictures with its own."""
+    artifact = subject.origin.artifact
+    now = {} if subject.networks is None else subject.networks()
+    recorded = None if artifact is None else artifact.manifest.summary.get("preprocessing")
+    for name, model in now.items():
+        found = model.preprocessing.record()
+        if recorded is not None and found != recorded:
+            odd = next(key for key in {**recorded, **found} if recorded.get(key) != found.get(key))
+            return Finding(
+                PREPROCESSING,
+                "fail",
+                f"{name} was trained with {odd} {recorded.get(odd)}, and is run with {found.get(odd)}",
+                "use the fer and the timm that trained it, or train it again",
+            )
+    mine, theirs = pictures(learned.dataset), pictures(subject.dataset)
+    if mine != theirs:
+        return Finding(
+            PREPROCESSING,
+            "caution",
+            f"learned from pictures of {mine}, scored on pictures of {theirs}",
+            "prepare both data sets alike (--size), or read the number with that in mind",
+        )
+    return Finding(
+        PREPROCESSING, "pass", f"pictures of {theirs}, as it learned from" + (", run as recorded" if now else "")
+    )
+
+
+def leaks(dataset: Dataset, rows: Rows, learned: Learned) -> tuple[Finding, Finding]:
+    """Look for images that were learned from: by id, and by equal pixels."""
+    found = overlap(dataset, rows, learned.dataset, learned.trained)
+    of = f"of {len(rows):,} scored images"
+    ids, pixels = (
+        Finding(check, "pass", f"none {of} is one of the {len(learned.trained):,} learned from{how}")
+        for check, how in ((IDS, ", by id"), (PIXELS, ", by its pixels"))
+    )
+    if len(found.same):
+        ids = Finding(
+            IDS,
+            "fail",
+            f"{len(found.same):,} {of} were learned from, the first is {dataset.ids[rows[found.same[0]]]}",
+            "score images that it did not learn from",
+        )
+    if len(found.equal):
+        pixels = Finding(
+            PIXELS,
+            "fail",
+            f"{len(found.equal):,} {of} equal one that was learned from pixel by pixel, the first is "
+            f"{dataset.ids[rows[found.equal[0]]]}",
+            "prepare the data set without copies, and train again",
+        )
+    return ids, pixels
+
+
+def selection(subject: Subject, learned: Learned, rows: Rows, split: str) -> Finding:
+    """Look for images that the model was chosen by among those that are scored."""
+    chosen_by = learned.dataset.rows(learned.select_on)
+    advice = f"score a split that chose nothing, and select on validation (it was selected on {learned.select_on})"
+    if subject.is_own and split == learned.select_on:
+        return Finding(SELECTION, "fail", f"it was selected on the {split} split, which is scored", advice)
+    if subject.is_own and learned.select_on == "test":
+        return Finding(SELECTION, "fail", "it was selected on test: optimistic everywhere", advice)
+    found = overlap(subject.dataset, rows, learned.dataset, chosen_by)
+    if count := len(found.same) + len(found.equal):
+        return Finding(
+            SELECTION,
+            "caution" if subject.is_own else "fail",
+            f"{count:,} of {len(rows):,} scored images equal one of the {learned.select_on} images that chose it",
+            "prepare the data set without copies, and train again" if subject.is_own else advice,
+        )
+    return Finding(
+        SELECTION, "pass", f"selected on {learned.select_on}, {len(chosen_by):,} images, none of them scored"
+    )
+
+
+def steady(part: str, moved: list[Moved], again: Moved, modules: list[str], images: int) -> tuple[Finding, Finding]:
+    """Put what :func:`fer_cli.models.steadiness.steadiness` measured into words."""
+    who = f"{part}: " if part else ""
+    worst = max(moved, key=lambda one: (one.classes, one.logits))
+    if all(one.is_steady for one in moved):
+        most = max(one.logits for one in moved)
+        alone = Finding(
+            ALONE, "pass", f"{who}{images} images alone and in batches: no class changed, logits within {most:.1e}"
+        )
+    else:
+        alone = Finding(
+            ALONE,
+            "fail",
+            f"{who}{worst.classes} of {images} images change their class in {worst.how}, logits move by "
+            f"{worst.logits:.3g}",
+            "predictions depend on the images beside them: score each alone (--batching alone), or train without what "
+            "mixes the batch (model.attention=tokens)",
+        )
+    if modules:
+        shown = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
+        twice = Finding(
+            TWICE,
+            "fail",
+            f"{who}not in evaluation mode: {shown}; {again.classes} of {images} images change their class",
+            "run it in evaluation mode",
+        )
+    elif again.is_steady:
+        twice = Finding(TWICE, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}")
+    else:
+        twice = Finding(
+            TWICE,
+            "fail",
+            f"{who}{again.classes} of {images} images change their class when run again, logits move by "
+            f"{again.logits:.3g}",
+            "something is random at test time: take dropout or random augmentation out of it",
+        )
+    return alone, twice
+
+
+def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
+    """Return at most so many of some rows, each class by its share, at least one of each."""
+    from fer_cli.reporting.tsne import stratified_subsample
+
+    return rows[stratified_subsample(labels[rows], number, seed=0)]
+
+
+def _few_alone(subject: Subject, rows: Rows) -> Iterator[Finding]:
+    if subject.networks is None:
+        yield Finding(ALONE, "pass", "each image is scored from its own features alone")
+        return
+    opened = subject.networks()
+    yield from worst_of(measure_steadiness(opened, subject.dataset, rows, number=FEW, sizes=(FEW,), sort=False))
+
+
+def measure_steadiness(
+    opened: Mapping[str, TrainedModel],
+    dataset: Dataset,
+    rows: Rows,
+    *,
+    number: int,
+    sizes: tuple[int, ...],
+    sort: bool,
+) -> list[tuple[Finding, Finding]]:
+    """Run every network on some images alone, in batches, and twice.
+
+    Args:
+        opened: the networks by name.
+        dataset: of the images.
+        rows: of it, those to take from.
+        number: images to take, each class by its share.
+        sizes: of the batches.
+        sort: run batches class by class as well as shuffled.
+    """
+    from fer_cli.models.steadiness import runs, steadiness
+
+    some = some_of(dataset.labels, rows, number)
+    found = []
+    with track("check", len(some) * runs(sizes, sort=sort) * len(opened)) as advance:
+        for name, model in opened.items():
+            moved, again = steadiness(
+                model, dataset.images, dataset.labels, some, sizes=sizes, sort=sort, advance=advance
+            )
+            found.append(steady(name if len(opened) > 1 else "", moved, again, training_mode(model), len(some)))
+    return found
+
+
+def training_mode(model: TrainedModel) -> list[str]:
+    """Return the names of the modules that are not in evaluation mode: dropout drops there, norms follow the batch."""
+    return [name or type(module).__name__ for name, module in model.network.named_modules() if module.training]
+
+
+def worst_of(found: list[tuple[Finding, Finding]]) -> tuple[Finding, ...]:
+    """Return of each check the first network's that fails, else the first's."""
+    return tuple(next((one for one in each if one.verdict == "fail"), each[0]) for each in zip(*found, strict=True))
