@@ -162,7 +162,7 @@ def selection(subject: Subject, learned: Learned, rows: Rows, split: str) -> Fin
     )
 
 
-def steady(part: str, moved: list[Moved], again: Moved, modules: list[str], images: int) -> tuple[Finding, Finding]:
+def steady(part: str, moved: list[Moved], again: Moved, images: int) -> tuple[Finding, Finding]:
     """Put what :func:`fer_cli.models.steadiness.steadiness` measured into words."""
     who = f"{part}: " if part else ""
     worst = max(moved, key=lambda one: (one.classes, one.logits))
@@ -180,25 +180,24 @@ def steady(part: str, moved: list[Moved], again: Moved, modules: list[str], imag
             "predictions depend on the images beside them: score each alone (--batching alone), or train without what "
             "mixes the batch (model.attention=tokens)",
         )
-    if modules:
-        shown = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
-        twice = Finding(
-            TWICE,
-            "fail",
-            f"{who}not in evaluation mode: {shown}; {again.classes} of {images} images change their class",
-            "run it in evaluation mode",
-        )
-    elif again.is_steady:
-        twice = Finding(TWICE, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}")
-    else:
-        twice = Finding(
-            TWICE,
-            "fail",
-            f"{who}{again.classes} of {images} images change their class when run again, logits move by "
-            f"{again.logits:.3g}",
-            "something is random at test time: take dropout or random augmentation out of it",
-        )
-    return alone, twice
+    if again.is_steady:
+        return alone, Finding(TWICE, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}")
+    return alone, Finding(
+        TWICE,
+        "fail",
+        f"{who}{again.classes} of {images} images change their class when run again, logits move by {again.logits:.3g}",
+        "something is random at test time: take dropout or random augmentation out of it",
+    )
+
+
+def _not_steady(part: str, modules: list[str]) -> tuple[Finding, Finding]:
+    """Say that a network is not in evaluation mode: to run it would change it, where it has norms."""
+    who = f"{part}: " if part else ""
+    shown = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
+    return (
+        Finding(ALONE, "not measured", f"{who}it is not in evaluation mode", "run it in evaluation mode"),
+        Finding(TWICE, "fail", f"{who}not in evaluation mode: {shown}", "run it in evaluation mode"),
+    )
 
 
 def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
@@ -241,10 +240,14 @@ def measure_steadiness(
     found = []
     with track("check", len(some) * runs(sizes, sort=sort) * len(opened)) as advance:
         for name, model in opened.items():
+            who = name if len(opened) > 1 else ""
+            if modules := training_mode(model):
+                found.append(_not_steady(who, modules))
+                continue
             moved, again = steadiness(
                 model, dataset.images, dataset.labels, some, sizes=sizes, sort=sort, advance=advance
             )
-            found.append(steady(name if len(opened) > 1 else "", moved, again, training_mode(model), len(some)))
+            found.append(steady(who, moved, again, len(some)))
     return found
 
 

@@ -42,7 +42,7 @@ def ground(artifact: Artifact, learned: Dataset, known: Sequence[str], data: Art
     common = in_common(known, full.classes, artifact.reference)
     dataset = over_classes(full, common.classes)
     of_data = learned.artifact.manifest.protocol
-    protocol = {
+    protocol: dict[str, Any] = {
         **data.manifest.protocol,
         **{key: value for key, value in inherited.items() if key not in of_data},
         "trained_on": {
