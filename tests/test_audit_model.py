@@ -17,6 +17,7 @@ from fer_cli.cli.audit_model import print_model_audit
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.overlap import overlap
 from fer_cli.errors import CheckFailedError, ExitCode
+from fer_cli.evaluation.findings import Finding
 from fer_cli.evaluation.swapped import swapped_names
 from fer_cli.models import trained
 from fer_cli.models.trained import TrainedModel
@@ -282,6 +283,6 @@ def test_only_names_that_were_exchanged_are_suspected() -> None:
 
 
 def test_the_first_network_that_fails_speaks_for_all() -> None:
-    fine = (checks.Finding("a", "pass", "1"), checks.Finding("b", "pass", "1"))
-    bad = (checks.Finding("a", "pass", "2"), checks.Finding("b", "fail", "2"))
+    fine = (Finding("a", "pass", "1"), Finding("b", "pass", "1"))
+    bad = (Finding("a", "pass", "2"), Finding("b", "fail", "2"))
     assert [one.measured for one in checks.worst_of([fine, bad])] == ["1", "2"]
