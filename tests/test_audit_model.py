@@ -148,7 +148,10 @@ def test_attention_over_the_batch_is_found(place: Store, capsys: pytest.CaptureF
     assert evaluation.manifest.summary["unsound"] == [
         "predictions depend on the images beside them in the batch (stored)"
     ], "what a model declares is not believed but measured"
-    assert eval_of(place, mixing).manifest.summary["unsound"] == [], "alone it is sound"
+    alone = eval_of(place, mixing, report=True)
+    assert alone.manifest.summary["unsound"] == [], "alone it is sound"
+    assert any(text.startswith("Alone or in a batch: ") for text in alone.manifest.summary["cautions"])
+    assert "(unsound)" not in alone.file("report.html").read_text()
 
 
 class Noisy(nn.Module):
@@ -218,6 +221,20 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
     assert "9 of 93 scored images equal one that was learned from pixel by pixel, the first is new toy-00000" in said(
         audit, "training images"
     )
+
+    def copied(rows: list[dict[str, Any]]) -> None:
+        for one, other in zip(rows[21:26], rows[28:33], strict=True):  # validation and test
+            one["pixels"] = rows[0]["pixels"]
+            other["pixels"] = rows[1]["pixels"]
+
+    copies = planted_dataset(place, source, "copies", copied)
+    own = model(place, dataset=copies.reference, seeds=(4,))
+    audit = audited(place, own)
+    assert failing(audit) == {"training images"}
+    assert said(audit, "training images").startswith("5 of 84 scored images equal one that was learned from")
+    evaluation = eval_of(place, own)
+    assert evaluation.manifest.summary["unsound"] == [], "the data set's own copies are told in amber"
+    assert any(text.startswith("Training images: 5 of 84") for text in evaluation.manifest.summary["cautions"])
 
     def chosen_by(rows: list[dict[str, Any]]) -> None:
         for row in rows:

@@ -200,6 +200,17 @@ def _not_steady(part: str, modules: list[str]) -> tuple[Finding, Finding]:
     )
 
 
+def is_amber(finding: Finding, subject: Subject) -> bool:
+    """Tell whether a reader must know of a finding although the number does not fall with it.
+
+    That is what is doubtful; a network that mixes its batch where each image was scored alone; and copies of training
+    images that stand in the data set's own splits, as it is distributed.
+    """
+    if finding.verdict == "fail":
+        return (finding.check == ALONE and subject.batching == "alone") or (finding.check == PIXELS and subject.is_own)
+    return finding.verdict == "caution"
+
+
 def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
     """Return at most so many of some rows, each class by its share, at least one of each."""
     from fer_cli.reporting.tsne import stratified_subsample

@@ -18,7 +18,7 @@ from fer_cli.evaluation.findings import Finding, failed
 from fer_cli.evaluation.ledger import Scoring, items_hash, remember, times_scored
 from fer_cli.evaluation.soundness import Soundness, judge
 from fer_cli.progress import note, warn
-from fer_cli.stages.checks import ALONE, IDS, PIXELS, SELECTION, cheap_checks
+from fer_cli.stages.checks import ALONE, IDS, SELECTION, cheap_checks, is_amber
 from fer_cli.stages.evaluation_report import report_html
 from fer_cli.stages.result import Result
 from fer_cli.stages.scored import Scored, Subject
@@ -231,7 +231,7 @@ def _score(
         (
             *subject.cautions,
             *judged.cautions,
-            *(f"{one.check.capitalize()}: {one.measured}" for one in findings if one.verdict == "caution"),
+            *(f"{one.check.capitalize()}: {one.measured}" for one in findings if is_amber(one, subject)),
             *cautions(metrics[chosen]),
         ),
     )
@@ -242,10 +242,9 @@ def _unsound(findings: Sequence[Finding], subject: Subject, split: str) -> Itera
     """Yield what the checks found, but for what the protocol alone has said already."""
     said = {ALONE}
     if subject.is_own:
-        # Copies that a data set is distributed with are its own, and are told in amber.
-        said |= {SELECTION, PIXELS, *([IDS] if split == "train" else [])}
+        said |= {SELECTION, *([IDS] if split == "train" else [])}
     for finding in failed(findings):
-        if finding.check not in said:
+        if finding.check not in said and not is_amber(finding, subject):
             yield f"{finding.check}: {finding.measured}"
 
 

@@ -21,6 +21,7 @@ from fer_cli.reporting.report import (
     ReportData,
     render_report,
 )
+from fer_cli.stages.checks import is_amber
 from fer_cli.stages.cross import split_counts
 from fer_cli.stages.scored import Scored, Told
 
@@ -146,20 +147,21 @@ def _facts(scored: Scored) -> Iterator[Fact]:
     else:
         selection = protocol["selection"]
         optimistic = selection["split"] == "test" or (scored.subject.is_own and selection["split"] == scored.split)
-        mark: Literal["", "unsound"] = "unsound" if optimistic else ""
-        yield Fact("selected on", f"{selection['split']}, by {selection['metric']}: {selection['what']}", mark)
+        said = f"{selection['split']}, by {selection['metric']}: {selection['what']}"
+        yield Fact("selected on", said, "unsound" if optimistic else "")
         yield Fact("configurations tried", f"{selection['tried']} on {selection['split']}")
         yield Fact("pretraining", protocol["pretraining"])
+        yield Fact("test-time augmentation", protocol["tta"])
     times = protocol["times_these_items_were_scored"]
     yield Fact("scored on these items", f"{times:,} times in this store, each predictor of each model once")
-    yield Fact("test-time augmentation", protocol["tta"])
     if "batching" in protocol:
         alone = not protocol["mixes_batch"] or protocol["batching"] == "alone"
         yield Fact("scored in batches", _BATCHINGS[protocol["batching"]], "" if alone else "unsound")
     yield Fact("predictor", protocol["predictor"])
     yield Fact("intervals", protocol["intervals"])
     for finding in scored.findings:
-        yield Fact(f"check: {finding.check}", f"{finding.verdict}; {finding.measured}", _MARKS[finding.verdict])
+        mark = "caution" if is_amber(finding, scored.subject) else _MARKS[finding.verdict]
+        yield Fact(f"check: {finding.check}", f"{finding.verdict}; {finding.measured}", mark)
     for text in protocol["missing"]:
         yield Fact("missing", text, "caution")
 

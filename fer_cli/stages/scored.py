@@ -33,7 +33,7 @@ class Told:
 
     subtitle: str
     notes: Mapping[str, str]  # how each predictor decides
-    cost: Cost
+    cost: Cost | None
     curves: tuple[Curve, ...]
     commands: tuple[str, ...]  # that make it again from the data set's artifact on
 

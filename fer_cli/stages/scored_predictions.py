@@ -15,7 +15,6 @@ from fer_cli.errors import UsageError
 from fer_cli.evaluation.common_classes import in_common, over_common
 from fer_cli.evaluation.foreign import in_order_of, read_predictions
 from fer_cli.labels import in_order
-from fer_cli.reporting.report import Cost
 from fer_cli.stages.cross import common_protocol, left_out
 from fer_cli.stages.scored import Origin, Rows, Subject, Told
 
@@ -93,7 +92,7 @@ def predictions_subject(path: Path, data: Artifact, split: str) -> Subject:
         told=lambda _: Told(
             subtitle=f"predictions of {path.name}, as {foreign.form}",
             notes={},
-            cost=Cost(),
+            cost=None,
             curves=(),
             commands=(),
         ),
