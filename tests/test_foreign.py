@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_json, read_table
@@ -22,8 +23,10 @@ from fer_cli.artifacts.upkeep import lineage
 from fer_cli.cli.app import run
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
+from fer_cli.evaluation.common_classes import in_common, over_common
 from fer_cli.evaluation.foreign import read_predictions
 from fer_cli.labels import EXPRESSIONS
+from fer_cli.models import gradcam
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
@@ -176,6 +179,23 @@ def test_scores_are_over_the_classes_in_common(store: Store, tmp_path: Path) -> 
         expected = np.nan_to_num(table[place, 1:] / table[place, 1:].sum(axis=1, keepdims=True), nan=1 / 3)
     np.testing.assert_allclose(found, expected, atol=1e-7)
     assert artifact.manifest.protocol["classes_in_common"]["predictors_left_out"] == ["contempt"]
+
+
+def test_columns_are_taken_by_name() -> None:
+    table = np.array([[0.1, 0.2, 0.3, 0.4], [0.5, 0.0, 0.5, 0.0]])
+    known = ("neutral", "happy", "sad", "anger")
+    found, silent = over_common(table, known, ("anger", "happy"))
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [0.5, 0.5]])
+    assert silent == 1
+    found, silent = over_common(table, known, ("sad", "anger", "happy", "neutral"))
+    np.testing.assert_array_equal(found, table[:, [2, 3, 1, 0]])
+    assert silent == 0
+    common = in_common(known, ("happy", "fear", "anger"), "it")
+    assert (common.classes, common.of_predictor, common.of_dataset) == (
+        ("happy", "anger"),
+        ("neutral", "sad"),
+        ("fear",),
+    )
 
 
 def test_names_at_the_wrong_scores_are_told(store: Store, tmp_path: Path) -> None:
@@ -396,6 +416,24 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
     assert "learned from" in page
     assert f"--data {eight.artifact.reference}" in page
     assert page.count(seven.artifact.version) >= 1
+    two = toy_dataset(store, images=100, classes=("sad", "anger"), grey=False)
+    shown: set[int] = set()
+    heats = gradcam.gradcam
+
+    def watched(network: Any, layer: Any, x: Any, classes: torch.Tensor) -> torch.Tensor:
+        shown.update(classes.tolist())
+        return heats(network, layer, x, classes)
+
+    monkeypatch.setattr(gradcam, "gradcam", watched)
+    narrow = evaluate_model(
+        store=store, model=model.reference, data=two.reference, resamples=100, report=True, device="cpu"
+    ).artifact
+    assert shown, "heat is of the network's own outputs"
+    assert shown <= {CLASSES.index("sad"), CLASSES.index("anger")}
+    assert (
+        "Preprocessing: learned from pictures of 24x24 px, grey, scored on pictures of 24x24 px, colour"
+        in (narrow.manifest.summary["cautions"])
+    )
     own = evaluate_model(store=store, model=model.reference, data=seven.artifact.reference, resamples=100, device="cpu")
     assert own.artifact.name == "model-toy-conv-cut-test_convnext-seed0-test", "its own data set is no other"
     assert "trained_on" not in own.artifact.manifest.protocol
