@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import pickle
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("asked the hub"))
     monkeypatch.setattr(releases, "_chunks", lambda _: pytest.fail("asked for a release"))
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [])
     return tmp_path / "cache" / "weights"
 
 
@@ -250,6 +252,14 @@ def test_fetch_without_a_network(refused: Callable[..., str], monkeypatch: pytes
     text = refused("fetch", "resnet34.a1_in1k")
     assert text.startswith("no weights for resnet34.a1_in1k here, and the hub cannot be reached (LocalEntryNotFound")
     assert "timm knows no weights for 'mnasnet_050'" in refused("fetch", "mnasnet_050")
+
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("its retries take half a minute"))
+    text = refused("fetch", "resnet34.a1_in1k")
+    assert text.startswith("no weights for resnet34.a1_in1k here, and the hub cannot be reached (gaierror)")
 
 
 def test_fetch_of_a_release_and_of_what_comes_with_fer(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from fer_cli.artifacts.durable import sha256_file
 from fer_cli.env import version_of
@@ -258,7 +261,7 @@ def _from_hub_cache(backbone: str) -> WeightsFile | None:
 
 
 def _from_hub(backbone: str) -> WeightsFile:
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 
     told = published(backbone)
@@ -271,6 +274,7 @@ def _from_hub(backbone: str) -> WeightsFile:
         )
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
+        _ask_address(constants.ENDPOINT)
         fetched = hf_hub_download(told.hub, "model.safetensors")
         return WeightsFile(Path(fetched), f"hub {told.hub}", told.pretraining or UNKNOWN)
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
@@ -280,6 +284,17 @@ def _from_hub(backbone: str) -> WeightsFile:
             f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",
             hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
         ) from error
+
+
+def _ask_address(url: str) -> None:
+    """Ask for a host's address: where there is no network the hub's own retries take half a minute to say so.
+
+    Raises:
+        OSError: it has none.
+    """
+    host = urlsplit(url).hostname
+    if host is not None and not getproxies():
+        socket.getaddrinfo(host, None)
 
 
 def _put(backbone: str) -> str:
