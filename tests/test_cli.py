@@ -35,6 +35,7 @@ COMMANDS = [
             "fit-ahm",
             "eval",
             "compare",
+            "audit",
             "ls",
             "show",
             "verify",

@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from fer_cli import __version__, env
 from fer_cli.cli import (
+    audit,
     common,
     compare,
     demo,
@@ -44,7 +45,7 @@ class _InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
         """Return the names of the stages first, then of the rest."""
-        stages = ["demo", "prepare", "parse-masks", "extract", "fit-ahm", "train", "eval", "compare", "plot"]
+        stages = ["demo", "prepare", "parse-masks", "extract", "fit-ahm", "train", "eval", "compare", "audit", "plot"]
         return sorted(self.commands, key=lambda name: stages.index(name) if name in stages else len(stages))
 
 
@@ -64,6 +65,7 @@ app.command("fit-ahm")(fit_ahm.fit_ahm)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")
 app.command("ls")(store.ls)
 app.command("show")(store.show)

@@ -109,14 +109,19 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         out.print(f"  [dim]{what:<{width}}[/dim]  {escape(one_line(value))}", highlight=False, soft_wrap=True)
 
 
-def print_table(columns: Mapping[str, str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """Print a table; ``columns`` maps each heading to its justification, ``left`` or ``right``."""
+def print_table(
+    columns: Mapping[str, str], rows: Sequence[Sequence[str]], title: str | None = None, *, wrap: Sequence[str] = ()
+) -> None:
+    """Print a table; ``columns`` maps each heading to its justification, ``left`` or ``right``.
+
+    On a terminal the columns ``wrap`` go on in further lines; the others are cut.
+    """
     from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
     for heading, side in columns.items():
-        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=True)
+        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading not in wrap)
     for row in rows:
         table.add_row(*[escape(one_line(cell)) for cell in row])
     console(wide=not sys.stdout.isatty()).print(table)

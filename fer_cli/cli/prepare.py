@@ -38,6 +38,10 @@ ValidationOption = Annotated[
     float, typer.Option("--validation", help="Share of train that becomes validation where the source has none.")
 ]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of everything that is drawn by chance.")]
+DropOption = Annotated[
+    bool,
+    typer.Option("--drop-duplicates", help="Leave out training pictures that (nearly) equal others; see fer audit."),
+]
 
 
 @app.command("fer2013")
@@ -48,6 +52,7 @@ def fer2013(
         Path | None,
         typer.Option("--drop-nonface", help="FER+ votes (fer2013new.csv): drop images that most voters call no face."),
     ] = None,
+    drop_duplicates: DropOption = False,
     validation: ValidationOption = 0.1,
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -65,7 +70,7 @@ def fer2013(
     loader = Fer2013(
         source=source_path("fer2013", source), allow_incomplete=allow_incomplete, drop_nonface=drop_nonface
     )
-    _prepare(loader, store, json, validation=validation, seed=seed, force=force)
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
 @app.command("ferplus")
@@ -76,6 +81,7 @@ def ferplus(
     ] = None,
     rule: Annotated[str, typer.Option(help="majority (official), plurality, or votes (soft labels).")] = "majority",
     allow_incomplete: IncompleteOption = False,
+    drop_duplicates: DropOption = False,
     validation: ValidationOption = 0.1,
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -90,7 +96,7 @@ def ferplus(
     if votes is None:
         votes = (place if place.is_dir() else place.parent) / "fer2013new.csv"
     loader = FerPlus(source=place, votes=votes, rule=rule, allow_incomplete=allow_incomplete)
-    _prepare(loader, store, json, validation=validation, seed=seed, force=force)
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
 @app.command("folder")
@@ -104,6 +110,7 @@ def folder(
     grey: Annotated[
         bool | None, typer.Option("--grey/--colour", help="[default: colour where any picture has it]")
     ] = None,
+    drop_duplicates: DropOption = False,
     validation: ValidationOption = 0.1,
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -115,7 +122,7 @@ def folder(
     from fer_cli.datasets.folder import Folder
 
     loader = Folder(source=source, name=name, size=size, grey=grey)
-    _prepare(loader, store, json, validation=validation, seed=seed, force=force)
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
 @app.command("synth")
@@ -149,7 +156,16 @@ def synth(
     _prepare(loader, store, json, validation=0.1, seed=seed, force=force)
 
 
-def _prepare(loader: Loader, store: Path | None, json: bool, *, validation: float, seed: int, force: bool) -> None:
+def _prepare(
+    loader: Loader,
+    store: Path | None,
+    json: bool,
+    *,
+    validation: float,
+    seed: int,
+    drop_duplicates: bool = False,
+    force: bool,
+) -> None:
     from fer_cli.stages.prepare import prepare
 
     words = [word for word in sys.argv[1:] if word not in {"--json", "--debug", "--force"}]
@@ -158,6 +174,7 @@ def _prepare(loader: Loader, store: Path | None, json: bool, *, validation: floa
         loader=loader,
         validation=validation,
         seed=seed,
+        drop_duplicates=drop_duplicates,
         command=shlex.join(["fer", *words]),
         force=force,
     )

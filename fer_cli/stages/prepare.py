@@ -23,6 +23,7 @@ from fer_cli.errors import FerError
 from fer_cli.labels import REGIONS
 from fer_cli.progress import note, track, warn
 from fer_cli.stages.result import Result
+from fer_cli.stages.without_copies import SETTING, leave_out_copies
 
 REVISION: Final = 1
 CARVED_TEST: Final = 0.2
@@ -35,6 +36,7 @@ def prepare(
     loader: Loader,
     validation: float = 0.1,
     seed: int = 0,
+    drop_duplicates: bool = False,
     command: str = "",
     force: bool = False,
 ) -> Result:
@@ -45,6 +47,8 @@ def prepare(
         loader: the opened source.
         validation: share of train that becomes validation where the source has none.
         seed: of the carved splits.
+        drop_duplicates: leave out training pictures that are copies of others, as
+            :mod:`fer_cli.audit.dropping` says; the artifact's name says so.
         command: what the user typed, for the reports of all that is made from it; no part of the version.
         force: make it anew even when it is up to date.
 
@@ -53,26 +57,37 @@ def prepare(
     """
     if not 0 < validation < 0.5:
         raise FerError(f"--validation {validation} is no share of train", hint="take a number above 0 and below 0.5")
+    name = f"{loader.name}-unique" if drop_duplicates else loader.name
     plan = Plan(
         kind="dataset",
-        name=loader.name,
+        name=name,
         stage="prepare",
         revision=REVISION,
-        config={"loader": type(loader).__name__, **loader.config, "validation": validation, "split_seed": seed},
+        config={"loader": type(loader).__name__, **loader.config, "validation": validation, "split_seed": seed}
+        | ({"drop_duplicates": SETTING} if drop_duplicates else {}),
         inputs={"source": files_input(loader.name, loader.files)} if loader.files else {},
         seeds=[seed],
     )
     with store.make(plan, force=force) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
-        rows, hashes = _write_blocks(work, loader)
+        rows, hashes, intensities = _write_blocks(work, loader)
         report = loader.report()
+        left_out: dict[str, Any] = {}
+        if drop_duplicates:
+            kept = leave_out_copies(work, rows, _source_splits(rows, report), hashes)
+            rows, hashes = [rows[at] for at in kept.positions], [hashes[at] for at in kept.positions]
+            intensities = None if intensities is None else intensities[kept.positions]
+            report.dropped |= kept.dropped
+            left_out = {"duplicates_left_out": kept.protocol()}
+        if intensities is not None:
+            work.write(AUS, _aus_bytes(rows, intensities, report))
         rows = _with_splits(rows, hashes, report, validation, seed)
         duplicates = _duplicates(rows, hashes)
         work.write(INDEX, _index_bytes(rows, hashes, report))
         artifact = work.commit(
             summary=_summary(rows, report, duplicates),
-            protocol=_protocol(loader.name, rows, report, duplicates, validation, seed),
+            protocol=_protocol(name, rows, report, duplicates, validation, seed) | left_out,
             measured={"command": command} if command else {},
             warnings=[*report.warnings, *duplicates.warnings],
         )
@@ -81,8 +96,12 @@ def prepare(
     return Result(artifact, up_to_date=False)
 
 
-def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str]]:
-    """Stream pixels (and masks and AUs where there are any) to the disk; return the rows and the hash of each image."""
+def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str], NDArray[np.float32] | None]:
+    """Stream pixels (and masks where there are any) to the disk.
+
+    Returns:
+        The rows, the hash of each image, and the AU intensities where there are any.
+    """
     rows: list[Row] = []
     hashes: list[str] = []
     intensities: list[NDArray[np.float32]] = []
@@ -108,13 +127,13 @@ def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str]]:
             raise FerError(f"{loader.name} has no images", hint="check the source")
         for writer in writers.values():
             writer.finish(len(rows))
-    if intensities:
-        names = loader.report().au_columns
-        table = np.concatenate(intensities)
-        columns = {"id": [row.id for row in rows]} | {name: table[:, i] for i, name in enumerate(names)}
-        work.write(AUS, table_bytes(columns))
     _check_ids(rows)
-    return rows, hashes
+    return rows, hashes, np.concatenate(intensities) if intensities else None
+
+
+def _aus_bytes(rows: Sequence[Row], intensities: NDArray[np.float32], report: LoadReport) -> bytes:
+    columns = {name: intensities[:, i] for i, name in enumerate(report.au_columns)}
+    return table_bytes({"id": [row.id for row in rows]} | columns)
 
 
 def _check_room(work: Work, arrays: Iterable[NDArray[np.uint8]], expected: int | None) -> None:
@@ -144,8 +163,7 @@ def _check_ids(rows: Sequence[Row]) -> None:
 
 def _with_splits(rows: list[Row], hashes: list[str], report: LoadReport, validation: float, seed: int) -> list[Row]:
     """Resolve the source's own names of splits and carve the ones that it lacks; duplicates and subjects stay whole."""
-    splits = [report.split_of.get(row.split, row.split) for row in rows]
-    assert set(splits) <= set(SPLITS), set(splits) - set(SPLITS)
+    splits = _source_splits(rows, report)
     subjects = [row.subject for row in rows]
     groups = duplicate_groups(hashes, subjects if any(subjects) else None)
     for wanted, name, share in (
@@ -163,6 +181,13 @@ def _with_splits(rows: list[Row], hashes: list[str], report: LoadReport, validat
         replace(row, split=split, flags=(*row.flags, "duplicate") if copies[pixels] > 1 else row.flags)
         for row, split, pixels in zip(rows, splits, hashes, strict=True)
     ]
+
+
+def _source_splits(rows: Sequence[Row], report: LoadReport) -> list[str]:
+    """Return the split of each row before any was carved."""
+    splits = [report.split_of.get(row.split, row.split) for row in rows]
+    assert set(splits) <= set(SPLITS), set(splits) - set(SPLITS)
+    return splits
 
 
 @dataclass(slots=True)

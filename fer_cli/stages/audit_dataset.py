@@ -1,0 +1,168 @@
+"""Stage ``audit`` of a data set: an artifact in, findings out, and on request a contact sheet of the worst cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fer_cli.artifacts.payload import read_table
+from fer_cli.artifacts.store import Artifact
+from fer_cli.audit.copies import near_copies
+from fer_cli.audit.findings import Case, Finding, Index, findings
+from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
+from fer_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from fer_cli.reporting.cases import ShownCase
+
+SHOWN: Final = 12
+"""Cases of a kind on a contact sheet."""
+_SHEET: Final = {
+    "near copies across splits": "Near copies across splits, the least alike first",
+    "labels of near copies": "Near copies with different labels, the least alike first",
+    "labels of exact copies": "Equal pixels, different labels",
+    "exact copies across splits": "Equal pixels across splits",
+    "near copies": "Near copies, the least alike first",
+    "non-faces": "No face",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetAudit:
+    """What an audit found. ``sheet`` is where the contact sheet is, None where none was asked for or needed."""
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+    sheet: Path | None
+
+    @property
+    def leaks(self) -> tuple[Finding, ...]:
+        """The findings that make scores on the test or validation split optimistic."""
+        return tuple(finding for finding in self.findings if finding.state == "leak")
+
+    @property
+    def verdict(self) -> str:
+        """One line."""
+        if self.leaks:
+            return f"LEAKS: {', '.join(finding.check for finding in self.leaks)}"
+        defects = [finding.check for finding in self.findings if finding.state == "defect"]
+        return f"no leak between splits; to know of: {', '.join(defects)}" if defects else "nothing found"
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return every finding with its cases, the pictures by id."""
+        return [
+            {
+                "check": finding.check,
+                "state": finding.state,
+                "count": finding.count,
+                "text": finding.text,
+                "cases": [self._case(case) for case in finding.cases],
+            }
+            for finding in self.findings
+        ]
+
+    def _case(self, case: Case) -> dict[str, Any]:
+        data = self.dataset
+        pictures = [
+            {"id": str(data.ids[row]), "split": str(data.splits[row]), "label": data.classes[data.labels[row]]}
+            for row in case.rows
+        ]
+        alike = {} if case.likeness is None else {"likeness": round(case.likeness, 4), "mirrored": case.mirrored}
+        return {"pictures": pictures, **alike}
+
+
+def audit_dataset(*, dataset: Artifact, out: Path | None = None) -> DatasetAudit:
+    """Look for what makes scores on a data set untrustworthy.
+
+    Args:
+        dataset: the artifact.
+        out: where to draw the worst cases (PNG, SVG or PDF); they are not drawn where it is None.
+
+    Raises:
+        FerError: the artifact is damaged.
+        UsageError: ``out`` is no picture by its suffix.
+    """
+    from fer_cli.reporting.style import FORMATS
+
+    if out is not None and out.suffix.lower() not in FORMATS:
+        raise UsageError(f"--out {out} has no suffix of a picture", hint=f"end it in one of {', '.join(FORMATS)}")
+    opened = open_dataset(dataset)
+    index = _index(opened, read_table(dataset.file(INDEX)))
+    near = near_copies(opened.images, opened.pixels)
+    found = (*findings(index, near), _official_counts(dataset))
+    audit = DatasetAudit(opened, found, None)
+    return audit if out is None else DatasetAudit(opened, found, _draw(audit, out))
+
+
+def _index(dataset: Dataset, table: pa.Table) -> Index:
+    columns = json.loads((table.schema.metadata or {}).get(b"vote_columns", b"[]"))
+    votes: Sequence[tuple[int, int] | None] = [None] * len(table)
+    if "nf" in columns:
+        at = columns.index("nf")
+        votes = [None if one is None else (one[at], sum(one)) for one in table["votes"].to_pylist()]
+    return Index(
+        splits=dataset.splits.tolist(),
+        labels=[dataset.classes[label] for label in dataset.labels],
+        pixels=dataset.pixels,
+        subjects=table["subject"].to_pylist(),
+        sequences=table["sequence"].to_pylist(),
+        votes=votes,
+    )
+
+
+def _official_counts(dataset: Artifact) -> Finding:
+    """Say what the manifest says: the loader compared the rows of each part and class with the published ones."""
+    manifest = dataset.manifest
+    if missing := manifest.summary["missing"]:
+        return Finding("official counts", "defect", len(missing), "; ".join(missing))
+    if "allow_incomplete" in manifest.config:
+        return Finding("official counts", "ok", 0, "as published")
+    return Finding("official counts", "unknown", 0, "none are published")
+
+
+def _draw(audit: DatasetAudit, out: Path) -> Path | None:
+    from fer_cli.reporting.cases import cases_figure
+    from fer_cli.reporting.style import save_figure
+
+    by_check = {finding.check: finding for finding in audit.findings}
+    drawn: set[Case] = set()
+    groups = {}
+    for check, heading in _SHEET.items():
+        cases = [case for case in by_check[check].cases if case not in drawn][:SHOWN]
+        drawn.update(cases)
+        groups[heading] = [_shown(audit.dataset, case) for case in cases]
+    if not drawn:
+        return None
+    reference = audit.dataset.artifact.reference.removeprefix("dataset/")
+    return save_figure(cases_figure(groups, f"Audit of {reference}", audit.verdict), out)
+
+
+def _shown(dataset: Dataset, case: Case) -> ShownCase:
+    """Return a case as it is drawn: of more than two equal pictures, two of different labels, else splits."""
+    from fer_cli.reporting.cases import ShownCase
+
+    first, *others = case.rows
+    other = max(others, key=lambda row: _differs(dataset, first, row), default=None)
+    rows = (first,) if other is None else (first, other)
+    note = ""
+    if case.likeness is not None:
+        note = "equal pixels" if case.likeness == 1 else f"alike {case.likeness:.2f}{', mirrored' * case.mirrored}"
+        note += f", {len(case.rows)} of them" if len(case.rows) > 2 else ""
+    return ShownCase(
+        tuple(np.asarray(dataset.images[row]) for row in rows),
+        tuple(
+            (str(dataset.ids[row]), f"{dataset.splits[row]}, {dataset.classes[dataset.labels[row]]}") for row in rows
+        ),
+        note,
+    )
+
+
+def _differs(dataset: Dataset, one: int, other: int) -> tuple[bool, bool]:
+    return bool(dataset.labels[one] != dataset.labels[other]), bool(dataset.splits[one] != dataset.splits[other])
