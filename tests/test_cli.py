@@ -23,8 +23,9 @@ from fer_cli.errors import FerError, PreemptedError
 from tests.kit_toy import toy_dataset
 
 TINY = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
+NAMES = ("rafdb", "ckplus", "sfew", "affectnet", "fer2013", "ferplus", "folder", "synth")
 COMMANDS = [
-    *(["prepare", name] for name in ("fer2013", "ferplus", "folder", "synth")),
+    *(["prepare", name] for name in NAMES),
     *(["train", name] for name in ("baseline", "conv-cut")),
     *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "curves", "gradcam", "hierarchy")),
     *(

@@ -33,7 +33,7 @@ from fer_cli.artifacts.manifest import (
     read_manifest,
 )
 from fer_cli.errors import FerError
-from fer_cli.progress import note
+from fer_cli.progress import note, track
 
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
@@ -405,7 +405,12 @@ class Store:
 
 def files_input(name: str, files: Mapping[str, Path]) -> Input:
     """Return the lineage entry for files of the user's: a hash over what each is called and its bytes."""
-    parts = sorted([shown, durable.sha256_file(path)] for shown, path in files.items())
+    parts = []
+    with track(f"hash {name}", len(files), "files") as advance:
+        for shown, path in files.items():
+            parts.append([shown, durable.sha256_file(path)])
+            advance()
+    parts.sort()
     return Input(kind="files", name=name, content=digest(parts))
 
 

@@ -20,6 +20,7 @@ from fer_cli.cli.common import (
     source_path,
     summary_of,
 )
+from fer_cli.datasets.access import AFFECTNET, CKPLUS, RAFDB, SFEW
 
 if TYPE_CHECKING:
     from fer_cli.datasets.records import Loader
@@ -42,6 +43,110 @@ DropOption = Annotated[
     bool,
     typer.Option("--drop-duplicates", help="Leave out training pictures that (nearly) equal others; see fer audit."),
 ]
+SizeOption = Annotated[
+    int | None, typer.Option("--size", help="Side in pixels to resize to. [default: native, 112 where sizes differ]")
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", help="Threads that decode pictures. [default: one a core, at most 4]")
+]
+
+
+@app.command("rafdb", help=RAFDB.help(), short_help="RAF-DB basic: official layout, or folders of ids.")
+def rafdb(
+    source: SourceOption = None,
+    allow_incomplete: IncompleteOption = False,
+    size: SizeOption = None,
+    jobs: JobsOption = None,
+    drop_duplicates: DropOption = False,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """RAF-DB basic; the help is made of what is known on how to get it."""
+    from fer_cli.datasets.rafdb import RafDb
+
+    place = source_path("rafdb", source)
+    loader = RafDb(source=place, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
+
+
+@app.command("ckplus", help=CKPLUS.help(), short_help="CK+: official sequences, class folders, or ckextended.csv.")
+def ckplus(
+    source: SourceOption = None,
+    neutral: Annotated[
+        bool, typer.Option("--neutral", help="With neutral: the first frame of each labelled sequence.")
+    ] = False,
+    contempt: Annotated[bool, typer.Option("--contempt/--no-contempt", help="With or without contempt.")] = True,
+    allow_incomplete: IncompleteOption = False,
+    size: SizeOption = None,
+    jobs: JobsOption = None,
+    drop_duplicates: DropOption = False,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """CK+; the help is made of what is known on how to get it."""
+    from fer_cli.datasets.ckplus import open_ckplus
+
+    loader = open_ckplus(
+        source=source_path("ckplus", source),
+        neutral=neutral,
+        contempt=contempt,
+        allow_incomplete=allow_incomplete,
+        size=size,
+        jobs=jobs,
+    )
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
+
+
+@app.command("sfew", help=SFEW.help(), short_help="SFEW 2.0: aligned faces, or raw frames.")
+def sfew(
+    source: SourceOption = None,
+    allow_incomplete: IncompleteOption = False,
+    size: SizeOption = None,
+    jobs: JobsOption = None,
+    drop_duplicates: DropOption = False,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """SFEW 2.0; the help is made of what is known on how to get it."""
+    from fer_cli.datasets.sfew import Sfew
+
+    place = source_path("sfew", source)
+    loader = Sfew(source=place, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
+
+
+@app.command("affectnet", help=AFFECTNET.help(), short_help="AffectNet: csv lists, .npy files, or folders of ids.")
+def affectnet(
+    source: SourceOption = None,
+    allow_incomplete: IncompleteOption = False,
+    size: SizeOption = None,
+    jobs: JobsOption = None,
+    drop_duplicates: DropOption = False,
+    validation: ValidationOption = 0.1,
+    seed: SeedOption = 0,
+    store: StoreOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+    debug: DebugOption = False,
+) -> None:
+    """AffectNet; the help is made of what is known on how to get it."""
+    from fer_cli.datasets.affectnet import AffectNet
+
+    place = source_path("affectnet", source)
+    loader = AffectNet(source=place, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
 @app.command("fer2013")
@@ -103,10 +208,7 @@ def ferplus(
 def folder(
     source: Annotated[Path, typer.Option("--source", help="The folder, or the csv.")],
     name: Annotated[str | None, typer.Option("--name", help="The data set's name. [default: the folder's]")] = None,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", help="Side in pixels to resize to. [default: native, 112 where sizes differ]"),
-    ] = None,
+    size: SizeOption = None,
     grey: Annotated[
         bool | None, typer.Option("--grey/--colour", help="[default: colour where any picture has it]")
     ] = None,

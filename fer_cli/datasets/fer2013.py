@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fer_cli.datasets.folder import TreeItem, list_tree, split_of_name
+from fer_cli.datasets.folder import list_tree, split_of_name
+from fer_cli.datasets.listed import Item
 from fer_cli.datasets.pictures import decode_blocks, probe_all, refuse
-from fer_cli.datasets.pixels import parse_images
+from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.splits import assign_roles, count_differences
-from fer_cli.datasets.tables import open_table
 from fer_cli.datasets.votes import Join, find_votes, is_nonface, read_votes
 from fer_cli.errors import FerError
 from fer_cli.labels import in_order
 
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The expressions by the ids of the source."""
-SIDE: Final = 48
-"""Pixels of an image's side."""
-PARTS: Final = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-"""What ``Usage`` says -> the split that it is in the official protocol."""
 _COUNTS: Final = {
     "Training": (3995, 436, 4097, 7215, 4830, 3171, 4965),
     "PublicTest": (467, 56, 496, 895, 653, 415, 607),
@@ -38,6 +31,8 @@ OFFICIAL_ROWS: Final = {part: sum(counts) for part, counts in _COUNTS.items()}
 
 _BOTH_TESTS: Final = "test"  # the part's name in the re-layout when no file name tells the two tests apart
 _TABLE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
+FORM: Final = Form("FER2013", EMOTIONS, OFFICIAL_ROWS, _TABLE_NAMES)
+"""What the table may hold."""
 _FILE_NAMES: Final = frozenset(
     [name + suffix for name in _TABLE_NAMES for suffix in ("", ".gz", ".xz", ".bz2", ".zip", ".tar.gz")]
     + ["fer2013.tar.gz", "fer2013.tgz", "fer2013.tar", "fer2013.tar.xz", "fer2013.zip"]
@@ -46,7 +41,6 @@ _WHAT: Final = (
     "fer2013.csv or icml_face_data.csv (plain, .gz, .xz, .zip), fer2013.tar.gz, or the folders train/ and test/"
 )
 _INCOMPLETE: Final = "get the whole data set, or take what is there with --allow-incomplete"
-_BLOCK: Final = 1024  # rows that are yielded together
 
 
 class Fer2013:
@@ -114,7 +108,7 @@ class Fer2013:
             votes = read_votes(self._votes, tuple(PARTS))
             self._warnings += votes.warnings
             join = Join(votes, path, self._allow_incomplete)
-        for block in table_blocks(path):
+        for block in table_blocks(path, FORM):
             rows, keep = [], []
             for index, (line, label, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
                 self._found[part][label] += 1
@@ -240,82 +234,6 @@ def find_table(source: Path) -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class TableBlock:
-    """Rows of the table, checked and parsed; ``images`` is (n, 48, 48) uint8."""
-
-    first: int  # the number of the first row, counted from 0
-    lines: tuple[int, ...]
-    labels: tuple[str, ...]
-    parts: tuple[str, ...]
-    images: NDArray[np.uint8]
-
-    def id(self, index: int) -> str:
-        """Return the id of a row: its number in the table, which FER2013 and FER+ share."""
-        return f"row-{self.first + index:05d}"
-
-
-def table_blocks(path: Path) -> Iterator[TableBlock]:
-    """Read the table of FER2013 in blocks of 1,024 rows.
-
-    Raises:
-        FerError: the first fault in the file, with its line.
-    """
-    table = open_table(path, {name: (name.lower(),) for name in ("emotion", "pixels", "Usage")}, members=_TABLE_NAMES)
-    first = 0
-    for batch in _batches(_checked(path, table.rows, [table.columns[name] for name in ("emotion", "pixels", "Usage")])):
-        lines, labels, parts, texts = zip(*batch, strict=True)
-        yield TableBlock(first, lines, labels, parts, parse_images(path, texts, lines, SIDE))
-        first += len(batch)
-    if not first:
-        raise FerError("the table has a header and no rows", hint="copy or download it again", path=path, line=1)
-
-
-_Checked = tuple[int, str, str, str]  # line, label, part, pixels as text
-
-
-def _checked(path: Path, rows: Iterator[tuple[int, list[str]]], columns: Sequence[int]) -> Iterator[_Checked]:
-    label_of = {str(number): name for number, name in enumerate(EMOTIONS)}
-    counts: Counter[str] = Counter()
-    for line, cells in rows:
-        emotion, pixels, part = (cells[column] for column in columns)
-        if emotion not in label_of:
-            raise FerError(
-                f"unknown emotion id {emotion[:40]!r}", hint="FER2013 has 0 to 6: mend the row", path=path, line=line
-            )
-        if part not in PARTS:
-            raise FerError(
-                f"unknown Usage {part[:40]!r}", hint=f"it is one of {', '.join(PARTS)}", path=path, line=line
-            )
-        counts[part] += 1
-        if counts[part] > OFFICIAL_ROWS[part]:
-            raise FerError(
-                f"{part} has more than the {OFFICIAL_ROWS[part]:,} rows of FER2013",
-                hint="take the original table",
-                path=path,
-                line=line,
-            )
-        yield line, label_of[emotion], part, pixels
-
-
-def _batches(rows: Iterator[_Checked]) -> Iterator[list[_Checked]]:
-    """Group rows; those before a faulty row come first, so that the first fault in the file is the one reported."""
-    batch: list[_Checked] = []
-    fault = None
-    try:
-        for row in rows:
-            batch.append(row)
-            if len(batch) == _BLOCK:
-                yield batch
-                batch = []
-    except FerError as error:
-        fault = error
-    if batch:
-        yield batch
-    if fault is not None:
-        raise fault
-
-
-@dataclass(frozen=True, slots=True)
 class _TreePicture:
     path: str
     part: str
@@ -345,7 +263,7 @@ def _read_tree(root: Path) -> list[_TreePicture]:
     return pictures
 
 
-def _part_of(item: TreeItem) -> str | None:
+def _part_of(item: Item) -> str | None:
     """Return the part of FER2013 that a picture of the re-layout belongs to, or None if it has no place in it."""
     prefix = PurePosixPath(item.path).name.partition("_")[0].lower()
     named = {part.lower(): part for part in PARTS}.get(prefix)

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_cli.datasets.fer2013 import (
+    FORM,
     OFFICIAL,
     OFFICIAL_ROWS,
-    PARTS,
-    SIDE,
     check_complete,
     find_table,
     in_words,
     new_tally,
-    table_blocks,
 )
+from fer_cli.datasets.pixel_table import PARTS, SIDE, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.votes import COLUMNS, RULES, Join, Rule, find_votes, judge, read_votes
@@ -105,7 +104,7 @@ class FerPlus:
         votes = read_votes(self._votes, tuple(PARTS))
         self._warnings += votes.warnings
         join = Join(votes, self._table, self._allow_incomplete)
-        for block in table_blocks(self._table):
+        for block in table_blocks(self._table, FORM):
             rows: list[Row] = []
             keep: list[int] = []
             for index, (line, emotion, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):

@@ -5,21 +5,18 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from fer_cli.datasets.pictures import SUFFIXES, Picture, decode_blocks, name_fault, probe_all, refuse, walk
-from fer_cli.datasets.records import Block, LoadReport, Row
+from fer_cli.datasets.listed import WHOLE, Item, Pictures, path_fault
+from fer_cli.datasets.pictures import SUFFIXES, refuse, walk
+from fer_cli.datasets.records import Block, LoadReport
 from fer_cli.datasets.splits import assign_roles
 from fer_cli.datasets.tables import open_table
 from fer_cli.errors import FerError
 from fer_cli.labels import EXPRESSIONS, canonical, in_order
-
-DEFAULT_SIZE: Final = 112
-"""Side in pixels of the square that pictures of different sizes are resized to."""
 
 _SPLIT_NAMES: Final = {
     "train": ("train", "training"),
@@ -27,32 +24,18 @@ _SPLIT_NAMES: Final = {
     "test": ("test", "testing", "privatetest"),
 }
 _SPLIT_OF: Final = {name: split for split, names in _SPLIT_NAMES.items() for name in names}
-_WHOLE: Final = "all"  # the part's name where the source has no splits
 _REQUIRED: Final = {
     "path": ("path", "image", "file", "filename"),
     "label": ("label", "emotion", "expression", "class"),
 }
 _OPTIONAL: Final = {"split": ("split", "usage", "set"), "subject": ("subject",), "sequence": ("sequence",)}
-_SIZES: Final = (8, 2048)
-
-
-@dataclass(frozen=True, slots=True)
-class TreeItem:
-    """One picture: its path relative to the root with ``/``, its split if the source has any, and its label."""
-
-    path: str
-    split: str | None
-    label: str
-    line: int | None = None
-    subject: str | None = None
-    sequence: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The pictures of a source in the order of their paths, and what should be told about it."""
 
-    items: list[TreeItem]
+    items: list[Item]
     parts: dict[str, str]  # the source's name of a split -> split
     warnings: list[str]
 
@@ -84,15 +67,11 @@ class Folder:
                 f"{name!r} cannot be the name of an artifact",
                 hint=f"use a-z, 0-9, '.', '_' and '-', such as {safe_name(name)!r}",
             )
-        if size is not None and not _SIZES[0] <= size <= _SIZES[1]:
-            raise FerError(f"--size {size} is out of range", hint=f"choose {_SIZES[0]} to {_SIZES[1]} pixels")
         self._table = find_list(source)
         self._root = source if self._table is None else self._table.parent
         self._listing = list_tree(source) if self._table is None else read_list(self._table)
         self._name = name or safe_name((source.resolve() if source.is_dir() else source.with_suffix("")).name)
-        self._size = size
-        self._grey = grey
-        self._warnings = list(self._listing.warnings)
+        self._pictures = Pictures(self._root, self._listing.items, size=size, grey=grey)
 
     @property
     def name(self) -> str:
@@ -103,18 +82,12 @@ class Folder:
     def files(self) -> dict[str, Path]:
         """Every picture under its path below the source, and the table if there is one."""
         table = {} if self._table is None else {"table": self._table}
-        return table | {f"picture {item.path}": self._root / item.path for item in self._listing.items}
+        return table | self._pictures.files
 
     @property
     def config(self) -> dict[str, Any]:
         """The size and the colours asked for, and how pictures are resized where they have to be."""
-        return {
-            "layout": "tree" if self._table is None else "table",
-            "size": self._size,
-            "size_if_mixed": DEFAULT_SIZE,
-            "resize": "square, bicubic, antialiased, aspect ratio not kept",
-            "grey": self._grey,
-        }
+        return {"layout": "tree" if self._table is None else "table", **self._pictures.config}
 
     @property
     def expected_rows(self) -> int:
@@ -123,49 +96,16 @@ class Folder:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures in the order of their paths, after a look at the headers of all."""
-        items = self._listing.items
-        paths = [self._root / item.path for item in items]
-        pictures = probe_all(paths)
-        grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
-        sizes = Counter((picture.height, picture.width) for picture in pictures)
-        resize = self._size is not None or len(sizes) > 1
-        side = self._size or DEFAULT_SIZE
-        self._tell_sizes(sizes, resize, side)
-        start = 0
-        for images in decode_blocks(
-            paths, grey=grey, shape=(side, side) if resize else next(iter(sizes)), resize=resize
-        ):
-            chunk = slice(start, start + len(images))
-            start += len(images)
-            yield Block(tuple(map(self._row, items[chunk], pictures[chunk])), images)
-
-    def _row(self, item: TreeItem, picture: Picture) -> Row:
-        return Row(
-            id=item.path,
-            split=item.split or _WHOLE,
-            label=item.label,
-            source=item.path,
-            line=item.line,
-            width=picture.width,
-            height=picture.height,
-            subject=item.subject,
-            sequence=item.sequence,
-        )
-
-    def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:
-        if resize and self._size is None:
-            self._warnings.append(f"the pictures have {len(sizes):,} sizes: all were resized to {side}x{side}")
-        if resize and (oblong := sum(count for (height, width), count in sizes.items() if height != width)):
-            self._warnings.append(f"{oblong:,} pictures are not square: resizing changed their aspect ratio")
+        return self._pictures.blocks()
 
     def report(self) -> LoadReport:
         """Tell what became of the source's parts."""
         items = self._listing.items
         roles = assign_roles(self._listing.parts)
         classes = in_order(item.label for item in items)
-        warnings = list(self._warnings)
+        warnings = [*self._listing.warnings, *self._pictures.warnings]
         for part in self._listing.parts:
-            there = {item.label for item in items if (item.split or _WHOLE) == part}
+            there = {item.label for item in items if (item.split or WHOLE) == part}
             if absent := [name for name in classes if name not in there]:
                 warnings.append(f"{part} has no {', '.join(absent)}")
         rule = "folder names" if self._table is None else f"labels of {self._table.name}"
@@ -232,7 +172,7 @@ def list_tree(root: Path) -> Listing:
         )
     _refuse_twins(root, splits)
     depth = 3 if splits else 2
-    items: list[TreeItem] = []
+    items: list[Item] = []
     warnings: list[str] = []
     for path in paths:
         folders = path.split("/")[:-1]
@@ -251,14 +191,14 @@ def list_tree(root: Path) -> Listing:
         elif not is_picture:
             faults.append(_fault(root / path, "not a picture by its name", "remove it from the class folder"))
         else:
-            items.append(TreeItem(path, folders[0] if splits else None, label))
+            items.append(Item(path, folders[0] if splits else None, label))
     refuse(list({str(fault): fault for fault in faults}.values()))
     if not items:
         raise FerError(
             "there are no pictures in class folders", hint="expected split/class/picture or class/picture", path=root
         )
     there = {item.split for item in items}
-    parts = {top: split for top, split in splits.items() if top in there} or {_WHOLE: "train"}
+    parts = {top: split for top, split in splits.items() if top in there} or {WHOLE: "train"}
     for top in parts:
         _refuse_twins(root, {item.path.rpartition("/")[0]: item.label for item in items if item.split in {top, None}})
     return Listing(items, parts, warnings)
@@ -294,7 +234,7 @@ def read_list(table: Path) -> Listing:
         FerError: the first row at fault, with its line and the number of others like it.
     """
     opened = open_table(table, _REQUIRED, _OPTIONAL)
-    items: list[TreeItem] = []
+    items: list[Item] = []
     faults: list[FerError] = []
     parts: dict[str, str] = {}
     first_line: dict[str, int] = {}
@@ -303,7 +243,7 @@ def read_list(table: Path) -> Listing:
         path = posixpath.normpath(values["path"]) if values["path"] else ""
         label = canonical(values["label"])
         split = split_of_name(values["split"]) if "split" in values else None
-        if (fault := _path_fault(table.parent, path)) is None:
+        if (fault := path_fault(table.parent, path)) is None:
             if label is None:
                 fault = f"unknown expression {values['label'][:40]!r}", f"use one of {', '.join(EXPRESSIONS)}"
             elif "split" in values and split is None:
@@ -316,25 +256,8 @@ def read_list(table: Path) -> Listing:
             continue
         if split is not None:
             parts[split] = split
-        items.append(TreeItem(path, split, label, line, values.get("subject") or None, values.get("sequence") or None))
+        items.append(Item(path, split, label, line, values.get("subject") or None, values.get("sequence") or None))
     refuse(faults)
     if not items:
         raise FerError("the table has a header and no rows", hint="give one row for each picture", path=table, line=1)
-    return Listing(sorted(items, key=lambda item: item.path), parts or {_WHOLE: "train"}, [])
-
-
-def _path_fault(root: Path, path: str) -> tuple[str, str] | None:
-    """Return what is wrong with a path in a table and what to do about it, or None."""
-    if not path:
-        return "the row names no picture", "fill in its path"
-    if name_fault(path):
-        return f"the path {path[:80]!r} holds a control character", "rename the picture"
-    if path.startswith(("/", "../")) or path == ".." or PurePosixPath(path).suffix.lower() not in SUFFIXES:
-        if PurePosixPath(path).suffix.lower() in SUFFIXES:
-            return f"{path[:80]!r} leads out of the table's folder", "move the table above the pictures"
-        return f"{path[:80]!r} is not a picture by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
-    try:
-        there = (root / path).is_file()
-    except OSError:
-        there = False
-    return None if there else (f"names {path[:80]!r}, which is not there", "mend the row or put the picture there")
+    return Listing(sorted(items, key=lambda item: item.path), parts or {WHOLE: "train"}, [])

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fer_cli.errors import FerError
+from fer_cli.progress import note
 
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """What a picture's name ends with, in lower case."""
@@ -48,7 +49,14 @@ _WORKERS: Final = min(4, os.cpu_count() or 1)  # each may hold one picture of MA
 _BLOCK_BYTES: Final = 64 << 20
 _BLOCK_ROWS: Final = 256
 
+_HANDED: Final = 4096  # items that wait for a thread
+_TOLD: Final = 20  # files at fault that are listed
+
+S = TypeVar("S")
 T = TypeVar("T")
+
+Box = tuple[int, int, int, int]
+"""Left, top, right and bottom in pixels; right and bottom are the first column and row outside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +69,11 @@ class Picture:
 
 
 def refuse(faults: Sequence[FerError]) -> None:
-    """Raise the first fault, if there is one, with the number of the others."""
+    """Raise the first fault, if there is one, with the number of the others; the first twenty are listed before it."""
     if faults:
         first, others = faults[0], len(faults) - 1
+        for fault in faults[: _TOLD if others else 0]:
+            note(f"at fault: {FerError(fault.what, path=fault.path, line=fault.line)}")
         more = "" if not others else f" (and {others:,} more {'is' if others == 1 else 'are'} at fault)"
         raise FerError(first.what + more, hint=first.hint, path=first.path, line=first.line)
 
@@ -160,12 +170,13 @@ def probe(path: Path) -> Picture:
         return Picture(width, height, _is_grey(image))
 
 
-def decode(path: Path, *, grey: bool, size: int | None = None) -> NDArray[np.uint8]:
+def decode(path: Path, *, grey: bool, size: int | None = None, box: Box | None = None) -> NDArray[np.uint8]:
     """Decode a picture.
 
     Args:
         path: the file.
         grey: one channel (ITU-R 601 luma of a coloured picture), else RGB.
+        box: the part of the picture to take, within it; by default all of it.
         size: side of the square to resize to in pixels (bicubic, antialiased; the aspect ratio is not kept), or None
             for the picture's own size.
 
@@ -182,6 +193,8 @@ def decode(path: Path, *, grey: bool, size: int | None = None) -> NDArray[np.uin
         method = _TRANSPOSE.get(_orientation(image))
         if method is not None:  # flipping left to right is 0
             image = image.transpose(method)
+        if box is not None:
+            image = image.crop(box)
         if "transparency" in image.info or image.mode in {"LA", "PA", "RGBA"}:
             image = image.convert("RGBA")
             if np.asarray(image)[..., 3].min() < 255:
@@ -192,13 +205,19 @@ def decode(path: Path, *, grey: bool, size: int | None = None) -> NDArray[np.uin
         return np.asarray(image, dtype=np.uint8)
 
 
-def probe_all(paths: Sequence[Path]) -> list[Picture]:
+def probe_all(paths: Sequence[Path], *, jobs: int | None = None) -> list[Picture]:
     """Read the headers of all pictures; the error names the first that is at fault and counts the others."""
-    return list(_in_threads(probe, paths))
+    return _in_threads(probe, paths, jobs)
 
 
 def decode_blocks(
-    paths: Sequence[Path], *, grey: bool, shape: tuple[int, int], resize: bool
+    paths: Sequence[Path],
+    *,
+    grey: bool,
+    shape: tuple[int, int],
+    resize: bool,
+    boxes: Sequence[Box | None] | None = None,
+    jobs: int | None = None,
 ) -> Iterator[NDArray[np.uint8]]:
     """Decode pictures in order, in blocks of at most 64 MiB.
 
@@ -207,6 +226,8 @@ def decode_blocks(
         grey: one channel, else RGB.
         shape: (H, W) of every picture that comes out.
         resize: resize to ``shape``, which is square then; else every picture must have it.
+        boxes: the part to take of each picture, None for all of it.
+        jobs: threads that decode; by default one a core, at most four.
 
     Yields:
         (n, H, W) or (n, H, W, 3).
@@ -215,8 +236,9 @@ def decode_blocks(
         FerError: as :func:`decode`, for the first picture at fault, with the number of others in the same block.
     """
 
-    def one(path: Path) -> NDArray[np.uint8]:
-        array = decode(path, grey=grey, size=shape[0] if resize else None)
+    def one(listed: tuple[Path, Box | None]) -> NDArray[np.uint8]:
+        path, box = listed
+        array = decode(path, grey=grey, size=shape[0] if resize else None, box=box)
         if array.shape[:2] != shape:
             raise FerError(
                 f"the picture is {array.shape[1]}x{array.shape[0]} pixels where its header said {shape[1]}x{shape[0]}",
@@ -227,22 +249,28 @@ def decode_blocks(
 
     rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (shape[0] * shape[1] * (1 if grey else 3))))
     for start in range(0, len(paths), rows):
-        yield np.stack(_in_threads(one, paths[start : start + rows]))
+        chunk = slice(start, start + rows)
+        some = paths[chunk]
+        yield np.stack(
+            _in_threads(one, list(zip(some, boxes[chunk] if boxes else [None] * len(some), strict=True)), jobs)
+        )
 
 
-def _in_threads(work: Callable[[Path], T], paths: Sequence[Path]) -> list[T]:
-    """Apply ``work`` to all paths (Pillow releases the GIL where it matters), then raise what went wrong, counted."""
+def _in_threads(work: Callable[[S], T], items: Sequence[S], jobs: int | None) -> list[T]:
+    """Apply ``work`` to all items (Pillow releases the GIL where it matters), then raise what went wrong, counted."""
 
-    def attempt(path: Path) -> T | FerError:
+    def attempt(item: S) -> T | FerError:
         try:
-            return work(path)
+            return work(item)
         except FerError as error:
             return error
 
     # Pillow warns about oddities of a file on stderr; what matters is checked here, and what breaks raises.
-    with warnings.catch_warnings(), ThreadPoolExecutor(_WORKERS) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(jobs or _WORKERS) as pool:
         warnings.simplefilter("ignore")
-        results = list(pool.map(attempt, paths))
+        # In parts: the pool keeps some kilobytes for everything that was handed to it.
+        parts = range(0, len(items), _HANDED)
+        results = [result for start in parts for result in pool.map(attempt, items[start : start + _HANDED])]
     refuse([result for result in results if isinstance(result, FerError)])
     return [result for result in results if not isinstance(result, FerError)]
 

@@ -86,6 +86,16 @@ def open_table(
     return Table(path, columns, tuple(header), _rows(path, lines, len(header)))
 
 
+def text_lines(path: Path) -> Generator[tuple[int, str]]:
+    """Yield the lines of a text file with their numbers, without line breaks.
+
+    Raises:
+        FerError: it cannot be read, or a line is not UTF-8 text of a sane length.
+    """
+    for number, text in _lines(path, ()):
+        yield number, text.rstrip("\r")
+
+
 def _columns(
     path: Path,
     header: Sequence[str],

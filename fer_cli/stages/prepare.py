@@ -25,7 +25,7 @@ from fer_cli.progress import note, track, warn
 from fer_cli.stages.result import Result
 from fer_cli.stages.without_copies import SETTING, leave_out_copies
 
-REVISION: Final = 1
+REVISION: Final = 2
 CARVED_TEST: Final = 0.2
 """Share of a source without any split that becomes the test split."""
 
@@ -162,9 +162,12 @@ def _check_ids(rows: Sequence[Row]) -> None:
 
 
 def _with_splits(rows: list[Row], hashes: list[str], report: LoadReport, validation: float, seed: int) -> list[Row]:
-    """Resolve the source's own names of splits and carve the ones that it lacks; duplicates and subjects stay whole."""
+    """Resolve the source's own names of splits and carve the ones that it lacks.
+
+    Duplicates and subjects stay whole, and sequences where the source names no subject.
+    """
     splits = _source_splits(rows, report)
-    subjects = [row.subject for row in rows]
+    subjects = [row.subject or (row.sequence and f"sequence {row.sequence}") for row in rows]
     groups = duplicate_groups(hashes, subjects if any(subjects) else None)
     for wanted, name, share in (
         (report.carve_test, "test", CARVED_TEST),
@@ -300,7 +303,7 @@ def _protocol(
     name: str, rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates, validation: float, seed: int
 ) -> dict[str, Any]:
     counts = _counts(rows, report.classes)
-    carved = "stratified, subjects and equal images kept together"
+    carved = "stratified, subjects, sequences and equal images kept together"
     return {
         "dataset": name,
         "classes": list(report.classes),

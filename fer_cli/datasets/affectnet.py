@@ -1,0 +1,297 @@
+"""AffectNet (Mollahosseini, Hasani and Mahoor 2017): its csv layout, its layout of .npy files, and class folders."""
+
+from __future__ import annotations
+
+import io
+import os
+import posixpath
+import tokenize
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from fer_cli.datasets.access import AFFECTNET
+from fer_cli.datasets.listed import Item, path_fault
+from fer_cli.datasets.official import (
+    Found,
+    Official,
+    check_counts,
+    check_jobs,
+    class_folders,
+    first_inside,
+    inside,
+    needed_folder,
+    one_layout,
+    refuse_all,
+)
+from fer_cli.datasets.pictures import SUFFIXES, Box, walk
+from fer_cli.datasets.tables import open_table
+from fer_cli.errors import FerError
+from fer_cli.labels import canonical
+from fer_cli.progress import Advance, track
+
+EMOTIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+"""The expressions by the ids of the source."""
+DROPPED: Final = {8: "None", 9: "Uncertain", 10: "No-Face"}
+"""Id -> what the annotators said of pictures without one of the expressions."""
+_TRAIN: Final = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
+OFFICIAL: Final = {
+    "train": dict(zip(EMOTIONS, _TRAIN, strict=True)),
+    "val": dict.fromkeys(EMOTIONS, 500),
+}
+"""Part -> expression -> pictures, as published."""
+LATER: Final = OFFICIAL | {"val": OFFICIAL["val"] | {"contempt": 499}}
+"""The same of the later release, as .npy files: it lacks one picture of contempt."""
+PARTS: Final = {"train": "train", "val": "validation"}
+
+_LISTS: Final = "Manually_Annotated_file_lists"
+_IMAGES: Final = "Manually_Annotated_Images"
+_TABLES: Final = {"train": "training.csv", "val": "validation.csv"}
+_EMOTION_IDS: Final = {str(number): name for number, name in enumerate(EMOTIONS)}
+_DROPPED_IDS: Final = {str(number): reason for number, reason in DROPPED.items()}
+_BOX: Final = ("face_x", "face_y", "face_width", "face_height")
+_EXP: Final = "_exp.npy"
+_NPY_BYTES: Final = 4096  # an id takes 140
+_NPY_FAULTS: Final = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
+_CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}"
+
+
+class AffectNet(Official):
+    """AffectNet's manually annotated pictures, eight expressions; val is reported on.
+
+    Args:
+        source: the folder that holds one of the layouts.
+        allow_incomplete: take a source that lacks pictures or a whole part.
+        size: resize every picture to a square of this side in pixels; by default their own size if they have one,
+            else 112.
+        jobs: threads that decode.
+
+    Raises:
+        FerError: the source is not there or not complete, or a file, a name or a line in it is at fault.
+    """
+
+    def __init__(
+        self, *, source: Path, allow_incomplete: bool = False, size: int | None = None, jobs: int | None = None
+    ) -> None:
+        check_jobs(jobs)
+        names = list(_TABLES.values())
+        lists = first_inside(source, *[(name,) for name in names], *[(_LISTS, name) for name in names])
+        arrays = first_inside(source, ("train_set",), ("val_set",))
+        folders = first_inside(source, ("train",), ("val",))
+        layouts = {"csv lists": lists, "train_set/ and val_set/": arrays, "train/ and val/": folders}
+        layout = one_layout(source, layouts, AFFECTNET)
+        if layout == "csv lists":
+            found = read_lists(source, (lists or source).parent)
+        elif layout == "train_set/ and val_set/":
+            found = read_arrays(source)
+        else:
+            found = read_folders(source)
+        later = layout != "csv lists" and found.counts.get("val") == LATER["val"]
+        official = LATER if later else OFFICIAL
+        missing = check_counts("AffectNet", source, found.counts, official, allow=allow_incomplete)
+        super().__init__("affectnet", EMOTIONS, found, missing=missing, size=size, jobs=jobs)
+
+
+def read_lists(source: Path, lists: Path) -> Found:
+    """Read ``training.csv`` and ``validation.csv``; each face is cut out of its picture by the box in its row.
+
+    Raises:
+        FerError: the first row at fault, with the number of the others.
+    """
+    images = first_inside(source, (_IMAGES,), ("Manually_Annotated", _IMAGES))
+    images = images or needed_folder(source, _IMAGES)
+    tables = {part: table for part, name in _TABLES.items() if (table := inside(lists, name)) is not None}
+    items: list[Item] = []
+    faults: list[FerError] = []
+    dropped: Counter[str] = Counter()
+    first: dict[str, int] = {}
+    with track("read affectnet", None, "rows") as advance:
+        for part, table in tables.items():
+            _read_table(part, table, images, items, dropped, first, faults, advance)
+    refuse_all(faults)
+    return Found(
+        root=images,
+        layout="csv lists",
+        items=sorted(items, key=lambda item: (item.split or "", item.path)),
+        parts=PARTS,
+        label_rule="AffectNet manual labels",
+        faces="cut out by the boxes of the csv: no alignment",
+        labels={f"{part} labels": table for part, table in tables.items()},
+        tables=tables,
+        dropped={reason: dropped[reason] for reason in DROPPED.values() if dropped[reason]},
+    )
+
+
+def _read_table(
+    part: str,
+    table: Path,
+    images: Path,
+    items: list[Item],
+    dropped: Counter[str],
+    first: dict[str, int],
+    faults: list[FerError],
+    advance: Advance,
+) -> None:
+    """Add the rows of one csv to ``items``, ``dropped`` and ``faults``; ``first`` is path -> item."""
+    columns = {"path": ("subdirectory_filepath",), "label": ("expression",), **{name: (name,) for name in _BOX}}
+    opened = open_table(table, columns)
+    wanted = [opened.columns[name] for name in ("path", "label", *_BOX)]
+    for line, cells in opened.rows:
+        advance()
+        path, label, *numbers = (cells[column] for column in wanted)
+        if label in _DROPPED_IDS:
+            dropped[_DROPPED_IDS[label]] += 1
+            continue
+        path = posixpath.normpath(path) if path else ""
+        if label not in _EMOTION_IDS:
+            fault = f"unknown expression id {label[:40]!r}", "AffectNet has 0 to 10: take the original list"
+        elif (box := _box(numbers)) is None:
+            what = f"{','.join(numbers)[:40]!r} is no box"
+            fault = what, "face_x, face_y, face_width and face_height are whole numbers of pixels"
+        elif bad := path_fault(images, path):
+            fault = bad
+        elif (index := first.setdefault(path, len(items))) < len(items):
+            where = f"line {items[index].line} of {_TABLES[items[index].split or part]}"
+            fault = f"{path!r} stands in {where} already", "keep one row for each picture"
+        else:
+            name = path.rpartition(".")[0]
+            items.append(Item(path, part, _EMOTION_IDS[label], line, id=name, box=box))
+            continue
+        faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
+
+
+def _box(cells: Iterable[str]) -> Box | None:
+    try:
+        left, top, width, height = (int(cell) for cell in cells)
+    except ValueError:
+        return None
+    return None if width < 1 or height < 1 else (left, top, left + width, top + height)
+
+
+def read_arrays(source: Path) -> Found:
+    """List ``train_set/images/0.jpg`` with the id in ``train_set/annotations/0_exp.npy``, and the same in ``val_set``.
+
+    Raises:
+        FerError: the first file at fault, with the number of the others.
+    """
+    items: list[Item] = []
+    faults: list[FerError] = []
+    labels: dict[str, Path] = {}
+    dropped: Counter[str] = Counter()
+    with track("read affectnet", None, "annotations") as advance:
+        for part in PARTS:
+            folder = inside(source, f"{part}_set")
+            if folder is None:
+                continue
+            pictures = needed_folder(folder, "images")
+            annotations = needed_folder(folder, "annotations")
+            with os.scandir(annotations) as entries:  # four files a picture: no list of all is kept
+                named = {entry.name.removesuffix(_EXP) for entry in entries if entry.name.endswith(_EXP)}
+            for name in walk(pictures):
+                advance()
+                stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
+                annotation = annotations / f"{stem}{_EXP}"
+                if suffix not in SUFFIXES or "/" in name:
+                    faults.append(FerError("is no picture of AffectNet", hint="remove it", path=pictures / name))
+                elif stem not in named:
+                    what = f"has no {part}_set/annotations/{stem}{_EXP}"
+                    faults.append(FerError(what, hint="unpack the annotations again", path=pictures / name))
+                elif (number := read_id(annotation, faults)) is not None:
+                    labels[f"{part} {annotation.name}"] = annotation
+                    path = f"{part}_set/images/{name}"
+                    if number in DROPPED:
+                        dropped[DROPPED[number]] += 1
+                    else:
+                        items.append(Item(path, part, EMOTIONS[number], id=f"{part}/{stem}"))
+                named.discard(stem)
+            for stem in named:
+                what, place = f"labels {part}_set/images/{stem}.jpg, which is not there", annotations
+                faults.append(FerError(what, hint="unpack the pictures again", path=place / f"{stem}{_EXP}"))
+    refuse_all(faults)
+    return Found(
+        root=source,
+        layout="npy",
+        items=sorted(items, key=lambda item: item.path),
+        parts=PARTS,
+        label_rule="AffectNet manual labels",
+        faces="cropped by the authors",
+        labels=labels,
+        dropped={reason: dropped[reason] for reason in DROPPED.values() if dropped[reason]},
+    )
+
+
+def read_id(path: Path, faults: list[FerError]) -> int | None:
+    """Return the id in an ``.npy`` file of one number, or of one number as text, as the authors wrote them.
+
+    The header is looked at first: nothing is unpickled, and no file asks for more memory than it has bytes. What is
+    wrong is added to ``faults``, and None returned.
+    """
+    try:
+        value = _one_value(path)
+    except FerError as error:
+        faults.append(error)
+        return None
+    text = str(value)
+    number = int(float(text)) if text.removesuffix(".0").isdecimal() else -1
+    if not 0 <= number <= max(DROPPED):
+        what = f"unknown expression id {text[:40]!r}"
+        faults.append(FerError(what, hint="AffectNet has 0 to 10: unpack the annotations again", path=path))
+        return None
+    return number
+
+
+def _one_value(path: Path) -> object:
+    hint = "unpack the annotations again"
+    try:
+        with path.open("rb") as file:
+            data = io.BytesIO(file.read(_NPY_BYTES + 1))
+    except OSError as error:
+        raise FerError(f"cannot be read: {error.strerror}", hint="check the file", path=path) from None
+    if data.getbuffer().nbytes > _NPY_BYTES:
+        raise FerError("is too large for one number", hint=hint, path=path)
+    try:
+        read = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+        header = read.get(npy_format.read_magic(data))
+        if header is None:
+            raise ValueError("unknown version of the format")
+        shape, _, dtype = header(data)
+        if dtype.kind not in "iufUS":
+            kind = "an object" if dtype.hasobject else f"{dtype}"
+            raise FerError(f"holds {kind}, not a number", hint=hint, path=path)
+        if shape not in {(), (1,)}:
+            raise FerError(f"holds values of shape {shape}, not one number", hint=hint, path=path)
+        value = np.frombuffer(data.read(), dtype=dtype, count=1)[0]
+        return value.decode() if isinstance(value, bytes) else value
+    except _NPY_FAULTS as error:
+        raise FerError(f"not a readable .npy file ({error})", hint=hint, path=path) from None
+
+
+def read_folders(source: Path) -> Found:
+    """List ``train/0/picture`` or ``train/neutral/picture``, and the same in ``val``.
+
+    Raises:
+        FerError: the first file at fault, with the number of the others.
+    """
+    items: list[Item] = []
+    faults: list[FerError] = []
+    for part in PARTS:
+        if folder := inside(source, part):
+            listed = class_folders(folder, f"{part}/", _label_of, faults, _CLASSES)
+            items += [Item(path, part, label) for path, label in listed]
+    refuse_all(faults)
+    return Found(
+        root=source,
+        layout="class folders",
+        items=sorted(items, key=lambda item: item.path),
+        parts=PARTS,
+        label_rule="AffectNet manual labels",
+        faces="cropped by those who made this layout",
+    )
+
+
+def _label_of(name: str) -> str | None:
+    return _EMOTION_IDS.get(name) or canonical(name)

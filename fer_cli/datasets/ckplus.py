@@ -1,0 +1,285 @@
+"""CK+ (Lucey et al. 2010): the official layout of sequences, and the common one of 48x48 pictures in class folders."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from fer_cli.datasets.access import CKPLUS
+from fer_cli.datasets.ckextended import CkExtended, find_table
+from fer_cli.datasets.listed import WHOLE, Item
+from fer_cli.datasets.official import (
+    Found,
+    Official,
+    check_counts,
+    check_jobs,
+    class_folders,
+    first_inside,
+    needed_folder,
+    one_layout,
+    refuse_all,
+)
+from fer_cli.datasets.pictures import SUFFIXES, walk
+from fer_cli.datasets.records import Loader
+from fer_cli.datasets.tables import text_lines
+from fer_cli.errors import FerError
+from fer_cli.labels import canonical
+
+EMOTIONS: Final = {
+    "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happy", "6": "sad", "7": "surprise",
+}  # fmt: skip
+"""The expressions by the ids of the source; 0 is neutral, which no labelled sequence is."""
+SEQUENCES: Final = dict(zip(EMOTIONS.values(), (45, 18, 59, 25, 69, 28, 83), strict=True))
+"""Expression -> labelled sequences, as published: 327."""
+LAST: Final = 3
+"""Frames that are taken from the end of a labelled sequence."""
+
+_ID: Final = re.compile(r"([0-7])(?:\.0*)?(?:e[+-]?0+)?", re.IGNORECASE)
+_EMOTION: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})_emotion\.txt")
+_FRAME: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})\.(?:png|jpg|tiff?)", re.IGNORECASE)
+
+
+def open_ckplus(
+    *,
+    source: Path,
+    neutral: bool = False,
+    contempt: bool = True,
+    allow_incomplete: bool = False,
+    size: int | None = None,
+    jobs: int | None = None,
+) -> Loader:
+    """Open CK+ in whichever layout it is.
+
+    Args:
+        source: the folder that holds a layout, or ``ckextended.csv``.
+        neutral: take the first frame of each sequence as neutral.
+        contempt: take the sequences of contempt.
+        allow_incomplete: take a source that lacks sequences or frames.
+        size: resize every picture to a square of this side in pixels; ``ckextended.csv`` stays as it is.
+        jobs: threads that decode.
+
+    Raises:
+        FerError: the source is not there or not complete, there are several, or a file or a name is at fault.
+    """
+    check_jobs(jobs)
+    if source.is_file():
+        layout, table, pictures = "ckextended.csv", source, None
+    else:
+        images = first_inside(source, ("cohn-kanade-images",), ("extended-cohn-kanade-images", "cohn-kanade-images"))
+        labels = first_inside(source, ("Emotion",), ("Emotion_labels", "Emotion"))
+        pictures = first_inside(source, ("CK+48",)) or (source if _has_classes(source) else None)
+        found_table = find_table(source)
+        layouts = {
+            "Emotion/": labels or images,
+            "class folders of 48x48 pictures": pictures,
+            "ckextended.csv": found_table,
+        }
+        layout = one_layout(source, layouts, CKPLUS)
+        table = found_table or source
+    if layout == "ckextended.csv":
+        if size is not None:
+            raise FerError("ckextended.csv is not resized", hint="leave --size out", path=table)
+        name = artifact_name(neutral=neutral, contempt=contempt)
+        return CkExtended(table=table, name=name, neutral=neutral, contempt=contempt, allow_incomplete=allow_incomplete)
+    expected = {name: LAST * number for name, number in SEQUENCES.items() if contempt or name != "contempt"}
+    if layout == "Emotion/":
+        found = read_sequences(source, neutral=neutral, contempt=contempt)
+        if neutral:
+            expected["neutral"] = sum(expected.values()) // LAST
+    else:
+        if neutral:
+            raise FerError(
+                "this layout has no first frames, so none is neutral",
+                hint="leave --neutral out, or give the official layout",
+                path=source,
+            )
+        found = read_folders(pictures or source, contempt=contempt)
+    missing = check_counts("CK+", source, found.counts, {WHOLE: expected}, allow=allow_incomplete)
+    return CkPlus(found, missing=missing, size=size, jobs=jobs, neutral=neutral, contempt=contempt)
+
+
+def artifact_name(*, neutral: bool, contempt: bool) -> str:
+    """Return ``ckplus``, with what tells other sets of classes apart behind it."""
+    return "ckplus" + "-neutral" * neutral + "-no-contempt" * (not contempt)
+
+
+class CkPlus(Official):
+    """CK+ as pictures; test and validation are carved by person.
+
+    Args:
+        found: the source, read and checked.
+        missing: what it lacks, in words, where that was allowed.
+        size: resize every picture to a square of this side in pixels.
+        jobs: threads that decode.
+        neutral: first frames are in it.
+        contempt: contempt is in it.
+    """
+
+    def __init__(
+        self,
+        found: Found,
+        *,
+        missing: list[str],
+        size: int | None,
+        jobs: int | None,
+        neutral: bool,
+        contempt: bool,
+    ) -> None:
+        classes = [name for name in EMOTIONS.values() if contempt or name != "contempt"]
+        name = artifact_name(neutral=neutral, contempt=contempt)
+        super().__init__(name, [*classes, *["neutral"] * neutral], found, missing=missing, size=size, jobs=jobs)
+
+
+def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> Found:
+    """Read ``Emotion/`` and list the frames of the labelled sequences.
+
+    Raises:
+        FerError: the first fault in the order of files, with the number of the others.
+    """
+    labels = first_inside(source, ("Emotion",), ("Emotion_labels", "Emotion"))
+    if labels is None:
+        raise FerError("the folder of labels is missing", hint="unpack Emotion_labels.zip", path=source / "Emotion")
+    images = first_inside(source, ("extended-cohn-kanade-images", "cohn-kanade-images"))
+    images = images or needed_folder(source, "cohn-kanade-images")
+    root = images.parent
+    faults: list[FerError] = []
+    emotions = _read_emotions(labels, faults)
+    frames = _frames(images, {sequence.partition("_")[0] for sequence in emotions}, faults)
+    items: list[Item] = []
+    for sequence, (label, path) in sorted(emotions.items()):
+        names = frames.get(sequence, [])
+        frame = f"{path.name.removesuffix('_emotion.txt')}"
+        needed = LAST + neutral
+        if frame not in {PurePosixPath(name).stem for name in names}:
+            what, hint = f"labels {frame}, which is not in {images.name}", "unpack the images again"
+            faults.append(FerError(what, hint=hint, path=path))
+        elif len(names) < needed:
+            what = f"the sequence has {len(names)} frames, {needed} are needed"
+            faults.append(FerError(what, hint="unpack the images again", path=images / names[0].rpartition("/")[0]))
+        elif contempt or label != "contempt":
+            taken = [(name, label) for name in names[-LAST:]]
+            for name, of in [(names[0], "neutral"), *taken] if neutral else taken:
+                items.append(_item(f"{images.name}/{name}", of, sequence))
+    refuse_all(faults)
+    what = f"CK+ labels of sequences, the last {LAST} frames of each" + ", the first as neutral" * neutral
+    found = _found(root, "sequences", items, what)
+    found.labels = {f"emotion {path.name}": path for _, path in emotions.values()}
+    found.faces = "whole frames: no alignment"
+    found.warnings.append("frames are taken whole, as if they were face crops")
+    return found
+
+
+def _read_emotions(folder: Path, faults: list[FerError]) -> dict[str, tuple[str, Path]]:
+    """Return sequence -> label and file; what is wrong is added to ``faults``."""
+    emotions: dict[str, tuple[str, Path]] = {}
+    for path in walk(folder):
+        place = folder / path
+        parts = path.split("/")
+        name = _EMOTION.fullmatch(parts[-1])
+        if name is None or parts[:-1] != [name[2], name[3]]:
+            what = "does not belong here: files are S005/001/S005_001_00000011_emotion.txt"
+            faults.append(FerError(what, hint="remove it or give it back its name", path=place))
+        elif name[1] in emotions:
+            what = f"sequence {name[1]} has a second label, the first is in {emotions[name[1]][1].name}"
+            faults.append(FerError(what, hint="unpack Emotion_labels.zip again", path=place))
+        elif label := _read_emotion(place, faults):
+            emotions[name[1]] = label, place
+    return emotions
+
+
+def _read_emotion(path: Path, faults: list[FerError]) -> str | None:
+    """Return the label in an emotion file (one id, written as a float), or None and what is wrong in ``faults``."""
+    hint = "unpack Emotion_labels.zip again"
+    try:
+        words = [(number, word) for number, text in text_lines(path) for word in text.split()]
+    except FerError as error:
+        faults.append(error)
+        return None
+    match = _ID.fullmatch(words[0][1]) if len(words) == 1 else None
+    if not words:
+        faults.append(FerError("the file is empty", hint=hint, path=path))
+    elif len(words) > 1:
+        line = words[1][0]
+        faults.append(FerError(f"holds {len(words)} numbers, not one", hint=hint, path=path, line=line))
+    elif match is None:
+        what = f"unknown emotion {words[0][1][:40]!r}, not 1 to 7"
+        faults.append(FerError(what, hint=hint, path=path, line=words[0][0]))
+    elif match[1] == "0":
+        what = "the emotion is 0 (neutral), which no labelled sequence of CK+ is"
+        faults.append(FerError(what, hint=hint, path=path, line=words[0][0]))
+    else:
+        return EMOTIONS[match[1]]
+    return None
+
+
+def _frames(images: Path, subjects: set[str], faults: list[FerError]) -> dict[str, list[str]]:
+    """Return sequence -> paths of its frames in order, for the sequences of some persons."""
+    frames: defaultdict[str, list[str]] = defaultdict(list)
+    for path in walk(images):
+        subject, *folders, name = path.split("/")
+        if subject not in subjects:
+            continue
+        match = _FRAME.fullmatch(name)
+        if match is None or [subject, *folders] != [match[2], match[3]]:
+            what = "does not belong here: frames are S005/001/S005_001_00000011.png"
+            faults.append(FerError(what, hint="remove it or give it back its name", path=images / path))
+        else:
+            frames[match[1]].append(path)
+    return frames
+
+
+def read_folders(root: Path, *, contempt: bool) -> Found:
+    """List ``anger/S010_004_00000017.png`` and the like.
+
+    Raises:
+        FerError: the first fault in the order of files, with the number of the others.
+    """
+    faults: list[FerError] = []
+    items: list[Item] = []
+    first: dict[str, tuple[str, str]] = {}
+    for path, label in class_folders(root, "", _label_of, faults, ", ".join(EMOTIONS.values())):
+        name = _FRAME.fullmatch(PurePosixPath(path).name)
+        if name is None:
+            hint = "the names are S010_004_00000017.png; others: fer prepare folder"
+            faults.append(FerError("is no name of CK+", hint=hint, path=root / path))
+        elif (other := first.setdefault(name[1], (label, path)))[0] != label:
+            what = f"sequence {name[1]} is {label} here and {other[0]} in {other[1]}"
+            faults.append(FerError(what, hint="get the data set again", path=root / path))
+        elif contempt or label != "contempt":
+            items.append(_item(path, label, name[1]))
+    refuse_all(faults)
+    return _found(root, "class folders", items, f"CK+ labels of sequences, the last {LAST} frames of each")
+
+
+def _item(path: str, label: str, sequence: str) -> Item:
+    subject = sequence.partition("_")[0]
+    return Item(path, None, label, subject=subject, sequence=sequence, id=PurePosixPath(path).stem)
+
+
+def _found(root: Path, layout: str, items: list[Item], label_rule: str) -> Found:
+    subjects = {item.subject for item in items}
+    return Found(
+        root=root,
+        layout=layout,
+        items=sorted(items, key=lambda item: item.path),
+        parts={WHOLE: "train"},
+        label_rule=label_rule,
+        faces="cropped by those who made this layout",
+        roles={"persons": f"{len(subjects):,}, nobody in two splits; papers use 10 folds of persons instead"},
+    )
+
+
+def _label_of(name: str) -> str | None:
+    label = canonical(name)
+    return label if label in EMOTIONS.values() else None
+
+
+def _has_classes(source: Path) -> bool:
+    """Tell whether a folder holds class folders with pictures."""
+    try:
+        folders = [path for path in source.iterdir() if path.is_dir() and _label_of(path.name)]
+    except OSError:
+        return False
+    return any(path.suffix.lower() in SUFFIXES for folder in folders for path in folder.iterdir())

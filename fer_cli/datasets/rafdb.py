@@ -1,0 +1,265 @@
+"""RAF-DB, the basic set (Li, Deng and Du 2017): the official layout, and the common one of numbered class folders."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from fer_cli.datasets.access import RAFDB
+from fer_cli.datasets.listed import Item
+from fer_cli.datasets.official import (
+    Found,
+    Official,
+    check_counts,
+    check_jobs,
+    class_folders,
+    first_inside,
+    inside,
+    needed_folder,
+    one_layout,
+    refuse_all,
+)
+from fer_cli.datasets.pictures import walk
+from fer_cli.datasets.tables import open_table, text_lines
+from fer_cli.errors import FerError
+from fer_cli.labels import canonical
+
+EMOTIONS: Final = {
+    "1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "anger", "7": "neutral",
+}  # fmt: skip
+"""The expressions by the ids of the source."""
+_COUNTS: Final = {
+    "train": (1290, 281, 717, 4772, 1982, 705, 2524),
+    "test": (329, 74, 160, 1185, 478, 162, 680),
+}
+OFFICIAL: Final = {part: dict(zip(EMOTIONS.values(), counts, strict=True)) for part, counts in _COUNTS.items()}
+"""Part -> expression -> pictures, as published."""
+PARTS: Final = {"train": "train", "test": "test"}
+
+_NAME: Final = re.compile(r"(train_\d{5}|test_\d{4})\.jpg")
+_ALIGNED: Final = re.compile(r"(train_\d{5}|test_\d{4})_aligned\.(?:jpg|png)")
+_LABELS: Final = "list_patition_label.txt"  # their spelling
+_ATTRIBUTES: Final = (
+    ("gender", ("male", "female", "unsure")),
+    ("race", ("caucasian", "african-american", "asian")),
+    ("age", ("0-3", "4-19", "20-39", "40-69", "70+")),
+)
+_LANDMARKS: Final = 5  # lines before the attributes
+_CLASSES: Final = f"1 to 7, or {', '.join(EMOTIONS.values())}"
+
+
+class RafDb(Official):
+    """RAF-DB basic with its own labels.
+
+    Args:
+        source: the folder of either layout, or the one that holds ``basic/`` or ``DATASET/``.
+        allow_incomplete: take a source that lacks pictures or a whole part.
+        size: resize every picture to a square of this side in pixels; by default their own 100.
+        jobs: threads that decode.
+
+    Raises:
+        FerError: the source is not there or not complete, or a file, a name or a line in it is at fault.
+    """
+
+    def __init__(
+        self, *, source: Path, allow_incomplete: bool = False, size: int | None = None, jobs: int | None = None
+    ) -> None:
+        check_jobs(jobs)
+        lists = first_inside(source, ("EmoLabel",), ("basic", "EmoLabel"))
+        folders = first_inside(source, ("train",), ("test",), ("DATASET", "train"), ("DATASET", "test"))
+        layout = one_layout(source, {"EmoLabel/": lists, "train/ and test/": folders}, RAFDB)
+        if layout == "EmoLabel/":
+            found = read_official((lists or source).parent)
+        else:
+            found = read_folders((folders or source).parent, source)
+        missing = check_counts("RAF-DB", source, found.counts, OFFICIAL, allow=allow_incomplete)
+        super().__init__("rafdb", tuple(EMOTIONS.values()), found, missing=missing, size=size, jobs=jobs)
+
+
+def read_official(root: Path) -> Found:
+    """Read ``EmoLabel/list_patition_label.txt`` and, where they are, the attributes; find every picture.
+
+    Raises:
+        FerError: the first fault in the order of files and lines, with the number of the others.
+    """
+    table = first_inside(root, ("EmoLabel", _LABELS), ("EmoLabel", "list_partition_label.txt"))
+    if table is None:
+        raise FerError("the list of labels is missing", hint="unpack EmoLabel again", path=root / "EmoLabel" / _LABELS)
+    folder = needed_folder(root, "Image", "aligned")
+    there = set(walk(folder))
+    folded = {name.casefold(): name for name in there}
+    attributes = inside(root, "Annotation", "manual")
+    items: list[Item] = []
+    faults: list[FerError] = []
+    first_line: dict[str, int] = {}
+    labels = {"labels": table}
+    without = 0
+    for line, text in text_lines(table):
+        words = text.split()
+        name = _NAME.fullmatch(words[0]) if words else None
+        if fault := _line_fault(words, first_line, line):
+            faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
+        if name is None:
+            continue
+        stem = name[1]
+        picture = next((f"{stem}_aligned{end}" for end in (".jpg", ".png") if f"{stem}_aligned{end}" in there), None)
+        if picture is None:
+            other = folded.get(f"{stem}_aligned.jpg")
+            what = f"names {stem}, which is called {other!r} in Image/aligned"
+            hint = "give it back its name"
+            if other is None:
+                what = f"names {stem}.jpg, but {stem}_aligned.jpg is not in Image/aligned"
+                hint = "unpack the pictures again"
+            faults.append(FerError(what, hint=hint, path=table, line=line))
+            continue
+        there.discard(picture)
+        flags: tuple[str, ...] = ()
+        if attributes is not None:
+            annotated = attributes / f"{stem}_manu_attri.txt"
+            if annotated.is_file():
+                labels[f"attributes {annotated.name}"] = annotated
+                flags = read_attributes(annotated, faults)
+            else:
+                without += 1
+        if not fault:
+            items.append(
+                Item(
+                    f"Image/aligned/{picture}",
+                    stem.partition("_")[0],
+                    EMOTIONS[words[1]],
+                    line,
+                    id=stem,
+                    flags=flags,
+                )
+            )
+    faults += [FerError("is not in the list of labels", hint="remove it", path=folder / path) for path in there]
+    refuse_all(faults)
+    found = Found(
+        root=root,
+        layout="official",
+        items=sorted(items, key=lambda item: item.path),
+        parts=PARTS,
+        label_rule="RAF-DB basic labels",
+        faces="aligned by the authors",
+        labels=labels,
+    )
+    if attributes is None:
+        found.warnings.append("no gender, race and age: Annotation/manual is not there")
+    elif without:
+        found.warnings.append(f"{without:,} pictures have no gender, race and age in Annotation/manual")
+    return found
+
+
+def _line_fault(words: Sequence[str], first_line: dict[str, int], line: int) -> tuple[str, str] | None:
+    """Return what is wrong with a line of the list and what to do about it, or None."""
+    if len(words) != 2:
+        return f"the line has {len(words)} fields, not a picture and an id", "mend it or take the original list"
+    if not _NAME.fullmatch(words[0]):
+        return f"{words[0][:40]!r} is no name of RAF-DB", "names are train_00001.jpg and test_0001.jpg"
+    if words[1] not in EMOTIONS:
+        return f"unknown label id {words[1][:40]!r}", "RAF-DB basic has 1 to 7: take the original list"
+    if first_line.setdefault(words[0], line) != line:
+        return f"{words[0]} stands in line {first_line[words[0]]} already", "keep one line for each picture"
+    return None
+
+
+def read_attributes(path: Path, faults: list[FerError]) -> tuple[str, ...]:
+    """Return gender, race and age as flags such as ``gender=female``; what is wrong is added to ``faults``.
+
+    The file holds five lines of landmarks, then one id a line.
+    """
+    try:
+        lines = [(number, text.strip()) for number, text in text_lines(path)]
+    except FerError as error:
+        faults.append(error)
+        return ()
+    lines = [row for row in lines if row[1]]
+    if len(lines) != _LANDMARKS + len(_ATTRIBUTES):
+        what = f"has {len(lines)} lines, not five landmarks, gender, race and age"
+        faults.append(FerError(what, hint="unpack Annotation/manual again", path=path))
+        return ()
+    flags = []
+    for (name, values), (number, text) in zip(_ATTRIBUTES, lines[_LANDMARKS:], strict=True):
+        if text not in {str(index) for index in range(len(values))}:
+            hint = f"it is 0 to {len(values) - 1}: unpack Annotation/manual again"
+            faults.append(FerError(f"unknown {name} id {text[:40]!r}", hint=hint, path=path, line=number))
+        else:
+            flags.append(f"{name}={values[int(text)]}")
+    return tuple(flags)
+
+
+def read_folders(root: Path, source: Path) -> Found:
+    """Read ``train/1..7`` and ``test/1..7``, and check them against ``train_labels.csv`` and ``test_labels.csv``.
+
+    Args:
+        root: the folder that holds ``train`` and ``test``.
+        source: where the tables may lie too.
+
+    Raises:
+        FerError: the first fault in the order of files and lines, with the number of the others.
+    """
+    items: list[Item] = []
+    faults: list[FerError] = []
+    labels: dict[str, Path] = {}
+    for part in PARTS:
+        folder = inside(root, part)
+        listed = [] if folder is None else class_folders(folder, f"{part}/", _label_of, faults, _CLASSES)
+        for path, label in listed:
+            name = _ALIGNED.fullmatch(PurePosixPath(path).name)
+            if name is None or not name[1].startswith(part):
+                what = "is no name of RAF-DB" if name is None else f"belongs to {name[1].partition('_')[0]}, not {part}"
+                hint = "the names are train_00001_aligned.jpg and test_0001_aligned.jpg; others: fer prepare folder"
+                faults.append(FerError(what, hint=hint, path=root / path))
+            else:
+                items.append(Item(path, part, label, id=name[1]))
+        if table := inside(root, f"{part}_labels.csv") or inside(source, f"{part}_labels.csv"):
+            labels[f"{part} labels"] = table
+            _check_table(table, root, listed, faults)
+    seen: dict[str | None, Item] = {}
+    for item in items:
+        if (first := seen.setdefault(item.id, item)) is not item:
+            what = f"stands in {first.path.rpartition('/')[0]}/ too"
+            faults.append(FerError(what, hint="keep the right one", path=root / item.path))
+    refuse_all(faults)
+    return Found(
+        root=root,
+        layout="class folders",
+        items=sorted(items, key=lambda item: item.path),
+        parts=PARTS,
+        label_rule="RAF-DB basic labels",
+        faces="aligned by the authors",
+        labels=labels,
+        warnings=["no gender, race and age: this layout has none"],
+    )
+
+
+def _label_of(name: str) -> str | None:
+    label = EMOTIONS.get(name) or canonical(name)
+    return label if label in EMOTIONS.values() else None
+
+
+def _check_table(table: Path, root: Path, listed: Sequence[tuple[str, str]], faults: list[FerError]) -> None:
+    """Hold a table ``image,label`` against the class folders; add what is wrong to ``faults``."""
+    label_of = {PurePosixPath(path).name: label for path, label in listed}
+    opened = open_table(table, {"image": ("image", "path", "filename"), "label": ("label", "emotion")})
+    first_line: dict[str, int] = {}
+    for line, cells in opened.rows:
+        image, label = cells[opened.columns["image"]], cells[opened.columns["label"]]
+        first = first_line.setdefault(image, line)
+        if label not in EMOTIONS:
+            what, hint = f"unknown label id {label[:40]!r}", "RAF-DB basic has 1 to 7"
+        elif first != line:
+            what, hint = f"{image[:80]!r} stands in line {first} already", "keep one row for each picture"
+        elif image not in label_of:
+            what, hint = f"names {image[:80]!r}, which is in no class folder", "put the picture there"
+        elif label_of[image] != EMOTIONS[label]:
+            what = f"{image[:80]!r} is {EMOTIONS[label]} here and {label_of[image]} by its folder"
+            hint = "get the data set again: one of them was changed"
+        else:
+            continue
+        faults.append(FerError(what, hint=hint, path=table, line=line))
+    for path, _ in listed:
+        if PurePosixPath(path).name not in first_line:
+            faults.append(FerError(f"is not in {table.name}", hint="remove it", path=root / path))

@@ -1,0 +1,159 @@
+"""SFEW 2.0 (Dhall et al. 2015): aligned faces or raw frames in folders of splits and classes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from fer_cli.datasets.access import SFEW
+from fer_cli.datasets.listed import Item
+from fer_cli.datasets.official import (
+    INCOMPLETE,
+    Found,
+    Official,
+    check_jobs,
+    class_folders,
+    count_table,
+    first_inside,
+    refuse_all,
+)
+from fer_cli.datasets.splits import count_differences
+from fer_cli.errors import FerError
+from fer_cli.labels import canonical
+from fer_cli.progress import note
+
+EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
+"""The expressions in the order of the folders."""
+_COUNTS: Final = {
+    "raw": {"Train": (178, 66, 98, 198, 150, 172, 96), "Val": (77, 23, 47, 73, 86, 73, 57)},
+    "aligned": {"Train": (178, 52, 78, 184, 144, 161, 94), "Val": (77, 23, 46, 72, 84, 73, 56)},
+}
+COUNTS: Final = {
+    layout: {part: dict(zip(EMOTIONS, counts, strict=True)) for part, counts in parts.items()}
+    for layout, parts in _COUNTS.items()
+}
+"""Layout -> part -> expression -> pictures, as commonly told; no list of the authors' was at hand."""
+PARTS: Final = {"Train": "train", "Val": "validation"}
+
+_PLACES: Final[Mapping[str, Mapping[str, tuple[tuple[str, ...], ...]]]] = {
+    "aligned": {
+        "Train": (("Train_Aligned_Faces",), ("Train", "Train_Aligned_Faces")),
+        "Val": (
+            ("Val_Aligned_Faces_new", "Val_Aligned_Faces"),
+            ("Val_Aligned_Faces_new",),
+            ("Val_Aligned_Faces",),
+            ("Val", "Val_Aligned_Faces"),
+            ("Val", "Val_Aligned_Faces_new"),
+        ),
+    },
+    "raw": {"Train": (("Train",),), "Val": (("Val",),)},
+}
+_FACES: Final = {
+    "aligned": "aligned by the authors",
+    "raw": "raw frames taken whole, as if they were face crops: no alignment",
+}
+_CLIP: Final = re.compile(r"(.+)_\d+")
+_TEST: Final = (("Test",), ("Test_Aligned_Faces",))
+
+
+class Sfew(Official):
+    """SFEW 2.0 with its own labels; Val is reported on, because the labels of Test were never given out.
+
+    Args:
+        source: the folder that holds Train and Val, or Train_Aligned_Faces and Val_Aligned_Faces.
+        allow_incomplete: take a source that lacks Train or Val.
+        size: resize every picture to a square of this side in pixels; by default their own size, if they have one.
+        jobs: threads that decode.
+
+    Raises:
+        FerError: the source is not there or lacks a split, or a file or a name in it is at fault.
+    """
+
+    def __init__(
+        self, *, source: Path, allow_incomplete: bool = False, size: int | None = None, jobs: int | None = None
+    ) -> None:
+        check_jobs(jobs)
+        found = read_folders(source)
+        expected = COUNTS[found.layout]
+        missing = [f"{part} is missing" for part in PARTS if part not in found.counts]
+        if missing and not allow_incomplete:
+            raise FerError(f"not the complete SFEW 2.0: {', '.join(missing)}", hint=INCOMPLETE, path=source)
+        there = {part: counts for part, counts in expected.items() if part in found.counts}
+        if differences := count_differences(found.counts, there):
+            for line in count_table("SFEW 2.0", found.counts, there):
+                note(line)
+            found.warnings.append(f"not the usual counts of SFEW 2.0: {', '.join(differences)}")
+        super().__init__("sfew", EMOTIONS, found, missing=missing, size=size, jobs=jobs)
+
+
+def read_folders(source: Path) -> Found:
+    """List the aligned faces, or the raw frames where there are none.
+
+    Raises:
+        FerError: there is neither, one split is aligned and the other is not, or files and folders are at fault.
+    """
+    places = {
+        layout: {part: first_inside(source, *choices) for part, choices in parts.items()}
+        for layout, parts in _PLACES.items()
+    }
+    aligned, raw = places["aligned"], _with_classes(places["raw"])
+    layout = "aligned" if any(aligned.values()) else "raw"
+    chosen = aligned if layout == "aligned" else raw
+    if not any(chosen.values()):
+        raise SFEW.absent(source)
+    for part in PARTS:
+        if chosen[part] is None and raw[part] is not None:
+            other = next(place for place in chosen.values() if place is not None)
+            raise FerError(
+                f"{part} is raw while {other.name} is aligned", hint=f"unpack {part}_Aligned_Faces too", path=source
+            )
+    items: list[Item] = []
+    faults: list[FerError] = []
+    for part, folder in chosen.items():
+        if folder is None:
+            continue
+        prefix = f"{folder.relative_to(source).as_posix()}/"
+        for path, label in class_folders(folder, prefix, _label_of, faults, ", ".join(EMOTIONS)):
+            stem = PurePosixPath(path).stem
+            clip = _CLIP.fullmatch(stem)
+            items.append(
+                Item(path, part, label, sequence=clip[1] if clip else None, id=f"{part.lower()}/{label}/{stem}")
+            )
+    refuse_all(faults)
+    found = Found(
+        root=source,
+        layout=layout,
+        items=sorted(items, key=lambda item: item.path),
+        parts=PARTS,
+        label_rule=f"SFEW 2.0 labels, {layout}",
+        faces=_FACES[layout],
+    )
+    if layout == "raw":
+        found.warnings.append("raw frames are taken whole, as if they were face crops: Train_Aligned_Faces is better")
+    elif any(raw.values()):
+        found.warnings.append("the raw frames beside the aligned faces were not read")
+    if first_inside(source, *_TEST) is not None:
+        found.roles["Test"] = "not read: its labels were never given out"
+    return found
+
+
+def _with_classes(places: Mapping[str, Path | None]) -> dict[str, Path | None]:
+    """Leave out a folder without class folders: ``Train/`` may hold ``Train_Aligned_Faces/`` alone."""
+    return {
+        part: place if place is not None and any(map(_label_of, _folders(place))) else None
+        for part, place in places.items()
+    }
+
+
+def _folders(place: Path) -> list[str]:
+    try:
+        return [path.name for path in place.iterdir() if path.is_dir()]
+    except OSError as error:
+        raise FerError(f"cannot be read: {error.strerror}", hint="check the folder", path=place) from None
+
+
+def _label_of(name: str) -> str | None:
+    label = canonical(name)
+    return label if label in EMOTIONS else None
