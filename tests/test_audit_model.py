@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.audit_model import print_model_audit
 from fer_cli.datasets.dataset import open_dataset
@@ -26,6 +27,7 @@ from fer_cli.stages.audit_model import ModelAudit, audit_model
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
+from fer_cli.stages.parts import UNSEEN
 from fer_cli.stages.train import train
 from tests.kit_planted import Tensors, planted_dataset, planted_model
 from tests.kit_toy import CLASSES, toy_dataset
@@ -235,6 +237,14 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
     evaluation = eval_of(place, own)
     assert evaluation.manifest.summary["unsound"] == [], "the data set's own copies are told in amber"
     assert any(text.startswith("Training images: 5 of 84") for text in evaluation.manifest.summary["cautions"])
+    leaked = set(read_table(source.file("index.parquet"))["id"].to_pylist()[28:33])
+    answers = read_table(evaluation.file("predictions.parquet")).to_pylist()
+    rest = [row["label"] == row["predicted"] for row in answers if row["id"] not in leaked]
+    metrics = read_json(evaluation.file("metrics.json"))
+    assert {name: part["n"] for name, part in metrics["parts"].items()} == {UNSEEN: 79} == {UNSEEN: len(rest)}
+    assert metrics["parts"][UNSEEN]["accuracy"]["value"] == pytest.approx(np.mean(rest))
+    told = f"Without the 5 images that equal one learned from (79 are left): accuracy {100 * np.mean(rest):.1f} ["
+    assert any(text.startswith(told) for text in metrics["cautions"])
 
     def chosen_by(rows: list[dict[str, Any]]) -> None:
         for row in rows:

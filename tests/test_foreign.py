@@ -21,7 +21,9 @@ from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.upkeep import lineage
 from fer_cli.cli.app import run
+from fer_cli.cli.evaluate import print_evaluation
 from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.datasets.rafdb import RafDb
 from fer_cli.errors import FerError, UsageError
 from fer_cli.evaluation.common_classes import in_common, over_common
 from fer_cli.evaluation.foreign import read_predictions
@@ -30,8 +32,11 @@ from fer_cli.models import gradcam
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
+from fer_cli.stages.prepare import prepare
+from fer_cli.stages.result import Result
 from fer_cli.stages.train import train
 from tests.kit_fer2013 import fault
+from tests.kit_official import rafdb
 from tests.kit_toy import CLASSES, toy_dataset
 from tests.kit_train import Fer
 
@@ -99,6 +104,38 @@ def test_our_own_predictions_give_our_own_numbers(store: Store, tmp_path: Path) 
         written = read_table(artifact.file("predictions.parquet"))
         assert written["id"].to_pylist() == table["id"].to_pylist(), "the split's order"
         assert written["predicted"].to_pylist() == table["predicted"].to_pylist()
+
+
+def test_subgroups_have_their_own_numbers(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loader = RafDb(source=rafdb(tmp_path / "kit"), allow_incomplete=True)
+    faces = open_dataset(prepare(store=store, loader=loader).artifact)
+    rows = faces.rows("test")
+    # Right but for every third image.
+    answered = [faces.classes[(faces.labels[row] + (at % 3 == 0)) % 7] for at, row in enumerate(rows)]
+    table = [[name, answer] for name, answer in zip(faces.ids[rows], answered, strict=True)]
+    file = csv(tmp_path / "p.csv", ["id", "predicted"], table)
+    evaluation, _ = scored(store, file, report=True)
+    metrics = read_json(evaluation.file("metrics.json"))
+    right = np.array([faces.classes[faces.labels[row]] for row in rows]) == np.array(answered)
+    wanted = {
+        f"{name}={value}": values[rows] == value
+        for name, values in faces.subgroups.items()
+        for value in sorted(set(values[rows]))
+    }
+    assert {"gender=female", "race=asian", "age=70+"} < set(wanted)
+    assert set(metrics["parts"]) == set(wanted)
+    assert list(metrics["parts"])[-5:] == ["age=0-3", "age=4-19", "age=20-39", "age=40-69", "age=70+"]
+    for name, among in wanted.items():
+        part = metrics["parts"][name]
+        assert part["n"] == among.sum(), name
+        assert part["accuracy"]["value"] == pytest.approx(right[among].mean()), name
+    page = evaluation.file("report.html").read_text("utf-8")
+    assert "Parts of the test split" in page
+    assert page.count("gender=female") == 1
+    print_evaluation(Result(evaluation, up_to_date=False), as_json=False)
+    female = metrics["parts"]["gender=female"]
+    line = next(line for line in capsys.readouterr().out.splitlines() if "gender=female" in line)
+    assert line.split()[1:3] == [str(female["n"]), f"{100 * female['accuracy']['value']:.1f}"]
 
 
 def test_labels_alone_have_no_calibration(store: Store, data: Dataset, tmp_path: Path) -> None:

@@ -118,6 +118,9 @@ def print_evaluation(result: Result, *, as_json: bool) -> None:
     if metrics["reference"] is not None:
         columns["gain in accuracy"] = "right"
     print_table(columns, [_row(metrics, name) for name in metrics["predictors"]])
+    if parts := metrics["parts"]:
+        columns = {"part": "left", "images": "right", "accuracy": "right", "balanced": "right", "macro F1": "right"}
+        print_table(columns, [[name, f"{of['n']:,}", *_intervals(of)] for name, of in parts.items()])
     pairs = [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
     checks = artifact.manifest.protocol["checks"]
     passed = sum(one["verdict"] == "pass" for one in checks)
@@ -140,8 +143,7 @@ def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str
     for system, result in evaluations.items():
         metrics = read_json(result.artifact.file("metrics.json"))
         for name, scores in metrics["predictors"].items():
-            shown = [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
-            rows.append([system, name, *shown])
+            rows.append([system, name, *_intervals(scores)])
         pairs += [(system, f"UNSOUND: {text}") for text in metrics["unsound"]]
         pairs.append((system, str(result.artifact.path / "report.html")))
     title = f"{metrics['dataset']}, {metrics['split']} split, {scores['n']:,} images; 95% intervals"
@@ -150,10 +152,13 @@ def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str
     print_pairs([*pairs, ("note", "drawn faces: a test bench, no claim about real ones"), *more])
 
 
+def _intervals(scores: dict[str, Any]) -> list[str]:
+    return [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+
+
 def _row(metrics: dict[str, Any], name: str) -> list[str]:
     scores = metrics["predictors"][name]
-    shown = [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
-    cells = [f"{'* ' if name == metrics['chosen'] else '  '}{name}", *shown]
+    cells = [f"{'* ' if name == metrics['chosen'] else '  '}{name}", *_intervals(scores)]
     if metrics["reference"] is None:
         return cells
     gain = metrics["gain_over_reference"].get(name)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
@@ -26,7 +26,8 @@ class Dataset:
 
     ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3);
     ``pixels`` (N,) holds the hash of each; ``subjects`` (N,) is
-    None where the source names none; ``targets`` (N, C) is None where labels are hard.
+    None where the source names none; ``targets`` (N, C) is None where labels are hard; ``subgroups`` maps what the
+    source says of the persons (``gender``) to (N,) values, empty where it is not known.
     """
 
     artifact: Artifact
@@ -38,6 +39,7 @@ class Dataset:
     pixels: NDArray[np.str_]
     subjects: NDArray[np.str_] | None
     targets: NDArray[np.float64] | None
+    subgroups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def rows(self, split: str) -> NDArray[np.int64]:
         """Return the row numbers of a split, in order.
@@ -90,6 +92,7 @@ def open_dataset(artifact: Artifact) -> Dataset:
         pixels=_strings(table["pixels"]),
         subjects=_subjects(table),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
+        subgroups=_subgroups(table["flags"].to_pylist()),
     )
 
 
@@ -109,6 +112,16 @@ def _subjects(table: Any) -> NDArray[np.str_] | None:  # noqa: ANN401 - pyarrow 
         return None
     pairs = zip(table["subject"].to_pylist(), table["id"].to_pylist(), strict=True)
     return np.array([f"image {name}" if subject is None else subject for subject, name in pairs], dtype=np.str_)
+
+
+def _subgroups(flags: Sequence[Sequence[str]]) -> dict[str, NDArray[np.str_]]:
+    """Return the values of each ``name=value`` among the flags."""
+    found: dict[str, list[str]] = {}
+    for row, of in enumerate(flags):
+        for name, equals, value in (flag.partition("=") for flag in of):
+            if equals:
+                found.setdefault(name, [""] * len(flags))[row] = value
+    return {name: np.array(values, dtype=np.str_) for name, values in found.items()}
 
 
 def _strings(column: Any) -> NDArray[np.str_]:  # noqa: ANN401 - pyarrow has no types

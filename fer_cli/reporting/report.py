@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -90,6 +90,7 @@ class ReportData:
         unsound: what makes the number unsound, a phrase each ("selection split: optimistic"): red.
         cautions: what a reader must know, a sentence each: amber. ``evaluation.cautions`` finds some of them.
         reference: name of the predictor that the gains are differences from.
+        parts: of the items, subgroups for one, each with the chosen predictor's metrics on it.
         cost: what a prediction takes.
         mistakes: the worst first.
         mistakes_note: how they were picked.
@@ -113,6 +114,7 @@ class ReportData:
     unsound: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     reference: str = ""
+    parts: Mapping[str, MetricsLike] = field(default_factory=dict)
     cost: Cost | None = None
     mistakes: tuple[Mistake, ...] = ()
     mistakes_note: str = ""
@@ -258,14 +260,16 @@ def render_report(data: ReportData) -> str:
         for end in (gain.value, gain.low, gain.high)
         if not math.isnan(end)
     ]
+    metrics = chosen.metrics
     return environment.get_template("report.html.j2").render(
         data=data,
         chosen=chosen,
-        metrics=chosen.metrics,
-        chance=chance(chosen.metrics),
-        majority=max(chosen.metrics.per_class, key=lambda one: one.support).name,
+        metrics=metrics,
+        chance=chance(metrics),
+        majority=max(metrics.per_class, key=lambda one: one.support).name,
         axis=axis_of([one.metrics for one in data.predictors]),
-        confusions=common_confusions(chosen.metrics),
+        parts_axis=axis_of([metrics, *data.parts.values()]),
+        confusions=common_confusions(metrics),
         headline=HEADLINE,
         shares=SHARES,
         extent=max([0.01, *gains]) * 1.05,

@@ -20,11 +20,12 @@ from fer_cli.evaluation.soundness import Soundness, judge
 from fer_cli.progress import note, warn
 from fer_cli.stages.checks import ALONE, IDS, SELECTION, cheap_checks, is_amber
 from fer_cli.stages.evaluation_report import report_html
+from fer_cli.stages.parts import parts_of, unseen_caution
 from fer_cli.stages.result import Result
 from fer_cli.stages.scored import Scored, Subject
 from fer_cli.stages.subject import default_split, open_subject
 
-REVISION: Final = 2
+REVISION: Final = 3
 TTA: Final = ("none", "flip")
 BATCHINGS: Final = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -204,6 +205,18 @@ def _score(
         )
         for name, table in probabilities.items()
     }
+    parts = {
+        name: evaluate(
+            true[part],
+            probabilities[chosen][part],
+            dataset.classes,
+            seed=seed,
+            groups=None if groups is None else groups[part],
+            resamples=resamples,
+            calibrated=subject.calibrated,
+        )
+        for name, part in parts_of(subject, rows).items()
+    }
     findings = cheap_checks(subject, rows, split, probabilities[chosen])
     mixes = subject.mixes_batch or any(one.check == ALONE for one in failed(findings))
     predicted = {name: table.argmax(axis=1) for name, table in probabilities.items()}
@@ -232,10 +245,13 @@ def _score(
             *subject.cautions,
             *judged.cautions,
             *(f"{one.check.capitalize()}: {one.measured}" for one in findings if is_amber(one, subject)),
+            *([] if (rest := unseen_caution(parts, metrics[chosen])) is None else [rest]),
             *cautions(metrics[chosen]),
         ),
     )
-    return Scored(subject, split, rows, probabilities, measured, metrics, gains, chosen, protocol, soundness, findings)
+    return Scored(
+        subject, split, rows, probabilities, measured, metrics, gains, chosen, parts, protocol, soundness, findings
+    )
 
 
 def _unsound(findings: Sequence[Finding], subject: Subject, split: str) -> Iterator[str]:
@@ -264,6 +280,7 @@ def _metrics_json(scored: Scored) -> dict[str, Any]:
         "gain_over_reference": {
             name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in scored.gains.items()
         },
+        "parts": {name: metrics.to_json() for name, metrics in scored.parts.items()},
         "unsound": list(scored.soundness.unsound),
         "cautions": list(scored.soundness.cautions),
     }

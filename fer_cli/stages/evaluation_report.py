@@ -69,6 +69,7 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
             for name, metrics in scored.metrics.items()
         ),
         reference=scored.subject.reference or "",
+        parts=scored.parts,
         unsound=scored.soundness.unsound,
         cautions=scored.soundness.cautions,
         cost=told.cost,

@@ -114,7 +114,8 @@ class Scored:
     """One subject scored on one split.
 
     ``rows`` (n,) are the split's rows in the data set; ``probabilities`` maps each predictor to (n, C); ``gains`` maps
-    each but the reference to its paired differences from the reference.
+    each but the reference to its paired differences from the reference; ``parts`` maps each part of the rows
+    (:mod:`fer_cli.stages.parts`) to the chosen predictor's metrics on it.
     """
 
     subject: Subject
@@ -125,6 +126,7 @@ class Scored:
     metrics: Mapping[str, Metrics]
     gains: Mapping[str, Mapping[str, Estimate]]
     chosen: str
+    parts: Mapping[str, Metrics]
     protocol: Mapping[str, Any]
     soundness: Soundness
     findings: tuple[Finding, ...] = ()

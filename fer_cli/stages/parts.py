@@ -1,0 +1,57 @@
+"""Which parts of what is scored get their own numbers: the data set's subgroups, and what was surely not learned."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+
+from fer_cli.datasets.overlap import overlap
+from fer_cli.evaluation import Metrics
+from fer_cli.stages.scored import Rows, Subject
+
+UNSEEN: Final = "no image equal to one learned from"
+
+
+def parts_of(subject: Subject, rows: Rows) -> dict[str, Rows]:
+    """Return the parts by name, in order; positions among ``rows``.
+
+    A part is there where it leaves something out and holds something. Subgroups are those that the source names
+    (RAF-DB: gender, race, age), each by ``name=value``; an image whose value is not known is in none of them.
+
+    Args:
+        subject: what is scored.
+        rows: (n,) of its data set.
+    """
+    parts: dict[str, Rows] = {}
+    if (learned := subject.learned) is not None:
+        found = overlap(subject.dataset, rows, learned.dataset, learned.trained)
+        seen = np.union1d(found.same, found.equal)
+        parts[UNSEEN] = np.setdiff1d(np.arange(len(rows)), seen)
+    for name, of in subject.dataset.subgroups.items():
+        values = of[rows]
+        known = sorted({str(value) for value in values if value}, key=_by_number)
+        parts |= {f"{name}={value}": np.flatnonzero(values == value) for value in known}
+    return {name: positions for name, positions in parts.items() if 0 < len(positions) < len(rows)}
+
+
+def _by_number(value: str) -> tuple[int, str]:
+    """Order ages as ages: 4-19 comes before 20-39."""
+    number = re.match(r"\d+", value)
+    return (int(number[0]) if number else 0), value
+
+
+def unseen_caution(parts: dict[str, Metrics], whole: Metrics) -> str | None:
+    """Return what the number is without the images that were learned from, one sentence without a full stop."""
+    if (rest := parts.get(UNSEEN)) is None:
+        return None
+    shown = ", ".join(
+        f"{said} {100 * one.value:.1f}" + ("" if np.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]")
+        for said, one in (
+            ("accuracy", rest.accuracy),
+            ("balanced", rest.balanced_accuracy),
+            ("macro F1", rest.macro_f1),
+        )
+    )
+    return f"Without the {whole.n - rest.n:,} images that equal one learned from ({rest.n:,} are left): {shown}"
