@@ -149,3 +149,22 @@ def test_few_pictures(count: int) -> None:
     assert len(near_copies(images, names(images))) == 0
     images[-1] = shifted(images[0])
     assert len(near_copies(images, names(images))) == count - 1
+
+
+def test_neighbours_by_embeddings_are_looked_at_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = textures(60).astype(np.uint8)
+    images[40:50] = [shifted(image) for image in images[:10]]
+    images[50:60] = [flipped(image) for image in images[10:20]]
+    generator = np.random.default_rng(0)
+    of = generator.normal(size=(40, 12))
+    embeddings = 100 + np.concatenate([of, of[:20] + 0.01 * generator.normal(size=(20, 12))])  # a mean that all share
+    monkeypatch.setattr(copies, "PROPOSED", 2.0)  # no fingerprint is as alike
+    assert len(near_copies(images, names(images))) == 0
+    for rows in (copies._ROWS, 7):
+        monkeypatch.setattr(copies, "_ROWS", rows)
+        found = near_copies(images, names(images), embeddings.astype(np.float16))
+        assert found.first.tolist() == list(range(20))
+        assert found.second.tolist() == list(range(40, 60))
+        assert found.mirrored.tolist() == [False] * 10 + [True] * 10
+    assert len(near_copies(images, names(images), np.zeros((60, 3, 2, 2)))) <= 20, "any shape, even of nothing"
+    assert len(near_copies(images[:1], names(images[:1]), embeddings[:1])) == 0

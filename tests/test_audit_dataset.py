@@ -15,6 +15,7 @@ from PIL import Image
 
 from fer_cli.artifacts.payload import read_array, read_table
 from fer_cli.artifacts.store import Store
+from fer_cli.audit import copies
 from fer_cli.audit.copies import NearCopies
 from fer_cli.audit.dropping import CONTRADICTORY, OF_SCORED, OF_TRAINING, copies_to_drop
 from fer_cli.audit.findings import Index, findings
@@ -22,8 +23,10 @@ from fer_cli.cli.app import run
 from fer_cli.datasets.dataset import AUS, MASKS, open_dataset
 from fer_cli.datasets.records import Block
 from fer_cli.datasets.synth.loader import Synth
+from fer_cli.errors import FerError
 from fer_cli.reporting.cases import ShownCase, cases_figure
 from fer_cli.stages.audit_dataset import DatasetAudit, audit_dataset
+from fer_cli.stages.extract import extract
 from fer_cli.stages.prepare import prepare
 from tests.kit_audit import Faces, brighter, faces, flipped, rescaled, shifted
 from tests.kit_train import Fer
@@ -170,6 +173,25 @@ def test_the_command_line(store: Store, fer: Fer, tmp_path: Path, capsys: pytest
     assert "no suffix of a picture" in fer("audit", "--store", store.root, "--out", tmp_path / "a.doc", code=2)
     assert "no dataset, ahm, model or study artifact 'nothing'" in fer("audit", "nothing", "--store", store.root)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_features_give_more_to_look_at(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = faces()
+    source.add(source.first("train"), shifted(source.images[source.first("train")]), split="test", subject=None)
+    dataset = prepare(store=store, loader=source).artifact
+    features = extract(
+        store=store, dataset=dataset.reference, backbone="test_efficientnet", size=32, weights="none"
+    ).artifact
+    monkeypatch.setattr(copies, "PROPOSED", 2.0)  # no fingerprint is as alike
+    assert audit_dataset(dataset=dataset).leaks == ()
+    assert run(["audit", "faces", "--features", features.reference, "--store", str(store.root)]) == 3
+    assert "leaks: near copies across splits" in capsys.readouterr().err
+    other = prepare(store=store, loader=replace(faces(), name="others")).artifact
+    with pytest.raises(FerError, match="is of faces@.*, not of dataset/others@") as refused:
+        audit_dataset(dataset=other, features=features)
+    assert "`fer extract others@" in str(refused.value.hint)
 
 
 def test_without_a_case_nothing_is_drawn(store: Store, tmp_path: Path) -> None:

@@ -1,14 +1,15 @@
 """Near copies: pairs of pictures that differ in their pixels and show the same, mirrored or not.
 
-A fingerprint of each picture and of its mirror image proposes, the aligned correlation of the pixels decides. All
-pairs are compared by matrix products, in tiles, so that memory does not grow with the square of the data set.
+A fingerprint of each picture and of its mirror image proposes, where they are given embeddings too, and the aligned
+correlation of the pixels decides. All pairs are compared by matrix products, in tiles, so that memory does not grow
+with the square of the data set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,8 @@ PROPOSED: Final = 0.7
 """Likeness of two fingerprints from which a pair is looked at."""
 LIKENESS: Final = 0.9
 """Aligned correlation from which a pair is a near copy."""
+NEIGHBOURS: Final = 5
+"""Pictures with the most alike embeddings that each is looked at with."""
 BLANK: Final = 1.0
 """Standard deviation in grey levels (of 255) below which a picture shows nothing."""
 _ROWS: Final = 1024  # of a tile
@@ -58,12 +61,15 @@ class NearCopies:
         return NearCopies(self.first[stays], self.second[stays], self.mirrored[stays], self.likeness[stays], self.blank)
 
 
-def near_copies(images: NDArray[np.uint8], pixels: NDArray[np.str_]) -> NearCopies:
+def near_copies(
+    images: NDArray[np.uint8], pixels: NDArray[np.str_], embeddings: NDArray[Any] | None = None
+) -> NearCopies:
     """Find the near copies among pictures.
 
     Args:
         images: (N, H, W) grey or (N, H, W, 3) RGB; a memory map is read in parts.
         pixels: (N,) hashes of the pictures' pixels.
+        embeddings: (N, d) of any network: pairs of neighbours are looked at too.
     """
     rows = np.sort(np.unique(pixels, return_index=True)[1]).astype(np.int64)
     prints, blank = [], []
@@ -74,15 +80,20 @@ def near_copies(images: NDArray[np.uint8], pixels: NDArray[np.str_]) -> NearCopi
             prints.append(fingerprints(pictures))
             blank.append(some[pictures.std(axis=(1, 2)) < BLANK])
             advance(len(some))
-    pairs = []
+    pairs: list[Pairs] = []
     with track("near copies", len(rows)) as advance:
         for first, second, mirrored, done in _proposals(np.concatenate(prints)):
-            for start in range(0, len(first), _PAIRS):
-                part = slice(start, start + _PAIRS)
-                likeness = _decide(images, rows[first[part]], rows[second[part]], mirrored[part])
-                sure = likeness >= LIKENESS
-                pairs.append((first[part][sure], second[part][sure], mirrored[part][sure], likeness[sure]))
+            pairs += _decided(images, rows, first, second, mirrored)
             advance(done)
+    if embeddings is not None:
+        first, second = _neighbours(embeddings, rows)
+        with track("near copies by embeddings", len(first)) as advance:
+            for start in range(0, len(first), _ROWS):
+                part = slice(start, start + _ROWS)
+                for turned in (False, True):
+                    marks = np.full(len(first[part]), turned)
+                    pairs += _decided(images, rows, first[part], second[part], marks)
+                advance(len(first[part]))
     return NearCopies(*_best(rows, pairs), blank=np.concatenate(blank))
 
 
@@ -108,6 +119,42 @@ def _proposals(prints: NDArray[np.float32]) -> Iterator[Proposals]:
                 pairs.append((rows[later], columns[later], np.full(int(later.sum()), mirrored)))
             first, second, marks = (np.concatenate(part) for part in zip(*pairs, strict=True))
             yield first, second, marks, bottom - top if right == len(prints) else 0
+
+
+def _neighbours(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs of which one is among the other's nearest by the cosine of what is left without the mean."""
+    points = np.asarray(embeddings[rows], dtype=np.float32).reshape(len(rows), -1)
+    points -= points.mean(axis=0)
+    points /= np.maximum(np.linalg.norm(points, axis=1, keepdims=True), 1e-6)
+    number = min(NEIGHBOURS, len(rows) - 1)
+    if number < 1:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    found = []
+    with track("neighbours", len(rows)) as advance:
+        for top in range(0, len(rows), _ROWS):
+            alike = points[top : top + _ROWS] @ points.T
+            own = np.arange(len(alike))
+            alike[own, own + top] = -2
+            nearest = np.argpartition(-alike, number - 1, axis=1)[:, :number]
+            found.append(np.stack([np.repeat(own + top, number), nearest.reshape(-1)]))
+            advance(len(alike))
+    pairs = np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
+    return pairs[0], pairs[1]
+
+
+def _decided(
+    images: NDArray[np.uint8],
+    rows: NDArray[np.int64],
+    first: NDArray[np.int64],
+    second: NDArray[np.int64],
+    mirrored: NDArray[np.bool_],
+) -> Iterator[Pairs]:
+    """Yield those of the proposed pairs that are near copies; ``first`` and ``second`` are places in ``rows``."""
+    for start in range(0, len(first), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        likeness = _decide(images, rows[first[part]], rows[second[part]], mirrored[part])
+        sure = likeness >= LIKENESS
+        yield first[part][sure], second[part][sure], mirrored[part][sure], likeness[sure]
 
 
 def _decide(

@@ -32,6 +32,9 @@ def audit(
     out: Annotated[
         Path | None, typer.Option("--out", help="Of a data set: draw the worst cases, PNG, SVG or PDF.")
     ] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Of a data set: look for copies among neighbours by these features too.")
+    ] = None,
     device: Annotated[str, typer.Option(help="Of a deep model: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     store: StoreOption = None,
     json: JsonOption = False,
@@ -49,19 +52,20 @@ def audit(
     if artifact.kind == "dataset":
         if split is not None:
             raise UsageError("--split is of a model's audit", hint="leave it out: a data set is looked at as a whole")
-        _dataset(artifact, out, json)
+        _dataset(artifact, None if features is None else place.find(features, ["features"]), out, json)
         return
-    if out is not None:
-        raise UsageError("--out draws the worst cases of a data set", hint="leave it out")
+    for option, given in (("--out", out), ("--features", features)):
+        if given is not None:
+            raise UsageError(f"{option} is of a data set's audit", hint=f"leave it out: {artifact.reference} is none")
     from fer_cli.cli.audit_model import print_model_audit
 
     print_model_audit(audit_model(store=place, model=artifact.reference, split=split, device=device), as_json=json)
 
 
-def _dataset(artifact: Artifact, out: Path | None, json: bool) -> None:
+def _dataset(artifact: Artifact, features: Artifact | None, out: Path | None, json: bool) -> None:
     from fer_cli.stages.audit_dataset import audit_dataset
 
-    result = audit_dataset(dataset=artifact, out=out)
+    result = audit_dataset(dataset=artifact, features=features, out=out)
     if json:
         print_json(
             "audit",

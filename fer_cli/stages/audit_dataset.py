@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
 from fer_cli.audit.copies import near_copies
 from fer_cli.audit.findings import Case, Finding, Index, findings
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
-from fer_cli.errors import UsageError
+from fer_cli.errors import FerError, UsageError
+from fer_cli.models.features import open_features
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -78,15 +80,16 @@ class DatasetAudit:
         return {"pictures": pictures, **alike}
 
 
-def audit_dataset(*, dataset: Artifact, out: Path | None = None) -> DatasetAudit:
+def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: Path | None = None) -> DatasetAudit:
     """Look for what makes scores on a data set untrustworthy.
 
     Args:
         dataset: the artifact.
+        features: of the data set: neighbours by them are looked at as near copies too.
         out: where to draw the worst cases (PNG, SVG or PDF); they are not drawn where it is None.
 
     Raises:
-        FerError: the artifact is damaged.
+        FerError: an artifact is damaged, or the features are of another data set.
         UsageError: ``out`` is no picture by its suffix.
     """
     from fer_cli.reporting.style import FORMATS
@@ -95,10 +98,20 @@ def audit_dataset(*, dataset: Artifact, out: Path | None = None) -> DatasetAudit
         raise UsageError(f"--out {out} has no suffix of a picture", hint=f"end it in one of {', '.join(FORMATS)}")
     opened = open_dataset(dataset)
     index = _index(opened, read_table(dataset.file(INDEX)))
-    near = near_copies(opened.images, opened.pixels)
+    near = near_copies(opened.images, opened.pixels, None if features is None else _embeddings(features, opened))
     found = (*findings(index, near), _official_counts(dataset))
     audit = DatasetAudit(opened, found, None)
     return audit if out is None else DatasetAudit(opened, found, _draw(audit, out))
+
+
+def _embeddings(features: Artifact, dataset: Dataset) -> NDArray[Any]:
+    made_from = features.manifest.inputs["dataset"]
+    if made_from.content != dataset.artifact.manifest.content:
+        raise FerError(
+            f"{features.reference} is of {made_from.name}@{made_from.version}, not of {dataset.artifact.reference}",
+            hint=f"run `fer extract {dataset.artifact.reference.removeprefix('dataset/')}`",
+        )
+    return next(iter(open_features(features, len(dataset.ids)).views.values()))
 
 
 def _index(dataset: Dataset, table: pa.Table) -> Index:
