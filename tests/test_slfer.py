@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
@@ -28,6 +31,7 @@ from fer_cli.models.trained import WEIGHTS, open_trained
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.prepare import prepare
+from fer_cli.stages.scored_model import read_history
 from fer_cli.stages.train import recipe_of, train
 from fer_cli.training.augment import Augmentation, apply, apply_to_maps
 from tests.kit_toy import toy_dataset
@@ -202,6 +206,36 @@ def test_with_no_task_left_it_needs_no_masks(store: Store) -> None:
     assert list(without.manifest.inputs) == ["dataset"]
     with pytest.raises(FerError, match=r"no masks of dataset/toy@.* yet; make them: fer parse-masks toy@"):
         model(store)
+
+
+def losses(artifact: Artifact) -> list[float]:
+    return [line["train_loss"] for line in read_history(artifact)]
+
+
+def test_halved_precision_learns_the_same(faces: Store) -> None:
+    exact, rough = (model(faces, f"train.precision={precision}") for precision in ("float32", "bfloat16"))
+    assert losses(rough) != losses(exact)
+    np.testing.assert_allclose(losses(rough), losses(exact), rtol=0.02)
+
+
+def test_two_processes_share_its_batches(faces: Store) -> None:
+    """Each has half of a batch of 40; what they learn is what one process learns, but for the batch norms."""
+    changes = [*SMALL, "train.batch=40", "augmentation.flip=0.0", "model.dropout=0.0"]
+    one = model(faces, *changes, seeds=(3,))
+    alone = losses(one)
+    words = ["train", "slfer", *(word for change in changes for word in ("--set", change)), "--device", "cpu"]
+    head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "fer_cli"]
+    done = subprocess.run(
+        [*head, *words, "--force", "--seeds", "3", "--store", str(faces.root)],
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    shared = faces.find(f"model/{one.name}", ["model"])
+    assert shared.manifest.measured["processes"] == 2
+    np.testing.assert_allclose(losses(shared), alone, rtol=0.05)
 
 
 def test_masks_of_another_data_set_are_refused(faces: Store) -> None:

@@ -175,15 +175,16 @@ def test_two_signals_and_a_death_change_nothing(
     assert len(taken) == 3 * STEPS - (2 + STEPS + 2), "what was saved is not done again"
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
-def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: Path, ranks: int) -> None:
+@pytest.mark.parametrize(("ranks", "loss"), [(1, "cross-entropy"), (2, "joint")])
+def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: Path, ranks: int, loss: str) -> None:
     whole = Store(tmp_path / "whole")
     toy_dataset(whole, images=210)
     head = [sys.executable, "-m", "fer_cli"]
     if ranks > 1:
         head = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
         head += ["-m", "fer_cli"]
-    words = ["train", "baseline", *(word for change in SMALL for word in ("--set", change)), "--device", "cpu"]
+    changes = [*SMALL, f"loss={loss}"]
+    words = ["train", "baseline", *(word for change in changes for word in ("--set", change)), "--device", "cpu"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
 
     def command(store: Store) -> subprocess.CompletedProcess[str]:
