@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _SIDE: Final = 192
 _GAP: Final = 30
-_COLUMNS: Final = 6  # pairs in a row
+_COLUMNS: Final = 6  # pairs in a row, at most
+_FEWEST: Final = 3  # that there is room for, so that the title has some too
 _LINE: Final = 29
 _SMALL: Final = 7.2  # points
 _TOP: Final = 190
@@ -47,10 +48,11 @@ def cases_figure(groups: Mapping[str, Sequence[ShownCase]], title: str, subtitle
     assert shown, "nothing to draw"
     wide, tall = largest_size(shown, _SIDE)
     cell = max(2 * wide + 6, 360)
-    width = 2 * MARGIN + _COLUMNS * (cell + _GAP) - _GAP
+    columns = min(_COLUMNS, max(_FEWEST, *map(len, groups.values())))
+    width = 2 * MARGIN + columns * (cell + _GAP) - _GAP
     lines = max(len(caption) for cases in groups.values() for case in cases for caption in case.captions) + 1
     needed = tall + 34 + _LINE * lines
-    rows = {name: -(-len(cases) // _COLUMNS) for name, cases in groups.items()}
+    rows = {name: -(-len(cases) // columns) for name, cases in groups.items()}
     height = _TOP + sum(_HEADING + count * needed + 24 for count in rows.values())
     with styled():
         figure, page = new_page(width, height, title, subtitle)
@@ -58,8 +60,8 @@ def cases_figure(groups: Mapping[str, Sequence[ShownCase]], title: str, subtitle
         for name, cases in groups.items():
             write(page, MARGIN, y, fitted(name, width - 2 * MARGIN, 11, "bold"), 11, fontweight="bold")
             for k, case in enumerate(cases):
-                left = MARGIN + k % _COLUMNS * (cell + _GAP)
-                top = y + _HEADING + k // _COLUMNS * needed
+                left = MARGIN + k % columns * (cell + _GAP)
+                top = y + _HEADING + k // columns * needed
                 for place, (image, caption) in enumerate(zip(case.images, case.captions, strict=True)):
                     x = left + place * (cell + 6) // 2
                     draw(page, image, (x, top, *drawn_size(image, _SIDE)))
