@@ -157,6 +157,9 @@ def test_the_newest_evaluation_of_a_model_is_taken(store: Store, fer: Fer) -> No
     assert f"using {new.reference}" in told
     assert compared(store, [mine, "other-seed0"]).systems[0].evaluation == new.reference
     assert compared(store, [old.reference, new.reference]).systems[0].name == mine
+    # What is not sound is taken by its own name, or where there is nothing else.
+    scored(store, "one", answers(N, 0.65, 3), unsound=["selection split"], tta="flip", batching="sorted")
+    assert compared(store, [mine, "other-seed0"]).systems[0].evaluation == new.reference
 
 
 def refused(store: Store, *references: str) -> str:

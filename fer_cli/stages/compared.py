@@ -99,16 +99,23 @@ def open_compared(store: Store, reference: str) -> Compared:
 
 
 def _evaluation(store: Store, reference: str) -> Artifact:
-    """Return an evaluation as it is; of anything else the one of it that was last made or used."""
+    """Return an evaluation as it is; of anything else its newest that is sound, or else its newest."""
     found = store.find(reference, KINDS)
     if found.kind == "evaluation":
         return found
+    newest: Artifact | None = None
     for directory in store.directories(("evaluation",), f"{found.kind}-{found.name}-*"):
         evaluation = store.open(directory)
         source = evaluation.manifest.inputs.get("model")
-        if source is not None and (source.kind, source.content) == (found.kind, found.manifest.content):
-            note(f"using {evaluation.reference}")
-            return evaluation
+        if source is None or (source.kind, source.content) != (found.kind, found.manifest.content):
+            continue
+        newest = newest or evaluation
+        if not evaluation.manifest.summary["unsound"]:
+            newest = evaluation
+            break
+    if newest is not None:
+        note(f"using {newest.reference}")
+        return newest
     raise FerError(f"{found.reference} has not been scored", hint=f"run `fer eval {found.reference}` first")
 
 
