@@ -22,7 +22,7 @@ from fer_cli.training.draws import Stream
 
 ALL: dict[str, Any] = {
     **{"flip": 0.5, "rotation": 15.0, "scale": 0.15, "shift": 0.08},
-    **{"brightness": 0.3, "contrast": 0.3, "erase": 0.5},
+    **{"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "erase": 0.5},
 }
 IMAGENET: dict[str, Any] = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
@@ -88,7 +88,7 @@ def test_neighbours_change_nothing(shape: tuple[int, ...], interpolation: str) -
 
 @pytest.mark.parametrize("name", sorted(ALL))
 def test_each_kind_alone_changes_pictures_and_no_two_alike(name: str) -> None:
-    images = pictures(1, 48, 48).expand(24, -1, -1).contiguous()
+    images = pictures(1, 48, 48, 3).expand(24, -1, -1, -1).contiguous()
     x = taken(images, **{name: ALL[name]})
     distinct = len({row.numpy().tobytes() for row in x})
     assert distinct == 2 if name == "flip" else distinct > (6 if name == "erase" else 20)
@@ -270,9 +270,31 @@ def test_the_mean_of_a_coloured_picture_is_one_number(monkeypatch: pytest.Monkey
     torch.testing.assert_close(x[0, :, 0, 0], torch.tensor([10.0, 55.0, 145.0]), rtol=0, atol=1e-3)
 
 
+def test_colours_pale_and_deepen_about_their_own_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.tensor([[30, 60, 120], [200, 200, 200]], dtype=torch.uint8).repeat_interleave(32, 0).view(1, 8, 8, 3)
+    grey = 0.299 * 30 + 0.587 * 60 + 0.114 * 120
+    for planted, share in ((1.0, 1.5), (0.0, 0.5), (0.5, 1.0)):
+        plant(monkeypatch, {Stream.SATURATION: planted})
+        x = taken(image, 8, saturation=0.5)
+        expected = [grey + share * (value - grey) for value in (30, 60, 120)]
+        torch.testing.assert_close(x[0, :, 0, 0], torch.tensor(expected), rtol=0, atol=1e-3)
+        torch.testing.assert_close(x[0, :, 7, 0], torch.full((3,), 200.0), rtol=0, atol=1e-3)
+    monkeypatch.undo()
+    noise = pictures(6, 48, 48)
+    assert torch.equal(taken(noise, saturation=1.0), taken(noise)), "a grey picture has none"
+
+
 FAULTS: list[dict[str, Any]] = [
     *({"flip": 1.1}, {"flip": -0.1}, {"rotation": 181.0}, {"rotation": "5"}, {"scale": 0.6}, {"shift": 0.51}),
-    *({"brightness": 1.5}, {"contrast": -0.1}, {"erase": 2.0}, {"erase": True}, {"shift": float("nan")}, {"blur": 0.1}),
+    *(
+        {"brightness": 1.5},
+        {"contrast": -0.1},
+        {"saturation": 2},
+        {"erase": 2.0},
+        {"erase": True},
+        {"shift": float("nan")},
+        {"blur": 0.1},
+    ),
 ]
 
 

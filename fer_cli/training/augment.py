@@ -38,6 +38,7 @@ class Augmentation(Section):
     contrast: Annotated[float, Field(ge=0, le=1)] = (
         0.0  # the most relative change of the distance from the picture's mean
     )
+    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0  # the most relative change of each pixel's distance from grey
     erase: Probability = 0.0  # that a rectangle is filled with the picture's mean
 
 
@@ -53,9 +54,10 @@ def apply(
     """Turn a batch of images into a network's input, augmented.
 
     Mirrored, moved (turned, scaled about the centre, then shifted, and cropped anywhere where the preprocessing crops;
-    edges are repeated), a rectangle erased, brightness and contrast changed, standardised. A picture smaller than the
-    input is moved and enlarged in one resampling; a larger one is reduced first as :meth:`Preprocessing.apply` does,
-    with antialiasing. Without any movement pixels are exactly those of ``Preprocessing.apply``.
+    edges are repeated), a rectangle erased, colours paled or deepened, brightness and contrast changed, standardised. A
+    picture smaller than the input is moved and enlarged in one resampling; a larger one is reduced first as
+    :meth:`Preprocessing.apply` does, with antialiasing. Without any movement pixels are exactly those of
+    ``Preprocessing.apply``.
 
     Args:
         images: uint8 (n, H, W) or (n, H, W, 3); not changed.
@@ -78,7 +80,8 @@ def apply(
     images = _flipped(images, draw, how)
     moved = _moves(how, preprocessing)
     toned = bool(how.brightness or how.contrast)
-    if not (moved or toned or how.erase):
+    coloured = bool(how.saturation) and images.ndim == 4
+    if not (moved or toned or coloured or how.erase):
         return preprocessing.apply(images)
     pixels = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None]
     if moved:
@@ -93,6 +96,8 @@ def apply(
     if how.erase:
         fill = pixels.sum((2, 3), dtype=torch.int64) / math.prod(pixels.shape[2:])
         x = _erased(x, fill[:, :, None, None], _rectangles(draw, how, preprocessing.size).to(device))
+    if coloured:
+        x = _saturated(x, (_either_way(draw, Stream.SATURATION, how.saturation) + 1).to(device, torch.float32))
     if toned:
         gain, share = (number.to(device).view(-1, 1, 1, 1) for number in _tone(draw, how))
         mean = pixels.sum((1, 2, 3), dtype=torch.int64) / math.prod(pixels.shape[1:])
@@ -194,6 +199,13 @@ def _erased(x: torch.Tensor, fill: torch.Tensor, rectangles: torch.Tensor) -> to
     top, bottom, left, right = rectangles[:, :, None].unbind(1)
     rows, columns = (place >= top) & (place < bottom), (place >= left) & (place < right)
     return torch.where(rows[:, None, :, None] & columns[:, None, None, :], fill, x)
+
+
+def _saturated(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
+    """Return x (n, 3, h, w) with each pixel at a share (n,) of its distance from its own grey (ITU-R 601)."""
+    red, green, blue = x.unbind(1)
+    grey = (red * 0.299 + green * 0.587 + blue * 0.114)[:, None]
+    return (grey + share.view(-1, 1, 1, 1) * (x - grey)).clamp_(0, 255)
 
 
 def _tone(draw: Draw, how: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:

@@ -36,6 +36,7 @@ class Stream(IntEnum):
     LEFT = 14
     CROP_ACROSS = 15
     CROP_DOWN = 16
+    SATURATION = 17
 
 
 def bits(seed: int, epoch: int, index: torch.Tensor, stream: int) -> torch.Tensor:
