@@ -7,6 +7,7 @@ and gives what the run from pictures gives: the same images are flipped in the s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Final
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ from fer_cli.training.recipe import ConvCutRecipe
 from fer_cli.training.system import System
 
 Rows = NDArray[np.int64]
+BLOCK: Final = 1024
+"""Images whose maps are read at once."""
 
 
 def conv_cut(
@@ -109,12 +112,13 @@ def kept_inputs(
         seed: of the run.
         device: torch's name of the device.
     """
+    images = len(views["original"])
     size = sum(maps.nbytes for maps in views.values())
-    held: dict[str, torch.Tensor] = {}
+    held: torch.Tensor | None = None  # (2 N, C, h, w): what is not flipped, then what is
     where = "on the disk"
     for place, free in ((device, _free(device)), ("cpu", env.free_memory())):
-        if not held and size < free / 2:
-            held = {view: torch.from_numpy(np.array(maps)).to(place) for view, maps in views.items()}
+        if held is None and size < free / 2:
+            held = _held(views, place)
             where = "in memory" if place == "cpu" else "on the device"
     note(f"feature maps are kept {where}: {size / 1e6:,.0f} MB")
 
@@ -122,18 +126,27 @@ def kept_inputs(
         flipped = torch.zeros(len(rows), dtype=torch.bool)
         if epoch is not None and flip:
             flipped = draws.uniform(seed, epoch, torch.from_numpy(rows), Stream.FLIP).to(torch.float64) < flip
-        places = torch.from_numpy(rows % len(views["original"]))
-        parts = {"original": ~flipped, "flip": flipped}
-        first = held.get("original")
-        to = "cpu" if first is None else first.device
-        maps = torch.empty((len(rows), *views["original"].shape[1:]), device=to)
-        for view, part in parts.items():
-            at = places[part]
-            of_view = held[view][at.to(to)] if held else torch.from_numpy(views[view][at.numpy()])
-            maps[part.to(to)] = of_view.float()
+        places = torch.from_numpy(rows % images)
+        if held is not None:
+            return held.index_select(0, (places + images * flipped).to(held.device)).float().to(device)
+        maps = torch.empty((len(rows), *views["original"].shape[1:]))
+        for view, part in (("original", ~flipped), ("flip", flipped)):
+            maps[part] = torch.from_numpy(views[view][places[part].numpy()]).float()
         return maps.to(device)
 
     return inputs
+
+
+def _held(views: Mapping[str, NDArray[np.floating]], place: str) -> torch.Tensor:
+    """Return both views in one tensor at a place, never a third copy of a view beside it."""
+    images, *shape = views["original"].shape
+    kind = torch.from_numpy(np.array(views["original"][:0])).dtype
+    held = torch.empty((2 * images, *shape), dtype=kind, device=place)
+    for number, view in enumerate(("original", "flip")):
+        for start in range(0, images, BLOCK):
+            stop = min(start + BLOCK, images)
+            held[number * images + start : number * images + stop] = torch.from_numpy(np.array(views[view][start:stop]))
+    return held
 
 
 def _free(device: str) -> float:

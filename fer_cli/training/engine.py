@@ -195,7 +195,8 @@ class _Training:
         rate = self._rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * rate
-        task.network.train()
+        if not task.network.training:
+            task.network.train()
         with self._autocast():
             output = self.forward(x)
         loss = task.loss(output, target)

@@ -15,10 +15,14 @@ def new_optimiser(groups: Sequence[tuple[float, list[nn.Parameter]]], how: Optim
     """Return the optimiser; weights of one dimension (norms, biases) do not decay, as is usual."""
     tables: list[dict[str, Any]] = []
     for factor, parameters in groups:
-        for decays in (True, False):
-            chosen = [p for p in parameters if p.requires_grad and (p.ndim > 1) == decays]
-            if chosen:
-                tables.append({"params": chosen, "factor": factor, "weight_decay": how.weight_decay * decays})
+        learn = [p for p in parameters if p.requires_grad]
+        # A step costs by the group as well: where nothing decays there is one.
+        parts = (
+            (learn,) if not how.weight_decay else ([p for p in learn if p.ndim > 1], [p for p in learn if p.ndim < 2])
+        )
+        for part, decay in zip(parts, (how.weight_decay, 0.0), strict=False):
+            if part:
+                tables.append({"params": part, "factor": factor, "weight_decay": decay})
     if how.name == "sgd":
         return torch.optim.SGD(tables, lr=how.lr, momentum=how.momentum, fused=True)
     kind = torch.optim.AdamW if how.name == "adamw" else torch.optim.Adam
