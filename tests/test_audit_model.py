@@ -27,7 +27,7 @@ from fer_cli.stages.audit_model import ModelAudit, audit_model
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
-from fer_cli.stages.parts import UNSEEN
+from fer_cli.stages.subsets import UNSEEN
 from fer_cli.stages.train import train
 from tests.kit_planted import Tensors, planted_dataset, planted_model
 from tests.kit_toy import CLASSES, toy_dataset
@@ -241,8 +241,8 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
     answers = read_table(evaluation.file("predictions.parquet")).to_pylist()
     rest = [row["label"] == row["predicted"] for row in answers if row["id"] not in leaked]
     metrics = read_json(evaluation.file("metrics.json"))
-    assert {name: part["n"] for name, part in metrics["parts"].items()} == {UNSEEN: 79} == {UNSEEN: len(rest)}
-    assert metrics["parts"][UNSEEN]["accuracy"]["value"] == pytest.approx(np.mean(rest))
+    assert {name: part["n"] for name, part in metrics["subsets"].items()} == {UNSEEN: 79} == {UNSEEN: len(rest)}
+    assert metrics["subsets"][UNSEEN]["accuracy"]["value"] == pytest.approx(np.mean(rest))
     told = f"Without the 5 images that equal one learned from (79 are left): accuracy {100 * np.mean(rest):.1f} ["
     assert any(text.startswith(told) for text in metrics["cautions"])
 

@@ -123,17 +123,17 @@ def test_subgroups_have_their_own_numbers(store: Store, tmp_path: Path, capsys: 
         for value in sorted(set(values[rows]))
     }
     assert {"gender=female", "race=asian", "age=70+"} < set(wanted)
-    assert set(metrics["parts"]) == set(wanted)
-    assert list(metrics["parts"])[-5:] == ["age=0-3", "age=4-19", "age=20-39", "age=40-69", "age=70+"]
+    assert set(metrics["subsets"]) == set(wanted)
+    assert list(metrics["subsets"])[-5:] == ["age=0-3", "age=4-19", "age=20-39", "age=40-69", "age=70+"]
     for name, among in wanted.items():
-        part = metrics["parts"][name]
+        part = metrics["subsets"][name]
         assert part["n"] == among.sum(), name
         assert part["accuracy"]["value"] == pytest.approx(right[among].mean()), name
     page = evaluation.file("report.html").read_text("utf-8")
     assert "Parts of the test split" in page
     assert page.count("gender=female") == 1
     print_evaluation(Result(evaluation, up_to_date=False), as_json=False)
-    female = metrics["parts"]["gender=female"]
+    female = metrics["subsets"]["gender=female"]
     line = next(line for line in capsys.readouterr().out.splitlines() if "gender=female" in line)
     assert line.split()[1:3] == [str(female["n"]), f"{100 * female['accuracy']['value']:.1f}"]
 

@@ -339,7 +339,7 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     assert "fer train baseline" in page
     config = trained.models[0].artifact.manifest.config
     dataset = open_dataset(toys.find("toy", ["dataset"]))
-    (line,) = _commands({**config, "data": {**config["data"], "repeat": {"fear": 3}}}, [0, 1], dataset, None)
+    (line,) = _commands({**config, "data": {**config["data"], "repeat": {"fear": 3}}}, [0, 1], dataset, None, None)
     words = shlex.split(line)
     again = recipe_of("baseline", None, [words[at + 1] for at, word in enumerate(words) if word == "--set"]).record()
     assert again == {name: config[name] for name in again} | {"data": {**config["data"], "repeat": {"fear": 3}}}

@@ -64,6 +64,17 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
         offset += written
 
 
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing or other owners forbid it."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}:
+            raise
+        with naming(target):
+            shutil.copyfile(source, target)
+
+
 def reserve(descriptor: int, size: int) -> None:
     """Reserve ``size`` bytes, so that a full disk is an error now and not a crash in the middle of the work."""
     if size == 0:

@@ -142,6 +142,7 @@ class Work:
     directory: Path
     target: Path
     views: set[str] = field(default_factory=set)
+    shared: dict[str, tuple[Artifact, str]] = field(default_factory=dict)
     committed: Artifact | None = None
 
     @property
@@ -157,6 +158,12 @@ class Work:
             self.views.add(name)
         return path
 
+    def share(self, artifact: Artifact, name: str) -> None:
+        """Take over a file of another artifact, without a copy where the file system can: files are never changed."""
+        entry = next(entry for entry in artifact.manifest.files if entry.path == name)
+        durable.link(artifact.path / name, self.directory / name)
+        self.shared[name] = (artifact, entry.sha256)
+
     def commit(
         self,
         *,
@@ -170,6 +177,9 @@ class Work:
 
         ``scratch`` are patterns of files that stopped work goes on from, and no part of the payload: they go when
         the payload is sealed, so that at no moment there is neither.
+
+        Raises:
+            FerError: a file that is shared with another artifact is damaged.
         """
         part = self.directory / f"{MANIFEST}.part"
         part.unlink(missing_ok=True)
@@ -186,6 +196,13 @@ class Work:
                     view=path.name in self.views,
                 )
             )
+            if path.name in self.shared and self.shared[path.name][1] != entries[-1].sha256:
+                owner, expected = self.shared[path.name]
+                raise FerError(
+                    f"sha256 {entries[-1].sha256[:16]}, expected {expected[:16]}",
+                    hint=_again(owner.manifest),
+                    path=owner.path / path.name,
+                )
         manifest = Manifest(
             kind=self.plan.kind,
             name=self.plan.name,
@@ -421,7 +438,8 @@ def _mark_newest(directory: Path) -> None:
 
 
 def _again(manifest: Manifest) -> str:
-    return f"the {manifest.kind} artifact is damaged: make it again ({_MAKERS[manifest.kind]} ... --force)"
+    maker = "fer split" if manifest.stage == "split" else _MAKERS[manifest.kind]
+    return f"the {manifest.kind} artifact is damaged: make it again ({maker} ... --force)"
 
 
 def _either(names: Sequence[str]) -> str:

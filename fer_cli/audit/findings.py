@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.audit.copies import NearCopies
+from fer_cli.datasets.leaks import apart, rows_by_name
 
 State = Literal["ok", "defect", "leak", "unknown"]
 _EVALUATED: Final = ("test", "validation")
@@ -20,7 +21,8 @@ _EVALUATED: Final = ("test", "validation")
 class Index:
     """What the checks read of a data set's index; entry i of all is the same picture.
 
-    ``votes`` are the raw counts of people who called it no face, and of all who voted.
+    ``votes`` are the raw counts of people who called it no face, and of all who voted. ``side`` is what ``splits`` are
+    called: each image is scored in its fold, but in two of the splits alone.
     """
 
     splits: Sequence[str]
@@ -29,6 +31,7 @@ class Index:
     subjects: Sequence[str | None]
     sequences: Sequence[str | None]
     votes: Sequence[tuple[int, int] | None]
+    side: Literal["split", "fold"] = "split"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +56,24 @@ class Finding:
 
 def findings(index: Index, near: NearCopies) -> list[Finding]:
     """Return what each check of the pictures and their labels says, in a fixed order; the worst cases come first."""
-    groups = equal_groups(index.pixels)
     return [
-        *_exact(index, groups),
+        *_exact(index),
         *_near(index, near),
-        _names("subjects", "persons", index.subjects, index),
-        _names("sequences", "sequences", index.sequences, index),
+        *_both_names(index),
         _non_faces(index, near),
         _balance(index),
     ]
 
 
-def equal_groups(pixels: NDArray[np.str_]) -> list[tuple[int, ...]]:
-    """Return the groups of two or more rows with equal pixels."""
-    members: dict[str, list[int]] = {}
-    for row, name in enumerate(pixels.tolist()):
-        members.setdefault(name, []).append(row)
-    return [tuple(rows) for rows in members.values() if len(rows) > 1]
+def fold_findings(index: Index, near: NearCopies) -> list[Finding]:
+    """Return what the checks of an index whose splits are folds say of what stands in several of them."""
+    found = [*_exact(index), *_near(index, near), *_both_names(index)]
+    return [one for one in found if one.check.endswith(f"across {index.side}s")]
 
 
-def _exact(index: Index, groups: list[tuple[int, ...]]) -> list[Finding]:
-    across = [rows for rows in groups if _differ(index.splits, rows)]
-    conflicting = [rows for rows in groups if _differ(index.labels, rows)]
+def _exact(index: Index) -> list[Finding]:
+    groups = [rows for rows in rows_by_name(index.pixels.tolist()) if len(rows) > 1]
+    across, conflicting = apart(groups, index.splits), apart(groups, index.labels)
     both = set(across) & set(conflicting)
     across.sort(key=lambda rows: rows not in both)
     conflicting.sort(key=lambda rows: rows not in both)
@@ -92,7 +91,7 @@ def _exact(index: Index, groups: list[tuple[int, ...]]) -> list[Finding]:
             tuple(Case(rows, 1.0) for rows in groups),
         ),
         Finding(
-            "exact copies across splits",
+            f"exact copies across {index.side}s",
             "leak" if across else "ok",
             len(across),
             f"{told}; {_affected(index, leaking)}" if across else "none",
@@ -136,7 +135,7 @@ def _near(index: Index, near: NearCopies) -> list[Finding]:
     return [
         Finding("near copies", "defect" if len(several) else "ok", len(several), text, tuple(everything)),
         Finding(
-            "near copies across splits",
+            f"near copies across {index.side}s",
             "leak" if across else "ok",
             len(across),
             f"{told}; {_affected(index, leaking)}" if across else "none",
@@ -170,20 +169,27 @@ def _foreign(values: Sequence[str], ours: Sequence[int], theirs: Sequence[int]) 
     return {row for row in ours if there - {values[row]}} | {row for row in theirs if here - {values[row]}}
 
 
+def _both_names(index: Index) -> list[Finding]:
+    where = "" if index.side == "split" else f" across {index.side}s"
+    return [
+        _names(f"subjects{where}", "persons", index.subjects, index),
+        _names(f"sequences{where}", "sequences", index.sequences, index),
+    ]
+
+
 def _names(check: str, things: str, names: Sequence[str | None], index: Index) -> Finding:
-    members: dict[str, list[int]] = {}
-    for row, name in enumerate(names):
-        if name is not None:
-            members.setdefault(name, []).append(row)
+    members = rows_by_name(names)
     if not members:
         return Finding(check, "unknown", 0, f"the source names no {things}")
-    across = [tuple(rows) for rows in members.values() if _differ(index.splits, rows)]
+    across = apart(members, index.splits)
     unnamed = sum(name is None for name in names)
     more = f"; of {_number(unnamed, 'picture')} nothing is known" if unnamed else ""
     if not across:
-        return Finding(check, "ok", 0, f"each of {len(members):,} {things} is in one split{more}")
+        return Finding(check, "ok", 0, f"each of {len(members):,} {things} is in one {index.side}{more}")
     leaking = {row for rows in across for row in rows}
-    text = f"{len(across):,} of {len(members):,} {things} are in several splits; {_affected(index, leaking)}{more}"
+    text = (
+        f"{len(across):,} of {len(members):,} {things} are in several {index.side}s; {_affected(index, leaking)}{more}"
+    )
     return Finding(check, "leak", len(across), text, tuple(Case(rows) for rows in across))
 
 
@@ -212,15 +218,13 @@ def _balance(index: Index) -> Finding:
     return Finding("class balance", "defect" if absent else "ok", len(absent), "; ".join([*absent, told]))
 
 
-def _affected(index: Index, leaking: Iterable[int]) -> str:
-    """Say which part of each evaluated split has a counterpart in another split."""
+def _affected(index: Index, leaking: set[int]) -> str:
+    """Say which part of each evaluated split, or of all folds, has a counterpart in another."""
+    if index.side == "fold":
+        return f"{len(leaking):,} pictures ({len(leaking) / len(index.splits):.1%})"
     sizes, hit = Counter(index.splits), Counter(index.splits[row] for row in leaking)
     parts = [f"{hit[name]:,} {name} pictures ({hit[name] / sizes[name]:.1%})" for name in _EVALUATED if hit[name]]
     return ", ".join(parts)
-
-
-def _differ(values: Sequence[str], rows: Iterable[int]) -> bool:
-    return len({values[row] for row in rows}) > 1
 
 
 def _number(count: int, one: str, many: str = "") -> str:

@@ -31,6 +31,7 @@ from fer_cli.cli import (
     parse_masks,
     plot,
     prepare,
+    split,
     store,
     train,
     weights,
@@ -45,7 +46,19 @@ class _InOrder(TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
         """Return the names of the stages first, then of the rest."""
-        stages = ["demo", "prepare", "parse-masks", "extract", "fit-ahm", "train", "eval", "compare", "audit", "plot"]
+        stages = [
+            "demo",
+            "prepare",
+            "split",
+            "parse-masks",
+            "extract",
+            "fit-ahm",
+            "train",
+            "eval",
+            "compare",
+            "audit",
+            "plot",
+        ]
         return sorted(self.commands, key=lambda name: stages.index(name) if name in stages else len(stages))
 
 
@@ -59,6 +72,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 app.add_typer(prepare.app, name="prepare")
+app.command("split")(split.split)
 app.command("parse-masks")(parse_masks.parse_masks)
 app.command("extract")(extract.extract)
 app.command("fit-ahm")(fit_ahm.fit_ahm)

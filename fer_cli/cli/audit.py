@@ -84,12 +84,12 @@ def _dataset(artifact: Artifact, features: Artifact | None, out: Path | None, js
             pairs.append(("drawn", "no case to draw" if result.sheet is None else str(result.sheet)))
         print_pairs(pairs)
     if result.leaks:
-        copies = any("copies" in finding.check for finding in result.leaks)
+        copies = all("copies" in finding.check for finding in result.leaks)
         raise CheckFailedError(
             f"{artifact.reference} leaks: {', '.join(finding.check for finding in result.leaks)}",
             hint="'fer prepare' with --drop-duplicates leaves training copies out"
             if copies
-            else "take a split that keeps persons and sequences whole",
+            else "'fer split' with --folds keeps persons and sequences whole",
         )
 
 

@@ -118,10 +118,11 @@ def print_evaluation(result: Result, *, as_json: bool) -> None:
     if metrics["reference"] is not None:
         columns["gain in accuracy"] = "right"
     print_table(columns, [_row(metrics, name) for name in metrics["predictors"]])
-    if parts := metrics["parts"]:
+    if subsets := metrics["subsets"]:
         columns = {"part": "left", "images": "right", "accuracy": "right", "balanced": "right", "macro F1": "right"}
-        print_table(columns, [[name, f"{of['n']:,}", *_intervals(of)] for name, of in parts.items()])
-    pairs = [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
+        print_table(columns, [[name, f"{of['n']:,}", *_intervals(of)] for name, of in subsets.items()])
+    pairs = _folds(metrics)
+    pairs += [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
     checks = artifact.manifest.protocol["checks"]
     passed = sum(one["verdict"] == "pass" for one in checks)
     pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(one['check'] for one in checks)}"))
@@ -130,6 +131,16 @@ def print_evaluation(result: Result, *, as_json: bool) -> None:
     if page is not None:
         pairs.append(("report", str(Path(page))))
     print_pairs(pairs)
+
+
+def _folds(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return the line that says how far the folds lie apart, where there are any."""
+    if "by_fold" not in metrics:
+        return []
+    shares = metrics["by_fold"]["accuracy"][metrics["chosen"]]
+    mean = sum(shares) / len(shares)
+    spread = f"mean {mean:.1%}, least {min(shares):.1%}, most {max(shares):.1%}"
+    return [(f"{len(shares)} folds", f"accuracy of {metrics['chosen']}: {spread}; the table is of all images together")]
 
 
 def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str, str]]) -> None:

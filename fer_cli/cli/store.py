@@ -201,7 +201,8 @@ def _brief(artifact: Artifact) -> str:
     summary = artifact.manifest.summary
     match artifact.kind:
         case "dataset":
-            return ", ".join(f"{number:,} {split}" for split, number in summary["splits"].items())
+            folds = [f"{summary['folds']} folds"] if "folds" in summary else []
+            return ", ".join([*(f"{number:,} {split}" for split, number in summary["splits"].items()), *folds])
         case "features":
             shape = "x".join(str(side) for side in summary["shape"])
             return f"{summary['images']:,} x {shape} {summary['dtype']}, {'+'.join(summary['views'])}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -40,6 +40,15 @@ SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE: replaces one of the recipe's, such as optim.lr=1e-4.")
 ]
 SeedsOption = Annotated[str, typer.Option(help="One model a seed; several are put together as a study.")]
+FoldOption = Annotated[
+    str | None,
+    typer.Option(
+        "--fold",
+        "--folds",
+        help="Of a data set in folds: the fold to test, from 0, or all: a model each, put together as a study. "
+        "[default: the data set's own splits]",
+    ),
+]
 SelectOnOption = Annotated[
     str, typer.Option("--select-on", help="validation, or test: for the record, no such number is sound.")
 ]
@@ -66,6 +75,7 @@ def _command(system: str) -> Callable[..., None]:
         recipe: RecipeOption = None,
         set_: SetOption = None,
         seeds: SeedsOption = "0",
+        fold: FoldOption = None,
         select_on: SelectOnOption = "validation",
         device: DeviceOption = "auto",
         workers: WorkersOption = None,
@@ -77,7 +87,7 @@ def _command(system: str) -> Callable[..., None]:
         debug: DebugOption = False,
     ) -> None:
         how = {"select_on": select_on, "device": device, "workers": workers, "tensorboard": tensorboard, "force": force}
-        _train(system, dataset, recipe, set_ or [], seeds, print_config, store, json, **how)
+        _train(system, dataset, recipe, set_ or [], seeds, fold, print_config, store, json, **how)
 
     return command
 
@@ -88,6 +98,7 @@ def _slfer(
     recipe: RecipeOption = None,
     set_: SetOption = None,
     seeds: SeedsOption = "0",
+    fold: FoldOption = None,
     select_on: SelectOnOption = "validation",
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
@@ -99,7 +110,7 @@ def _slfer(
     debug: DebugOption = False,
 ) -> None:
     how = {"select_on": select_on, "device": device, "workers": workers, "tensorboard": tensorboard, "force": force}
-    _train("slfer", dataset, recipe, set_ or [], seeds, print_config, store, json, masks=masks, **how)
+    _train("slfer", dataset, recipe, set_ or [], seeds, fold, print_config, store, json, masks=masks, **how)
 
 
 for _system, _help in SYSTEMS.items():
@@ -112,6 +123,7 @@ def _train(
     recipe: Path | None,
     changes: list[str],
     seeds: str,
+    fold: str | None,
     print_config: bool,
     store: Path | None,
     as_json: bool,
@@ -130,6 +142,7 @@ def _train(
         recipe=recipe,
         changes=changes,
         seeds=_seeds(seeds),
+        fold=_fold(fold),
         **how,
     )
     _print_trained(system, trained, as_json=as_json)
@@ -140,6 +153,16 @@ def _seeds(text: str) -> list[int]:
     if not all(item.isdecimal() and int(item) <= SEED_MAX for item in items):
         raise UsageError(f"--seeds {text!r} are no numbers", hint=f"write them as 0,1,2, each at most {SEED_MAX}")
     return [int(item) for item in items]
+
+
+def _fold(text: str | None) -> int | Literal["all"] | None:
+    if text is None:
+        return None
+    if text == "all":
+        return "all"
+    if not (text.isascii() and text.isdecimal() and len(text) <= 4):
+        raise UsageError(f"--fold {text!r} is no fold", hint="write its number, from 0, or all")
+    return int(text)
 
 
 def _print_trained(system: str, trained: TrainedResult, *, as_json: bool) -> None:

@@ -26,8 +26,10 @@ class Dataset:
 
     ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3);
     ``pixels`` (N,) holds the hash of each; ``subjects`` (N,) is
-    None where the source names none; ``targets`` (N, C) is None where labels are hard; ``subgroups`` maps what the
-    source says of the persons (``gender``) to (N,) values, empty where it is not known.
+    None where the source names none, and so is ``sequences`` (N,); ``targets`` (N, C) is None where labels are hard.
+    ``folds`` (N,) holds the fold that each image is tested in, and ``chosen_on`` (N, K) whether the model of each of
+    the K folds is chosen on it; both are None where the data set has no folds.
+    ``subgroups`` maps what the source says of the persons (``gender``) to (N,) values, empty where it is not known.
     """
 
     artifact: Artifact
@@ -39,6 +41,9 @@ class Dataset:
     pixels: NDArray[np.str_]
     subjects: NDArray[np.str_] | None
     targets: NDArray[np.float64] | None
+    sequences: NDArray[np.str_] | None = None
+    folds: NDArray[np.int64] | None = None
+    chosen_on: NDArray[np.bool_] | None = None
     subgroups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
     def rows(self, split: str) -> NDArray[np.int64]:
@@ -82,6 +87,7 @@ def open_dataset(artifact: Artifact) -> Dataset:
     names = table["label"].to_pylist()
     if unknown := set(names) - set(classes):
         raise FerError(f"label {min(unknown)!r} is not a class of it", hint="prepare it anew", path=artifact.path)
+    folds, chosen_on = _folds(table, artifact)
     return Dataset(
         artifact=artifact,
         classes=classes,
@@ -90,9 +96,12 @@ def open_dataset(artifact: Artifact) -> Dataset:
         labels=np.array([number[name] for name in names], dtype=np.int64),
         images=images,
         pixels=_strings(table["pixels"]),
-        subjects=_subjects(table),
+        subjects=_units(table, "subject"),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
         subgroups=_subgroups(table["flags"].to_pylist()),
+        sequences=_units(table, "sequence"),
+        folds=folds,
+        chosen_on=chosen_on,
     )
 
 
@@ -106,12 +115,28 @@ def over_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     return replace(dataset, classes=tuple(classes), labels=labels, splits=splits, targets=None)
 
 
-def _subjects(table: Any) -> NDArray[np.str_] | None:  # noqa: ANN401 - pyarrow has no types
-    """Return the person of each image, an image whose person is not known as a person of its own."""
-    if table["subject"].null_count == len(table):
+def _units(table: Any, column: str) -> NDArray[np.str_] | None:  # noqa: ANN401 - pyarrow has no types
+    """Return the person or sequence of each image, an image of which it is not known as one of its own."""
+    if table[column].null_count == len(table):
         return None
-    pairs = zip(table["subject"].to_pylist(), table["id"].to_pylist(), strict=True)
-    return np.array([f"image {name}" if subject is None else subject for subject, name in pairs], dtype=np.str_)
+    pairs = zip(table[column].to_pylist(), table["id"].to_pylist(), strict=True)
+    return np.array([f"image {name}" if unit is None else unit for unit, name in pairs], dtype=np.str_)
+
+
+def _folds(
+    table: Any,  # noqa: ANN401 - pyarrow has no types
+    artifact: Artifact,
+) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_] | None]:
+    """Return the columns ``fold`` and ``validation_of`` as arrays, where there are folds."""
+    if "fold" not in table.column_names:
+        return None, None
+    folds = np.array(table["fold"].to_pylist(), dtype=np.int64)
+    chosen_on = np.zeros((len(folds), int(folds.max()) + 1), dtype=np.bool_)
+    for row, of in enumerate(table["validation_of"].to_pylist()):
+        chosen_on[row, of] = True
+    if folds.min() < 0 or chosen_on[np.arange(len(folds)), folds].any():
+        raise FerError("its folds contradict each other", hint="split it anew with --force", path=artifact.path)
+    return folds, chosen_on
 
 
 def _subgroups(flags: Sequence[Sequence[str]]) -> dict[str, NDArray[np.str_]]:

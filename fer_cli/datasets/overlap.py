@@ -23,8 +23,9 @@ class Overlap:
 def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overlap:
     """Find the images among ``rows`` of a data set that are among ``others`` of a second one.
 
-    An id is the same item only in data sets of one name, and there only where the pixels are equal, the sources are, or
-    pictures were made of another size: two folders of one name may hold other pictures under equal paths.
+    An id is the same item only in data sets that were prepared under one name, and there only where the pixels are
+    equal, the sources are, or pictures were made of another size: two folders of one name may hold other pictures under
+    equal paths.
 
     Args:
         dataset: whose images are looked at.
@@ -35,13 +36,18 @@ def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overl
     ids, pixels = dataset.ids[rows], dataset.pixels[rows]
     equal = np.isin(pixels, other.pixels[others])
     same = np.zeros(len(rows), dtype=bool)
-    if dataset.artifact.name == other.artifact.name and len(others):
+    if _prepared_as(dataset) == _prepared_as(other) and len(others):
         order = others[np.argsort(other.ids[others], kind="stable")]
         place = np.minimum(np.searchsorted(other.ids[order], ids), len(order) - 1)
         same = other.ids[order[place]] == ids
         if not _same_source(dataset, other) and dataset.images.shape[1:] == other.images.shape[1:]:
             same &= other.pixels[order[place]] == pixels
     return Overlap(np.flatnonzero(same), np.flatnonzero(equal & ~same))
+
+
+def _prepared_as(dataset: Dataset) -> str:
+    """Return the name that a data set had before it was split anew."""
+    return str(dataset.artifact.manifest.protocol["dataset"])
 
 
 def _same_source(one: Dataset, other: Dataset) -> bool:

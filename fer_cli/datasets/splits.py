@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +98,35 @@ def duplicate_groups(pixel_hashes: Sequence[str], subjects: Sequence[str | None]
     return [smallest[root(node)] for node in hashes]
 
 
+def lasting_roles(roles: Mapping[str, str], *, persons_known: bool) -> dict[str, str]:
+    """Return what the roles of a source's parts tell that stays true of another split: of its faces, say.
+
+    Args:
+        roles: as a protocol holds them.
+        persons_known: the data set names its subjects, so that leaks are counted.
+    """
+    return {
+        part: role
+        for part, role in roles.items()
+        if not role.startswith(SPLITS) and not (persons_known and part == "persons")
+    }
+
+
+def units_of(subjects: Sequence[str | None], sequences: Sequence[str | None]) -> list[str | None] | None:
+    """Return who or what each image must stay together with; None where that is known of no image.
+
+    Where nobody says who is pictured, the frames of a sequence are of one person at least.
+    """
+    films = [None if film is None else f"sequence {film}" for film in sequences]
+    units = [film if person is None else person for person, film in zip(subjects, films, strict=True)]
+    return units if any(units) else None
+
+
+def shuffled(names: Iterable[str], seed: int) -> list[str]:
+    """Return names in an order that only ``seed`` and they themselves decide, not the order they come in."""
+    return sorted(names, key=lambda name: hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest())
+
+
 def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:
     """Choose about ``fraction`` of the rows of every class, groups kept whole.
 
@@ -130,7 +159,7 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
                 f"class {label!r} has only one independent picture or subject: no split can be carved from it",
                 hint="add data of that class, or give a source that has this split",
             )
-    order = sorted(members, key=lambda group: hashlib.blake2b(f"{seed}\0{group}".encode(), digest_size=16).digest())
+    order = shuffled(members, seed)
     target = {label: fraction * count for label, count in Counter(labels).items()}
     chosen: set[str] = set()
     taken: Counter[str] = Counter()  # rows of a class
@@ -173,6 +202,25 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
             )
         move(min(spare, key=lambda group: gain(group, 1)), 1)
     return np.array([group in chosen for group in groups], dtype=np.bool_)
+
+
+def random_frames(ids: Sequence[str], train: int, test: int, seed: int) -> NDArray[np.bool_]:
+    """Choose ``test`` of every ``train + test`` images at random, whatever subject or sequence they are of.
+
+    That leaks: a frame of a film says what the next one holds. Papers split CK+ this way, and it is here to show it.
+
+    Args:
+        ids: (N,) of the images.
+        train: parts that train.
+        test: parts that test.
+        seed: any whole number.
+
+    Returns:
+        (N,) True for the images of the test split, ``round(N test / (train + test))`` of them.
+    """
+    order = shuffled(ids, seed)
+    taken = set(order[: round(len(ids) * test / (train + test))])
+    return np.array([name in taken for name in ids], dtype=np.bool_)
 
 
 def split_hash(ids: Sequence[str], splits: Sequence[str]) -> str:

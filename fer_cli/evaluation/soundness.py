@@ -37,6 +37,8 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool
         unsound.append("selection split: optimistic")
     elif selection == "test":
         unsound.append("selected on test: optimistic everywhere")
+    if own and protocol.get("unsound_split"):
+        unsound.append(str(protocol["unsound_split"]))
     if protocol.get("mixes_batch") and protocol.get("batching") != "alone":
         unsound.append(f"predictions depend on the images beside them in the batch ({protocol['batching']})")
     for key, thing in (("subjects_across_splits", "persons"), ("sequences_across_splits", "sequences")):

@@ -90,7 +90,7 @@ class ReportData:
         unsound: what makes the number unsound, a phrase each ("selection split: optimistic"): red.
         cautions: what a reader must know, a sentence each: amber. ``evaluation.cautions`` finds some of them.
         reference: name of the predictor that the gains are differences from.
-        parts: of the items, subgroups for one, each with the chosen predictor's metrics on it.
+        subsets: of the items, subgroups for one, each with the chosen predictor's metrics on it.
         cost: what a prediction takes.
         mistakes: the worst first.
         mistakes_note: how they were picked.
@@ -114,7 +114,7 @@ class ReportData:
     unsound: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     reference: str = ""
-    parts: Mapping[str, MetricsLike] = field(default_factory=dict)
+    subsets: Mapping[str, MetricsLike] = field(default_factory=dict)
     cost: Cost | None = None
     mistakes: tuple[Mistake, ...] = ()
     mistakes_note: str = ""
@@ -268,7 +268,7 @@ def render_report(data: ReportData) -> str:
         chance=chance(metrics),
         majority=max(metrics.per_class, key=lambda one: one.support).name,
         axis=axis_of([one.metrics for one in data.predictors]),
-        parts_axis=axis_of([metrics, *data.parts.values()]),
+        subsets_axis=axis_of([metrics, *data.subsets.values()]),
         confusions=common_confusions(metrics),
         headline=HEADLINE,
         shares=SHARES,

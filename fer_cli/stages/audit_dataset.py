@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
 from fer_cli.audit.copies import near_copies
-from fer_cli.audit.findings import Case, Finding, Index, findings
+from fer_cli.audit.findings import Case, Finding, Index, findings, fold_findings
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.errors import FerError, UsageError
 from fer_cli.models.features import open_features
@@ -46,7 +46,7 @@ class DatasetAudit:
 
     @property
     def leaks(self) -> tuple[Finding, ...]:
-        """The findings that make scores on the test or validation split optimistic."""
+        """The findings that make scores on the test or validation split, or over folds, optimistic."""
         return tuple(finding for finding in self.findings if finding.state == "leak")
 
     @property
@@ -99,9 +99,12 @@ def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: P
     opened = open_dataset(dataset)
     index = _index(opened, read_table(dataset.file(INDEX)))
     near = near_copies(opened.images, opened.pixels, None if features is None else _embeddings(features, opened))
-    found = (*findings(index, near), _official_counts(dataset))
-    audit = DatasetAudit(opened, found, None)
-    return audit if out is None else DatasetAudit(opened, found, _draw(audit, out))
+    found = [*findings(index, near), _official_counts(dataset)]
+    if opened.folds is not None:
+        folds = [f"fold {fold}" for fold in opened.folds.tolist()]
+        found += fold_findings(replace(index, splits=folds, side="fold"), near)
+    audit = DatasetAudit(opened, tuple(found), None)
+    return audit if out is None else replace(audit, sheet=_draw(audit, out))
 
 
 def _embeddings(features: Artifact, dataset: Dataset) -> NDArray[Any]:
@@ -133,6 +136,10 @@ def _index(dataset: Dataset, table: pa.Table) -> Index:
 def _official_counts(dataset: Artifact) -> Finding:
     """Say what the manifest says: the loader compared the rows of each part and class with the published ones."""
     manifest = dataset.manifest
+    if manifest.stage == "split":
+        source = manifest.inputs["dataset"]
+        told = f"see {source.name}@{source.version}, which it is split from"
+        return Finding("official counts", "unknown", 0, told)
     if missing := manifest.summary["missing"]:
         return Finding("official counts", "defect", len(missing), "; ".join(missing))
     if "allow_incomplete" in manifest.config:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from fer_cli import env
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.errors import CheckFailedError
-from fer_cli.evaluation.findings import Finding, failed
+from fer_cli.evaluation.findings import Finding, Verdict, failed
 from fer_cli.progress import note
 from fer_cli.stages.audit_ahm import ahm_network
 from fer_cli.stages.checks import (
@@ -37,6 +38,7 @@ IMAGES: Final = 256
 """Images that are run alone, shuffled and class by class."""
 SIZES: Final = (8, 32, 128)
 """Of the batches that they are run in."""
+_WORST_FIRST: Final[tuple[Verdict, ...]] = ("fail", "caution", "not measured", "pass")
 TOLERANCE: Final = 0.01
 """By how much an accuracy may differ from the recorded one: bfloat16 and kept float16 maps move a few images."""
 
@@ -104,22 +106,20 @@ def audit_model(
     on = None if data is None else store.find(data, ["dataset"])
     own = open_subject(store, artifact, device, None)
     subject = own if on is None else open_subject(store, artifact, device, None, on)
-    assert own.learned is not None
     split = split or default_split(subject.dataset.split_names)
     rows = subject.dataset.rows(split)
     note(f"auditing {artifact.reference} on the {split} split of {subject.dataset.artifact.reference}")
-    opened = _networks(store, own, artifact, device)
-    told = [*_cheap(own, subject, own.learned, rows, split, opened)]
-    run = 0
-    if opened:
-        steady = measure_steadiness(opened, subject.dataset, rows, number=IMAGES, sizes=SIZES, sort=True)
-        told += worst_of(steady)
-        run = min(IMAGES, len(rows))
-    else:
-        why = "the backbone's weights are not on this machine"
-        advice = "bring them back and audit again ('fer weights ls' says what is here)"
-        told += [Finding(check, "not measured", why, advice) for check in (ALONE, TWICE)]
-    return ModelAudit(artifact, subject.dataset.artifact, split, len(rows), run, tuple(told))
+    each, run = [], 0
+    for one, (scoring, places) in zip(own.parts or (own,), subject.parted(rows), strict=True):
+        opened = _networks(store, one, artifact, device)
+        each.append(
+            (*_answers(one, opened), preprocessing(scoring, _learned(one)), *_steadiness(scoring, rows[places], opened))
+        )
+        run += min(IMAGES, len(places)) if opened else 0
+    found = _of_all(each)
+    told = (*leaks(subject, rows), selection(subject, rows, split))
+    order = [one for one in found if one.check not in {ALONE, TWICE}]
+    return ModelAudit(artifact, subject.dataset.artifact, split, len(rows), run, (*order, *told, *found[len(order) :]))
 
 
 def _networks(store: Store, own: Subject, artifact: Artifact, device: str) -> dict[str, TrainedModel]:
@@ -130,23 +130,45 @@ def _networks(store: Store, own: Subject, artifact: Artifact, device: str) -> di
     return {} if network is None else {own.chosen: network}
 
 
-def _cheap(
-    own: Subject, subject: Subject, learned: Learned, rows: Rows, split: str, opened: dict[str, TrainedModel]
-) -> list[Finding]:
-    chosen_by = own.dataset.rows(learned.select_on)
-    found = [
-        preprocessing(subject, learned),
-        *leaks(subject.dataset, rows, learned),
-        selection(subject, learned, rows, split),
-    ]
+def _learned(own: Subject) -> Learned:
+    assert own.learned is not None
+    return own.learned
+
+
+def _answers(own: Subject, opened: dict[str, TrainedModel]) -> Iterator[Finding]:
+    """Yield what the answers to the images say that chose a model."""
     if any(training_mode(model) for model in opened.values()):
-        return found  # what it answers now is nothing to compare with
-    probabilities, _ = own.probabilities(chosen_by, "none")
-    return [
-        names(own, learned, chosen_by, probabilities[own.chosen]),
-        _recorded(own, learned, chosen_by, probabilities),
-        *found,
-    ]
+        return  # what it answers now is nothing to compare with
+    learned = _learned(own)
+    rows = own.dataset.rows(learned.select_on)
+    probabilities, _ = own.probabilities(rows, "none")
+    yield names(own, learned, rows, probabilities[own.chosen])
+    yield _recorded(own, learned, rows, probabilities)
+
+
+def _steadiness(subject: Subject, rows: Rows, opened: dict[str, TrainedModel]) -> tuple[Finding, ...]:
+    if opened:
+        return worst_of(measure_steadiness(opened, subject.dataset, rows, number=IMAGES, sizes=SIZES, sort=True))
+    why = "the backbone's weights are not on this machine"
+    advice = "bring them back and audit again ('fer weights ls' says what is here)"
+    return tuple(Finding(check, "not measured", why, advice) for check in (ALONE, TWICE))
+
+
+def _of_all(each: Sequence[tuple[Finding, ...]]) -> list[Finding]:
+    """Return of each check the worst over the folds, which it names; where there are none, what was found."""
+    if len(each) == 1:
+        return list(each[0])
+    found: dict[str, list[tuple[int, Finding]]] = {}
+    for fold, findings in enumerate(each):
+        for one in findings:
+            found.setdefault(one.check, []).append((fold, one))
+    told = []
+    for of in found.values():
+        fold, worst = min(of, key=lambda pair: _WORST_FIRST.index(pair[1].verdict))
+        alike = sum(one.verdict == worst.verdict for _, one in of)
+        where = f"{alike} of {len(each)} folds" if alike < len(each) else f"all {alike} folds"
+        told.append(replace(worst, measured=f"{where}, the first is {fold}: {worst.measured}"))
+    return told
 
 
 def _recorded(own: Subject, learned: Learned, rows: Rows, probabilities: dict[str, NDArray[np.float64]]) -> Finding:

@@ -50,8 +50,8 @@ def cheap_checks(subject: Subject, rows: Rows, split: str, probabilities: NDArra
     return (
         names(subject, learned, rows, probabilities),
         preprocessing(subject, learned),
-        *leaks(subject.dataset, rows, learned),
-        selection(subject, learned, rows, split),
+        *leaks(subject, rows),
+        selection(subject, rows, split),
         *_few_alone(subject, rows),
     )
 
@@ -115,51 +115,74 @@ def preprocessing(subject: Subject, learned: Learned) -> Finding:
     )
 
 
-def leaks(dataset: Dataset, rows: Rows, learned: Learned) -> tuple[Finding, Finding]:
-    """Look for images that were learned from: by id, and by equal pixels."""
-    found = overlap(dataset, rows, learned.dataset, learned.trained)
+def leaks(subject: Subject, rows: Rows) -> tuple[Finding, Finding]:
+    """Look for images that were learned from by the models that score them: by id, and by equal pixels."""
+    dataset = subject.dataset
+    same, equal = learned_from(subject, rows)
     of = f"of {len(rows):,} scored images"
+    learned = [len(one.trained) for _, one, _ in _who(subject, rows)]
+    many = f"{learned[0]:,}" if len(learned) == 1 else f"{min(learned):,} or more"
     ids, pixels = (
-        Finding(check, "pass", f"none {of} is one of the {len(learned.trained):,} learned from{how}")
+        Finding(check, "pass", f"none {of} is one of the {many} learned from{how}")
         for check, how in ((IDS, ", by id"), (PIXELS, ", by its pixels"))
     )
-    if len(found.same):
+    if len(same):
         ids = Finding(
             IDS,
             "fail",
-            f"{len(found.same):,} {of} were learned from, the first is {dataset.ids[rows[found.same[0]]]}",
+            f"{len(same):,} {of} were learned from, the first is {dataset.ids[rows[same[0]]]}",
             "score images that it did not learn from",
         )
-    if len(found.equal):
+    if len(equal):
         pixels = Finding(
             PIXELS,
             "fail",
-            f"{len(found.equal):,} {of} equal one that was learned from pixel by pixel, the first is "
-            f"{dataset.ids[rows[found.equal[0]]]}",
+            f"{len(equal):,} {of} equal one that was learned from pixel by pixel, the first is "
+            f"{dataset.ids[rows[equal[0]]]}",
             "prepare the data set without copies, and train again",
         )
     return ids, pixels
 
 
-def selection(subject: Subject, learned: Learned, rows: Rows, split: str) -> Finding:
-    """Look for images that the model was chosen by among those that are scored."""
-    chosen_by = learned.dataset.rows(learned.select_on)
-    advice = f"score a split that chose nothing, and select on validation (it was selected on {learned.select_on})"
-    if subject.is_own and split == learned.select_on:
+def learned_from(subject: Subject, rows: Rows) -> tuple[Rows, Rows]:
+    """Return which rows (positions among them) were learned from by the models that score them: as such, as equals."""
+    found = [
+        (places, overlap(part.dataset, rows[places], one.dataset, one.trained))
+        for part, one, places in _who(subject, rows)
+    ]
+    same, equal = ([places[getattr(one, kind)] for places, one in found] for kind in ("same", "equal"))
+    return np.sort(np.concatenate(same)), np.sort(np.concatenate(equal))
+
+
+def selection(subject: Subject, rows: Rows, split: str) -> Finding:
+    """Look for images that a model was chosen by among those that it scores."""
+    who = _who(subject, rows)
+    select_on = who[0][1].select_on
+    advice = f"score a split that chose nothing, and select on validation (it was selected on {select_on})"
+    if subject.is_own and split == select_on:
         return Finding(SELECTION, "fail", f"it was selected on the {split} split, which is scored", advice)
-    if subject.is_own and learned.select_on == "test":
+    if subject.is_own and select_on == "test":
         return Finding(SELECTION, "fail", "it was selected on test: optimistic everywhere", advice)
-    found = overlap(subject.dataset, rows, learned.dataset, chosen_by)
-    if count := len(found.same) + len(found.equal):
+    chosen_by = [of.dataset.rows(select_on) for _, of, _ in who]
+    found = [
+        overlap(part.dataset, rows[places], of.dataset, chosen)
+        for (part, of, places), chosen in zip(who, chosen_by, strict=True)
+    ]
+    if count := sum(len(one.same) + len(one.equal) for one in found):
         return Finding(
             SELECTION,
             "caution" if subject.is_own else "fail",
-            f"{count:,} of {len(rows):,} scored images equal one of the {learned.select_on} images that chose it",
+            f"{count:,} of {len(rows):,} scored images equal one of the {select_on} images that chose it",
             "prepare the data set without copies, and train again" if subject.is_own else advice,
         )
-    return Finding(
-        SELECTION, "pass", f"selected on {learned.select_on}, {len(chosen_by):,} images, none of them scored"
-    )
+    images = f"{len(chosen_by[0]):,}" if len(who) == 1 else f"{min(map(len, chosen_by)):,} or more"
+    return Finding(SELECTION, "pass", f"selected on {select_on}, {images} images, none of them scored")
+
+
+def _who(subject: Subject, rows: Rows) -> list[tuple[Subject, Learned, NDArray[np.intp]]]:
+    """Return who scores which of the rows (positions among them), and what that learned from."""
+    parted = subject.parted(rows)
+    return [(part, part.learned, places) for part, places in parted if part.learned is not None]
 
 
 def steady(part: str, moved: list[Moved], again: Moved, images: int) -> tuple[Finding, Finding]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from fer_cli.artifacts.store import Artifact
 from fer_cli.datasets.dataset import Dataset, open_dataset, over_classes
 from fer_cli.evaluation.common_classes import RULE, InCommon, in_common
+
+_OF_TRAINING: Final = ("label_rule", "classes", "n", "split_hash", "fold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,10 @@ def ground(artifact: Artifact, learned: Dataset, known: Sequence[str], data: Art
     of_data = learned.artifact.manifest.protocol
     protocol: dict[str, Any] = {
         **data.manifest.protocol,
-        **{key: value for key, value in inherited.items() if key not in of_data},
+        **{key: value for key, value in inherited.items() if key not in {*of_data, "fold"}},
         "trained_on": {
             "dataset": f"{learned.artifact.name}@{learned.artifact.version}",
-            **{key: inherited[key] for key in ("label_rule", "classes", "n", "split_hash") if key in inherited},
+            **{key: inherited[key] for key in _OF_TRAINING if key in inherited},
             "pictures": pictures(learned),
         },
         **common_protocol(common, full),

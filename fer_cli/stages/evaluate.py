@@ -20,10 +20,10 @@ from fer_cli.evaluation.soundness import Soundness, judge
 from fer_cli.progress import note, warn
 from fer_cli.stages.checks import ALONE, IDS, SELECTION, cheap_checks, is_amber
 from fer_cli.stages.evaluation_report import report_html
-from fer_cli.stages.parts import parts_of, unseen_caution
 from fer_cli.stages.result import Result
 from fer_cli.stages.scored import Scored, Subject
 from fer_cli.stages.subject import default_split, open_subject
+from fer_cli.stages.subsets import subsets_of, unseen_caution
 
 REVISION: Final = 3
 TTA: Final = ("none", "flip")
@@ -205,17 +205,17 @@ def _score(
         )
         for name, table in probabilities.items()
     }
-    parts = {
+    subsets = {
         name: evaluate(
-            true[part],
-            probabilities[chosen][part],
+            true[some],
+            probabilities[chosen][some],
             dataset.classes,
             seed=seed,
-            groups=None if groups is None else groups[part],
+            groups=None if groups is None else groups[some],
             resamples=resamples,
             calibrated=subject.calibrated,
         )
-        for name, part in parts_of(subject, rows).items()
+        for name, some in subsets_of(subject, rows).items()
     }
     findings = cheap_checks(subject, rows, split, probabilities[chosen])
     mixes = subject.mixes_batch or any(one.check == ALONE for one in failed(findings))
@@ -245,12 +245,12 @@ def _score(
             *subject.cautions,
             *judged.cautions,
             *(f"{one.check.capitalize()}: {one.measured}" for one in findings if is_amber(one, subject)),
-            *([] if (rest := unseen_caution(parts, metrics[chosen])) is None else [rest]),
+            *([] if (rest := unseen_caution(subsets, metrics[chosen])) is None else [rest]),
             *cautions(metrics[chosen]),
         ),
     )
     return Scored(
-        subject, split, rows, probabilities, measured, metrics, gains, chosen, parts, protocol, soundness, findings
+        subject, split, rows, probabilities, measured, metrics, gains, chosen, subsets, protocol, soundness, findings
     )
 
 
@@ -271,6 +271,7 @@ def _metrics_json(scored: Scored) -> dict[str, Any]:
             for name, number in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
         }
 
+    by_fold = scored.by_fold()
     return {
         "dataset": scored.dataset.artifact.name,
         "split": scored.split,
@@ -280,7 +281,8 @@ def _metrics_json(scored: Scored) -> dict[str, Any]:
         "gain_over_reference": {
             name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in scored.gains.items()
         },
-        "parts": {name: metrics.to_json() for name, metrics in scored.parts.items()},
+        "subsets": {name: metrics.to_json() for name, metrics in scored.subsets.items()},
+        **({} if by_fold is None else {"by_fold": by_fold}),
         "unsound": list(scored.soundness.unsound),
         "cautions": list(scored.soundness.cautions),
     }
@@ -300,6 +302,8 @@ def _predictions(scored: Scored, names: list[str]) -> bytes:
     }
     if not scored.subject.calibrated:
         scores = np.full(scores.shape, np.nan)  # labels alone
+    if scored.subject.folds is not None:
+        columns["fold"] = np.tile(scored.subject.folds[scored.rows], len(names))
     columns |= {f"score_{name}": scores[:, number] for number, name in enumerate(scored.dataset.classes)}
     return table_bytes(columns)
 

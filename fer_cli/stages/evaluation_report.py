@@ -69,7 +69,7 @@ def report_html(store: Store, scored: Scored, plan: Plan) -> str:
             for name, metrics in scored.metrics.items()
         ),
         reference=scored.subject.reference or "",
-        parts=scored.parts,
+        subsets=scored.subsets,
         unsound=scored.soundness.unsound,
         cautions=scored.soundness.cautions,
         cost=told.cost,
@@ -138,6 +138,9 @@ def _facts(scored: Scored) -> Iterator[Fact]:
     for part, role in protocol["roles"].items():
         yield Fact(part, role)
     yield Fact("validation", protocol["validation"])
+    yield Fact("test", protocol["test"])
+    if protocol.get("unsound_split"):
+        yield Fact("split", protocol["unsound_split"], "unsound")
     yield Fact("split hash", protocol["split_hash"])
     if (trained := protocol.get("trained_on")) is not None:
         counts = ", ".join(f"{number:,} {split}" for split, number in trained["n"].items())
@@ -159,6 +162,10 @@ def _facts(scored: Scored) -> Iterator[Fact]:
         alone = not protocol["mixes_batch"] or protocol["batching"] == "alone"
         yield Fact("scored in batches", _BATCHINGS[protocol["batching"]], "" if alone else "unsound")
     yield Fact("predictor", protocol["predictor"])
+    if by_fold := scored.by_fold():
+        shares = by_fold["accuracy"][scored.chosen]
+        spread = f"mean {np.mean(shares):.1%}, least {min(shares):.1%}, most {max(shares):.1%}"
+        yield Fact("accuracy by fold", f"{spread}; all other numbers are of all images together")
     yield Fact("intervals", protocol["intervals"])
     for finding in scored.findings:
         mark = "caution" if is_amber(finding, scored.subject) else _MARKS[finding.verdict]

@@ -120,7 +120,7 @@ def drawn(labels: NDArray[np.integer]) -> NDArray[np.int64]:
 
 
 def look(
-    models: Mapping[str, Artifact], taken: Mapping[str, NDArray[np.float32]], scored: Scored
+    models: Mapping[str, Artifact], taken: Mapping[str, NDArray[np.float32]], scored: Scored, of: str = ""
 ) -> tuple[Looks, Scatter]:
     """Return what a report shows of a trained model: the chosen one, of several the first where none of them is.
 
@@ -128,9 +128,11 @@ def look(
         models: by their predictors' names.
         taken: by the same names, what the last linear layer took of the images that :func:`drawn` names, (m, d).
         scored: what they answered.
+        of: what more there is to say of which models these are.
     """
     name = scored.chosen if scored.chosen in models else next(iter(models))
-    which = "" if len(models) == 1 else f"Of {name}. "
+    words = [*([name] if len(models) > 1 else []), *([of] if of else [])]
+    which = f"Of {', '.join(words)}. " if words else ""
     return _looks(models[name], name, which, scored), _scatter(taken[name], name, which, scored)
 
 

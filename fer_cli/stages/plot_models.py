@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from fer_cli import env
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.upkeep import open_parent
-from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.datasets.dataset import Dataset
 from fer_cli.progress import note
+from fer_cli.stages.folds import dataset_of
 from fer_cli.stages.scored_model import models_of, read_history
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def tsne_of_model(
 
 def _images(store: Store, model: Artifact, split: str | None) -> tuple[Dataset, str, NDArray[np.int64]]:
     """Return the data set of a model, the split to show and its rows."""
-    dataset = open_dataset(open_parent(store, model, "dataset"))
+    dataset = dataset_of(store, model)
     split = split or ("test" if "test" in dataset.split_names else "validation")
     return dataset, split, dataset.rows(split)
 

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.payload import ArrayWriter, table_bytes
 from fer_cli.artifacts.store import Plan, Store, Work, files_input
 from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
+from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
-from fer_cli.datasets.splits import carve, duplicate_groups, split_hash
+from fer_cli.datasets.splits import carve, duplicate_groups, split_hash, units_of
 from fer_cli.errors import FerError
 from fer_cli.labels import REGIONS
 from fer_cli.progress import note, track, warn
@@ -83,13 +84,19 @@ def prepare(
         if intensities is not None:
             work.write(AUS, _aus_bytes(rows, intensities, report))
         rows = _with_splits(rows, hashes, report, validation, seed)
-        duplicates = _duplicates(rows, hashes)
+        leaks = find_leaks(
+            [row.split for row in rows],
+            labels=[row.label for row in rows],
+            pixels=hashes,
+            subjects=[row.subject for row in rows],
+            sequences=[row.sequence for row in rows],
+        )
         work.write(INDEX, _index_bytes(rows, hashes, report))
         artifact = work.commit(
-            summary=_summary(rows, report, duplicates),
-            protocol=_protocol(name, rows, report, duplicates, validation, seed) | left_out,
+            summary=_summary(rows, report, leaks),
+            protocol=_protocol(name, rows, report, leaks, validation, seed) | left_out,
             measured={"command": command} if command else {},
-            warnings=[*report.warnings, *duplicates.warnings],
+            warnings=[*report.warnings, *leaks.warnings],
         )
     for text in artifact.manifest.warnings:
         warn(text)
@@ -167,8 +174,7 @@ def _with_splits(rows: list[Row], hashes: list[str], report: LoadReport, validat
     Duplicates and subjects stay whole, and sequences where the source names no subject.
     """
     splits = _source_splits(rows, report)
-    subjects = [row.subject or (row.sequence and f"sequence {row.sequence}") for row in rows]
-    groups = duplicate_groups(hashes, subjects if any(subjects) else None)
+    groups = duplicate_groups(hashes, units_of([row.subject for row in rows], [row.sequence for row in rows]))
     for wanted, name, share in (
         (report.carve_test, "test", CARVED_TEST),
         (report.carve_validation, "validation", validation),
@@ -191,49 +197,6 @@ def _source_splits(rows: Sequence[Row], report: LoadReport) -> list[str]:
     splits = [report.split_of.get(row.split, row.split) for row in rows]
     assert set(splits) <= set(SPLITS), set(splits) - set(SPLITS)
     return splits
-
-
-@dataclass(slots=True)
-class _Duplicates:
-    extra_copies: int = 0
-    across_splits: int = 0
-    conflicting: int = 0
-    subjects_across: int = 0
-    sequences_across: int = 0
-    warnings: list[str] = field(default_factory=list)
-
-
-def _duplicates(rows: Sequence[Row], hashes: Sequence[str]) -> _Duplicates:
-    """Count images whose pixels are equal: a leak where they stand in two splits, a doubt where labels differ."""
-    groups: dict[str, list[Row]] = {}
-    for row, pixels in zip(rows, hashes, strict=True):
-        groups.setdefault(pixels, []).append(row)
-    found = _Duplicates()
-    for group in groups.values():
-        found.extra_copies += len(group) - 1
-        found.across_splits += len({row.split for row in group}) > 1
-        found.conflicting += len({row.label for row in group}) > 1
-    found.subjects_across = _across([(row.subject, row.split) for row in rows])
-    found.sequences_across = _across([(row.sequence, row.split) for row in rows])
-    for number, thing in ((found.subjects_across, "persons"), (found.sequences_across, "sequences")):
-        if number:
-            found.warnings.append(f"{number} {thing} stand in more than one split: scores are optimistic")
-    if found.across_splits:
-        found.warnings.append(
-            f"{found.across_splits} groups of equal images stand in more than one split: scores on them are optimistic"
-        )
-    if found.conflicting:
-        found.warnings.append(f"{found.conflicting} groups of equal images carry different labels")
-    return found
-
-
-def _across(pairs: Iterable[tuple[str | None, str]]) -> int:
-    """Return how many names stand in more than one split."""
-    splits: dict[str, set[str]] = {}
-    for name, split in pairs:
-        if name is not None:
-            splits.setdefault(name, set()).add(split)
-    return sum(len(found) > 1 for found in splits.values())
 
 
 def _index_bytes(rows: Sequence[Row], hashes: Sequence[str], report: LoadReport) -> bytes:
@@ -265,7 +228,7 @@ def _counts(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str, 
     return {split: {name: counted[split, name] for name in classes} for split in there}
 
 
-def _summary(rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates) -> dict[str, Any]:
+def _summary(rows: Sequence[Row], report: LoadReport, leaks: Leaks) -> dict[str, Any]:
     counts = _counts(rows, report.classes)
     summary: dict[str, Any] = {
         "images": len(rows),
@@ -273,9 +236,9 @@ def _summary(rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates) -
         "classes": counts,
         "source_counts": _source_counts(rows, report),
         "duplicates": {
-            "extra_copies": duplicates.extra_copies,
-            "groups_across_splits": duplicates.across_splits,
-            "groups_with_conflicting_labels": duplicates.conflicting,
+            "extra_copies": leaks.extra_copies,
+            "groups_across_splits": leaks.duplicates_across,
+            "groups_with_conflicting_labels": leaks.conflicting,
         },
         "dropped": report.dropped,
         "missing": report.missing,
@@ -300,7 +263,7 @@ def _share(split: str, asked: float, counts: dict[str, dict[str, int]]) -> str:
 
 
 def _protocol(
-    name: str, rows: Sequence[Row], report: LoadReport, duplicates: _Duplicates, validation: float, seed: int
+    name: str, rows: Sequence[Row], report: LoadReport, leaks: Leaks, validation: float, seed: int
 ) -> dict[str, Any]:
     counts = _counts(rows, report.classes)
     carved = "stratified, subjects, sequences and equal images kept together"
@@ -318,7 +281,7 @@ def _protocol(
         if report.carve_test
         else "the source's own",
         "missing": report.missing,
-        "duplicates_across_splits": duplicates.across_splits,
-        "subjects_across_splits": duplicates.subjects_across,
-        "sequences_across_splits": duplicates.sequences_across,
+        "duplicates_across_splits": leaks.duplicates_across,
+        "subjects_across_splits": leaks.subjects_across,
+        "sequences_across_splits": leaks.sequences_across,
     }

@@ -81,7 +81,8 @@ class Subject:
     ``dataset`` is the one that is scored on, over the classes in common. ``probabilities`` maps rows of it and a
     test-time augmentation to (n, C) for each predictor, and what was measured on the way. ``reference`` is the
     predictor that the others' gains are measured from; None has no gains. ``look`` shows what a network looks at and
-    how it separates the classes, of what ``probabilities`` scored last.
+    how it separates the classes, of what ``probabilities`` scored last. ``parts`` are, of a study over folds, each
+    fold's models on the splits that these saw, and ``folds`` (N,) is which of them scores each image.
     """
 
     origin: Origin
@@ -99,6 +100,14 @@ class Subject:
     learned: Learned | None = None  # None: nobody here knows
     networks: Callable[[], Mapping[str, TrainedModel]] | None = None  # opens its networks
     cautions: tuple[str, ...] = ()  # what a reader must know of where the scores come from
+    parts: tuple[Subject, ...] = ()
+    folds: NDArray[np.int64] | None = None
+
+    def parted(self, rows: Rows) -> list[tuple[Subject, NDArray[np.intp]]]:
+        """Return who scores which of the rows (positions among them): itself all, or each fold's models theirs."""
+        if self.folds is None:
+            return [(self, np.arange(len(rows)))]
+        return [(part, np.flatnonzero(self.folds[rows] == fold)) for fold, part in enumerate(self.parts)]
 
     @property
     def is_own(self) -> bool:
@@ -114,8 +123,8 @@ class Scored:
     """One subject scored on one split.
 
     ``rows`` (n,) are the split's rows in the data set; ``probabilities`` maps each predictor to (n, C); ``gains`` maps
-    each but the reference to its paired differences from the reference; ``parts`` maps each part of the rows
-    (:mod:`fer_cli.stages.parts`) to the chosen predictor's metrics on it.
+    each but the reference to its paired differences from the reference; ``subsets`` maps some of them
+    (:mod:`fer_cli.stages.subsets`) to the chosen predictor's metrics on it.
     """
 
     subject: Subject
@@ -126,7 +135,7 @@ class Scored:
     metrics: Mapping[str, Metrics]
     gains: Mapping[str, Mapping[str, Estimate]]
     chosen: str
-    parts: Mapping[str, Metrics]
+    subsets: Mapping[str, Metrics]
     protocol: Mapping[str, Any]
     soundness: Soundness
     findings: tuple[Finding, ...] = ()
@@ -135,3 +144,18 @@ class Scored:
     def dataset(self) -> Dataset:
         """The data set that it was scored on."""
         return self.subject.dataset
+
+    def by_fold(self) -> dict[str, Any] | None:
+        """Return how many images each fold has, and each predictor's accuracy in each; None where there are no folds.
+
+        Papers print the mean of the latter.
+        """
+        if self.subject.folds is None:
+            return None
+        folds, true = self.subject.folds[self.rows], self.dataset.labels[self.rows]
+        hits = {name: table.argmax(axis=1) == true for name, table in self.probabilities.items()}
+        numbers = range(int(folds.max()) + 1)
+        return {
+            "images": np.bincount(folds).tolist(),
+            "accuracy": {name: [float(hit[folds == fold].mean()) for fold in numbers] for name, hit in hits.items()},
+        }

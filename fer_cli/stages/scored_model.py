@@ -14,8 +14,7 @@ from fer_cli import env
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.upkeep import open_parent
-from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.datasets.dataset import Dataset
 from fer_cli.errors import FerError
 from fer_cli.evaluation.common_classes import over_common
 from fer_cli.progress import track
@@ -23,6 +22,7 @@ from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
 from fer_cli.stages.cross import ground
 from fer_cli.stages.evaluation_report import command_line
+from fer_cli.stages.folds import dataset_of
 from fer_cli.stages.looked_at import drawn, look
 from fer_cli.stages.scored import Learned, Origin, Rows, Subject, Told
 from fer_cli.stages.study import STUDY
@@ -36,40 +36,88 @@ NETWORK: Final = "network"
 ENSEMBLE: Final = "ensemble"
 
 
+class Networks:
+    """Opens networks when they are wanted and keeps the last set of them alone: many folds would fill the memory."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        self._models: Mapping[str, Artifact] = {}
+        self._opened: dict[str, TrainedModel] = {}
+
+    def of(self, models: Mapping[str, Artifact]) -> Mapping[str, TrainedModel]:
+        """Return the networks of models, by the same names."""
+        if models is not self._models:
+            env.tune_allocator()
+            target = env.device_name(self.device)
+            from fer_cli.models.trained import open_trained
+
+            self._models, self._opened = {}, {}
+            self._opened = {name: open_trained(model, target) for name, model in models.items()}
+            self._models = models
+        return self._opened
+
+
 def model_subject(
     store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
 ) -> Subject:
-    """Open a model artifact on the data set that it was trained on, or on another one."""
-    dataset = open_dataset(open_parent(store, artifact, "dataset"))
-    return _subject(artifact, dataset, {NETWORK: artifact}, device, batching, data)
+    """Open a model artifact on the data set that it was trained on, with its fold's splits, or on another one."""
+    return models_subject(
+        artifact, dataset_of(store, artifact), {NETWORK: artifact}, Networks(device), batching, data=data
+    )
 
 
 def study_subject(
     store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
 ) -> Subject:
-    """Open a study: every model of it is a predictor, and so is the mean of their probabilities."""
+    """Open a study of seeds: every model of it is a predictor, and so is the mean of their probabilities."""
     models = models_of(store, artifact)
-    dataset = open_dataset(open_parent(store, next(iter(models.values())), "dataset"))
-    return _subject(artifact, dataset, models, device, batching, data)
+    dataset = dataset_of(store, next(iter(models.values())))
+    return models_subject(artifact, dataset, models, Networks(device), batching, data=data)
 
 
 def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
     """Return the models of a study by name, or the one that a model artifact is."""
     if artifact.kind == "model":
-        return {f"seed {artifact.manifest.config['seed']}": artifact}
+        return by_seed([artifact])
     entries = read_json(artifact.file(STUDY))["models"]
     models = [store.find(f"model/{entry['name']}@{entry['version']}", ["model"]) for entry in entries]
+    if "folds" not in artifact.manifest.config:
+        return by_seed(models)
+    several = len(artifact.manifest.seeds) > 1
+    configs = [model.manifest.config for model in models]
+    names = [f"fold {one['fold']}{', seed ' + str(one['seed']) if several else ''}" for one in configs]
+    return dict(zip(names, models, strict=True))
+
+
+def by_seed(models: Sequence[Artifact]) -> dict[str, Artifact]:
+    """Return models by the names that they have as predictors."""
     return {f"seed {model.manifest.config['seed']}": model for model in models}
 
 
-def _subject(
+def models_subject(
     artifact: Artifact,
     learned: Dataset,
     models: dict[str, Artifact],
-    device: str,
+    networks: Networks,
     batching: str | None,
-    data: Artifact | None,
+    *,
+    data: Artifact | None = None,
+    folds: int = 0,
 ) -> Subject:
+    """Open models that learned from the same images.
+
+    Args:
+        artifact: what they are, or are of.
+        learned: the data set that they were trained on, with the splits that they saw.
+        models: by their predictors' names.
+        networks: opens them.
+        batching: what stands beside an image when they score it; their own way where it is None.
+        data: the data set to score on, over the classes in common; their own where it is None.
+        folds: of the study whose models of one fold these are; 0 where they are all that is scored.
+
+    Raises:
+        FerError: they do not know the same classes.
+    """
     names = (*models, *([ENSEMBLE] if len(models) > 1 else []))
     named = {name: tuple(model.manifest.config["classes"]) for name, model in models.items()}
     first = next(iter(named.values()))
@@ -82,26 +130,16 @@ def _subject(
     dataset = on.dataset
     mixes = any(model.manifest.summary.get("mixes_batch") for model in models.values())
     how = batching or ("alone" if mixes else "stored")
+    fold = next(iter(models.values())).manifest.config.get("fold")
     # What the last layers take is kept on the way, for a report: a second pass over the images would take minutes.
     taken: dict[str, NDArray[np.float32]] = {}
-
-    opened: dict[str, TrainedModel] = {}
-
-    def networks() -> dict[str, TrainedModel]:
-        if not opened:
-            env.tune_allocator()
-            target = env.device_name(device)
-            from fer_cli.models.trained import open_trained
-
-            opened.update({name: open_trained(model, target) for name, model in models.items()})
-        return opened
 
     def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
         from fer_cli.models.answers import SIZES, answer
 
-        with track("score", len(rows) * len(models)) as advance:
+        with track(f"score fold {fold}" if folds else "score", len(rows) * len(models)) as advance:
             said = answer(
-                networks(),
+                networks.of(models),
                 dataset.images,
                 dataset.labels,
                 rows,
@@ -123,7 +161,7 @@ def _subject(
         return found, {
             "images_per_second": round(len(rows) * views * len(models) / seconds, 1),
             "batch": SIZES[how],
-            "device": env.device_name(device),
+            "device": env.device_name(networks.device),
             "threads": torch.get_num_threads(),
             "peak_memory": env.peak_memory(),
         }
@@ -136,18 +174,18 @@ def _subject(
         chosen=names[0],
         reference=None,
         probabilities=probabilities,
-        told=lambda measured: _told(models, learned, measured),
+        told=lambda measured: _told(models, learned, measured, folds),
         batching=how,
         mixes_batch=mixes,
-        look=lambda scored: look(models, taken, scored),
+        look=lambda scored: look(models, taken, scored, of=f"fold {fold}" if folds else ""),
         learned=_learned(learned, models, named),
-        networks=networks,
+        networks=lambda: networks.of(models),
         cautions=on.cautions,
     )
 
 
 def _learned(dataset: Dataset, models: Mapping[str, Artifact], named: Mapping[str, tuple[str, ...]]) -> Learned:
-    """Return what the models learned from; those of a study share all but their seed."""
+    """Return what the models learned from, which they share: they differ in their seed alone."""
     config = next(iter(models.values())).manifest.config
     rows = dataset.rows("train")
     if (limit := config["data"]["limit"]) is not None:
@@ -163,14 +201,12 @@ def _learned(dataset: Dataset, models: Mapping[str, Artifact], named: Mapping[st
     )
 
 
-def _told(
-    models: Mapping[str, Artifact],
-    dataset: Dataset,
-    measured: Mapping[str, Any],
-) -> Told:
+def _told(models: Mapping[str, Artifact], dataset: Dataset, measured: Mapping[str, Any], folds: int) -> Told:
     first = next(iter(models.values()))
     summary, config = first.manifest.summary, first.manifest.config
     notes = {name: str(model.manifest.summary["headline"]) for name, model in models.items()}
+    if folds:
+        notes = dict.fromkeys(models, f"{folds} models, each on the fold that it never saw")
     if len(models) > 1:
         notes[ENSEMBLE] = "the mean of the models' probabilities"
     return Told(
@@ -183,13 +219,14 @@ def _told(
             peak_memory=measured.get("peak_memory"),
             device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
         ),
-        curves=tuple(_curves(models)),
+        curves=tuple(_curves(models, f", fold {config['fold']}" if folds else "")),
         commands=tuple(
             _commands(
                 config,
                 [model.manifest.config["seed"] for model in models.values()],
                 dataset,
                 first.manifest.inputs.get("masks"),
+                "all" if folds else config.get("fold"),
             )
         ),
     )
@@ -201,13 +238,13 @@ def read_history(model: Artifact) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _curves(models: Mapping[str, Artifact]) -> Iterator[Curve]:
+def _curves(models: Mapping[str, Artifact], fold: str) -> Iterator[Curve]:
     """Yield loss and validation scores by epoch of the first model."""
     name, model = next(iter(models.items()))
     history = read_history(model)
     chosen = model.manifest.summary["epoch"] - 1
     metric = model.manifest.config["train"]["select"].replace("_", " ").replace("f1", "F1")
-    of = "" if len(models) == 1 else f", {name}"
+    of = ("" if len(models) == 1 else f", {name}") + fold
     x = tuple(line["epoch"] for line in history)
 
     def lines(**keys: str) -> tuple[Series, ...]:
@@ -234,7 +271,9 @@ def _curves(models: Mapping[str, Artifact]) -> Iterator[Curve]:
     )
 
 
-def _commands(config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset, masks: Input | None) -> Iterator[str]:
+def _commands(
+    config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset, masks: Input | None, fold: int | str | None
+) -> Iterator[str]:
     """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
     settings = []
     for table in ("data", "model", "augmentation", "loss", "optim", "schedule", "train"):
@@ -250,6 +289,7 @@ def _commands(config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset,
         f"{dataset.artifact.name}@{dataset.artifact.version}",
         **({} if masks is None else {"masks": f"{masks.name}@{masks.version}"}),
         seeds=",".join(str(seed) for seed in seeds),
+        **({} if fold is None else {"fold": fold}),
         select_on=config["select_on"],
     )
     yield " ".join([line, *(f"--set {shlex.quote(setting)}" for setting in settings)])

@@ -25,9 +25,13 @@ def open_subject(
         from fer_cli.stages.scored_ahm import ahm_subject
 
         return ahm_subject(store, artifact, device, data)
+    from fer_cli.stages.scored_folds import folds_subject
     from fer_cli.stages.scored_model import model_subject, study_subject
 
-    return (study_subject if artifact.kind == "study" else model_subject)(store, artifact, device, batching, data)
+    if artifact.kind == "model":
+        return model_subject(store, artifact, device, batching, data)
+    of_study = folds_subject if "folds" in artifact.manifest.config else study_subject
+    return of_study(store, artifact, device, batching, data)
 
 
 def default_split(names: tuple[str, ...]) -> str:

@@ -81,7 +81,7 @@ def _settings(store: Store, evaluation: Artifact) -> Iterator[tuple[str, str]]:
 def _of_artifact(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
     config, summary = artifact.manifest.config, artifact.manifest.summary
     for key, value in config.items():
-        if key in {"seed", "classes", "select_on"}:  # seeds of a study together; the others stand in the protocol
+        if key in {"seed", "fold", "classes", "select_on"}:  # of a study together; or they stand in the protocol
             continue
         if kind == "model" or key == "preprocessing":  # a model's settings are named as in its recipe
             yield from _flat(key, value)
@@ -105,7 +105,7 @@ def _nodes(node: Lineage) -> Iterator[Lineage]:
 
 def _seeds(node: Lineage) -> list[int]:
     models = [one.artifact for one in _nodes(node) if one.artifact is not None and one.artifact.kind == "model"]
-    return sorted(int(model.manifest.config["seed"]) for model in models)
+    return sorted({int(model.manifest.config["seed"]) for model in models})
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value

@@ -1,4 +1,4 @@
-"""Which parts of what is scored get their own numbers: the data set's subgroups, and what was surely not learned."""
+"""Which of the scored images get numbers of their own: the data set's subgroups, and what was surely not learned."""
 
 from __future__ import annotations
 
@@ -7,33 +7,31 @@ from typing import Final
 
 import numpy as np
 
-from fer_cli.datasets.overlap import overlap
 from fer_cli.evaluation import Metrics
+from fer_cli.stages.checks import learned_from
 from fer_cli.stages.scored import Rows, Subject
 
 UNSEEN: Final = "no image equal to one learned from"
 
 
-def parts_of(subject: Subject, rows: Rows) -> dict[str, Rows]:
-    """Return the parts by name, in order; positions among ``rows``.
+def subsets_of(subject: Subject, rows: Rows) -> dict[str, Rows]:
+    """Return the subsets by name, in order; positions among ``rows``.
 
-    A part is there where it leaves something out and holds something. Subgroups are those that the source names
+    One is there where it leaves something out and holds something. Subgroups are those that the source names
     (RAF-DB: gender, race, age), each by ``name=value``; an image whose value is not known is in none of them.
 
     Args:
         subject: what is scored.
         rows: (n,) of its data set.
     """
-    parts: dict[str, Rows] = {}
-    if (learned := subject.learned) is not None:
-        found = overlap(subject.dataset, rows, learned.dataset, learned.trained)
-        seen = np.union1d(found.same, found.equal)
-        parts[UNSEEN] = np.setdiff1d(np.arange(len(rows)), seen)
+    subsets: dict[str, Rows] = {}
+    if subject.learned is not None:
+        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), np.union1d(*learned_from(subject, rows)))
     for name, of in subject.dataset.subgroups.items():
         values = of[rows]
         known = sorted({str(value) for value in values if value}, key=_by_number)
-        parts |= {f"{name}={value}": np.flatnonzero(values == value) for value in known}
-    return {name: positions for name, positions in parts.items() if 0 < len(positions) < len(rows)}
+        subsets |= {f"{name}={value}": np.flatnonzero(values == value) for value in known}
+    return {name: positions for name, positions in subsets.items() if 0 < len(positions) < len(rows)}
 
 
 def _by_number(value: str) -> tuple[int, str]:
@@ -42,9 +40,9 @@ def _by_number(value: str) -> tuple[int, str]:
     return (int(number[0]) if number else 0), value
 
 
-def unseen_caution(parts: dict[str, Metrics], whole: Metrics) -> str | None:
+def unseen_caution(subsets: dict[str, Metrics], whole: Metrics) -> str | None:
     """Return what the number is without the images that were learned from, one sentence without a full stop."""
-    if (rest := parts.get(UNSEEN)) is None:
+    if (rest := subsets.get(UNSEEN)) is None:
         return None
     shown = ", ".join(
         f"{said} {100 * one.value:.1f}" + ("" if np.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]")

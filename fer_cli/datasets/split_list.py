@@ -1,0 +1,147 @@
+"""A split as a file: a csv of ids with their splits and folds, so that it can be published and taken up again."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts import durable
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.folds import validation_of
+from fer_cli.datasets.records import SPLITS
+from fer_cli.datasets.tables import open_table
+from fer_cli.errors import FerError
+
+MOST_FOLDS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class SplitList:
+    """What a list says of a data set's images, in the data set's order; None where it does not say it.
+
+    ``splits`` (N,); ``folds`` (N,) the fold that tests each image; ``chosen_on`` (N, K) which folds' models are chosen
+    on it.
+    """
+
+    splits: list[str] | None
+    folds: NDArray[np.int64] | None
+    chosen_on: NDArray[np.bool_] | None
+
+
+def write_list(path: Path, dataset: Dataset) -> None:
+    """Write the columns ``id``, ``split`` and, where there are folds, ``fold`` and ``validation_of``.
+
+    Raises:
+        FerError: an id could not be read back, because of blanks around it or a control character in it.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    folds, chosen_on = dataset.folds, dataset.chosen_on
+    writer.writerow(["id", "split", *(["fold", "validation_of"] if folds is not None else [])])
+    for row, (name, split) in enumerate(zip(dataset.ids.tolist(), dataset.splits.tolist(), strict=True)):
+        if name != name.strip() or not name.isprintable():
+            raise FerError(f"id {name!r} cannot stand in a list", hint="give the image another name", path=path)
+        more = [] if folds is None or chosen_on is None else [str(folds[row]), validation_of(chosen_on[row])]
+        writer.writerow([name, split, *more])
+    part = path.with_name(f".{path.name}.part")
+    try:
+        durable.write_file(part, stream.getvalue().encode())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_list(path: Path, dataset: Dataset) -> SplitList:
+    """Read a csv with a column ``id``, and ``split``, ``fold`` or both; ``validation_of`` may stand beside ``fold``.
+
+    Raises:
+        FerError: an id is not of the data set, comes twice or is missing; a split or a fold is not one. All but the
+            missing ones are named with their line.
+    """
+    names = {"split": ("split",), "fold": ("fold",), "validation_of": ("validation_of",)}
+    table = open_table(path, {"id": ("id",)}, names)
+    wanted = [name for name in names if name in table.columns]
+    if "split" not in wanted and "fold" not in wanted:
+        raise FerError("it has neither a column split nor fold", hint="add one", path=path, line=1)
+    if "validation_of" in wanted and "fold" not in wanted:
+        raise FerError("it has a column validation_of but none fold", hint="add one", path=path, line=1)
+    place = {name: row for row, name in enumerate(dataset.ids.tolist())}
+    lines: dict[int, int] = {}
+    cells: dict[str, list[str]] = {name: [""] * len(place) for name in wanted}
+    for line, row in table.rows:
+        name = row[table.columns["id"]]
+        at = place.get(name)
+        if at is None:
+            what, hint = f"id {name!r} is not of {dataset.artifact.reference}", "take the list of this data set"
+            raise FerError(what, hint=hint, path=path, line=line)
+        if at in lines:
+            what = f"id {name!r} stands twice, first in line {lines[at]}"
+            raise FerError(what, hint="give every image one line", path=path, line=line)
+        lines[at] = line
+        for column in wanted:
+            cells[column][at] = row[table.columns[column]]
+    if missing := [name for name, row in place.items() if row not in lines]:
+        what = f"{len(missing):,} images of {dataset.artifact.reference} are missing, the first is {missing[0]!r}"
+        raise FerError(what, hint="give every image a line", path=path)
+    folds = _folds(path, lines, cells["fold"]) if "fold" in cells else None
+    return SplitList(
+        _splits(path, lines, cells["split"]) if "split" in cells else None,
+        folds,
+        None if folds is None or "validation_of" not in cells else _chosen(path, lines, folds, cells["validation_of"]),
+    )
+
+
+def _in_file(lines: Mapping[int, int], cells: list[str]) -> Iterator[tuple[int, int, str]]:
+    """Yield row, line and cell in the file's order, so that the first fault in it is the one that is named."""
+    for row, line in lines.items():
+        yield row, line, cells[row]
+
+
+def _splits(path: Path, lines: Mapping[int, int], cells: list[str]) -> list[str]:
+    for _, line, cell in _in_file(lines, cells):
+        if cell not in SPLITS:
+            raise FerError(f"split {cell!r} is none", hint=f"write {', '.join(SPLITS)}", path=path, line=line)
+    return cells
+
+
+def _folds(path: Path, lines: Mapping[int, int], cells: list[str]) -> NDArray[np.int64]:
+    for _, line, cell in _in_file(lines, cells):
+        _number(path, line, cell)
+    folds = np.array([int(cell) for cell in cells], dtype=np.int64)
+    there = set(folds.tolist())
+    if len(there) < 2:
+        raise FerError("all images are in one fold", hint="give at least two", path=path)
+    if empty := set(range(max(there))) - there:
+        raise FerError(
+            f"no image is in fold {min(empty)}, but one in {max(there)}", hint="number the folds from 0 on", path=path
+        )
+    return folds
+
+
+def _chosen(path: Path, lines: Mapping[int, int], folds: NDArray[np.int64], cells: list[str]) -> NDArray[np.bool_]:
+    number = int(folds.max()) + 1
+    chosen_on = np.zeros((len(folds), number), dtype=np.bool_)
+    for row, line, cell in _in_file(lines, cells):
+        for word in cell.split():
+            fold = _number(path, line, word)
+            if fold >= number or fold == folds[row]:
+                what = f"validation_of names fold {fold}"
+                hint = f"there are 0 to {number - 1}" if fold >= number else "that is the fold that tests this image"
+                raise FerError(what, hint=hint, path=path, line=line)
+            chosen_on[row, fold] = True
+    return chosen_on
+
+
+def _number(path: Path, line: int, text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) < MOST_FOLDS):
+        raise FerError(
+            f"fold {text[:40]!r} is no number from 0 to {MOST_FOLDS - 1}", hint="mend the line", path=path, line=line
+        )
+    return int(text)

@@ -1,0 +1,220 @@
+"""Stage ``split``: a dataset artifact in, the same images under another split, or in folds, out."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from fer_cli.artifacts.payload import read_table, table_bytes
+from fer_cli.artifacts.store import Artifact, Plan, Store, files_input
+from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
+from fer_cli.datasets.records import SPLITS
+from fer_cli.datasets.split_list import MOST_FOLDS, write_list
+from fer_cli.datasets.splits import split_hash
+from fer_cli.errors import FerError, UsageError
+from fer_cli.progress import warn
+from fer_cli.stages.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
+from fer_cli.stages.result import Result
+
+REVISION: Final = 1
+BY: Final = ("subject", "class")
+
+
+def split(
+    *,
+    store: Store,
+    dataset: str | None = None,
+    folds: int | None = None,
+    by: str | None = None,
+    frames: str | None = None,
+    ids: Path | None = None,
+    validation: float | None = None,
+    seed: int = 0,
+    force: bool = False,
+) -> Result:
+    """Write a data set with another split. The pictures are shared with the one that it is made from, not copied.
+
+    One of ``folds``, ``frames`` and ``ids`` says what is made; with none of them the validation split is carved anew
+    from what is train or validation.
+
+    Args:
+        store: where artifacts are.
+        dataset: reference of the data set; the newest where it is None.
+        folds: so many folds beside the splits that there are. Each image is tested in one.
+        by: ``subject``: fold i holds ``sorted(subjects)[i::folds]``; ``class``: each fold has its share of each class,
+            subjects and equal images kept whole. None: by subject where each image has one.
+        frames: ``2:1``: images of train and of test, drawn at random whatever sequence they are of. That leaks, and is
+            marked wherever a number appears.
+        ids: a csv of ids with their splits or folds, as :func:`export` writes it.
+        validation: share of what trains, in every fold too, that becomes validation; 0 for none. None: a tenth, and
+            nothing where a list gives splits.
+        seed: of all that is drawn by chance.
+        force: make it anew even when it is up to date.
+
+    Raises:
+        FerError: the data set or the list is at fault; nothing is left behind.
+    """
+    ratio = _check_options(folds, by, frames, ids, validation)
+    parent = open_dataset(store.find(dataset, ["dataset"]))
+    artifact = parent.artifact
+    by = _by(parent, by) if folds is not None else None
+    share = VALIDATION if validation is None else validation
+    told = {"folds": folds, "by": by, "frames": frames, "validation": validation, "split_seed": seed}
+    plan = Plan(
+        kind="dataset",
+        name=_name(parent, folds, by, frames, ids),
+        stage="split",
+        revision=REVISION,
+        config={name: value for name, value in told.items() if value is not None},
+        inputs={
+            "dataset": artifact.as_input(),
+            **({} if ids is None else {"ids": files_input(ids.name, {"ids": _there(ids)})}),
+        },
+        seeds=[seed],
+    )
+    with store.make(plan, force=force) as work:
+        if work.committed is not None:
+            return Result(work.committed, up_to_date=True)
+        images = Images(parent, read_table(artifact.file(INDEX)))
+        if folds is not None:
+            new = in_folds(images, folds, str(by), share, seed)
+        elif ratio is not None:
+            new = by_frames(images, *ratio, share, seed)
+        elif ids is not None:
+            new = as_listed(images, ids, validation, seed)
+        else:
+            new = carved_anew(images, share, seed)
+        work.write(INDEX, _index(images.table, new))
+        for entry in artifact.manifest.files:
+            if entry.path != INDEX:
+                work.share(artifact, entry.path)
+        made = _commit(work.commit, images, new, _command(artifact, plan.config, ids))
+    for text in made.manifest.warnings:
+        warn(text)
+    return Result(made, up_to_date=False)
+
+
+def export(*, store: Store, dataset: str | None, path: Path) -> Artifact:
+    """Write ids, splits and folds of a data set as csv: :func:`split` makes them again of the same images.
+
+    Raises:
+        FerError: there is no such data set, or the file cannot be written.
+    """
+    opened = open_dataset(store.find(dataset, ["dataset"]))
+    write_list(path, opened)
+    return opened.artifact
+
+
+def _check_options(
+    folds: int | None, by: str | None, frames: str | None, ids: Path | None, validation: float | None
+) -> tuple[int, int] | None:
+    given = [name for name, value in (("folds", folds), ("frames", frames), ("ids", ids)) if value is not None]
+    if len(given) > 1:
+        raise UsageError(f"--{given[0]} and --{given[1]} are two splits", hint="give one")
+    if by is not None and folds is None:
+        raise UsageError("--by is for --folds", hint="give both")
+    if not given and validation is None:
+        raise UsageError("no split is asked for", hint="give --folds, --ids, --frames or --validation")
+    if by not in (None, *BY):
+        raise UsageError(f"--by {by!r} is not a choice", hint=f"take {' or '.join(BY)}")
+    if folds is not None and not 2 <= folds <= MOST_FOLDS:
+        raise UsageError(f"--folds {folds} is out of range", hint=f"take 2 to {MOST_FOLDS}")
+    if validation is not None and not 0 <= validation < 0.5:
+        raise UsageError(f"--validation {validation} is no share of train", hint="take 0 or more, less than 0.5")
+    if not given and not validation:
+        raise UsageError("--validation 0 carves nothing", hint="take more than 0, less than 0.5")
+    if frames is None:
+        return None
+    if not (found := re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", frames)):
+        raise UsageError(f"--frames {frames!r} is no ratio of train to test", hint="write it as 2:1")
+    return int(found[1]), int(found[2])
+
+
+def _there(ids: Path) -> Path:
+    if not ids.is_file():
+        raise FerError("there is no list here", hint="'fer split --export FILE' writes one", path=ids)
+    return ids
+
+
+def _by(dataset: Dataset, by: str | None) -> str:
+    known = dataset.subjects is not None and not any(name.startswith("image ") for name in dataset.subjects.tolist())
+    if by == "subject" and not known:
+        raise FerError(f"not every image of {dataset.artifact.reference} has a subject", hint="take --by class")
+    return by or ("subject" if known else "class")
+
+
+def _name(dataset: Dataset, folds: int | None, by: str | None, frames: str | None, ids: Path | None) -> str:
+    name = dataset.artifact.name
+    if folds is not None:
+        return f"{name}-folds{folds}{'-by-class' if by == 'class' and _by(dataset, None) == 'subject' else ''}"
+    if frames is not None:
+        return f"{name}-frames{frames.replace(':', '-')}"
+    if ids is None:
+        return f"{name}-carved"
+    stem = re.sub(r"[^a-z0-9._-]+", "-", ids.stem.lower()).strip("-._")
+    return stem if stem.startswith(f"{name}-") else f"{name}-{stem or 'ids'}"
+
+
+def _index(table: Any, new: New) -> bytes:  # noqa: ANN401 - pyarrow has no types
+    """Return the parent's index with the new columns."""
+    import pyarrow as pa
+
+    columns = {name: table[name] for name in table.column_names if name not in {"fold", "validation_of"}}
+    columns["split"] = pa.array(new.splits, pa.string())
+    if new.folds is not None and new.chosen_on is not None:
+        columns["fold"] = pa.array(new.folds.tolist(), pa.int32())
+        of = [np.flatnonzero(row).tolist() for row in new.chosen_on]
+        columns["validation_of"] = pa.array(of, pa.list_(pa.int32()))
+    metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+    return table_bytes(columns, metadata)
+
+
+def _commit(commit: Any, images: Images, new: New, command: str) -> Artifact:  # noqa: ANN401 - of a Work
+    parent = images.dataset.artifact.manifest
+    counted = Counter(zip(new.splits, images.labels, strict=True))
+    there = [name for name in SPLITS if name in set(new.splits)]
+    counts = {name: {label: counted[name, label] for label in images.dataset.classes} for name in there}
+    n = {name: sum(of.values()) for name, of in counts.items()}
+    before, leaks = images.leaks(images.splits), images.leaks(new.splits)
+    warnings = [text for text in parent.warnings if text not in before.warnings] + list(leaks.warnings)
+    replaced = {"folds"} if new.test_stays else {"folds", "unsound_split"}
+    inherited = {name: value for name, value in parent.protocol.items() if name not in replaced}
+    artifact: Artifact = commit(
+        summary={
+            **{name: value for name, value in parent.summary.items() if name != "folds"},
+            "splits": n,
+            **({} if new.chosen_on is None else {"folds": new.chosen_on.shape[1]}),
+            "classes": counts,
+            "duplicates": {
+                "extra_copies": leaks.extra_copies,
+                "groups_across_splits": leaks.duplicates_across,
+                "groups_with_conflicting_labels": leaks.conflicting,
+            },
+        },
+        protocol={
+            **inherited,
+            "n": n,
+            "split_hash": split_hash(images.ids, new.splits),
+            "duplicates_across_splits": leaks.duplicates_across,
+            "subjects_across_splits": leaks.subjects_across,
+            "sequences_across_splits": leaks.sequences_across,
+            **new.protocol,
+        },
+        measured={"command": " && ".join(part for part in (parent.measured.get("command", ""), command) if part)},
+        warnings=warnings,
+    )
+    return artifact
+
+
+def _command(parent: Artifact, config: Mapping[str, Any], ids: Path | None) -> str:
+    words = ["fer", "split", f"{parent.name}@{parent.version}"]
+    for name, value in {**config, "ids": ids}.items():
+        if value is not None:
+            words += [f"--{'seed' if name == 'split_seed' else name}", str(value)]
+    return shlex.join(words)
