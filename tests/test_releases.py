@@ -30,7 +30,7 @@ from fer_cli.faces import releases
 from fer_cli.faces.bisenet import open_bisenet
 from fer_cli.faces.parsers import NetworkParser
 from fer_cli.faces.regions import grouping
-from fer_cli.faces.releases import BISENET, Release, cache_path, find_release
+from fer_cli.faces.releases import BISENET, RELEASES, Release, cache_path, find_release
 from fer_cli.models.weights import WeightsFile
 from tests.kit_parsers import refusal, seeded_bisenet, sha
 
@@ -65,10 +65,20 @@ def release_of(path: Path) -> Release:
     return Release(path.name, f"https://example.org/{path.name}", path.stat().st_size, sha(path), "seeds")
 
 
-def test_the_published_file() -> None:
+def test_the_published_files() -> None:
     assert BISENET.url == "https://github.com/xinntao/facexlib/releases/download/v0.2.0/parsing_bisenet.pth"
     assert (BISENET.file, BISENET.size) == ("parsing_bisenet.pth", 53_289_463)
     assert BISENET.sha256 == "468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567"
+    assert [release.source for release in RELEASES.values()] == [
+        f"release xinntao/facexlib {tag}" for tag in ("v0.2.0", "v0.1.0", "v0.1.0")
+    ]
+    assert [(release.file, release.size, release.sha256[:8]) for release in list(RELEASES.values())[1:]] == [
+        ("detection_mobilenet0.25_Final.pth", 1_789_735, "38ec7bb3"),
+        ("detection_Resnet50_Final.pth", 109_497_761, "6d1de9c2"),
+    ]
+    for release in RELEASES.values():
+        assert release.url.endswith(f"/{release.file}")
+        assert len(release.sha256) == 64
 
 
 def test_weights_are_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

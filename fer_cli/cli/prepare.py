@@ -9,6 +9,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fer_cli.cli.alignment import (
+    RULE,
+    DetectorHashOption,
+    DetectorOption,
+    DetectorWeightsOption,
+    DeviceOption,
+    How,
+    NoFaceOption,
+    aligned,
+    refuse_idle,
+)
 from fer_cli.cli.common import (
     SEED_MAX,
     DebugOption,
@@ -105,9 +116,21 @@ def ckplus(
     _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
-@app.command("sfew", help=SFEW.help(), short_help="SFEW 2.0: aligned faces, or raw frames.")
+@app.command("sfew", help=f"{SFEW.help()}\n\n{RULE}", short_help="SFEW 2.0: aligned faces, or raw frames.")
 def sfew(
     source: SourceOption = None,
+    align: Annotated[
+        bool | None,
+        typer.Option(
+            "--align/--no-align",
+            help="Take the raw frames and align the face in each, or none. [default: where no aligned faces are]",
+        ),
+    ] = None,
+    detector: DetectorOption = "auto",
+    weights: DetectorWeightsOption = None,
+    weights_sha256: DetectorHashOption = None,
+    no_face: NoFaceOption = "centre",
+    device: DeviceOption = "auto",
     allow_incomplete: IncompleteOption = False,
     size: SizeOption = None,
     jobs: JobsOption = None,
@@ -123,7 +146,13 @@ def sfew(
     from fer_cli.datasets.sfew import Sfew
 
     place = source_path("sfew", source)
-    loader = Sfew(source=place, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    found = Sfew(source=place, raw=bool(align), allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    how = How(detector, weights, weights_sha256, no_face, device)
+    loader: Loader = found
+    if found.raw and align is not False:
+        loader = aligned(found, how, size=size, name="sfew-raw-aligned", jobs=jobs)
+    else:
+        refuse_idle(how)
     _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
@@ -204,7 +233,7 @@ def ferplus(
     _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
-@app.command("folder")
+@app.command("folder", help=f"Any split/class/image tree, class/image tree, or csv of paths and labels.\n\n{RULE}")
 def folder(
     source: Annotated[Path, typer.Option("--source", help="The folder, or the csv.")],
     name: Annotated[str | None, typer.Option("--name", help="The data set's name. [default: the folder's]")] = None,
@@ -213,6 +242,15 @@ def folder(
         bool | None, typer.Option("--grey/--colour", help="[default: colour where any picture has it]")
     ] = None,
     drop_duplicates: DropOption = False,
+    align: Annotated[
+        bool,
+        typer.Option("--align/--no-align", help="Find the face in each picture, bring it to one place, upright."),
+    ] = False,
+    detector: DetectorOption = "auto",
+    weights: DetectorWeightsOption = None,
+    weights_sha256: DetectorHashOption = None,
+    no_face: NoFaceOption = "centre",
+    device: DeviceOption = "auto",
     validation: ValidationOption = 0.1,
     seed: SeedOption = 0,
     store: StoreOption = None,
@@ -220,10 +258,16 @@ def folder(
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
-    """Any split/class/image tree, class/image tree, or csv of paths and labels."""
+    """Any tree or table of pictures; the help says by which rule faces are aligned."""
     from fer_cli.datasets.folder import Folder
 
-    loader = Folder(source=source, name=name, size=size, grey=grey)
+    found = Folder(source=source, name=name, size=size, grey=grey)
+    how = How(detector, weights, weights_sha256, no_face, device)
+    loader: Loader = found
+    if align:
+        loader = aligned(found, how, size=size, name=name, grey=grey)
+    else:
+        refuse_idle(how)
     _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
@@ -292,6 +336,8 @@ def _lines(summary: dict[str, Any], protocol: dict[str, Any]) -> list[tuple[str,
         lines.append((split, f"{sum(counts.values()):,}  ({of})"))
     lines += [(f"{split} split", protocol[split]) for split in ("validation", "test") if "carved" in protocol[split]]
     lines += [(part, role) for part, role in protocol["roles"].items()]
+    if "alignment" in protocol:
+        lines.append(("alignment", protocol["alignment"]))
     lines += [("dropped", f"{number:,} {reason}") for reason, number in summary["dropped"].items()]
     lines += [("missing", text) for text in summary["missing"]]
     if extra := summary["duplicates"]["extra_copies"]:

@@ -23,7 +23,9 @@ app = typer.Typer(
 def ls(
     network: Annotated[
         str | None,
-        typer.Argument(metavar="NAME", help="Any backbone of timm, bisenet or compact. [default: those fer names]"),
+        typer.Argument(
+            metavar="NAME", help="Any backbone of timm, bisenet, compact or a retinaface. [default: those fer names]"
+        ),
     ] = None,
     json: JsonOption = False,
     debug: DebugOption = False,
@@ -56,7 +58,7 @@ def ls(
 
 @app.command("fetch")
 def fetch(
-    network: Annotated[str, typer.Argument(metavar="NAME", help="A backbone of timm, or bisenet.")],
+    network: Annotated[str, typer.Argument(metavar="NAME", help="A backbone of timm, bisenet or a retinaface.")],
     json: JsonOption = False,
     debug: DebugOption = False,
 ) -> None:
@@ -93,7 +95,10 @@ def fetch(
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Safetensors, or a .pth file that holds tensors alone.")],
     network: Annotated[
-        str, typer.Option("--for", metavar="NAME", help="Which network it is for: a backbone of timm, or bisenet.")
+        str,
+        typer.Option(
+            "--for", metavar="NAME", help="Which network it is for: a backbone of timm, bisenet or a retinaface."
+        ),
     ],
     source: Annotated[str | None, typer.Option(help="Where the file is from.")] = None,
     pretraining: Annotated[str | None, typer.Option(help="What it was trained on.")] = None,

@@ -86,7 +86,8 @@ SFEW: Final = Access(
         "Train_Aligned_Faces/Angry ... Surprise, Val_Aligned_Faces (also in Train/, Val/)",
         "Train/Angry ... Surprise, Val",
     ),
-    notes="the aligned faces where they are, else the raw frames, which are taken whole as if they were face crops. "
+    notes="the aligned faces where they are, else the raw frames, whose faces are found and aligned where a detector's "
+    "weights are here ('fer weights ls'); without them, frames are taken whole as if they were face crops. "
     "The labels of Test are withheld: Val is the test split, and validation is carved from Train, clips kept whole. "
     "Counts that differ are a warning, for their published figures differ too; a split that lacks is refused.",
 )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from fer_cli.datasets.listed import WHOLE, Item, Pictures, path_fault
 from fer_cli.datasets.pictures import SUFFIXES, refuse, walk
-from fer_cli.datasets.records import Block, LoadReport
+from fer_cli.datasets.records import Block, LoadReport, Pictured
 from fer_cli.datasets.splits import assign_roles
 from fer_cli.datasets.tables import open_table
 from fer_cli.errors import FerError
@@ -97,6 +97,10 @@ class Folder:
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures in the order of their paths, after a look at the headers of all."""
         return self._pictures.blocks()
+
+    def pictures(self) -> list[Pictured]:
+        """Return the pictures in the order of their paths, after a look at the headers of all."""
+        return self._pictures.pictures()
 
     def report(self) -> LoadReport:
         """Tell what became of the source's parts."""

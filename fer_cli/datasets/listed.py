@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from fer_cli.datasets.pictures import SUFFIXES, Box, Picture, decode_blocks, name_fault, probe_all, refuse
-from fer_cli.datasets.records import Block, Row
+from fer_cli.datasets.records import Block, Pictured, Row
 from fer_cli.errors import FerError
 
 DEFAULT_SIZE: Final = 112
@@ -92,13 +92,14 @@ class Pictures:
         Raises:
             FerError: the first picture or box at fault, with the number of the others.
         """
-        paths = [self._root / item.path for item in self._items]
-        pictures = probe_all(paths, jobs=self._jobs)
-        boxes = self._boxes(pictures)
+        pictures = self.pictures()
+        paths = [picture.path for picture in pictures]
+        rows = [picture.row for picture in pictures]
+        boxes = self._boxes(rows)
         grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
         sizes = Counter(
-            (picture.height, picture.width) if box is None else (box[3] - box[1], box[2] - box[0])
-            for picture, box in zip(pictures, boxes, strict=True)
+            (row.height, row.width) if box is None else (box[3] - box[1], box[2] - box[0])
+            for row, box in zip(rows, boxes, strict=True)
         )
         resize = self._size is not None or len(sizes) > 1
         side = self._size or DEFAULT_SIZE
@@ -106,27 +107,38 @@ class Pictures:
         shape = (side, side) if resize else next(iter(sizes), (side, side))
         start = 0
         for images in decode_blocks(paths, grey=grey, shape=shape, resize=resize, boxes=boxes, jobs=self._jobs):
-            chunk = slice(start, start + len(images))
+            yield Block(tuple(rows[start : start + len(images)]), images)
             start += len(images)
-            yield Block(tuple(map(_row, self._items[chunk], pictures[chunk])), images)
 
-    def _boxes(self, pictures: Sequence[Picture]) -> list[Box | None]:
+    def pictures(self) -> list[Pictured]:
+        """Return whole pictures in the order of the items, after a look at the headers of all; boxes are not cut out.
+
+        Raises:
+            FerError: the first picture at fault, with the number of the others.
+        """
+        paths = [self._root / item.path for item in self._items]
+        return [
+            Pictured(_row(item, found), path, found.grey)
+            for item, path, found in zip(self._items, paths, probe_all(paths, jobs=self._jobs), strict=True)
+        ]
+
+    def _boxes(self, rows: Sequence[Row]) -> list[Box | None]:
         """Return the boxes within their pictures; one that lies mostly outside is not of this picture."""
         boxes: list[Box | None] = []
         faults: list[FerError] = []
         clipped = 0
-        for item, picture in zip(self._items, pictures, strict=True):
+        for item, row in zip(self._items, rows, strict=True):
             if item.box is None:
                 boxes.append(None)
                 continue
             left, top, right, bottom = item.box
-            box = max(left, 0), max(top, 0), min(right, picture.width), min(bottom, picture.height)
+            box = max(left, 0), max(top, 0), min(right, row.width), min(bottom, row.height)
             inside = max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
             if 2 * inside < (right - left) * (bottom - top):
                 faults.append(
                     FerError(
                         f"the box from {left},{top} to {right},{bottom} lies outside {item.path!r}, "
-                        f"which is {picture.width}x{picture.height} pixels",
+                        f"which is {row.width}x{row.height} pixels",
                         hint="mend the row, or get the picture that it was made for",
                         path=self._tables.get(item.split or WHOLE, self._root),
                         line=item.line,

@@ -210,6 +210,11 @@ def probe_all(paths: Sequence[Path], *, jobs: int | None = None) -> list[Picture
     return _in_threads(probe, paths, jobs)
 
 
+def decode_all(paths: Sequence[Path], *, grey: bool, jobs: int | None = None) -> list[NDArray[np.uint8]]:
+    """Decode pictures, each at its own size; the error names the first that is at fault and counts the others."""
+    return _in_threads(lambda path: decode(path, grey=grey), paths, jobs)
+
+
 def decode_blocks(
     paths: Sequence[Path],
     *,

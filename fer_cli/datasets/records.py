@@ -5,7 +5,7 @@ A new data set is a module of this package with one class that has the shape of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -67,6 +67,8 @@ class LoadReport:
     au_columns: tuple[str, ...] = ()
     carve_validation: bool = False  # the source has no validation split: carve one from train
     carve_test: bool = False  # the source has no split at all: carve a test split too
+    alignment: str = ""  # one phrase for the protocol, where faces were to be aligned
+    alignment_record: dict[str, Any] = field(default_factory=dict)  # detector, weights, template, counts: the summary
 
 
 class Loader(Protocol):
@@ -97,3 +99,19 @@ class Loader(Protocol):
 
     def report(self) -> LoadReport:
         """Check totals against the official ones and tell what was found; called after the last block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictured:
+    """A row whose pixels are a picture file; ``grey`` where that has no colour."""
+
+    row: Row
+    path: Path
+    grey: bool
+
+
+class PictureLoader(Loader, Protocol):
+    """A loader of picture files, which can be read by others: to align their faces."""
+
+    def pictures(self) -> Sequence[Pictured]:
+        """Return the rows of all blocks in their order, with the size of each picture; it is not decoded yet."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -19,6 +19,7 @@ from fer_cli.datasets.official import (
     first_inside,
     refuse_all,
 )
+from fer_cli.datasets.records import Block, Pictured
 from fer_cli.datasets.splits import count_differences
 from fer_cli.errors import FerError
 from fer_cli.labels import canonical
@@ -63,6 +64,7 @@ class Sfew(Official):
 
     Args:
         source: the folder that holds Train and Val, or Train_Aligned_Faces and Val_Aligned_Faces.
+        raw: take the raw frames also where aligned faces lie beside them.
         allow_incomplete: take a source that lacks Train or Val.
         size: resize every picture to a square of this side in pixels; by default their own size, if they have one.
         jobs: threads that decode.
@@ -72,10 +74,16 @@ class Sfew(Official):
     """
 
     def __init__(
-        self, *, source: Path, allow_incomplete: bool = False, size: int | None = None, jobs: int | None = None
+        self,
+        *,
+        source: Path,
+        raw: bool = False,
+        allow_incomplete: bool = False,
+        size: int | None = None,
+        jobs: int | None = None,
     ) -> None:
         check_jobs(jobs)
-        found = read_folders(source)
+        found = read_folders(source, raw=raw)
         expected = COUNTS[found.layout]
         missing = [f"{part} is missing" for part in PARTS if part not in found.counts]
         if missing and not allow_incomplete:
@@ -85,11 +93,28 @@ class Sfew(Official):
             for line in count_table("SFEW 2.0", found.counts, there):
                 note(line)
             found.warnings.append(f"not the usual counts of SFEW 2.0: {', '.join(differences)}")
+        self.raw: Final = found.layout == "raw"
         super().__init__("sfew", EMOTIONS, found, missing=missing, size=size, jobs=jobs)
 
+    def blocks(self) -> Iterator[Block]:
+        """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""
+        if self.raw:
+            self._found.warnings.append(
+                "raw frames are taken whole, as if they were face crops: Train_Aligned_Faces is better"
+            )
+        return super().blocks()
 
-def read_folders(source: Path) -> Found:
+    def pictures(self) -> list[Pictured]:
+        """Return the pictures in the order of their paths, after a look at the headers of all."""
+        return self._pictures.pictures()
+
+
+def read_folders(source: Path, *, raw: bool = False) -> Found:
     """List the aligned faces, or the raw frames where there are none.
+
+    Args:
+        source: the folder that holds those of the splits.
+        raw: list the raw frames in any case.
 
     Raises:
         FerError: there is neither, one split is aligned and the other is not, or files and folders are at fault.
@@ -98,13 +123,15 @@ def read_folders(source: Path) -> Found:
         layout: {part: first_inside(source, *choices) for part, choices in parts.items()}
         for layout, parts in _PLACES.items()
     }
-    aligned, raw = places["aligned"], _with_classes(places["raw"])
-    layout = "aligned" if any(aligned.values()) else "raw"
-    chosen = aligned if layout == "aligned" else raw
+    aligned, frames = places["aligned"], _with_classes(places["raw"])
+    layout = "raw" if raw or not any(aligned.values()) else "aligned"
+    chosen, others = (frames, aligned) if layout == "raw" else (aligned, frames)
     if not any(chosen.values()):
-        raise SFEW.absent(source)
+        if not any(others.values()):
+            raise SFEW.absent(source)
+        raise FerError("no raw frames are here", hint="unpack Train and Val, or leave out --align", path=source)
     for part in PARTS:
-        if chosen[part] is None and raw[part] is not None:
+        if chosen[part] is None and frames[part] is not None:
             other = next(place for place in chosen.values() if place is not None)
             raise FerError(
                 f"{part} is raw while {other.name} is aligned", hint=f"unpack {part}_Aligned_Faces too", path=source
@@ -130,10 +157,9 @@ def read_folders(source: Path) -> Found:
         label_rule=f"SFEW 2.0 labels, {layout}",
         faces=_FACES[layout],
     )
-    if layout == "raw":
-        found.warnings.append("raw frames are taken whole, as if they were face crops: Train_Aligned_Faces is better")
-    elif any(raw.values()):
-        found.warnings.append("the raw frames beside the aligned faces were not read")
+    if any(others.values()):
+        what = "aligned faces beside the raw frames" if layout == "raw" else "raw frames beside the aligned faces"
+        found.warnings.append(f"the {what} were not read")
     if first_inside(source, *_TEST) is not None:
         found.roles["Test"] = "not read: its labels were never given out"
     return found

@@ -46,6 +46,8 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool
             unsound.append(f"{protocol[key]} {thing} stand in more than one split: optimistic")
     if protocol.get("missing"):
         cautions.append(f"The source was incomplete: {'; '.join(protocol['missing'])}")
+    if str(protocol.get("alignment", "")).startswith("none"):
+        cautions.append("Pictures were taken as face crops: faces were to be aligned, and no detector was there")
     if own and protocol.get("duplicates_across_splits"):
         cautions.append(
             f"{protocol['duplicates_across_splits']} groups of equal images stand in more than one split: optimistic"

@@ -42,6 +42,8 @@ class Release:
         size: bytes.
         sha256: of those bytes, as hex in lower case.
         what: the task, the classes and the data that the weights were trained for.
+        licence: under which terms they may be used.
+        instead: how to do without them, for the errors.
     """
 
     file: str
@@ -49,6 +51,14 @@ class Release:
     size: int
     sha256: str
     what: str
+    licence: str = "not told"
+    instead: str = ""
+
+    @property
+    def source(self) -> str:
+        """The release that publishes it, in words; releases are GitHub's."""
+        owner, repository, _releases, _download, tag, _file = self.url.split("/")[3:]
+        return f"release {owner}/{repository} {tag}"
 
 
 BISENET: Final = Release(
@@ -57,8 +67,38 @@ BISENET: Final = Release(
     size=53_289_463,
     sha256="468e13ca13a9b43cc0881a9f99083a430e9c0a38abd935431d1c28ee94b26567",
     what="face parsing, 19 classes, CelebAMask-HQ",
+    licence="non-commercial research",  # CelebAMask-HQ's terms
+    instead="--parser compact needs no download",
 )
 """BiSeNet (Yu et al. 2018) for faces: the weights of zllrunning/face-parsing.PyTorch, as facexlib publishes them."""
+
+_CROPS: Final = "--no-align takes pictures as face crops"
+RETINAFACE_MOBILENET: Final = Release(
+    file="detection_mobilenet0.25_Final.pth",
+    url="https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_mobilenet0.25_Final.pth",
+    size=1_789_735,
+    sha256="38ec7bb3c9cbfe2f40edabc05fab970a6d648747cbc534092be85d5eb9b37ed0",
+    what="face detection with five landmarks, WIDER FACE",
+    licence="MIT",
+    instead=_CROPS,
+)
+"""RetinaFace (Deng et al. 2020), MobileNet 0.25: biubug6/Pytorch_Retinaface's weights, as facexlib publishes them."""
+RETINAFACE_RESNET50: Final = Release(
+    file="detection_Resnet50_Final.pth",
+    url="https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_Resnet50_Final.pth",
+    size=109_497_761,
+    sha256="6d1de9c2944f2ccddca5f5e010ea5ae64a39845a86311af6fdf30841b0a5a16d",
+    what="face detection with five landmarks, WIDER FACE",
+    licence="MIT",
+    instead=_CROPS,
+)
+"""The same with ResNet50: 60 times the size, for small, turned and covered faces."""
+RELEASES: Final = {
+    "bisenet": BISENET,
+    "retinaface-mobile0.25": RETINAFACE_MOBILENET,
+    "retinaface-resnet50": RETINAFACE_RESNET50,
+}
+"""Networks that start from a release, by fer's name."""
 
 
 def find_release(release: Release, wanted: str | None, sha256: str | None, *, fetch: bool) -> WeightsFile | None:
@@ -247,7 +287,7 @@ def _alone(path: Path) -> Iterator[None]:
 def _by_hand(release: Release) -> str:
     return (
         f"fetch {release.url} ({release.size:,} bytes, sha256 {release.sha256}), put it at "
-        f"$FER_WEIGHTS/{release.file} or give --weights FILE; --parser compact needs no download"
+        f"$FER_WEIGHTS/{release.file} or give --weights FILE{release.instead and '; '}{release.instead}"
     )
 
 

@@ -57,7 +57,7 @@ def examine(store: Store) -> list[Finding]:
         findings.append(
             Finding("ok", package, version) if version else Finding("note", package, "not installed", advice)
         )
-    return [*findings, *_device(), _store(store), _weights(), _hub(), *_parsers(), _data()]
+    return [*findings, *_device(), _store(store), _weights(), _hub(), *_faces(), _data()]
 
 
 def _device() -> list[Finding]:
@@ -112,29 +112,31 @@ def _hub() -> Finding:
     return Finding("ok", "timm's hub", f"{place}: {count} networks cached; {offline}", advice)
 
 
-def _parsers() -> list[Finding]:
-    """Face parsing: BiSeNet's published weights, and OpenCV, which facexlib wants for it."""
-    from fer_cli.faces.releases import BISENET, find_release
+def _faces() -> list[Finding]:
+    """Face parsing and detection: published weights, and OpenCV, which facexlib wants for both."""
+    from fer_cli.faces.releases import RELEASES, find_release
 
-    try:
-        found = find_release(BISENET, None, None, fetch=False)
-        advice = f"'fer parse-masks --parser bisenet' fetches {BISENET.file}; --parser compact needs nothing"
-        weights = (
-            Finding("note", "bisenet", "its weights are not here", advice)
-            if found is None
-            else Finding("ok", "bisenet", f"{found.path}, its hash is the published one")
-        )
-    except FerError as error:
-        weights = Finding("missing", "bisenet", error.what, error.hint)
+    weights = []
+    for name, release in RELEASES.items():
+        try:
+            found = find_release(release, None, None, fetch=False)
+            advice = f"'fer weights fetch {name}' fetches {release.file}; {release.instead}"
+            weights.append(
+                Finding("note", name, "its weights are not here", advice)
+                if found is None
+                else Finding("ok", name, f"{found.path}, its hash is the published one")
+            )
+        except FerError as error:
+            weights.append(Finding("missing", name, error.what, error.hint))
     if env.version_of("facexlib") is None:
-        return [weights]
+        return weights
     try:
         import cv2
 
-        return [weights, Finding("ok", "OpenCV", cv2.__version__)]
+        return [*weights, Finding("ok", "OpenCV", cv2.__version__)]
     except (ImportError, OSError) as error:
         advice = "on Debian install libgl1 and libglib2.0-0, or replace opencv-python by opencv-python-headless"
-        return [weights, Finding("missing", "OpenCV", f"cannot be imported ({error})", advice)]
+        return [*weights, Finding("missing", "OpenCV", f"cannot be imported ({error})", advice)]
 
 
 def _data() -> Finding:

@@ -137,6 +137,8 @@ def _facts(scored: Scored) -> Iterator[Fact]:
     yield Fact("images", ", ".join(f"{number:,} {split}" for split, number in protocol["n"].items()))
     for part, role in protocol["roles"].items():
         yield Fact(part, role)
+    if "alignment" in protocol:
+        yield Fact("alignment", protocol["alignment"])
     yield Fact("validation", protocol["validation"])
     yield Fact("test", protocol["test"])
     if protocol.get("unsound_split"):

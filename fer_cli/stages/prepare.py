@@ -245,6 +245,8 @@ def _summary(rows: Sequence[Row], report: LoadReport, leaks: Leaks) -> dict[str,
     }
     if subjects := {row.subject for row in rows if row.subject is not None}:
         summary["subjects"] = len(subjects)
+    if report.alignment_record:
+        summary["alignment"] = report.alignment_record
     if report.au_columns:
         summary |= {"aus": list(report.au_columns), "regions": list(REGIONS)}
     return summary
@@ -267,7 +269,7 @@ def _protocol(
 ) -> dict[str, Any]:
     counts = _counts(rows, report.classes)
     carved = "stratified, subjects, sequences and equal images kept together"
-    return {
+    return ({"alignment": report.alignment} if report.alignment else {}) | {
         "dataset": name,
         "classes": list(report.classes),
         "label_rule": report.label_rule,

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 from fer_cli.artifacts.durable import sha256_file
 from fer_cli.errors import FerError, UsageError
 from fer_cli.faces.compact_weights import find_compact
-from fer_cli.faces.releases import BISENET, find_release
+from fer_cli.faces.releases import RELEASES, Release, find_release
 from fer_cli.models.backbones import check_name, open_backbone
 from fer_cli.models.catalogue import (
     BACKBONES,
@@ -33,9 +33,10 @@ from fer_cli.models.weights import (
     weights_folder,
 )
 
-PARSERS: Final = ("bisenet", "compact")
+OWN: Final = (*RELEASES, "compact")
+"""Networks that are not timm's: parsers and detectors of faces."""
 NOT_TOLD: Final = "not told"
-_NON_COMMERCIAL: Final = "non-commercial research"  # CelebAMask-HQ's terms, on which both parsers were trained
+_NON_COMMERCIAL: Final = "non-commercial research"  # CelebAMask-HQ's terms, on which compact was trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,7 @@ def list_weights(*, network: str | None = None) -> list[Entry]:
     weights_folder()
     if network is not None:
         _check_network(network)
-    return [_entry(name) for name in ((*BACKBONES, *PARSERS) if network is None else (network,))]
+    return [_entry(name) for name in ((*BACKBONES, *OWN) if network is None else (network,))]
 
 
 def fetch_weights(*, network: str) -> Fetched:
@@ -97,8 +98,8 @@ def fetch_weights(*, network: str) -> Fetched:
     _check_network(network)
     if (here := _find(network)) is not None:
         return Fetched(network, *here, already=True)
-    if network == "bisenet":
-        found = find_release(BISENET, None, None, fetch=True)
+    if network in RELEASES:
+        found = find_release(RELEASES[network], None, None, fetch=True)
     else:
         hub, name = published(network).hub, forbidding()
         if hub is not None and name is not None:
@@ -127,8 +128,8 @@ def import_weights(
     those made from the same file elsewhere; another one is rewritten as safetensors.
 
     Args:
-        file: safetensors, or a ``.pth`` of tensors alone; the published file for ``bisenet``.
-        network: timm's name of a backbone, or ``bisenet``.
+        file: safetensors, or a ``.pth`` of tensors alone; the published file for a network of ``RELEASES``.
+        network: timm's name of a backbone, or one of ``RELEASES``.
         source: where the file is from.
         pretraining: what it was trained on.
         licence: under which terms.
@@ -153,9 +154,9 @@ def import_weights(
     if sha256 is not None and original != sha256.lower():
         what = f"its sha256 is {original[:16]}, expected {sha256[:16].lower()}"
         raise FerError(what, hint="fetch it again, or correct --sha256", path=file)
-    if network == "bisenet":
-        source, pretraining = source or BISENET.url, pretraining or BISENET.what
-        data, place = _published_bisenet(file, original), folder / BISENET.file
+    if (release := RELEASES.get(network)) is not None:
+        source, pretraining, licence = source or release.url, pretraining or release.what, licence or release.licence
+        data, place = _published(file, original, release), folder / release.file
     else:
         data, place = _safetensors(file, network), folder / f"{network}.safetensors"
     record = Record(
@@ -172,8 +173,8 @@ def import_weights(
 
 
 def _check_network(name: str) -> None:
-    if name not in PARSERS:
-        if close := difflib.get_close_matches(name, PARSERS, n=1, cutoff=0.8):
+    if name not in OWN:
+        if close := difflib.get_close_matches(name, OWN, n=1, cutoff=0.8):
             raise FerError(f"fer knows no network {name!r}", hint=f"did you mean {close[0]}?")
         check_name(name)
 
@@ -193,7 +194,7 @@ def _entry(network: str) -> Entry:
             return Entry(network, source, pretraining, licence, "offline", f"needs a file: {_by_file(network)}")
         return Entry(network, source, pretraining, licence, "not here", f"'fer weights fetch {network}'")
     found, sha256 = here
-    if network not in PARSERS:
+    if network not in OWN:
         source, pretraining = found.source, found.pretraining
         if not found.source.startswith("hub "):
             record = _record(found)
@@ -204,9 +205,8 @@ def _entry(network: str) -> Entry:
 
 def _origin(network: str) -> tuple[str, str, str, bool]:
     """Return source, pretraining and licence of what is published, and whether it can be fetched."""
-    if network == "bisenet":
-        *_, owner, repository, _releases, _download, tag, _file = BISENET.url.split("/")
-        return f"release {owner}/{repository} {tag}", BISENET.what, _NON_COMMERCIAL, True
+    if (release := RELEASES.get(network)) is not None:
+        return release.source, release.what, release.licence, True
     if network == "compact":
         return "in the box", "ImageNet-1k, CelebAMask-HQ", _NON_COMMERCIAL, False
     told: Published = published(network)
@@ -222,8 +222,8 @@ def _find(network: str) -> tuple[WeightsFile, str] | None:
     """Return a network's weights on this machine and their hash."""
     if network == "compact":
         found: WeightsFile | None = find_compact(None, None)
-    elif network == "bisenet":
-        found = find_release(BISENET, None, None, fetch=False)
+    elif network in RELEASES:
+        found = find_release(RELEASES[network], None, None, fetch=False)
     else:
         found = find_here(network)
     return None if found is None else (found, found.sha256())
@@ -233,11 +233,11 @@ def _record(found: WeightsFile) -> Record | None:
     return read_record(found.path) if found.path.parent in (weights_folder(), cache_folder()) else None
 
 
-def _published_bisenet(file: Path, sha256: str) -> bytes:
-    if sha256 != BISENET.sha256:
+def _published(file: Path, sha256: str, release: Release) -> bytes:
+    if sha256 != release.sha256:
         raise FerError(
-            f"its sha256 is {sha256[:16]}, expected {BISENET.sha256[:16]}",
-            hint=f"fetch {BISENET.url}; 'fer parse-masks --weights FILE --weights-sha256 HEX' takes other weights",
+            f"its sha256 is {sha256[:16]}, expected {release.sha256[:16]}",
+            hint=f"fetch {release.url}; '--weights FILE --weights-sha256 HEX' of the command takes other weights",
             path=file,
         )
     return file.read_bytes()

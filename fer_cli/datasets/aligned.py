@@ -1,0 +1,154 @@
+"""Any data set of picture files with its faces aligned: what a loader lists, a face's place by its five points."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from PIL import Image
+
+from fer_cli.datasets.pictures import decode_all
+from fer_cli.datasets.records import Block, LoadReport, Pictured, PictureLoader
+from fer_cli.errors import FerError
+from fer_cli.faces.alignment import FLAGS, NO_FACE, SEVERAL, TINY_FACE
+from fer_cli.faces.detection import TINY
+
+if TYPE_CHECKING:
+    from fer_cli.faces.alignment import Aligner
+
+CROPS: Final = "none: no detector's weights were here, pictures were taken as face crops"
+_ROWS: Final = 16
+_BYTES: Final = 128 << 20  # of decoded pictures that are held at once, or one picture
+_INSTEAD: Final = ("size", "size_if_mixed", "resize", "faces")  # keys of a loader's settings that alignment replaces
+
+
+class Aligned:
+    """A loader whose pictures go through an aligner.
+
+    Args:
+        loader: whose pictures they are; only its list of them is read, not its blocks.
+        aligner: None where there is no detector: the loader's own blocks then pass as they are, and the report says
+            that pictures were taken as face crops.
+        name: the artifact's name, by default the loader's with ``-aligned``; without an aligner always the loader's.
+        grey: one channel, or three; by default one if no picture has colour.
+        jobs: threads that decode; by default one a core, at most four. The result does not depend on it.
+    """
+
+    def __init__(
+        self,
+        loader: PictureLoader,
+        aligner: Aligner | None,
+        *,
+        name: str | None = None,
+        grey: bool | None = None,
+        jobs: int | None = None,
+    ) -> None:
+        self._loader = loader
+        self._aligner = aligner
+        self._name = loader.name if aligner is None else name or f"{loader.name}-aligned"
+        self._grey = grey
+        self._jobs = jobs
+        self._flags: Counter[str] = Counter()
+        self._read = 0
+
+    @property
+    def name(self) -> str:
+        """The name that was given, or the loader's with ``-aligned``."""
+        return self._name
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The loader's; the detector's weights are known by their hash."""
+        return self._loader.files
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The loader's settings, and those of the alignment in place of its resizing."""
+        own = self._loader.config
+        kind = type(self._loader).__name__
+        if self._aligner is None:
+            return {"of": kind, **own, "alignment": None}
+        kept = {key: value for key, value in own.items() if key not in _INSTEAD}
+        return {"of": kind, **kept, "grey": self._grey, "alignment": self._aligner.record()}
+
+    @property
+    def expected_rows(self) -> int | None:
+        """The loader's: more than will come where pictures without a face are dropped."""
+        return self._loader.expected_rows
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the pictures in the loader's order, some at a time."""
+        if self._aligner is None:
+            yield from self._loader.blocks()
+            return
+        pictures = self._loader.pictures()
+        grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
+        for chunk in _chunks(pictures):
+            rows, images = [], []
+            decoded = decode_all([picture.path for picture in chunk], grey=False, jobs=self._jobs)
+            for picture, taken in zip(chunk, self._aligner.take(decoded), strict=True):
+                self._flags.update(taken.flags)
+                if taken.pixels is not None:
+                    rows.append(replace(picture.row, flags=(*picture.row.flags, *taken.flags)))
+                    images.append(np.asarray(Image.fromarray(taken.pixels).convert("L")) if grey else taken.pixels)
+            self._read += len(chunk)
+            if rows:
+                yield Block(tuple(rows), np.stack(images))
+        if self._read == sum(self._flags[flag] for flag in (NO_FACE, TINY_FACE)) and self._aligner.without == "drop":
+            raise FerError(
+                f"no face was found in any of {self._read:,} pictures, and all were dropped",
+                hint="look at the pictures, or leave out --no-face drop",
+            )
+
+    def report(self) -> LoadReport:
+        """Return the loader's report, with what became of pictures whose face was in doubt."""
+        report = self._loader.report()
+        if self._aligner is None:
+            text = "no detector's weights are here: the pictures were taken as face crops, not aligned"
+            report.warnings.append(f"{text} ('fer weights ls' says what to fetch)")
+            report.alignment = CROPS
+            report.alignment_record = {"detector": None}
+            return report
+        record = self._aligner.record()
+        dropped = self._aligner.without == "drop"
+        report.roles.pop("faces", None)  # how the loader itself would have made them
+        for flag, what in FLAGS.items():
+            if not (count := self._flags[flag]):
+                continue
+            became = ""
+            if flag in (NO_FACE, TINY_FACE):
+                became = ": dropped" if dropped else ": the middle of the picture was taken"
+                if dropped:
+                    report.dropped[what] = count
+            report.warnings.append(f"in {count:,} of {self._read:,} pictures {what}{became} (flag {flag})")
+        counts = {"pictures": self._read, **{flag: self._flags[flag] for flag in FLAGS}}
+        without = sum(self._flags[flag] for flag in (NO_FACE, TINY_FACE))
+        if dropped and without:
+            report.label_rule += f", less {without:,} without a face"
+        report.alignment = (
+            f"{record['detector']} ({record['weights'][:12]}), five points to a template of {record['size']} px; "
+            f"of several faces the largest, weighted by how central it is: {self._flags[SEVERAL]:,} pictures; "
+            f"{without:,} of {self._read:,} pictures without a face of {TINY:.0f} px "
+            f"{'dropped' if dropped else 'kept by their middle'}"
+        )
+        report.alignment_record = {**record, "weights": self._aligner.detector.provenance(), "counts": counts}
+        return report
+
+
+def _chunks(pictures: Sequence[Pictured]) -> Iterator[list[Pictured]]:
+    """Split pictures into runs that are decoded at once: by number, and by the room that they take."""
+    chunk: list[Pictured] = []
+    room = 0
+    for picture in pictures:
+        need = picture.row.width * picture.row.height * 3
+        if chunk and (len(chunk) == _ROWS or room + need > _BYTES):
+            yield chunk
+            chunk, room = [], 0
+        chunk.append(picture)
+        room += need
+    if chunk:
+        yield chunk

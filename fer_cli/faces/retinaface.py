@@ -1,0 +1,180 @@
+"""RetinaFace (Deng et al. 2020) through facexlib: finds faces in whole pictures, with five points of each.
+
+facexlib's own loader downloads into its package folder, checks no hash and unpickles: only its networks are used here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer_cli.env import device_name
+from fer_cli.errors import FerError, UsageError
+from fer_cli.faces.detection import Faces
+from fer_cli.faces.releases import RELEASES, find_release
+from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+
+if TYPE_CHECKING:
+    from torch import nn
+
+DETECTORS: Final = ("retinaface-resnet50", "retinaface-mobile0.25")
+"""The better first."""
+SIDES: Final = (320, 640)
+"""Between which the longer side of a picture is brought, in pixels: a face that fills it is not enlarged in vain."""
+CONFIDENCE: Final = 0.8
+"""What the network must give a face, of 1."""
+OVERLAP: Final = 0.4
+"""Boxes whose intersection is more than this share of their union are of one face."""
+_BATCH: Final = 4
+_GREY: Final = (123, 117, 104)  # what the network subtracts: nothing is there
+
+
+def find_detector(name: str, weights: str | None = None, sha256: str | None = None) -> tuple[str, WeightsFile] | None:
+    """Return a detector's name and its weights.
+
+    Args:
+        name: one of :data:`DETECTORS`, fetched where its weights are not here; or ``auto``, the first whose weights
+            are here, and None where none are: nothing is fetched.
+        weights: path of a file to take instead.
+        sha256: hash to expect instead of the published one.
+
+    Raises:
+        UsageError: nobody knows the name, or ``auto`` comes with a file.
+        FerError: the weights have another hash, or cannot be fetched.
+    """
+    if name != "auto":
+        if name not in DETECTORS:
+            raise UsageError(f"--detector {name!r} is not known", hint=f"take auto, {' or '.join(DETECTORS)}")
+        found = find_release(RELEASES[name], weights, sha256, fetch=True)
+        assert found is not None, "fetched or refused"
+        return name, found
+    if weights is not None or sha256 is not None:
+        raise UsageError("--weights does not say of which network", hint=f"add --detector {' or '.join(DETECTORS)}")
+    for known in DETECTORS:
+        if (here := find_release(RELEASES[known], None, None, fetch=False)) is not None:
+            return known, here
+    return None
+
+
+class RetinaFace:
+    """A network of RetinaFace's, opened when the first picture comes.
+
+    Args:
+        name: one of :data:`DETECTORS`.
+        weights: whose hash is checked already (:func:`find_detector`).
+        device: ``auto``, or torch's name of the device.
+    """
+
+    def __init__(self, name: str, weights: WeightsFile, *, device: str = "auto") -> None:
+        self.name = name
+        self.weights = weights
+        self._device = device
+        self._network: Any = None  # facexlib has no types
+
+    def record(self) -> dict[str, Any]:
+        """Return what decides its answers."""
+        return {
+            "detector": self.name,
+            "weights": self.weights.sha256(),
+            "longer_side": list(SIDES),
+            "confidence": CONFIDENCE,
+            "overlap": OVERLAP,
+        }
+
+    def provenance(self) -> dict[str, Any]:
+        """Return what is told of its weights."""
+        return self.weights.record()
+
+    def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+        """Return the faces of RGB pictures (H, W, 3), each of its own size, the surest first.
+
+        Raises:
+            FerError: facexlib cannot be imported, or the weights are damaged or another network's.
+        """
+        found: list[Faces] = [_NONE] * len(pictures)
+        for look in range(2):
+            sides = {index: _side(pictures[index], look) for index, faces in enumerate(found) if not len(faces.boxes)}
+            for canvas in SIDES:
+                group = [index for index, side in sides.items() if (side > SIDES[0]) == (canvas > SIDES[0])]
+                for start in range(0, len(group), _BATCH):
+                    chunk = group[start : start + _BATCH]
+                    seen = self._look([pictures[index] for index in chunk], [sides[index] for index in chunk], canvas)
+                    for index, faces in zip(chunk, seen, strict=True):
+                        found[index] = faces
+        return found
+
+    def _look(self, pictures: Sequence[NDArray[np.uint8]], sides: Sequence[int], canvas: int) -> Iterator[Faces]:
+        """Yield the faces of at most one batch, seen with their longer sides at ``sides`` px, at most ``canvas``."""
+        import torch
+
+        if self._network is None:
+            self._network = _opened(self.name, self.weights, device_name(self._device))
+        # Always a whole batch: a picture's faces then do not depend on how many pictures come with it.
+        canvases = np.full((_BATCH, canvas, canvas, 3), _GREY, dtype=np.uint8)
+        places = [_place(*each) for each in zip(pictures, sides, canvases, strict=False)]
+        with torch.inference_mode():
+            frames = torch.from_numpy(canvases[..., ::-1].astype(np.float32))  # the network's colours are blue first
+            boxes, points = self._network.batched_detect_faces(frames, CONFIDENCE, OVERLAP)
+        for (scale, shift), box, point in zip(places, boxes, points, strict=False):
+            corners = np.reshape(np.asarray(box, dtype=np.float64), (-1, 5))[:, :4].reshape(-1, 2, 2)
+            five = np.reshape(np.asarray(point, dtype=np.float64), (-1, 5, 2))
+            # Weights of somebody's own may give no numbers, or five times the same point.
+            sound = np.isfinite(corners).all((1, 2)) & np.isfinite(five).all((1, 2)) & (np.ptp(five, 1).max(1) > 0)
+            yield Faces(((corners[sound] - shift) * scale).reshape(-1, 4), (five[sound] - shift) * scale)
+
+
+_NONE: Final = Faces(np.empty((0, 4)), np.empty((0, 5, 2)))
+
+
+def _side(picture: NDArray[np.uint8], look: int) -> int:
+    """Return how large a picture is shown: at first as near to its own size as may be, then at the further end."""
+    least, most = SIDES
+    first = min(max(*picture.shape[:2], least), most)
+    return first if look == 0 else least if first - least > most - first else most
+
+
+def _place(
+    picture: NDArray[np.uint8], side: int, canvas: NDArray[np.uint8]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Put a picture into the middle of a canvas; return what leads back: pixels of it for one, and where it begins."""
+    own = np.array(picture.shape[1::-1])
+    width, height = np.maximum(np.round(own * side / own.max()), 1).astype(np.int64)
+    seen = Image.fromarray(picture).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+    left, top = (np.array(canvas.shape[1::-1]) - (width, height)) // 2
+    canvas[top : top + height, left : left + width] = np.asarray(seen)
+    return own / (width, height), np.array([left, top])
+
+
+def _opened(name: str, weights: WeightsFile, device: str) -> nn.Module:
+    import torch
+
+    tensors = load_tensors(weights)
+    network = _network(name, device)
+    hint = f"give facexlib's {RELEASES[name].file}, or other weights of the same network"
+    load_strictly(network, tensors, weights.path, hint=hint)
+    return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+
+
+def _network(name: str, device: str) -> nn.Module:
+    import torch
+
+    hint = "install facexlib, or take pictures as face crops by --no-align"
+    try:
+        from facexlib.detection.retinaface import RetinaFace as Network
+    except ModuleNotFoundError as error:
+        raise FerError(f"{error.name} is not installed", hint=hint) from error
+    except (ImportError, OSError) as error:
+        raise FerError(
+            f"facexlib cannot be imported ({error})",
+            hint="its OpenCV wants system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
+            "opencv-python by opencv-python-headless; or take pictures as face crops by --no-align",
+        ) from error
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # it initialises itself, in vain
+        warnings.simplefilter("ignore")  # torchvision's of the words in which facexlib asks for a ResNet
+        network: nn.Module = Network(name.removeprefix("retinaface-"), device=torch.device(device))
+    return network
