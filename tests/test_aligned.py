@@ -30,7 +30,7 @@ from fer_cli.models.weights import WeightsFile
 from fer_cli.stages.prepare import prepare
 from tests.kit_faces import NONE, Told, faces_at, one_face, save, spots, turned
 from tests.kit_fer2013 import drain
-from tests.kit_official import sfew
+from tests.kit_official import ck48, ckplus, sfew
 from tests.kit_train import Fer, files
 
 WIDTHS = {  # a picture's width tells the detector of these tests what is in it
@@ -38,6 +38,7 @@ WIDTHS = {  # a picture's width tells the detector of these tests what is in it
     160: faces_at((20, 20, 90, 90), (100, 10, 150, 60)),
     90: NONE,
     72: one_face(turned(-10, 44, (36, 29))),  # SFEW's raw frames, as the kit writes them
+    64: one_face(turned(5, 44, (32, 24))),  # and CK+'s
     100: faces_at((40, 40, 55, 55)),
 }
 NAMES = {
@@ -284,6 +285,23 @@ def test_raw_frames_of_sfew_are_aligned(
     )
 
 
+@pytest.mark.usefixtures("stand_in")
+def test_frames_of_ckplus_are_aligned_where_that_is_asked_for(store: Store, fer: Fer, tmp_path: Path) -> None:
+    source = ckplus(tmp_path / "ck")
+    words = ["prepare", "ckplus", "--source", str(source), "--store", str(store.root), "--allow-incomplete"]
+    assert "as if they were face crops: --align aligns them" in fer(*words, code=0)
+    assert "as if they were face crops" not in fer(*words, "--align", "--size", "48", code=0)
+    whole, upright = (store.find(f"dataset/{name}", ["dataset"]) for name in ("ckplus", "ckplus-aligned"))
+    rows, others = (read_table(one.file(INDEX)).to_pylist() for one in (upright, whole))
+    for key in ("id", "label", "subject", "sequence"):
+        assert [row[key] for row in rows] == [row[key] for row in others], key
+    frame = decode_all([source / "cohn-kanade-images" / rows[0]["source"].split("/", 1)[1]], grey=False)[0]
+    expected = np.asarray(Image.fromarray(align(frame, told(frame).points[0], 48)).convert("L"))
+    np.testing.assert_array_equal(open_dataset(upright).images[0], expected)
+    folders = ["prepare", "ckplus", "--source", ck48(tmp_path / "folders"), "--store", store.root, "--align"]
+    assert "no raw frames are here; give the official layout" in fer(*folders, "--allow-incomplete")
+
+
 def test_raw_frames_without_weights_are_face_crops_and_it_is_said(store: Store, fer: Fer, tmp_path: Path) -> None:
     source = sfew(tmp_path / "sfew", aligned=False)
     said = fer("prepare", "sfew", "--source", source, "--store", store.root, code=0)
@@ -295,7 +313,7 @@ def test_raw_frames_without_weights_are_face_crops_and_it_is_said(store: Store, 
 
 
 def test_the_rule_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
-    for name in ("folder", "sfew"):
+    for name in ("folder", "sfew", "ckplus"):
         assert run(["prepare", name, "--help"]) == 0
         text = " ".join(capsys.readouterr().out.split())
         assert "the largest counts, weighted by how central it is; faces under 24 px never do" in text

@@ -32,6 +32,7 @@ from fer_cli.cli.common import (
     summary_of,
 )
 from fer_cli.datasets.access import AFFECTNET, CKPLUS, RAFDB, SFEW
+from fer_cli.errors import FerError
 
 if TYPE_CHECKING:
     from fer_cli.datasets.records import Loader
@@ -84,13 +85,23 @@ def rafdb(
     _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 
-@app.command("ckplus", help=CKPLUS.help(), short_help="CK+: official sequences, class folders, or ckextended.csv.")
+@app.command(
+    "ckplus", help=f"{CKPLUS.help()}\n\n{RULE}", short_help="CK+: official sequences, class folders, or ckextended.csv."
+)
 def ckplus(
     source: SourceOption = None,
     neutral: Annotated[
         bool, typer.Option("--neutral", help="With neutral: the first frame of each labelled sequence.")
     ] = False,
     contempt: Annotated[bool, typer.Option("--contempt/--no-contempt", help="With or without contempt.")] = True,
+    align: Annotated[
+        bool, typer.Option("--align/--no-align", help="Align the face in each frame of the official layout.")
+    ] = False,
+    detector: DetectorOption = "auto",
+    weights: DetectorWeightsOption = None,
+    weights_sha256: DetectorHashOption = None,
+    no_face: NoFaceOption = "centre",
+    device: DeviceOption = "auto",
     allow_incomplete: IncompleteOption = False,
     size: SizeOption = None,
     jobs: JobsOption = None,
@@ -103,16 +114,24 @@ def ckplus(
     debug: DebugOption = False,
 ) -> None:
     """CK+; the help is made of what is known on how to get it."""
-    from fer_cli.datasets.ckplus import open_ckplus
+    from fer_cli.datasets.ckplus import CkPlus, open_ckplus
 
+    place = source_path("ckplus", source)
     loader = open_ckplus(
-        source=source_path("ckplus", source),
+        source=place,
         neutral=neutral,
         contempt=contempt,
         allow_incomplete=allow_incomplete,
         size=size,
         jobs=jobs,
     )
+    how = How(detector, weights, weights_sha256, no_face, device)
+    if not align:
+        refuse_idle(how)
+    elif isinstance(loader, CkPlus) and loader.raw:
+        loader = aligned(loader, how, size=size, jobs=jobs)
+    else:
+        raise FerError("no raw frames are here", hint="give the official layout, or leave out --align", path=place)
     _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -22,7 +23,7 @@ from fer_cli.datasets.official import (
     refuse_all,
 )
 from fer_cli.datasets.pictures import SUFFIXES, walk
-from fer_cli.datasets.records import Loader
+from fer_cli.datasets.records import Block, Loader, Pictured
 from fer_cli.datasets.tables import text_lines
 from fer_cli.errors import FerError
 from fer_cli.labels import canonical
@@ -35,6 +36,9 @@ SEQUENCES: Final = dict(zip(EMOTIONS.values(), (45, 18, 59, 25, 69, 28, 83), str
 """Expression -> labelled sequences, as published: 327."""
 LAST: Final = 3
 """Frames that are taken from the end of a labelled sequence."""
+
+SEQUENCE_LAYOUT: Final = "sequences"
+"""The official layout: raw frames of 640x490 pixels."""
 
 _ID: Final = re.compile(r"([0-7])(?:\.0*)?(?:e[+-]?0+)?", re.IGNORECASE)
 _EMOTION: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})_emotion\.txt")
@@ -127,9 +131,20 @@ class CkPlus(Official):
         neutral: bool,
         contempt: bool,
     ) -> None:
+        self.raw: Final = found.layout == SEQUENCE_LAYOUT
         classes = [name for name in EMOTIONS.values() if contempt or name != "contempt"]
         name = artifact_name(neutral=neutral, contempt=contempt)
         super().__init__(name, [*classes, *["neutral"] * neutral], found, missing=missing, size=size, jobs=jobs)
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""
+        if self.raw:
+            self._found.warnings.append("frames are taken whole, as if they were face crops: --align aligns them")
+        return super().blocks()
+
+    def pictures(self) -> list[Pictured]:
+        """Return the frames in the order of their paths, after a look at the headers of all."""
+        return self._pictures.pictures()
 
 
 def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> Found:
@@ -164,10 +179,9 @@ def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> Found:
                 items.append(_item(f"{images.name}/{name}", of, sequence))
     refuse_all(faults)
     what = f"CK+ labels of sequences, the last {LAST} frames of each" + ", the first as neutral" * neutral
-    found = _found(root, "sequences", items, what)
+    found = _found(root, SEQUENCE_LAYOUT, items, what)
     found.labels = {f"emotion {path.name}": path for _, path in emotions.values()}
     found.faces = "whole frames: no alignment"
-    found.warnings.append("frames are taken whole, as if they were face crops")
     return found
 
 
