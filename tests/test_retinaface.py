@@ -140,7 +140,7 @@ class Red(nn.Module):
             y, x = (found.mean() for found in np.nonzero(reddest > reddest.max() / 2))
             spot = np.array([x + 0.5, y + 0.5], dtype=np.float32)
             boxes.append(np.array([[*(spot - 30), *(spot + 30), 0.9]], dtype=np.float32))
-            points.append((spot + np.arange(5, dtype=np.float32)[:, None] / 1000).reshape(1, 10))
+            points.append((spot + np.arange(5)[:, None] / 1000).reshape(1, 10).astype(np.float32))
         self.batches.append((width, used))
         return boxes, points
 
