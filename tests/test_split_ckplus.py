@@ -51,6 +51,7 @@ def test_folds_are_the_published_rule(ckplus: Store, fer: Fer, capsys: pytest.Ca
     assert protocol["folds"]["rule"] == "fold i holds sorted(subjects)[i::10]"
     assert protocol["roles"]["faces"] == "whole frames: no alignment"
     checks, _ = audited(ckplus, "ckplus-folds10", capsys, ExitCode.DONE)
+    assert checks["subjects"][0] == checks["sequences"][0] == "ok"
     assert checks["subjects across folds"] == ("ok", "each of 12 persons is in one fold")
     assert checks["sequences across folds"] == ("ok", "each of 84 sequences is in one fold")
     assert checks["official counts"][1].startswith("see ckplus@")
@@ -65,7 +66,7 @@ def test_the_frame_split_runs_is_marked_and_fails_the_audit(
     assert protocol["n"] == {"train": 168, "test": 84}
     assert protocol["unsound_split"].startswith("frames of one sequence stand on both sides of this split")
     assert protocol["roles"] == {
-        "whole": "train or test by chance, image by image",
+        "all": "train or test by chance, image by image",
         "faces": "whole frames: no alignment",
     }
     checks, error = audited(ckplus, "ckplus-frames2-1", capsys, ExitCode.CHECK_FAILED)
@@ -75,5 +76,3 @@ def test_the_frame_split_runs_is_marked_and_fails_the_audit(
     assert "leaks: " in error
     assert "subjects, sequences" in error
     assert error.endswith("'fer split' with --folds keeps persons and sequences whole")
-    sound, _ = audited(ckplus, "ckplus", capsys, ExitCode.DONE)
-    assert sound["subjects"][0] == sound["sequences"][0] == "ok"

@@ -6,12 +6,16 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.datasets.records import SPLITS
 from fer_cli.errors import FerError
+
+TOGETHER: Final = "stratified, subjects, sequences and equal images kept together"
+"""How :func:`carve` draws, for a protocol."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from fer_cli.artifacts.store import Plan, Store, Work, files_input
 from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
-from fer_cli.datasets.splits import carve, duplicate_groups, split_hash, units_of
+from fer_cli.datasets.splits import TOGETHER, carve, duplicate_groups, split_hash, units_of
 from fer_cli.errors import FerError
 from fer_cli.labels import REGIONS
 from fer_cli.progress import note, track, warn
@@ -268,7 +268,6 @@ def _protocol(
     name: str, rows: Sequence[Row], report: LoadReport, leaks: Leaks, validation: float, seed: int
 ) -> dict[str, Any]:
     counts = _counts(rows, report.classes)
-    carved = "stratified, subjects, sequences and equal images kept together"
     return ({"alignment": report.alignment} if report.alignment else {}) | {
         "dataset": name,
         "classes": list(report.classes),
@@ -276,10 +275,10 @@ def _protocol(
         "n": {split: sum(of.values()) for split, of in counts.items()},
         "split_hash": split_hash([row.id for row in rows], [row.split for row in rows]),
         "roles": report.roles,
-        "validation": f"carved from train: {_share('validation', validation, counts)}, {carved}, seed {seed}"
+        "validation": f"carved from train: {_share('validation', validation, counts)}, {TOGETHER}, seed {seed}"
         if report.carve_validation
         else "the source's own",
-        "test": f"carved from train: {_share('test', CARVED_TEST, counts)}, {carved}, seed {seed}"
+        "test": f"carved from train: {_share('test', CARVED_TEST, counts)}, {TOGETHER}, seed {seed}"
         if report.carve_test
         else "the source's own",
         "missing": report.missing,

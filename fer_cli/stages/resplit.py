@@ -15,12 +15,11 @@ from fer_cli.datasets.folds import carve_each, check_folds, class_folds, folds_h
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.split_list import read_list
-from fer_cli.datasets.splits import carve, duplicate_groups, lasting_roles, random_frames, units_of
+from fer_cli.datasets.splits import TOGETHER, carve, duplicate_groups, lasting_roles, random_frames, units_of
 from fer_cli.errors import FerError, UsageError
 from fer_cli.progress import track
 
 VALIDATION: Final = 0.1
-TOGETHER: Final = "stratified, subjects and equal images kept together"
 FRAMES_APART: Final = "frames of one sequence stand on both sides of this split, on purpose: optimistic"
 
 
