@@ -120,10 +120,10 @@ def leaks(subject: Subject, rows: Rows) -> tuple[Finding, Finding]:
     dataset = subject.dataset
     same, equal = learned_from(subject, rows)
     of = f"of {len(rows):,} scored images"
-    learned = [len(one.trained) for _, one, _ in _who(subject, rows)]
-    many = f"{learned[0]:,}" if len(learned) == 1 else f"{min(learned):,} or more"
+    who = _who(subject, rows)
+    learned = f"the {len(who[0][1].trained):,}" if len(who) == 1 else "those that its fold's model"
     ids, pixels = (
-        Finding(check, "pass", f"none {of} is one of the {many} learned from{how}")
+        Finding(check, "pass", f"none {of} is one of {learned} learned from{how}")
         for check, how in ((IDS, ", by id"), (PIXELS, ", by its pixels"))
     )
     if len(same):
@@ -175,8 +175,11 @@ def selection(subject: Subject, rows: Rows, split: str) -> Finding:
             f"{count:,} of {len(rows):,} scored images equal one of the {select_on} images that chose it",
             "prepare the data set without copies, and train again" if subject.is_own else advice,
         )
-    images = f"{len(chosen_by[0]):,}" if len(who) == 1 else f"{min(map(len, chosen_by)):,} or more"
-    return Finding(SELECTION, "pass", f"selected on {select_on}, {images} images, none of them scored")
+    if len(who) > 1:
+        least, most = min(map(len, chosen_by)), max(map(len, chosen_by))
+        told = f"each selected on {select_on} images of other folds than its own, {least:,} to {most:,} of them"
+        return Finding(SELECTION, "pass", told)
+    return Finding(SELECTION, "pass", f"selected on {select_on}, {len(chosen_by[0]):,} images, none of them scored")
 
 
 def _who(subject: Subject, rows: Rows) -> list[tuple[Subject, Learned, NDArray[np.intp]]]:

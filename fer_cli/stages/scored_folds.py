@@ -94,7 +94,7 @@ def folds_subject(
 
 
 def _learned(parts: tuple[Subject, ...]) -> Learned:
-    """Return what all models together learned from: each image, for it is tested in one fold alone."""
+    """Return what all models together learned from; what those learned from that score an image is in their part."""
     found = [part.learned for part in parts if part.learned is not None]
     return Learned(
         dataset=found[0].dataset,
