@@ -167,7 +167,7 @@ def test_what_was_kept_while_scoring_is_what_a_second_pass_gives(
     monkeypatch.setattr(looked_at, "EMBEDDED", 21)
     kept: dict[str, NDArray[np.float32]] = {}
     monkeypatch.setattr(
-        "fer_cli.stages.scored_model.look", lambda _models, taken, _scored: kept.update(taken) or (None, None)
+        "fer_cli.stages.scored_model.look", lambda _models, taken, _scored, of: kept.update(taken) or (None, None)
     )
     one = store.find(f"model/{whole.name}-seed1", ["model"])
     dataset = open_dataset(store.find(None, ["dataset"]))
