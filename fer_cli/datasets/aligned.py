@@ -89,8 +89,9 @@ class Aligned:
         grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
         for chunk in _chunks(pictures):
             rows, images = [], []
-            decoded = decode_all([picture.path for picture in chunk], grey=False, jobs=self._jobs)
-            for picture, taken in zip(chunk, self._aligner.take(decoded), strict=True):
+            # The decoded pictures have no name here: they are gone before the next ones come.
+            found = self._aligner.take(decode_all([picture.path for picture in chunk], grey=False, jobs=self._jobs))
+            for picture, taken in zip(chunk, found, strict=True):
                 self._flags.update(taken.flags)
                 if taken.pixels is not None:
                     rows.append(replace(picture.row, flags=(*picture.row.flags, *taken.flags)))
