@@ -16,14 +16,13 @@ from PIL import Image
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
-from fer_cli.datasets import aligned
-from fer_cli.datasets.aligned import CROPS, Aligned
 from fer_cli.datasets.dataset import INDEX, open_dataset
 from fer_cli.datasets.folder import Folder
 from fer_cli.datasets.pictures import decode_all
 from fer_cli.errors import FerError
 from fer_cli.evaluation.soundness import judge
-from fer_cli.faces import alignment
+from fer_cli.faces import aligned, alignment
+from fer_cli.faces.aligned import CROPS, Aligned
 from fer_cli.faces.alignment import FLAGS, NO_FACE, SEVERAL, TINY_FACE, Aligner, align, centre
 from fer_cli.faces.detection import Faces
 from fer_cli.models.weights import WeightsFile

@@ -9,8 +9,8 @@ import typer
 from fer_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from fer_cli.datasets.aligned import Aligned
     from fer_cli.datasets.records import PictureLoader
+    from fer_cli.faces.aligned import Aligned
 
 RULE: Final = (
     "Aligned faces are 112 px large, or --size. Of several faces the largest counts, weighted by how central it is; "
@@ -72,8 +72,8 @@ def aligned(
     jobs: int | None = None,
 ) -> Aligned:
     """Return the loader with its faces aligned, or its pictures taken as face crops where there is no detector."""
-    from fer_cli.datasets.aligned import Aligned
     from fer_cli.datasets.listed import DEFAULT_SIZE
+    from fer_cli.faces.aligned import Aligned
     from fer_cli.faces.alignment import open_aligner
 
     return Aligned(loader, open_aligner(size=size or DEFAULT_SIZE, **how._asdict()), name=name, grey=grey, jobs=jobs)
