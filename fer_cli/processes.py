@@ -6,7 +6,8 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TypeVar
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from fer_cli.env import Ranks
 from fer_cli.errors import FerError
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+ARRIVAL: Final = timedelta(minutes=15)
+"""How long the first process to come waits for the others: a scheduler starts nodes minutes apart."""
+WORK: Final = timedelta(days=7)
+"""How long one process may work while the others wait for it."""
 
 
 @contextmanager
@@ -29,12 +34,9 @@ def joined(ranks: Ranks) -> Iterator[None]:
     if torch.distributed.is_initialized():  # by the stage that this one is a part of
         yield
         return
-    from datetime import timedelta
-
     if missing := [name for name in ("MASTER_ADDR", "MASTER_PORT") if name not in os.environ]:
         raise FerError(f"WORLD_SIZE is {ranks.world} but {missing[0]} is not set", hint="start it with torchrun")
-    nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
-    torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if nccl else "gloo", timeout=timedelta(days=7))
+    _meet(ranks)
     try:
         yield
     except RuntimeError as error:
@@ -47,6 +49,31 @@ def joined(ranks: Ranks) -> Iterator[None]:
         # An error must end the process at once: a barrier in the way out would wait for ranks that never come.
         if sys.exc_info()[0] is None:
             torch.distributed.destroy_process_group()
+
+
+def _meet(ranks: Ranks) -> None:
+    """Wait for the other processes, and make one group with them.
+
+    Raises:
+        FerError: they do not come.
+    """
+    import torch
+    import torch.distributed
+    from torch.distributed.rendezvous import rendezvous
+
+    nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
+    try:
+        store, rank, world = next(rendezvous("env://", ranks.rank, ranks.world, timeout=ARRIVAL))
+        store.set_timeout(ARRIVAL)
+        torch.distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if nccl else "gloo", store=store, rank=rank, world_size=world, timeout=WORK
+        )
+        store.set_timeout(WORK)
+    except (RuntimeError, ConnectionError, TimeoutError) as error:  # torch's own errors are RuntimeErrors
+        raise FerError(
+            f"the {ranks.world} processes do not find each other: {error}".partition("\n")[0],
+            hint="start all of them, with one MASTER_ADDR and MASTER_PORT that each can reach",
+        ) from error
 
 
 def _is_lost(error: RuntimeError) -> bool:
