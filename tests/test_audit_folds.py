@@ -109,7 +109,7 @@ def test_all_folds_are_audited_each_on_its_own(trained: tuple[Store, TrainedResu
     audit = audited(store, result.whole.artifact)
     assert (audit.split, audit.images, audit.run) == ("test", 180, 180)
     assert {one.check: one.verdict for one in audit.findings if one.verdict != "pass"} == {}
-    assert found(audit)["recorded score"].measured.startswith("all 3 folds, the first is 0: seed 0: accuracy")
+    assert found(audit)["recorded score"].measured.startswith("all 3 folds alike; fold 0: seed 0: accuracy")
     with pytest.raises(FerError, match=r"is over folds, and no image of dataset/films@\w+ is in one of them"):
         audited(store, result.whole.artifact, data="films")
 

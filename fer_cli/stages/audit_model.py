@@ -166,8 +166,10 @@ def _of_all(each: Sequence[tuple[Finding, ...]]) -> list[Finding]:
     for of in found.values():
         fold, worst = min(of, key=lambda pair: _WORST_FIRST.index(pair[1].verdict))
         alike = sum(one.verdict == worst.verdict for _, one in of)
-        where = f"{alike} of {len(each)} folds" if alike < len(each) else f"all {alike} folds"
-        told.append(replace(worst, measured=f"{where}, the first is {fold}: {worst.measured}"))
+        where = f"{alike} of {len(each)} folds, the first is {fold}"
+        if alike == len(each):
+            where = f"all {alike} folds alike; fold {fold}"
+        told.append(replace(worst, measured=f"{where}: {worst.measured}"))
     return told
 
 
