@@ -12,7 +12,7 @@ from fer_cli.reporting.comparison import ABSENT, Trait
 
 _SHOWN_ELSEWHERE: Final = {
     *("classes", "label_rule", "dataset", "predictor"),
-    *("times_these_items_were_scored", "intervals"),
+    *("times_these_items_were_scored", "intervals", "checks"),
 }
 """Parts of a protocol that are compared before, that stand beside the scores, or that say nothing of the system."""
 _SAME_AS: Final = {"features.backbone": "model.backbone", "features.weights": "model.weights"}
@@ -60,9 +60,11 @@ def _settings(store: Store, evaluation: Artifact) -> Iterator[tuple[str, str]]:
     made = {one.artifact.kind: one.artifact for one in _nodes(node) if one.artifact is not None}
     if (source := manifest.inputs.get("model")) is not None:
         yield "kind", source.kind if source.kind != "study" else "model"
-    for kind in ("ahm", "model", "features", "masks"):
+    for kind in ("ahm", "model", "features"):
         if kind in made:
             yield from _of_artifact(kind, made[kind])
+    if (masks := made.get("masks")) is not None:  # a parser's settings are many: its masks' name and version say it
+        yield "masks", f"{masks.name}@{masks.version}"
     if seeds := _seeds(node):
         yield "seeds", ", ".join(map(str, seeds))
     protocol = {key: value for key, value in manifest.protocol.items() if key not in _SHOWN_ELSEWHERE}
