@@ -170,6 +170,8 @@ def test_studies_over_folds_and_models_of_a_fold_are_compared(trained: tuple[Sto
     assert traits["train.epochs"] == ("3", "1")
     assert "fold" not in traits
     assert "seeds" not in traits
+    assert not [name for name in traits if name.startswith("check")], "all passed the same"
+    assert {one.decides for one in studies.systems} == {"seed 0"}
     models = compare(store=store, references=references(result.models[0], other.models[0]), resamples=100).comparison
     assert sum(models.support) == 63
     assert "fold" not in {one.name for one in models.traits}

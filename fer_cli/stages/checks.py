@@ -177,7 +177,8 @@ def selection(subject: Subject, rows: Rows, split: str) -> Finding:
         )
     if len(who) > 1:
         least, most = min(map(len, chosen_by)), max(map(len, chosen_by))
-        told = f"each selected on {select_on} images of other folds than its own, {least:,} to {most:,} of them"
+        images = f"{least:,}" if least == most else f"{least:,} to {most:,}"
+        told = f"each selected on {images} {select_on} images, none of which it scores"
         return Finding(SELECTION, "pass", told)
     return Finding(SELECTION, "pass", f"selected on {select_on}, {len(chosen_by[0]):,} images, none of them scored")
 

@@ -88,7 +88,7 @@ def open_compared(store: Store, reference: str) -> Compared:
         dataset=metrics["dataset"],
         split=metrics["split"],
         classes=tuple(metrics["predictors"][chosen]["classes"]),
-        decides=f"mean of seeds {', '.join(map(str, seeds))}" if is_study else chosen,
+        decides=f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else chosen,
         seeds=seeds,
         trainings=0 if source is not None and source.kind == "ahm" else max(1, len(seeds)),
         unit=metrics["predictors"][chosen]["unit"],

@@ -70,6 +70,8 @@ def _settings(store: Store, evaluation: Artifact) -> Iterator[tuple[str, str]]:
     protocol = {key: value for key, value in manifest.protocol.items() if key not in _SHOWN_ELSEWHERE}
     scored = manifest.config["split"]
     yield from _flat("images", {split: n for split, n in protocol.pop("n", {}).items() if split != scored})
+    for check in protocol.pop("checks", []):
+        yield f"check of {check['check']}", check["verdict"]
     for key, value in protocol.items():
         yield from _flat(key.replace("_", " "), value)
     if (dataset := manifest.inputs.get("dataset")) is not None:
