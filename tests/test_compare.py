@@ -343,7 +343,7 @@ def test_settings_that_differ_are_shown(store: Store) -> None:
     scored(
         store, "other", answers(N, 0.7, 2),
         settings={"optim": {"name": "adam", "lr": 0.01}, "model": {"backbone": "tiny", "attention": "se"}},
-        protocol={"tta": "flip", "n": {"train": 800, "test": N}, "checks": [{"check": "selection"}]},
+        protocol={"tta": "flip", "n": {"train": 800, "test": N}, "checks": [{"check": "selection", "verdict": "pass", "measured": "long"}]},
     )  # fmt: skip
     found = compared(store, ["one-seed0", "other-seed0"])
     shown = {trait.name: trait.values for trait in found.traits}
@@ -352,6 +352,7 @@ def test_settings_that_differ_are_shown(store: Store) -> None:
     assert shown["images.train"] == ("900", "800")
     assert shown["tta"] == ("–", "flip")
     assert "parameters" in shown
+    assert shown["check of selection"] == ("–", "pass")
     assert not {"checks", "optim.name", "model.backbone", "system", "selection.split", "data set"} & set(shown)
 
 

@@ -12,7 +12,7 @@ from fer_cli.reporting.comparison import ABSENT, Trait
 
 _SHOWN_ELSEWHERE: Final = {
     *("classes", "label_rule", "dataset", "predictor"),
-    *("times_these_items_were_scored", "intervals", "checks"),
+    *("times_these_items_were_scored", "intervals"),
 }
 """Parts of a protocol that are compared before, that stand beside the scores, or that say nothing of the system."""
 _SAME_AS: Final = {"features.backbone": "model.backbone", "features.weights": "model.weights"}
