@@ -343,7 +343,7 @@ def test_settings_that_differ_are_shown(store: Store) -> None:
     scored(
         store, "other", answers(N, 0.7, 2),
         settings={"optim": {"name": "adam", "lr": 0.01}, "model": {"backbone": "tiny", "attention": "se"}},
-        protocol={"tta": "flip", "n": {"train": 800, "test": N}, "checks": [{"check": "selection", "verdict": "pass", "measured": "long"}]},
+        protocol={"tta": "flip", "n": {"train": 800, "test": N}, "checks": [{"check": "selection", "verdict": "pass"}]},
     )  # fmt: skip
     found = compared(store, ["one-seed0", "other-seed0"])
     shown = {trait.name: trait.values for trait in found.traits}
