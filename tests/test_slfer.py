@@ -208,6 +208,22 @@ def test_with_no_task_left_it_needs_no_masks(store: Store) -> None:
         model(store)
 
 
+def test_every_part_learns_in_training_mode(faces: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What describes a classifier leaves it in evaluation mode, of which the network around it knows nothing."""
+    seen = []
+    forward = SLFER.forward
+
+    def watched(self: SLFER, x: torch.Tensor) -> Any:
+        if self.training:
+            seen.append([name for name, module in self.named_modules() if not module.training])
+        return forward(self, x)
+
+    monkeypatch.setattr(SLFER, "forward", watched)
+    model(faces, "train.epochs=1", seeds=(7,))
+    assert len(seen) > 3
+    assert not any(seen)
+
+
 def losses(artifact: Artifact) -> list[float]:
     return [line["train_loss"] for line in read_history(artifact)]
 

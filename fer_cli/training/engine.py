@@ -195,8 +195,7 @@ class _Training:
         rate = self._rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * rate
-        if not task.network.training:
-            task.network.train()
+        task.network.train()  # each time: a part may be in evaluation mode where the whole is not
         with self._autocast():
             output = self.forward(x)
         loss = task.loss(output, target)
