@@ -18,9 +18,16 @@ from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
 
 
 def perceptron(width: int, hidden: Sequence[int]) -> Iterator[nn.Module]:
-    """Yield fully connected layers of the given widths, each with a ReLU."""
+    """Yield fully connected layers of the given widths, each with a ReLU.
+
+    They begin as He et al. (2015) have it: torch's own beginning shrinks what passes each layer to less than half, and
+    the first epochs go by before the layers below learn anything.
+    """
     for before, after in pairwise((width, *hidden)):
-        yield nn.Linear(before, after)
+        layer = nn.Linear(before, after)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+        yield layer
         yield nn.ReLU()
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from fer_cli.training.system import System
 
-REVISION: Final = 2
+REVISION: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
