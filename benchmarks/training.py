@@ -108,8 +108,10 @@ def _step(dataset: Dataset, folder: Path, rounds: int) -> None:
     y = torch.arange(BATCH) % len(dataset.classes)
     batches = training._batches(0)
 
+    training.task.network.train()
+    network.train()
+
     def plain() -> None:
-        network.train()
         loss = torch.nn.functional.cross_entropy(network(x), y)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -151,6 +153,7 @@ def _loop(dataset: Dataset, folder: Path, rounds: int) -> None:
     batches = [rows[start : start + BATCH] for start in range(0, len(rows) - BATCH + 1, BATCH)]
 
     def ours() -> None:
+        training.task.network.train()
         for number, batch in enumerate(batches):
             training._step(batch, number, *training._loaded(batch))
 
@@ -198,6 +201,7 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
 
     def epoch(training: Any) -> Callable[[], None]:  # noqa: ANN401
         def run() -> None:
+            training.task.network.train()
             for number, batch in enumerate(batches):
                 training._step(batch, number, *training._loaded(batch))
 

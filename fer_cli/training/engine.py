@@ -166,6 +166,7 @@ class _Training:
     def _epoch(self) -> Iterator[int]:
         """Make the steps that are left of the epoch, and yield after each how many images it had in all processes."""
         left = list(enumerate(self._batches(self.state.epoch)))[self.state.step :]
+        self.task.network.train()  # whatever it says of itself: a part may be in evaluation mode where the whole is not
         with ahead(self._loaded, [rows for _, rows in left], self.workers) as loaded:
             for step, rows in left:
                 with self._memory():
@@ -195,7 +196,6 @@ class _Training:
         rate = self._rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * rate
-        task.network.train()  # each time: a part may be in evaluation mode where the whole is not
         with self._autocast():
             output = self.forward(x)
         loss = task.loss(output, target)
