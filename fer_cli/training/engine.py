@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fer_cli import env
 from fer_cli.errors import FerError, one_line
@@ -226,12 +227,11 @@ class _Training:
             return
         # Short at first: the mean would else hold the network's beginning for hundreds of steps.
         decay = min(self.recipe.train.ema, (1 + number) / (10 + number))
-        own = self.task.network.state_dict()
-        for name, mean in self.averaged.state_dict().items():
-            if mean.is_floating_point():
-                mean.lerp_(own[name], 1 - decay)
-            else:
-                mean.copy_(own[name])
+        means, own = self.averaged.state_dict(), self.task.network.state_dict()
+        floating = [name for name, mean in means.items() if mean.is_floating_point()]
+        get_ema_multi_avg_fn(decay)([means[name] for name in floating], [own[name] for name in floating], None)
+        for name in means.keys() - set(floating):
+            means[name].copy_(own[name])
 
     def _end_epoch(self) -> None:
         """Measure the epoch, keep it where it is the best so far, and go to the next."""
