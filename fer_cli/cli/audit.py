@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def audit(
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="[REF]", help="A model, a study, an ahm or a data set. [default: the newest model]"),
+        typer.Argument(metavar="REF", help="A model, a study, an ahm or a data set. [default: the newest model]"),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Of a model. [default: test, else validation]")] = None,
     out: Annotated[

@@ -23,7 +23,7 @@ def compare(
     models: Annotated[
         list[str],
         typer.Argument(
-            metavar="MODEL MODEL...",
+            metavar="MODEL",
             help="Models, studies, ahm artifacts or evaluations. Of a model the newest evaluation is taken.",
         ),
     ],

@@ -41,7 +41,7 @@ def confusion(
 @app.command("tsne")
 def tsne(
     source: Annotated[
-        str | None, typer.Argument(metavar="[FEATURES|MODEL]", help="Features, or a model. [default: the newest]")
+        str | None, typer.Argument(metavar="FEATURES|MODEL", help="Features, or a model. [default: the newest]")
     ] = None,
     split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
     perplexity: Annotated[float, typer.Option(help="Effective number of neighbours.")] = 30.0,
