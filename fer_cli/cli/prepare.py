@@ -43,7 +43,9 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-SourceOption = Annotated[Path | None, typer.Option("--source", help="The file or folder. [default: $FER_DATA/NAME, else ./data/NAME]")]
+SourceOption = Annotated[
+    Path | None, typer.Option("--source", help="The file or folder. [default: $FER_DATA/NAME, else ./data/NAME]")
+]
 IncompleteOption = Annotated[
     bool, typer.Option("--allow-incomplete", help="Take a source that lacks a split or rows; the manifest says so.")
 ]
