@@ -31,6 +31,7 @@ from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.prepare import prepare
 from fer_cli.stages.train import train
 from tests.kit_compare import DATASET, answers, labels, made, scored
+from tests.kit_films import film_dataset
 from tests.kit_toy import CLASSES, Toy
 from tests.kit_train import Fer, files
 
@@ -160,6 +161,26 @@ def test_the_newest_evaluation_of_a_model_is_taken(store: Store, fer: Fer) -> No
     # What is not sound is taken by its own name, or where there is nothing else.
     scored(store, "one", answers(N, 0.65, 3), unsound=["selection split"], tta="flip", batching="sorted")
     assert compared(store, [mine, "other-seed0"]).systems[0].evaluation == new.reference
+
+
+def test_a_score_on_another_data_set_is_passed_over(store: Store) -> None:
+    own = scored(store, "one", answers(N, 0.6, 1))
+    elsewhere: dict[str, Any] = {
+        "protocol": {"trained_on": {"dataset": "drawn@0"}},
+        "ids": [f"other-{k}" for k in range(N)],
+    }
+    scored(store, "one", answers(N, 0.65, 3), tta="flip", **elsewhere)
+    scored(store, "other", answers(N, 0.7, 2))
+    assert compared(store, ["one-seed0", "other-seed0"]).systems[0].evaluation == own.reference
+
+
+def test_a_study_beside_one_of_its_own_is_told(store: Store) -> None:
+    scored(store, "one", [answers(N, 0.55, k) for k in range(2)], seeds=(0, 1))
+    scored(store, "one", answers(N, 0.55, 0))
+    scored(store, "other", answers(N, 0.7, 2))
+    found = compared(store, ["study/one", "model/one-seed0", "model/other-seed0"])
+    told = [note for note in found.notes if "one of the trainings" in note]
+    assert told == ["B is one of the trainings of A: in part it is compared with itself"]
 
 
 def refused(store: Store, *references: str) -> str:
@@ -419,6 +440,31 @@ def test_persons_are_taken_whole(store: Store) -> None:
     got = found.pairs[0].differences["macro_f1"]
     assert (got.value, got.low, got.high) == pytest.approx((expected.value, expected.low, expected.high))
     assert "subjects: the intervals of single trainings are too narrow" in " ".join(found.notes)
+
+
+def test_frames_of_a_film_are_taken_whole(store: Store) -> None:
+    """Where no persons are named, as in SFEW."""
+    film_dataset(store, subjects=20, sequences=60, known=("sequence",))
+    dataset = open_dataset(store.find("films", ["dataset"]))
+    unit, units = dataset.units()
+    assert (unit, len(set(units.tolist() if units is not None else []))) == ("sequence", 60)
+    rows = dataset.rows("test")
+    for name in ("a", "b"):
+        lines = [f"{dataset.ids[row]},{dataset.classes[(dataset.labels[row] + (row % 3 == 0)) % 7]}" for row in rows]
+        (path := store.root / f"{name}.csv").write_text("\n".join(["id,label", *lines]))
+        metrics = evaluate_model(store=store, predictions=path, data="films", resamples=100).artifact
+        assert "resamples of sequences" in metrics.manifest.protocol["intervals"]
+    found = compared(store, [f"evaluation/predictions-{name}-on-films-test" for name in ("a", "b")])
+    assert (found.unit, found.pairs[0].test) == ("sequence", "McNemar by sequence")
+
+
+def test_two_seeds_do_not_reach_below_nothing(store: Store) -> None:
+    scored(store, "one", [answers(N, 0.05, 1), answers(N, 0.6, 2)], seeds=(0, 1))
+    scored(store, "other", [answers(N, 0.95, 3), answers(N, 0.3, 4)], seeds=(0, 1))
+    found = compared(store, ["study/one", "study/other"])
+    for system in found.systems:
+        assert (system.scores["accuracy"].low, system.scores["accuracy"].high) == (0.0, 1.0)
+    assert found.pairs[0].differences["accuracy"].low == -1.0
 
 
 def test_other_pictures_under_the_same_ids_are_refused(store: Store) -> None:

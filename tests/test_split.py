@@ -146,6 +146,22 @@ def test_the_frame_split_runs_on_purpose_and_is_marked(films: Store) -> None:
     assert made(films, frames="2:1", validation=0.0).manifest.protocol["n"] == {"train": 120, "test": 60}
 
 
+@pytest.mark.parametrize(("ratio", "what"), [("999:1", "leaves nothing to test"), ("1:999", "no training image of ")])
+def test_a_ratio_that_leaves_nothing_is_refused(films: Store, ratio: str, what: str) -> None:
+    before = sorted(films.root.glob("dataset/*/*"))
+    with pytest.raises(FerError, match=what):
+        made(films, frames=ratio)
+    assert sorted(films.root.glob("dataset/*/*")) == before
+
+
+def test_an_export_that_cannot_be_written_makes_nothing(films: Store, fer: Fer, tmp_path: Path) -> None:
+    before = sorted(films.root.glob("dataset/*/*"))
+    for path in (tmp_path, tmp_path / "no" / "x.csv"):
+        said = fer("split", "films", "--folds", "7", "--export", path, "--store", films.root, code=2)
+        assert f"--export {path} is no place for a file" in said
+    assert sorted(films.root.glob("dataset/*/*")) == before
+
+
 def test_the_mark_stays_while_the_test_split_does(films: Store) -> None:
     def kept(dataset: str, **options: Any) -> bool:
         return "unsound_split" in split(store=films, dataset=dataset, **options).artifact.manifest.protocol
@@ -282,6 +298,6 @@ def test_the_commands_that_make_it_again_are_kept(films: Store) -> None:
 
 def test_a_class_that_cannot_be_carved_is_named_with_its_fold(store: Store) -> None:
     film_dataset(store, subjects=21, sequences=63)  # each subject shows one class: some fold leaves one of a class
-    with pytest.raises(FerError, match=r"fold \d: class '\w+' has only one independent .*; take other folds, or --val"):
+    with pytest.raises(FerError, match=r"fold \d: class '\w+' has only one independent .*; take fewer"):
         made(store, folds=3)
     assert [path.name for path in (store.root / "dataset").iterdir()] == ["films"]

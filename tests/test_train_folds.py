@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,16 @@ import pytest
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.datasets.overlap import akin, is_kin
+from fer_cli.datasets.synth.loader import Synth
 from fer_cli.errors import FerError, PreemptedError
 from fer_cli.evaluation import evaluate
 from fer_cli.models.trained import WEIGHTS
+from fer_cli.stages.audit_model import audit_model
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.folds import dataset_of
 from fer_cli.stages.plot_models import curves
+from fer_cli.stages.prepare import prepare
 from fer_cli.stages.split import split
 from fer_cli.stages.train import TrainedResult, train
 from fer_cli.training import engine
@@ -209,6 +214,56 @@ def test_the_frame_split_is_red_wherever_its_number_appears(store: Store) -> Non
     assert scored.file("report.html").read_text().count(mark) >= 2
     with pytest.raises(FerError, match="is unsound: frames of one sequence"):
         evaluate_model(store=store, model=model.reference, resamples=100, strict=True)
+    audit = audit_model(store=store, model=model.reference, device="cpu")
+    told = {one.check: one for one in audit.findings}["persons"]
+    assert not audit.is_sound
+    assert told.verdict == "fail"
+    kin = r"; \d\d of 60 scored images are of a {} that was learned from"
+    assert re.fullmatch(re.escape(mark) + kin.format("person") + kin.format("sequence"), told.measured)
+
+    # Carved anew it is another data set with the same frames: it does not make the number sound.
+    carved = split(store=store, dataset="films-frames2-1", validation=0.2).artifact
+    laundered = evaluate_model(store=store, model=model.reference, data=carved.reference, resamples=100).artifact
+    assert any(text.startswith(f"persons: {mark}") for text in laundered.manifest.summary["unsound"])
+
+    # Nor does a file of predictions, of which nobody knows what they were learned from.
+    data = scored.manifest.inputs["dataset"]
+    reference = f"dataset/{data.name}@{data.version}"
+    for name, cautioned in (("test", False), ("train", True)):
+        rows = open_dataset(store.find(reference, ["dataset"]))
+        lines = [f"{rows.ids[row]},{rows.classes[rows.labels[row]]}" for row in rows.rows(name)]
+        (path := store.root / f"{name}.csv").write_text("\n".join(["id,label", *lines]))
+        foreign = evaluate_model(store=store, predictions=path, data=reference, split=name, resamples=100).artifact
+        assert mark in foreign.manifest.summary["unsound"]
+        said = " ".join(foreign.manifest.summary["cautions"])
+        assert "persons stand in more than one split: optimistic if it was learned from" in said
+        assert ("Scored on the training split" in said) is cautioned
+
+
+def test_persons_of_another_data_set_are_others(store: Store) -> None:
+    """Drawn faces with another seed have the same names and are not the same persons; with fewer classes they are."""
+    made = [prepare(store=store, loader=Synth(images=160, size=32, grey=True, seed=seed)).artifact for seed in (0, 1)]
+    options: dict[str, Any] = {"dataset": made[0].reference, "changes": [*SMALL, "train.epochs=1"], "device": "cpu"}
+    model = train(store=store, system="baseline", **options).whole.artifact
+    for data, verdicts in ((made[0], ["pass"]), (made[1], [])):
+        audit = audit_model(store=store, model=model.reference, data=data.reference, device="cpu")
+        assert [one.verdict for one in audit.findings if one.check == "persons"] == verdicts
+    assert open_dataset(made[1]).subjects is not None
+    again = split(store=store, dataset=made[0].reference, folds=4).artifact
+    kin = open_dataset(again)
+    assert is_kin(kin, open_dataset(made[0]))
+    assert not is_kin(kin, open_dataset(made[1]))
+    train_rows = open_dataset(made[0]).rows("train")
+    persons, films = akin(kin, np.arange(len(kin.ids)), open_dataset(made[0]), train_rows)
+    assert persons.tolist() == train_rows.tolist()
+    assert not len(films)
+
+
+def test_folds_without_validation_choose_nothing(store: Store, fer: Fer) -> None:
+    film_dataset(store, subjects=20, sequences=60)
+    split(store=store, folds=3, validation=0.0)
+    said = fer(*words(store, "baseline", "films-folds3", "--fold", "0"))
+    assert_matches(said, "has no validation images to choose an epoch by; make the folds again, 'fer split' without")
 
 
 def test_what_is_no_fold_is_refused(store: Store, fer: Fer) -> None:

@@ -65,9 +65,12 @@ def split(
 
     The pictures are shared with the data set that it is made from, not copied.
     """
+    from fer_cli.errors import UsageError
     from fer_cli.stages.split import export as write
     from fer_cli.stages.split import split as stage
 
+    if export is not None and (export.is_dir() or not export.parent.is_dir()):
+        raise UsageError(f"--export {export} is no place for a file", hint="name a csv in a folder that is there")
     opened = open_store(store)
     asks = any(value is not None for value in (folds, by, frames, ids, validation))
     if export is not None and not asks:

@@ -18,6 +18,8 @@ INDEX: Final = "index.parquet"
 IMAGES: Final = "images.npy"
 MASKS: Final = "masks.npy"
 AUS: Final = "aus.parquet"
+UNKNOWN: Final = "image "
+"""What begins the name of a person or sequence that is not known: the image stands for itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,15 @@ class Dataset:
             there = ", ".join(name for name in dict.fromkeys(self.splits.tolist()) if name)
             raise FerError(f"{self.artifact.reference} has no {split} split", hint=f"it has {there}")
         return found
+
+    def units(self) -> tuple[str, NDArray[np.str_] | None]:
+        """Return what is independent of each other and its name (N,) of each image: subjects, else sequences.
+
+        Where neither is named that is each item by itself, and there are no names.
+        """
+        if self.subjects is not None:
+            return "subject", self.subjects
+        return ("item", None) if self.sequences is None else ("sequence", self.sequences)
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -120,7 +131,7 @@ def _units(table: Any, column: str) -> NDArray[np.str_] | None:  # noqa: ANN401 
     if table[column].null_count == len(table):
         return None
     pairs = zip(table[column].to_pylist(), table["id"].to_pylist(), strict=True)
-    return np.array([f"image {name}" if unit is None else unit for unit, name in pairs], dtype=np.str_)
+    return np.array([f"{UNKNOWN}{name}" if unit is None else unit for unit, name in pairs], dtype=np.str_)
 
 
 def _folds(

@@ -101,7 +101,7 @@ def carve_each(
     try:
         chosen[train] = carve([labels[row] for row in train], [groups[row] for row in train], fraction, seed)
     except FerError as error:
-        raise FerError(f"fold {fold}: {error.what}", hint="take other folds, or --validation 0") from None
+        raise FerError(f"fold {fold}: {error.what}", hint="take fewer or other folds") from None
     return chosen
 
 

@@ -1,4 +1,4 @@
-"""Which images of one selection stand in another one too: of the same data set, or of two."""
+"""Which images of one selection stand in another one too, or show its persons: of the same data set, or of two."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.dataset import UNKNOWN, Dataset
 
 Rows = NDArray[np.int64]
 
@@ -43,6 +43,47 @@ def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overl
         if not _same_source(dataset, other) and dataset.images.shape[1:] == other.images.shape[1:]:
             same &= other.pixels[order[place]] == pixels
     return Overlap(np.flatnonzero(same), np.flatnonzero(equal & ~same))
+
+
+def akin(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Find the images among ``rows`` that show a person of ``others``, and those that are of a sequence of them.
+
+    Args:
+        dataset: whose images are looked at.
+        rows: (n,) of it.
+        other: where persons and sequences are looked for; the same data set, or another that :func:`is_kin`.
+        others: (m,) of that.
+
+    Returns:
+        Positions among ``rows``, sorted; none where a data set does not name them, or names others.
+    """
+    nobody = np.zeros(0, dtype=np.int64)
+    if not is_kin(dataset, other):
+        return nobody, nobody
+    persons, sequences = (
+        nobody if mine is None or theirs is None else _named_alike(mine[rows], theirs[others])
+        for mine, theirs in ((dataset.subjects, other.subjects), (dataset.sequences, other.sequences))
+    )
+    return persons, sequences
+
+
+def is_kin(dataset: Dataset, other: Dataset) -> bool:
+    """Tell whether two data sets mean the same persons and sequences by the same names.
+
+    They were prepared under one name, and of the same source, or they hold an equal picture under one id: of drawn
+    faces with another seed the persons are others.
+    """
+    if _prepared_as(dataset) != _prepared_as(other):
+        return False
+    if _same_source(dataset, other):
+        return True
+    mine, theirs = (set(zip(one.ids.tolist(), one.pixels.tolist(), strict=True)) for one in (dataset, other))
+    return not mine.isdisjoint(theirs)
+
+
+def _named_alike(names: NDArray[np.str_], others: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Return the positions of names that stand among others; an image whose person is not known is nobody's kin."""
+    return np.flatnonzero(np.isin(names, others) & ~np.char.startswith(names, UNKNOWN))
 
 
 def _prepared_as(dataset: Dataset) -> str:

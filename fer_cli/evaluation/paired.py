@@ -151,13 +151,15 @@ def mean(system: Scores, metric: PairedMetric) -> Estimate:
     k = METRICS.index(metric)
     if len(system.value) == 1:
         return _percentile(float(system.value[0, k]), system.drawn[:, 0, k])
-    return _over_seeds(system.drawn[..., k].mean(axis=1), [system.value[:, k]], system.units, ALPHA).estimate
+    found = _over_seeds(system.drawn[..., k].mean(axis=1), [system.value[:, k]], system.units, ALPHA).estimate
+    return Estimate(found.value, *np.clip([found.low, found.high], 0, 1).tolist())  # of two seeds t reaches far
 
 
 def difference(one: Scores, other: Scores, metric: PairedMetric) -> Estimate:
     """Return ``one`` less ``other`` with its 95% interval: of one training each the percentile interval."""
     if len(one.value) > 1 or len(other.value) > 1:
-        return difference_over_seeds(one, other, metric).estimate
+        found = difference_over_seeds(one, other, metric).estimate
+        return Estimate(found.value, *np.clip([found.low, found.high], -1, 1).tolist())
     k = METRICS.index(metric)
     drawn = one.drawn[:, 0, k] - other.drawn[:, 0, k]
     return _percentile(float(one.value[0, k] - other.value[0, k]), drawn)

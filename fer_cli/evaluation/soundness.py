@@ -22,10 +22,13 @@ class Soundness:
     cautions: tuple[str, ...]
 
 
-def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool = True) -> Soundness:
+def judge(
+    protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool = True, known: bool = True
+) -> Soundness:
     """Return what is to be said of an accuracy, measured on a split under a protocol.
 
-    ``own``: on the data set that was learned from. Its splits say nothing of another data set's.
+    ``own``: on the data set that was learned from. Its splits say nothing of another data set's. ``known``: whether it
+    is known what was learned from; where it is not, it may have been this data set.
     """
     unsound, cautions = [], []
     selection = protocol.get("selection", {}).get("split")
@@ -37,18 +40,22 @@ def judge(protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool
         unsound.append("selection split: optimistic")
     elif selection == "test":
         unsound.append("selected on test: optimistic everywhere")
-    if own and protocol.get("unsound_split"):
+    if split == "train" and not known:
+        cautions.append("Scored on the training split: an estimate only where other images were learned from")
+    if (own or not known) and protocol.get("unsound_split"):
         unsound.append(str(protocol["unsound_split"]))
     if protocol.get("mixes_batch") and protocol.get("batching") != "alone":
         unsound.append(f"predictions depend on the images beside them in the batch ({protocol['batching']})")
     for key, thing in (("subjects_across_splits", "persons"), ("sequences_across_splits", "sequences")):
         if own and protocol.get(key):
             unsound.append(f"{protocol[key]} {thing} stand in more than one split: optimistic")
+        elif not known and protocol.get(key):
+            cautions.append(f"{protocol[key]} {thing} stand in more than one split: optimistic if it was learned from")
     if protocol.get("missing"):
         cautions.append(f"The source was incomplete: {'; '.join(protocol['missing'])}")
     if str(protocol.get("alignment", "")).startswith("none"):
         cautions.append("Pictures were taken as face crops: faces were to be aligned, and no detector was there")
-    if own and protocol.get("duplicates_across_splits"):
+    if (own or not known) and protocol.get("duplicates_across_splits"):
         cautions.append(
             f"{protocol['duplicates_across_splits']} groups of equal images stand in more than one split: optimistic"
         )

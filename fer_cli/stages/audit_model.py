@@ -18,14 +18,13 @@ from fer_cli.stages.audit_ahm import ahm_network
 from fer_cli.stages.checks import (
     ALONE,
     TWICE,
-    leaks,
     measure_steadiness,
     names,
     preprocessing,
-    selection,
     training_mode,
     worst_of,
 )
+from fer_cli.stages.kinship import leaks, persons, selection
 from fer_cli.stages.scored import Learned, Rows, Subject
 from fer_cli.stages.subject import default_split, open_subject
 
@@ -117,7 +116,7 @@ def audit_model(
         )
         run += min(IMAGES, len(places)) if opened else 0
     found = _of_all(each)
-    told = (*leaks(subject, rows), selection(subject, rows, split))
+    told = (*leaks(subject, rows), *persons(subject, rows), selection(subject, rows, split))
     order = [one for one in found if one.check not in {ALONE, TWICE}]
     return ModelAudit(artifact, subject.dataset.artifact, split, len(rows), run, (*order, *told, *found[len(order) :]))
 

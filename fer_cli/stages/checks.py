@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.datasets.dataset import Dataset
-from fer_cli.datasets.overlap import overlap
 from fer_cli.evaluation.findings import Finding
 from fer_cli.evaluation.swapped import swapped_names
 from fer_cli.progress import track
 from fer_cli.stages.cross import pictures
+from fer_cli.stages.kinship import IDS, PIXELS, leaks, persons, selection
 from fer_cli.stages.scored import Learned, Rows, Subject
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 NAMES: Final = "class names"
 PREPROCESSING: Final = "preprocessing"
-IDS: Final = "training ids"
-PIXELS: Final = "training images"
-SELECTION: Final = "selection"
 ALONE: Final = "alone or in a batch"
 TWICE: Final = "the same twice"
 FEW: Final = 32
@@ -51,6 +48,7 @@ def cheap_checks(subject: Subject, rows: Rows, split: str, probabilities: NDArra
         names(subject, learned, rows, probabilities),
         preprocessing(subject, learned),
         *leaks(subject, rows),
+        *persons(subject, rows),
         selection(subject, rows, split),
         *_few_alone(subject, rows),
     )
@@ -113,80 +111,6 @@ def preprocessing(subject: Subject, learned: Learned) -> Finding:
     return Finding(
         PREPROCESSING, "pass", f"pictures of {theirs}, as it learned from" + (", run as recorded" if now else "")
     )
-
-
-def leaks(subject: Subject, rows: Rows) -> tuple[Finding, Finding]:
-    """Look for images that were learned from by the models that score them: by id, and by equal pixels."""
-    dataset = subject.dataset
-    same, equal = learned_from(subject, rows)
-    of = f"of {len(rows):,} scored images"
-    who = _who(subject, rows)
-    learned = f"the {len(who[0][1].trained):,}" if len(who) == 1 else "those that its fold's model"
-    ids, pixels = (
-        Finding(check, "pass", f"none {of} is one of {learned} learned from{how}")
-        for check, how in ((IDS, ", by id"), (PIXELS, ", by its pixels"))
-    )
-    if len(same):
-        ids = Finding(
-            IDS,
-            "fail",
-            f"{len(same):,} {of} were learned from, the first is {dataset.ids[rows[same[0]]]}",
-            "score images that it did not learn from",
-        )
-    if len(equal):
-        pixels = Finding(
-            PIXELS,
-            "fail",
-            f"{len(equal):,} {of} equal one that was learned from pixel by pixel, the first is "
-            f"{dataset.ids[rows[equal[0]]]}",
-            "prepare the data set without copies, and train again",
-        )
-    return ids, pixels
-
-
-def learned_from(subject: Subject, rows: Rows) -> tuple[Rows, Rows]:
-    """Return which rows (positions among them) were learned from by the models that score them: as such, as equals."""
-    found = [
-        (places, overlap(part.dataset, rows[places], one.dataset, one.trained))
-        for part, one, places in _who(subject, rows)
-    ]
-    same, equal = ([places[getattr(one, kind)] for places, one in found] for kind in ("same", "equal"))
-    return np.sort(np.concatenate(same)), np.sort(np.concatenate(equal))
-
-
-def selection(subject: Subject, rows: Rows, split: str) -> Finding:
-    """Look for images that a model was chosen by among those that it scores."""
-    who = _who(subject, rows)
-    select_on = who[0][1].select_on
-    advice = f"score a split that chose nothing, and select on validation (it was selected on {select_on})"
-    if subject.is_own and split == select_on:
-        return Finding(SELECTION, "fail", f"it was selected on the {split} split, which is scored", advice)
-    if subject.is_own and select_on == "test":
-        return Finding(SELECTION, "fail", "it was selected on test: optimistic everywhere", advice)
-    chosen_by = [of.dataset.rows(select_on) for _, of, _ in who]
-    found = [
-        overlap(part.dataset, rows[places], of.dataset, chosen)
-        for (part, of, places), chosen in zip(who, chosen_by, strict=True)
-    ]
-    if count := sum(len(one.same) + len(one.equal) for one in found):
-        return Finding(
-            SELECTION,
-            "caution" if subject.is_own else "fail",
-            f"{count:,} of {len(rows):,} scored images equal one of the {select_on} images that chose it",
-            "prepare the data set without copies, and train again" if subject.is_own else advice,
-        )
-    if len(who) > 1:
-        least, most = min(map(len, chosen_by)), max(map(len, chosen_by))
-        images = f"{least:,}" if least == most else f"{least:,} to {most:,}"
-        told = f"each selected on {images} {select_on} images, none of which it scores"
-        return Finding(SELECTION, "pass", told)
-    return Finding(SELECTION, "pass", f"selected on {select_on}, {len(chosen_by[0]):,} images, none of them scored")
-
-
-def _who(subject: Subject, rows: Rows) -> list[tuple[Subject, Learned, NDArray[np.intp]]]:
-    """Return who scores which of the rows (positions among them), and what that learned from."""
-    parted = subject.parted(rows)
-    return [(part, part.learned, places) for part, places in parted if part.learned is not None]
 
 
 def steady(part: str, moved: list[Moved], again: Moved, images: int) -> tuple[Finding, Finding]:

@@ -32,9 +32,9 @@ from fer_cli.stages.compared import (
     check_comparable,
     check_pictures,
     check_sound,
-    groups_of,
     in_order_of,
     open_compared,
+    units_of,
 )
 from fer_cli.stages.traits import traits
 
@@ -86,7 +86,7 @@ def compare(
     if not allow_unsound:
         check_sound(systems)
     systems = [first, *(_as_ordered(first, one) for one in systems[1:])]
-    groups = groups_of(store, systems)
+    unit, groups = units_of(store, systems)
     number = {name: index for index, name in enumerate(first.classes)}
     true = _indices(first.label, number)
     predicted = [np.stack([_indices(row, number) for row in one.predicted]) for one in systems]
@@ -106,7 +106,7 @@ def compare(
     right = [table == true for table in predicted]
     alpha = ALPHA / (len(systems) - 1)
     pairs = [
-        _pair(shown[index], scores[index], scores[0], right[index], right[0], true, len(number), groups, alpha)
+        _pair(shown[index], scores[index], scores[0], right[index], right[0], true, len(number), (unit, groups), alpha)
         for index in range(1, len(systems))
     ]
     adjusted = holm([pair.p for pair in pairs])
@@ -115,7 +115,7 @@ def compare(
         split=first.split,
         classes=first.classes,
         support=tuple(np.bincount(true, minlength=len(number)).tolist()),
-        unit="item" if groups is None else "subject",
+        unit=unit,
         units=scores[0].units,
         resamples=resamples,
         systems=tuple(shown),
@@ -146,7 +146,7 @@ def _pair(
     right_of_first: NDArray[np.bool_],
     true: NDArray[np.int64],
     classes: int,
-    groups: NDArray[np.str_] | None,
+    units: tuple[str, NDArray[np.str_] | None],
     alpha: float,
 ) -> Pair:
     """Compare one system with the first; ``right`` (S, N) and ``right_of_first`` tell which items each training has."""
@@ -168,17 +168,17 @@ def _pair(
             detectable=found.detectable,
             more={"degrees_of_freedom": found.degrees},
         )
+    unit, groups = units
     test = mcnemar(right[0], right_of_first[0], groups)
-    units = unit_differences(right[0], right_of_first[0], groups)
     return Pair(
         system=system,
         differences=differences,
         won=won,
         lost=lost,
-        test="McNemar" if groups is None else "McNemar by subject",
+        test="McNemar" if groups is None else f"McNemar by {unit}",
         p=test.exact,
         adjusted=test.exact,
-        detectable=detectable(units, len(true), alpha=alpha),
+        detectable=detectable(unit_differences(right[0], right_of_first[0], groups), len(true), alpha=alpha),
         more={name: value for name, value in asdict(test).items() if name not in {"won", "lost"}},
     )
 
@@ -192,7 +192,11 @@ def _notes(systems: Sequence[Compared], shown: Sequence[System], scores: Sequenc
             "train with --seeds 0,1,2 and compare the studies"
         )
     if scores[0].units < 20 and systems[0].unit != "item":
-        yield f"only {scores[0].units} subjects: the intervals of single trainings are too narrow"
+        yield f"only {scores[0].units} {systems[0].unit}s: the intervals of single trainings are too narrow"
+    for system, one in zip(shown, systems, strict=True):
+        for other, of in zip(shown, systems, strict=True):
+            if one.name in of.members:
+                yield f"{system.label} is one of the trainings of {other.label}: in part it is compared with itself"
     versions = {one.evaluation.manifest.inputs["dataset"].content for one in systems}
     if len(versions) > 1:
         yield "the data set was not prepared alike for all: same images by id, labels and N, see its versions"

@@ -41,6 +41,7 @@ class Compared:
     ids: NDArray[np.str_]
     label: NDArray[np.str_]
     predicted: NDArray[np.str_]
+    members: frozenset[str] = frozenset()  # the references of a study's trainings
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -95,28 +96,39 @@ def open_compared(store: Store, reference: str) -> Compared:
         ids=ids[rows[0]],
         label=label[rows[0]],
         predicted=np.stack([predicted[part] for part in rows]),
+        members=_members(store, evaluation) if len(seeds) > 1 else frozenset(),
     )
 
 
+def _members(store: Store, evaluation: Artifact) -> frozenset[str]:
+    """Return the references of a study's trainings; none where the study is gone from the store."""
+    try:
+        inputs = open_parent(store, evaluation, "model").manifest.inputs.values()
+    except FerError:
+        return frozenset()
+    return frozenset(f"{one.kind}/{one.name}@{one.version}" for one in inputs)
+
+
 def _evaluation(store: Store, reference: str) -> Artifact:
-    """Return an evaluation as it is; of anything else its newest that is sound, or else its newest."""
+    """Return an evaluation as it is; of anything else the newest, on the data set that it learned from if there is one.
+
+    Of these the newest that is sound, if there is one: a probe (``--batching sorted``) is not in the way. An unsound
+    score is not passed over for one on another data set.
+    """
     found = store.find(reference, KINDS)
     if found.kind == "evaluation":
         return found
-    newest: Artifact | None = None
+    scored = []
     for directory in store.directories(("evaluation",), f"{found.kind}-{found.name}-*"):
         evaluation = store.open(directory)
         source = evaluation.manifest.inputs.get("model")
-        if source is None or (source.kind, source.content) != (found.kind, found.manifest.content):
-            continue
-        newest = newest or evaluation
-        if not evaluation.manifest.summary["unsound"]:
-            newest = evaluation
-            break
-    if newest is not None:
-        note(f"using {newest.reference}")
-        return newest
-    raise FerError(f"{found.reference} has not been scored", hint=f"run `fer eval {found.reference}` first")
+        if source is not None and (source.kind, source.content) == (found.kind, found.manifest.content):
+            scored.append(evaluation)
+    if not scored:
+        raise FerError(f"{found.reference} has not been scored", hint=f"run `fer eval {found.reference}` first")
+    best = min(scored, key=lambda one: ("trained_on" in one.manifest.protocol, bool(one.manifest.summary["unsound"])))
+    note(f"using {best.reference}")
+    return best
 
 
 def in_order_of(first: Compared, other: Compared) -> NDArray[np.int64]:
@@ -150,7 +162,7 @@ def check_comparable(first: Compared, other: Compared) -> None:
     if reasons:
         raise CheckFailedError(
             f"{first.evaluation.reference} and {other.evaluation.reference} differ in {'; '.join(reasons)}",
-            hint="score both on the same split of the same data set",
+            hint="score both on the same split of the same data set, or name the evaluations ('fer ls evaluation')",
         )
 
 
@@ -193,13 +205,14 @@ def check_sound(systems: Sequence[Compared]) -> None:
             )
 
 
-def groups_of(store: Store, systems: Sequence[Compared]) -> NDArray[np.str_] | None:
-    """Return the subject (N,) of each item of the first system where a data set names subjects, else None."""
+def units_of(store: Store, systems: Sequence[Compared]) -> tuple[str, NDArray[np.str_] | None]:
+    """Return what is independent and its name (N,) of each item of the first system: :meth:`Dataset.units`."""
     named = next((one for one in systems if one.unit != "item"), None)
     if named is None:
-        return None
+        return "item", None
     dataset = open_dataset(open_parent(store, named.evaluation, "dataset"))
-    if dataset.subjects is None:
-        raise FerError(f"{dataset.artifact.reference} names no subjects", hint="score with the data set as it is now")
-    subject = dict(zip(dataset.ids.tolist(), dataset.subjects.tolist(), strict=True))
-    return np.array([subject[name] for name in systems[0].ids.tolist()], dtype=np.str_)
+    unit, units = dataset.units()
+    if units is None:
+        raise FerError(f"{dataset.artifact.reference} names no {named.unit}s", hint="score with the data set as it is")
+    name = dict(zip(dataset.ids.tolist(), units.tolist(), strict=True))
+    return unit, np.array([name[item] for item in systems[0].ids.tolist()], dtype=np.str_)

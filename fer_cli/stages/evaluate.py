@@ -18,14 +18,15 @@ from fer_cli.evaluation.findings import Finding, failed
 from fer_cli.evaluation.ledger import Scoring, items_hash, remember, times_scored
 from fer_cli.evaluation.soundness import Soundness, judge
 from fer_cli.progress import note, warn
-from fer_cli.stages.checks import ALONE, IDS, SELECTION, cheap_checks, is_amber
+from fer_cli.stages.checks import ALONE, cheap_checks, is_amber
 from fer_cli.stages.evaluation_report import report_html
+from fer_cli.stages.kinship import IDS, PERSONS, SELECTION
 from fer_cli.stages.result import Result
 from fer_cli.stages.scored import Scored, Subject
 from fer_cli.stages.subject import default_split, open_subject
 from fer_cli.stages.subsets import subsets_of, unseen_caution
 
-REVISION: Final = 3
+REVISION: Final = 4
 TTA: Final = ("none", "flip")
 BATCHINGS: Final = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -192,7 +193,8 @@ def _score(
     dataset = subject.dataset
     probabilities, measured = subject.probabilities(rows, tta)
     true = dataset.labels[rows]
-    groups = None if dataset.subjects is None else dataset.subjects[rows]
+    unit, units = dataset.units()
+    groups = None if units is None else units[rows]
     metrics = {
         name: evaluate(
             true,
@@ -202,6 +204,7 @@ def _score(
             groups=groups,
             resamples=resamples,
             calibrated=subject.calibrated,
+            unit=unit,
         )
         for name, table in probabilities.items()
     }
@@ -214,6 +217,7 @@ def _score(
             groups=None if groups is None else groups[some],
             resamples=resamples,
             calibrated=subject.calibrated,
+            unit=unit,
         )
         for name, some in subsets_of(subject, rows).items()
     }
@@ -238,7 +242,13 @@ def _score(
         "intervals": f"95% bootstrap, {resamples} resamples of {metrics[chosen].unit}s, seed {seed}",
         "checks": [finding.to_json() for finding in findings],
     }
-    judged = judge(protocol, split=split, accuracy=metrics[chosen].accuracy.value, own=subject.is_own)
+    judged = judge(
+        protocol,
+        split=split,
+        accuracy=metrics[chosen].accuracy.value,
+        own=subject.is_own,
+        known=subject.learned is not None,
+    )
     soundness = Soundness(
         (*judged.unsound, *_unsound(findings, subject, split)),
         (
@@ -258,7 +268,7 @@ def _unsound(findings: Sequence[Finding], subject: Subject, split: str) -> Itera
     """Yield what the checks found, but for what the protocol alone has said already."""
     said = {ALONE}
     if subject.is_own:
-        said |= {SELECTION, *([IDS] if split == "train" else [])}
+        said |= {SELECTION, PERSONS, *([IDS] if split == "train" else [])}
     for finding in failed(findings):
         if finding.check not in said and not is_amber(finding, subject):
             yield f"{finding.check}: {finding.measured}"

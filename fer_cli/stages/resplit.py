@@ -122,7 +122,7 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
     """Draw ``test`` of ``train + test`` images, and validation from the others as everywhere.
 
     Raises:
-        FerError: no image is known to be of a sequence.
+        FerError: no image is known to be of a sequence, or the ratio leaves nothing to learn from or to test.
     """
     if not any(images.sequences):
         raise FerError(
@@ -132,10 +132,18 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
     tested = random_frames(images.ids, train, test, seed)
     splits = ["test" if out else "train" for out in tested.tolist()]
     told = _carve(images, splits, share, seed)
+    learned = {label for label, split in zip(images.labels, splits, strict=True) if split == "train"}
+    if "test" not in splits or learned != set(images.labels):
+        lacks = ", ".join(sorted(set(images.labels) - learned))
+        raise FerError(
+            f"--frames {train}:{test} of {len(splits):,} images leaves "
+            + (f"no training image of {lacks}" if lacks else "nothing to test"),
+            hint="take a ratio such as 2:1",
+        )
     protocol = {
         "roles": images.roles("train or test by chance, image by image"),
         "validation": told,
-        "test": f"{sum(tested):,} images at random, 1 of {(train + test) / test:.3g}, seed {seed}",
+        "test": f"{sum(tested):,} images at random, {train}:{test} of train to test, seed {seed}",
         "unsound_split": FRAMES_APART,
     }
     return New(splits, protocol)

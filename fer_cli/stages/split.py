@@ -13,7 +13,7 @@ import numpy as np
 
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.store import Artifact, Plan, Store, files_input
-from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
+from fer_cli.datasets.dataset import INDEX, UNKNOWN, Dataset, open_dataset
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
 from fer_cli.datasets.splits import split_hash
@@ -143,7 +143,7 @@ def _there(ids: Path) -> Path:
 
 
 def _by(dataset: Dataset, by: str | None) -> str:
-    known = dataset.subjects is not None and not any(name.startswith("image ") for name in dataset.subjects.tolist())
+    known = dataset.subjects is not None and not any(name.startswith(UNKNOWN) for name in dataset.subjects.tolist())
     if by == "subject" and not known:
         raise FerError(f"not every image of {dataset.artifact.reference} has a subject", hint="take --by class")
     return by or ("subject" if known else "class")

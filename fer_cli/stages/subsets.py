@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from fer_cli.evaluation import Metrics
-from fer_cli.stages.checks import learned_from
+from fer_cli.stages.kinship import learned_from
 from fer_cli.stages.scored import Rows, Subject
 
 UNSEEN: Final = "no image equal to one learned from"

@@ -169,6 +169,11 @@ def _check_classes(dataset: Dataset, select_on: str) -> None:
             f"{dataset.artifact.reference} has no training image of {', '.join(empty)}",
             hint="a class without an image cannot be learned: prepare the data set without it",
         )
+    if select_on not in dataset.split_names and dataset.folds is not None:
+        raise FerError(
+            f"a fold of {dataset.artifact.reference} has no {select_on} images to choose an epoch by",
+            hint="make the folds again, 'fer split' without --validation 0",
+        )
     dataset.rows(select_on)
 
 

@@ -229,7 +229,8 @@ class _Training:
         decay = min(self.recipe.train.ema, (1 + number) / (10 + number))
         means, own = self.averaged.state_dict(), self.task.network.state_dict()
         floating = [name for name, mean in means.items() if mean.is_floating_point()]
-        get_ema_multi_avg_fn(decay)([means[name] for name in floating], [own[name] for name in floating], None)
+        advance = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        advance([means[name] for name in floating], [own[name] for name in floating], None)
         for name in means.keys() - set(floating):
             means[name].copy_(own[name])
 
