@@ -84,12 +84,14 @@ def _dataset(artifact: Artifact, features: Artifact | None, out: Path | None, js
             pairs.append(("drawn", "no case to draw" if result.sheet is None else str(result.sheet)))
         print_pairs(pairs)
     if result.leaks:
-        copies = all("copies" in finding.check for finding in result.leaks)
+        copies = {"copies" in finding.check for finding in result.leaks}
+        hints = {
+            True: "'fer prepare' with --drop-duplicates leaves training copies out",
+            False: "'fer split' with --folds keeps persons and sequences whole",
+        }
         raise CheckFailedError(
             f"{artifact.reference} leaks: {', '.join(finding.check for finding in result.leaks)}",
-            hint="'fer prepare' with --drop-duplicates leaves training copies out"
-            if copies
-            else "'fer split' with --folds keeps persons and sequences whole",
+            hint="; ".join(text for of_copies, text in hints.items() if of_copies in copies),
         )
 
 
