@@ -174,6 +174,20 @@ def test_a_score_on_another_data_set_is_passed_over(store: Store) -> None:
     assert compared(store, ["one-seed0", "other-seed0"]).systems[0].evaluation == own.reference
 
 
+def test_an_answer_that_no_image_has_is_wrong(store: Store) -> None:
+    plain = answers(N, 0.6, 1)
+    odd = plain.copy()
+    odd[:7] = len(CLASSES)
+    scored(store, "one", plain)
+    scored(store, "other", odd, classes=(*CLASSES, "contempt"))
+    for order in (("one-seed0", "other-seed0"), ("other-seed0", "one-seed0")):
+        found = compared(store, order)
+        accuracy = {system.name.partition("@")[0]: system.scores["accuracy"].value for system in found.systems}
+        assert accuracy["model/one-seed0"] == (plain == labels(N)).mean()
+        assert accuracy["model/other-seed0"] == (odd == labels(N)).mean()
+        assert (found.classes, found.support[-1]) == ((*CLASSES, "contempt"), 0)
+
+
 def test_a_study_beside_one_of_its_own_is_told(store: Store) -> None:
     scored(store, "one", [answers(N, 0.55, k) for k in range(2)], seeds=(0, 1))
     scored(store, "one", answers(N, 0.55, 0))

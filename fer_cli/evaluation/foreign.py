@@ -81,7 +81,11 @@ def read_predictions(path: Path) -> Foreign:
             neither probabilities nor logits; the first is named with its line, and how many there are.
     """
     if not path.is_file():
-        raise FerError("there is no such file", hint="give a csv or Parquet file of predictions", path=path)
+        raise FerError(
+            "is a folder" if path.is_dir() else "there is no such file",
+            hint="give a csv or Parquet file of predictions",
+            path=path,
+        )
     with path.open("rb") as file:
         is_parquet = file.read(len(_PARQUET)) == _PARQUET
     columns, rows = _parquet(path) if is_parquet else _csv(path)

@@ -87,7 +87,8 @@ def compare(
         check_sound(systems)
     systems = [first, *(_as_ordered(first, one) for one in systems[1:])]
     unit, groups = units_of(store, systems)
-    number = {name: index for index, name in enumerate(first.classes)}
+    classes = tuple(dict.fromkeys(name for one in systems for name in one.classes))
+    number = {name: index for index, name in enumerate(classes)}
     true = _indices(first.label, number)
     predicted = [np.stack([_indices(row, number) for row in one.predicted]) for one in systems]
     scores = score(true, predicted, groups=groups, seed=SEED, resamples=resamples)
@@ -113,7 +114,7 @@ def compare(
     comparison = Comparison(
         dataset=first.dataset,
         split=first.split,
-        classes=first.classes,
+        classes=classes,
         support=tuple(np.bincount(true, minlength=len(number)).tolist()),
         unit=unit,
         units=scores[0].units,
