@@ -53,7 +53,7 @@ def main() -> None:
         if "loop" in options.what:
             _loop(dataset, Path(folder), max(3, options.rounds // 6))
         if "kept" in options.what:
-            _kept(dataset, Path(folder), "tf_efficientnet_lite0", max(3, options.rounds // 3))
+            _kept(dataset, Path(folder), "tf_efficientnet_lite0", options.rounds)
             _kept(dataset, Path(folder), "convnext_base", max(3, options.rounds // 10))
 
 
