@@ -124,6 +124,9 @@ def test_the_kept_weights_have_the_validation_score_that_was_told(reference: Art
         logits = opened.network(opened.preprocessing.apply(torch.from_numpy(dataset.images[rows])))
     accuracy = float((logits.argmax(1).numpy() == dataset.labels[rows]).mean())
     assert accuracy == pytest.approx(reference.manifest.summary["selected"]["accuracy"])
+    # The running mean is of weights and norms; what counts their batches is taken over.
+    counted = {int(value) for name, value in opened.network.state_dict().items() if name.endswith("batches_tracked")}
+    assert counted == {STEPS * int(reference.manifest.summary["epoch"])}
 
 
 @pytest.mark.parametrize(
