@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli import env
+from fer_cli.core import machine
 
 if TYPE_CHECKING:
     import torch
@@ -48,10 +48,10 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    tuned = env.tune_allocator()
+    tuned = machine.tune_allocator()
     import torch
 
-    from fer_cli.datasets.pictures import SUFFIXES, decode_all
+    from fer_cli.datasets.image_files import SUFFIXES, decode_all
     from fer_cli.faces.alignment import open_aligner
 
     if options.source is None:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_json
-from fer_cli.artifacts.upkeep import open_parent
 from fer_cli.cli.common import open_store
 
 ATTENTIONS = ("tokens", "channels", "none", "batch")

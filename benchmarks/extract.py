@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fer_cli import env
+from fer_cli.core import machine
 
 BATCH = 64
 BLOCKS = 1
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--forward-only", action="store_true", help="print images/s of the bare pass and exit")
     options = parser.parse_args()
-    tuned = env.tune_allocator()
+    tuned = machine.tune_allocator()
     if options.forward_only:
         print(forward_rate(options.backbone, options.size))
         return
@@ -48,7 +48,7 @@ def forward_rate(name: str, size: int) -> float:
     import torch
 
     from fer_cli.models.backbones import open_backbone
-    from fer_cli.models.weights import find_weights
+    from fer_cli.weights.files import find_weights
 
     network = open_backbone(name, size=size, weights=find_weights(name, "auto"))
     x = torch.rand(BATCH, 3, size, size).to(memory_format=torch.channels_last)
@@ -67,9 +67,9 @@ def ratios(name: str, size: int, pairs: int, tuned: bool) -> None:
 
     from fer_cli.artifacts.journal import Journal
     from fer_cli.artifacts.payload import ArrayWriter
+    from fer_cli.inference.extraction import BLOCK, VIEWS, extract_blocks
     from fer_cli.models.backbones import cost, open_backbone
-    from fer_cli.models.extraction import BLOCK, VIEWS, extract_blocks
-    from fer_cli.models.weights import find_weights
+    from fer_cli.weights.files import find_weights
 
     network = open_backbone(name, size=size, weights=find_weights(name, "auto"))
     generator = np.random.default_rng(0)

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli import env
-from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.cli.common import open_store
+from fer_cli.core import machine
 from fer_cli.datasets.dataset import open_dataset
 
 if TYPE_CHECKING:
@@ -35,12 +35,12 @@ def main() -> None:
     parser.add_argument("--store", type=Path, default=None)
     parser.add_argument("--images", type=int, default=2000)
     options = parser.parse_args()
-    env.tune_allocator()
+    machine.tune_allocator()
     import torch
 
-    from fer_cli.models.conv_cut import ConvCut
     from fer_cli.models.features import open_features
-    from fer_cli.models.trained import open_trained
+    from fer_cli.systems.conv_cut.network import ConvCut
+    from fer_cli.systems.trained import open_trained
 
     store = open_store(options.store)
     artifact = store.find(options.model, ["model"])

@@ -13,10 +13,10 @@ import argparse
 import json
 from pathlib import Path
 
-from fer_cli import env
+from fer_cli.core import machine
+from fer_cli.core.labels import REGIONS
 from fer_cli.faces.compact_weights import find_compact
 from fer_cli.faces.parsers import PRECISIONS
-from fer_cli.labels import REGIONS
 from fer_cli.stages.train_parser import score_file, scores_table
 
 
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("files", nargs="*", metavar="NAME=FILE")
     options = parser.parse_args()
-    env.tune_allocator()
+    machine.tune_allocator()
     from fer_cli.faces.celebamask import ids_of, read_faces
     from fer_cli.faces.parser_recipe import split_ids
 

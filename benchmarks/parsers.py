@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli import env
+from fer_cli.core import machine
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +41,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    tuned = env.tune_allocator()
+    tuned = machine.tune_allocator()
     import torch
 
     print(f"{torch.get_num_threads()} threads, {options.rounds} rounds, allocator {'tuned' if tuned else 'default'}")
@@ -63,7 +63,7 @@ def _compare(side: int, grey: bool, rounds: int) -> None:
         "bisenet 224, batches of 16": (32, _bisenet(images[:32], 224, 16)),
     }
     pairs = []
-    for precision in ["float32", *(["bfloat16"] if env.fast_bfloat16("cpu") else [])]:
+    for precision in ["float32", *(["bfloat16"] if machine.fast_bfloat16("cpu") else [])]:
         compact = open_compact(
             find_compact(None, None),
             grouping=grouping(),
@@ -122,7 +122,7 @@ def _bisenet(images: NDArray[np.uint8], size: int, batch: int) -> Callable[[], N
 def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8]) -> Callable[[], None]:
     from fer_cli.artifacts.journal import Journal
     from fer_cli.faces import parsing
-    from fer_cli.faces.quality import Bar
+    from fer_cli.faces.quality import QualityThresholds
 
     names = np.array([f"{number}" for number in range(len(images))])
     rows = parsing.Rows(names, names)
@@ -136,7 +136,7 @@ def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8
                 parsing.Known([]),
                 Path(folder),
                 Journal(Path(folder), 0),
-                bar=Bar(),
+                bar=QualityThresholds(),
                 batch=BATCH,
                 finished=lambda _: None,
             )

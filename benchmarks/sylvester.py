@@ -15,10 +15,10 @@ import time
 import numpy as np
 import scipy.linalg
 
-from fer_cli.ahm.fit import RELATIVE_LAMBDAS
-from fer_cli.ahm.hierarchy import default_hierarchy, semantic_prototypes
-from fer_cli.ahm.projection import Array, ProjectionPath
-from fer_cli.labels import EXPRESSIONS
+from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.systems.ahm.fit import RELATIVE_LAMBDAS
+from fer_cli.systems.ahm.hierarchy import default_hierarchy, semantic_prototypes
+from fer_cli.systems.ahm.projection import Array, ProjectionPath
 
 
 def training_sums(d: int, samples: int, rng: np.random.Generator) -> tuple[Array, Array, Array]:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli import assets, env
 from fer_cli.artifacts.store import Store
+from fer_cli.core import assets, distributed, machine, signals
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.synth.loader import Synth
 
@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("what", nargs="*", default=["step", "loop", "kept"])
     parser.add_argument("--rounds", type=int, default=30)
     options = parser.parse_args()
-    env.tune_allocator()
+    machine.tune_allocator()
     import torch
 
     print(f"{torch.get_num_threads()} threads")
@@ -65,8 +65,8 @@ def _faces(folder: Path) -> Dataset:
 
 
 def _training(dataset: Dataset, place: Path, **changes: str) -> _Training:
-    from fer_cli.recipes import load_recipe
-    from fer_cli.training.baseline import baseline
+    from fer_cli.core.recipes import load_recipe
+    from fer_cli.systems.baseline.system import baseline
     from fer_cli.training.engine import _Training
     from fer_cli.training.recipe import BaselineRecipe
 
@@ -94,7 +94,7 @@ def _engine(dataset: Dataset, recipe: Any, system: Any, place: Path, kind: Any) 
         train=dataset.rows("train"),
         validation=dataset.rows("validation"),
     )
-    return kind(task, recipe, 0, place, "cpu", env.Ranks(0, 1, 0, 1), env.StopRequest(), 0)
+    return kind(task, recipe, 0, place, "cpu", distributed.Ranks(0, 1, 0, 1), signals.StopRequest(), 0)
 
 
 def _step(dataset: Dataset, folder: Path, rounds: int) -> None:
@@ -172,9 +172,9 @@ def _loop(dataset: Dataset, folder: Path, rounds: int) -> None:
 def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
     import torch
 
+    from fer_cli.core.recipes import load_recipe
     from fer_cli.models.truncation import truncate
-    from fer_cli.recipes import load_recipe
-    from fer_cli.training.conv_cut import conv_cut
+    from fer_cli.systems.conv_cut.system import conv_cut
     from fer_cli.training.engine import _Training
     from fer_cli.training.recipe import ConvCutRecipe
 

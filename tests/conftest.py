@@ -10,8 +10,8 @@ import pytest
 
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
-from tests.kit_toy import toy_dataset
-from tests.kit_train import Fer, files
+from tests.kits.toy import toy_dataset
+from tests.kits.train import Fer, files
 
 
 @pytest.fixture

@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 from fer_cli.artifacts import store as store_module
+from fer_cli.artifacts.maintenance import leftovers, verify_directory
 from fer_cli.artifacts.manifest import MANIFEST, read_manifest
 from fer_cli.artifacts.store import Plan, Store, Work
-from fer_cli.artifacts.upkeep import leftovers, verify_directory
 from fer_cli.datasets.synth.loader import Synth
 from fer_cli.faces import parsing
-from fer_cli.models import extraction
+from fer_cli.inference import extraction
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm

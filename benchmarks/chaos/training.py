@@ -34,8 +34,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.chaos.command import Run, fer, train
+from fer_cli.artifacts.maintenance import verify_directory
 from fer_cli.artifacts.store import Store
-from fer_cli.artifacts.upkeep import verify_directory
 
 FACES = ("prepare", "synth", "--images", "560", "--subjects", "40", "--size", "48", "--imbalance", "4", "--store")
 LATE, EPOCH = "not killed: it had ended", "from an epoch"
@@ -157,7 +157,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{options.kills} kills, {options.signals} signals, seed {options.seed}", flush=True)
     os.environ["OMP_NUM_THREADS"] = "1"
-    for module in ("timm", "fer_cli.models.trained", "fer_cli.training.engine", "fer_cli.training.baseline"):
+    for module in ("timm", "fer_cli.systems.trained", "fer_cli.training.engine", "fer_cli.systems.baseline.system"):
         importlib.import_module(module)
     with tempfile.TemporaryDirectory() as folder:
         chaos = Chaos(Path(folder), options.seed)

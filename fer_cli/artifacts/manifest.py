@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 PAYLOAD_FORMATS: Final = {
     "dataset": 1,

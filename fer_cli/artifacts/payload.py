@@ -15,8 +15,8 @@ import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import DTypeLike, NDArray
 
-from fer_cli.artifacts import durable
-from fer_cli.errors import FerError
+from fer_cli.artifacts import atomic_io
+from fer_cli.core.errors import FerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,8 +40,8 @@ class ArrayWriter:
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         if reserve:
             try:
-                with durable.naming(path):
-                    durable.reserve(self._descriptor, _HEADER + rows * self._row_bytes)
+                with atomic_io.naming(path):
+                    atomic_io.reserve(self._descriptor, _HEADER + rows * self._row_bytes)
             except OSError:
                 os.close(self._descriptor)
                 raise
@@ -59,8 +59,8 @@ class ArrayWriter:
         assert block.dtype == self.dtype
         assert block.shape[1:] == self.row_shape
         data = np.ascontiguousarray(block).reshape(-1).view(np.uint8).data
-        with durable.naming(self.path):
-            durable.write_at(self._descriptor, data, self._at(start))
+        with atomic_io.naming(self.path):
+            atomic_io.write_at(self._descriptor, data, self._at(start))
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Return rows ``start`` to ``stop`` as they are in the file."""
@@ -69,7 +69,7 @@ class ArrayWriter:
 
     def sync(self) -> None:
         """Force the rows written so far to the disk."""
-        with durable.naming(self.path):
+        with atomic_io.naming(self.path):
             os.fsync(self._descriptor)
 
     def finish(self, rows: int) -> None:
@@ -81,8 +81,8 @@ class ArrayWriter:
         )
         text = header.getvalue()
         assert len(text) == _HEADER, f"header of {len(text)} bytes"
-        with durable.naming(self.path):
-            durable.write_at(self._descriptor, text, 0)
+        with atomic_io.naming(self.path):
+            atomic_io.write_at(self._descriptor, text, 0)
             os.ftruncate(self._descriptor, self._at(rows))
         self.sync()
 

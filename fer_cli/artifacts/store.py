@@ -17,8 +17,7 @@ from typing import Any, Final
 
 from filelock import FileLock, Timeout
 
-from fer_cli import env
-from fer_cli.artifacts import durable
+from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.manifest import (
     KINDS,
     MANIFEST,
@@ -32,8 +31,9 @@ from fer_cli.artifacts.manifest import (
     digest,
     read_manifest,
 )
-from fer_cli.errors import FerError
-from fer_cli.progress import note, track
+from fer_cli.core import provenance
+from fer_cli.core.errors import FerError
+from fer_cli.core.progress import note, track
 
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
@@ -89,7 +89,7 @@ class Artifact:
         if entry is None:
             raise FerError(f"{self.reference} has no {name}", hint="it was made without it; see 'fer show'")
         path = self.path / name
-        if path.suffix != ".npy" and (found := durable.sha256_file(path)) != entry.sha256:
+        if path.suffix != ".npy" and (found := atomic_io.sha256_file(path)) != entry.sha256:
             raise FerError(f"sha256 {found[:16]}, expected {entry.sha256[:16]}", hint=_again(self.manifest), path=path)
         return path
 
@@ -153,7 +153,7 @@ class Work:
     def write(self, name: str, data: bytes, *, view: bool = False) -> Path:
         """Write one file of the payload. A ``view`` is shown to people and no part of the result."""
         path = self.directory / name
-        durable.write_file(path, data)
+        atomic_io.write_file(path, data)
         if view:
             self.views.add(name)
         return path
@@ -161,7 +161,7 @@ class Work:
     def share(self, artifact: Artifact, name: str) -> None:
         """Take over a file of another artifact, without a copy where the file system can: files are never changed."""
         entry = next(entry for entry in artifact.manifest.files if entry.path == name)
-        durable.link(artifact.path / name, self.directory / name)
+        atomic_io.link(artifact.path / name, self.directory / name)
         self.shared[name] = (artifact, entry.sha256)
 
     def commit(
@@ -187,12 +187,12 @@ class Work:
         for path in sorted(self.directory.iterdir()):
             if any(path.match(pattern) for pattern in scratch):
                 continue
-            durable.sync(path)
+            atomic_io.sync(path)
             entries.append(
                 FileEntry(
                     path=path.name,
                     size=path.stat().st_size,
-                    sha256=durable.sha256_file(path),
+                    sha256=atomic_io.sha256_file(path),
                     view=path.name in self.views,
                 )
             )
@@ -218,14 +218,14 @@ class Work:
             summary=dict(summary),
             measured=dict(measured or {}),
             warnings=list(warnings),
-            code=Code(**env.code_version()),
-            environment=env.environment(),
+            code=Code(**provenance.code_version()),
+            environment=provenance.environment(),
             files=entries,
             content=content_digest(entries),
         ).sealed()
-        durable.write_file(part, manifest.to_bytes())
+        atomic_io.write_file(part, manifest.to_bytes())
         part.replace(self.directory / MANIFEST)
-        durable.sync(self.directory)
+        atomic_io.sync(self.directory)
         return self.put_in_place()
 
     def put_in_place(self) -> Artifact:
@@ -235,11 +235,11 @@ class Work:
             if path.name not in named:
                 path.unlink()
         _mark_newest(self.directory)
-        durable.sync(self.directory)
-        if not durable.publish(self.directory, self.target):
+        atomic_io.sync(self.directory)
+        if not atomic_io.publish(self.directory, self.target):
             # What is there is forced out, damaged, or half removed: under the lock a sound one was ruled out.
-            durable.exchange(self.directory, self.target)
-            durable.remove_tree(self.directory)
+            atomic_io.exchange(self.directory, self.target)
+            atomic_io.remove_tree(self.directory)
         self.committed = Artifact(self.target, read_manifest(self.target))
         return self.committed
 
@@ -344,7 +344,7 @@ class Store:
                 return
             for stale in parent.glob(f".*-{plan.version}*"):
                 if not (resumable and stale.name == f".partial-{plan.version}"):
-                    durable.remove_tree(stale)
+                    atomic_io.remove_tree(stale)
             name = f".partial-{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
             work = Work(plan, parent / name, target)
             needed = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}{NEEDED}"
@@ -352,14 +352,14 @@ class Store:
                 needed.unlink(missing_ok=True)
                 yield work
                 return
-            durable.make_directory(work.directory)
-            durable.write_file(needed, json.dumps([source.model_dump() for source in plan.inputs.values()]).encode())
+            atomic_io.make_directory(work.directory)
+            atomic_io.write_file(needed, json.dumps([source.model_dump() for source in plan.inputs.values()]).encode())
             try:
                 yield work
             finally:
                 begun = resumable and work.directory.exists() and any(work.directory.iterdir())
                 if work.committed is None and not begun and work.directory.exists():
-                    durable.remove_tree(work.directory)
+                    atomic_io.remove_tree(work.directory)
                     with suppress(OSError):  # other versions are there
                         parent.rmdir()
                 if work.committed is not None or not begun:
@@ -372,7 +372,7 @@ class Store:
         try:
             for entry in self.open(work.directory).manifest.files:
                 path = work.directory / entry.path
-                if durable.sha256_file(path) != entry.sha256:
+                if atomic_io.sha256_file(path) != entry.sha256:
                     raise FerError("damaged", path=path)
         except FerError:
             (work.directory / MANIFEST).unlink()
@@ -397,8 +397,8 @@ class Store:
 
     @contextmanager
     def _lock(self, plan: Plan) -> Iterator[None]:
-        durable.make_directory(self.root / plan.kind / plan.name)
-        durable.make_directory(self.root / LOCKS)
+        atomic_io.make_directory(self.root / plan.kind / plan.name)
+        atomic_io.make_directory(self.root / LOCKS)
         path = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}"
         lock = FileLock(path)
         try:
@@ -425,7 +425,7 @@ def files_input(name: str, files: Mapping[str, Path]) -> Input:
     parts = []
     with track(f"hash {name}", len(files), "files") as advance:
         for shown, path in files.items():
-            parts.append([shown, durable.sha256_file(path)])
+            parts.append([shown, atomic_io.sha256_file(path)])
             advance()
     parts.sort()
     return Input(kind="files", name=name, content=digest(parts))

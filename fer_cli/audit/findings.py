@@ -10,7 +10,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.audit.copies import NearCopies
+from fer_cli.audit.near_duplicates import NearCopies
 from fer_cli.datasets.leaks import apart, rows_by_name
 
 State = Literal["ok", "defect", "leak", "unknown"]

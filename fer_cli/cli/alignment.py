@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NamedTuple
 
 import typer
 
-from fer_cli.errors import UsageError
+from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from fer_cli.datasets.records import PictureLoader
@@ -72,7 +72,7 @@ def aligned(
     jobs: int | None = None,
 ) -> Aligned:
     """Return the loader with its faces aligned, or its pictures taken as face crops where there is no detector."""
-    from fer_cli.datasets.listed import DEFAULT_SIZE
+    from fer_cli.datasets.image_list import DEFAULT_SIZE
     from fer_cli.faces.aligned import Aligned
     from fer_cli.faces.alignment import open_aligner
 

@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from fer_cli import __version__, env
+from fer_cli import __version__
 from fer_cli.cli import (
     audit,
     common,
@@ -37,8 +37,9 @@ from fer_cli.cli import (
     weights,
 )
 from fer_cli.cli.common import SCHEMA
-from fer_cli.errors import ExitCode, FerError, PreemptedError, one_line
-from fer_cli.progress import speaks
+from fer_cli.core import machine, signals
+from fer_cli.core.errors import ExitCode, FerError, PreemptedError, one_line
+from fer_cli.core.progress import speaks
 
 
 class _InOrder(TyperGroup):
@@ -121,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
         told.append(signal.Signals(number))
         raise _StoppedError
 
-    for number in env.STOP_SIGNALS:
+    for number in signals.STOP_SIGNALS:
         signal.signal(number, interrupt)
     try:
         with _one_voice():
@@ -175,7 +176,7 @@ def _explain(error: BaseException) -> tuple[int, str]:
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "fer"
         return ExitCode.USAGE, one_line(f"{what.rstrip('.')}; see '{command} --help'")
-    if env.is_memory(error):
+    if machine.is_memory(error):
         advice = "take fewer or smaller images at once (--batch, --size; in a recipe train.batch, data.size)"
         return ExitCode.USER, f"out of memory; {advice}, or a machine with more"
     if isinstance(error, OSError) and error.errno is not None:

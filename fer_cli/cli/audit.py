@@ -17,7 +17,7 @@ from fer_cli.cli.common import (
     print_pairs,
     print_table,
 )
-from fer_cli.errors import CheckFailedError, UsageError
+from fer_cli.core.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.store import Artifact

@@ -23,7 +23,7 @@ def print_model_audit(audit: ModelAudit, *, as_json: bool) -> None:
     else:
         from rich.markup import escape
 
-        from fer_cli.errors import one_line
+        from fer_cli.core.errors import one_line
 
         out = console()
         out.print(f"[bold]{audit.artifact.reference}[/bold]", highlight=False, soft_wrap=True)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from fer_cli.errors import FerError, UsageError, one_line
+from fer_cli.core.errors import FerError, UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Store
-    from fer_cli.stages.result import Result
 
 SCHEMA: Final = 1
 """Version of what ``--json`` prints."""

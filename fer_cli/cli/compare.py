@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fer_cli.cli.common import DebugOption, JsonOption, StoreOption, console, open_store, print_json, print_pairs
-from fer_cli.errors import FerError, UsageError, one_line
+from fer_cli.core.errors import FerError, UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod

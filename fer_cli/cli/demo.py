@@ -7,14 +7,7 @@ from typing import Annotated
 
 import typer
 
-from fer_cli.cli.common import (
-    DebugOption,
-    ForceOption,
-    JsonOption,
-    StoreOption,
-    open_store,
-    print_json,
-)
+from fer_cli.cli.common import DebugOption, ForceOption, JsonOption, StoreOption, open_store, print_json
 from fer_cli.cli.evaluate import print_comparison
 
 

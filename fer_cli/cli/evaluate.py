@@ -22,7 +22,7 @@ from fer_cli.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from fer_cli.stages.result import Result
+    from fer_cli.artifacts.result import Result
 
 
 def evaluate(

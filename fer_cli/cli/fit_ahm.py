@@ -18,7 +18,7 @@ from fer_cli.cli.common import (
     print_result,
     summary_of,
 )
-from fer_cli.errors import UsageError
+from fer_cli.core.errors import UsageError
 
 
 def fit_ahm(
@@ -44,9 +44,9 @@ def fit_ahm(
 
     Nearest class mean and logistic regression see the same features: AHM's gain is measured each time.
     """
-    from fer_cli.ahm.fit import RELATIVE_LAMBDAS
-    from fer_cli.ahm.hierarchy import default_hierarchy
     from fer_cli.stages.fit_ahm import fit_ahm as stage
+    from fer_cli.systems.ahm.fit import RELATIVE_LAMBDAS
+    from fer_cli.systems.ahm.hierarchy import default_hierarchy
 
     if print_hierarchy:
         text = default_hierarchy().text

@@ -31,8 +31,8 @@ from fer_cli.cli.common import (
     source_path,
     summary_of,
 )
+from fer_cli.core.errors import FerError
 from fer_cli.datasets.access import AFFECTNET, CKPLUS, RAFDB, SFEW
-from fer_cli.errors import FerError
 
 if TYPE_CHECKING:
     from fer_cli.datasets.records import Loader

@@ -65,7 +65,7 @@ def split(
 
     The pictures are shared with the data set that it is made from, not copied.
     """
-    from fer_cli.errors import UsageError
+    from fer_cli.core.errors import UsageError
     from fer_cli.stages.split import export as write
     from fer_cli.stages.split import split as stage
 

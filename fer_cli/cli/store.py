@@ -18,13 +18,13 @@ from fer_cli.cli.common import (
     print_pairs,
     print_table,
 )
-from fer_cli.errors import CheckFailedError, FerError
+from fer_cli.core.errors import CheckFailedError, FerError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from fer_cli.artifacts.maintenance import Lineage
     from fer_cli.artifacts.store import Artifact, Store
-    from fer_cli.artifacts.upkeep import Lineage
 
 
 def ls(
@@ -70,8 +70,8 @@ def show(
     debug: DebugOption = False,
 ) -> None:
     """Show an artifact, and its lineage as a tree."""
+    from fer_cli.artifacts.maintenance import lineage
     from fer_cli.artifacts.manifest import KINDS
-    from fer_cli.artifacts.upkeep import lineage
 
     place = open_store(store)
     artifact = place.find(reference, KINDS)
@@ -124,9 +124,9 @@ def verify(
 
     Exit code 3 when anything differs from the manifests; what, is said by file.
     """
+    from fer_cli.artifacts.maintenance import verify_directory
     from fer_cli.artifacts.manifest import KINDS
-    from fer_cli.artifacts.upkeep import verify_directory
-    from fer_cli.progress import track
+    from fer_cli.core.progress import track
 
     place = open_store(store)
     directories = place.directories() if reference is None else [_directory(place, reference, KINDS)]
@@ -161,7 +161,7 @@ def gc(
     debug: DebugOption = False,
 ) -> None:
     """Show, and remove with --yes, what killed commands left."""
-    from fer_cli.artifacts.upkeep import leftovers, remove
+    from fer_cli.artifacts.maintenance import leftovers, remove
 
     place = open_store(store)
     found = leftovers(place, superseded=superseded)

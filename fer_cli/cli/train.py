@@ -23,7 +23,7 @@ from fer_cli.cli.common import (
     print_table,
     summary_of,
 )
-from fer_cli.errors import UsageError
+from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from fer_cli.stages.train import TrainedResult
@@ -193,7 +193,7 @@ def parser(
     debug: DebugOption = False,
 ) -> None:
     """The compact face parser, for `fer parse-masks --parser compact --weights FILE`."""
-    from fer_cli.labels import REGIONS
+    from fer_cli.core.labels import REGIONS
     from fer_cli.stages.train_parser import scores_table, train_parser
 
     trained = train_parser(recipe=recipe, source=source, out=out, start=start)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,13 @@ from typing import Final
 import numpy as np
 from numpy.lib import format as npy_format
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import canonical
+from fer_cli.core.progress import Advance, track
 from fer_cli.datasets.access import AFFECTNET
-from fer_cli.datasets.listed import Item, path_fault
-from fer_cli.datasets.official import (
-    Found,
-    Official,
+from fer_cli.datasets.image_dataset import (
+    ImageDatasetLoader,
+    ParsedSource,
     check_counts,
     check_jobs,
     class_folders,
@@ -28,11 +30,9 @@ from fer_cli.datasets.official import (
     one_layout,
     refuse_all,
 )
-from fer_cli.datasets.pictures import SUFFIXES, Box, walk
+from fer_cli.datasets.image_files import SUFFIXES, Box, walk
+from fer_cli.datasets.image_list import ImageEntry, path_fault
 from fer_cli.datasets.tables import open_table
-from fer_cli.errors import FerError
-from fer_cli.labels import canonical
-from fer_cli.progress import Advance, track
 
 EMOTIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 """The expressions by the ids of the source."""
@@ -60,7 +60,7 @@ _NPY_FAULTS: Final = (ValueError, EOFError, SyntaxError, TypeError, OverflowErro
 _CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}"
 
 
-class AffectNet(Official):
+class AffectNet(ImageDatasetLoader):
     """AffectNet's manually annotated pictures, eight expressions; val is reported on.
 
     Args:
@@ -96,7 +96,7 @@ class AffectNet(Official):
         super().__init__("affectnet", EMOTIONS, found, missing=missing, size=size, jobs=jobs)
 
 
-def read_lists(source: Path, lists: Path) -> Found:
+def read_lists(source: Path, lists: Path) -> ParsedSource:
     """Read ``training.csv`` and ``validation.csv``; each face is cut out of its picture by the box in its row.
 
     Raises:
@@ -105,7 +105,7 @@ def read_lists(source: Path, lists: Path) -> Found:
     images = first_inside(source, (_IMAGES,), ("Manually_Annotated", _IMAGES))
     images = images or needed_folder(source, _IMAGES)
     tables = {part: table for part, name in _TABLES.items() if (table := inside(lists, name)) is not None}
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     dropped: Counter[str] = Counter()
     first: dict[str, int] = {}
@@ -113,7 +113,7 @@ def read_lists(source: Path, lists: Path) -> Found:
         for part, table in tables.items():
             _read_table(part, table, images, items, dropped, first, faults, advance)
     refuse_all(faults)
-    return Found(
+    return ParsedSource(
         root=images,
         layout="csv lists",
         items=sorted(items, key=lambda item: (item.split or "", item.path)),
@@ -130,7 +130,7 @@ def _read_table(
     part: str,
     table: Path,
     images: Path,
-    items: list[Item],
+    items: list[ImageEntry],
     dropped: Counter[str],
     first: dict[str, int],
     faults: list[FerError],
@@ -159,7 +159,7 @@ def _read_table(
             fault = f"{path!r} stands in {where} already", "keep one row for each picture"
         else:
             name = path.rpartition(".")[0]
-            items.append(Item(path, part, _EMOTION_IDS[label], line, id=name, box=box))
+            items.append(ImageEntry(path, part, _EMOTION_IDS[label], line, id=name, box=box))
             continue
         faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
 
@@ -172,13 +172,13 @@ def _box(cells: Iterable[str]) -> Box | None:
     return None if width < 1 or height < 1 else (left, top, left + width, top + height)
 
 
-def read_arrays(source: Path) -> Found:
+def read_arrays(source: Path) -> ParsedSource:
     """List ``train_set/images/0.jpg`` with the id in ``train_set/annotations/0_exp.npy``, and the same in ``val_set``.
 
     Raises:
         FerError: the first file at fault, with the number of the others.
     """
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     labels: dict[str, Path] = {}
     dropped: Counter[str] = Counter()
@@ -206,13 +206,13 @@ def read_arrays(source: Path) -> Found:
                     if number in DROPPED:
                         dropped[DROPPED[number]] += 1
                     else:
-                        items.append(Item(path, part, EMOTIONS[number], id=f"{part}/{stem}"))
+                        items.append(ImageEntry(path, part, EMOTIONS[number], id=f"{part}/{stem}"))
                 named.discard(stem)
             for stem in named:
                 what, place = f"labels {part}_set/images/{stem}.jpg, which is not there", annotations
                 faults.append(FerError(what, hint="unpack the pictures again", path=place / f"{stem}{_EXP}"))
     refuse_all(faults)
-    return Found(
+    return ParsedSource(
         root=source,
         layout="npy",
         items=sorted(items, key=lambda item: item.path),
@@ -270,20 +270,20 @@ def _one_value(path: Path) -> object:
         raise FerError(f"not a readable .npy file ({error})", hint=hint, path=path) from None
 
 
-def read_folders(source: Path) -> Found:
+def read_folders(source: Path) -> ParsedSource:
     """List ``train/0/picture`` or ``train/neutral/picture``, and the same in ``val``.
 
     Raises:
         FerError: the first file at fault, with the number of the others.
     """
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     for part in PARTS:
         if folder := inside(source, part):
             listed = class_folders(folder, f"{part}/", _label_of, faults, _CLASSES)
-            items += [Item(path, part, label) for path, label in listed]
+            items += [ImageEntry(path, part, label) for path, label in listed]
     refuse_all(faults)
-    return Found(
+    return ParsedSource(
         root=source,
         layout="class folders",
         items=sorted(items, key=lambda item: item.path),

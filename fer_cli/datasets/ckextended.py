@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from fer_cli.datasets.listed import WHOLE
-from fer_cli.datasets.official import check_counts, inside
+from fer_cli.core.labels import in_order
+from fer_cli.datasets.image_dataset import check_counts, inside
+from fer_cli.datasets.image_list import WHOLE
 from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.splits import assign_roles
-from fer_cli.labels import in_order
 
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
 """The expressions by the ids of the source: those of FER2013, and contempt."""

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import canonical
 from fer_cli.datasets.access import CKPLUS
 from fer_cli.datasets.ckextended import CkExtended, find_table
-from fer_cli.datasets.listed import WHOLE, Item
-from fer_cli.datasets.official import (
-    Found,
-    Official,
+from fer_cli.datasets.image_dataset import (
+    ImageDatasetLoader,
+    ParsedSource,
     check_counts,
     check_jobs,
     class_folders,
@@ -22,11 +23,10 @@ from fer_cli.datasets.official import (
     one_layout,
     refuse_all,
 )
-from fer_cli.datasets.pictures import SUFFIXES, walk
+from fer_cli.datasets.image_files import SUFFIXES, walk
+from fer_cli.datasets.image_list import WHOLE, ImageEntry
 from fer_cli.datasets.records import Block, Loader, Pictured
 from fer_cli.datasets.tables import text_lines
-from fer_cli.errors import FerError
-from fer_cli.labels import canonical
 
 EMOTIONS: Final = {
     "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happy", "6": "sad", "7": "surprise",
@@ -109,7 +109,7 @@ def artifact_name(*, neutral: bool, contempt: bool) -> str:
     return "ckplus" + "-neutral" * neutral + "-no-contempt" * (not contempt)
 
 
-class CkPlus(Official):
+class CkPlus(ImageDatasetLoader):
     """CK+ as pictures; test and validation are carved by person.
 
     Args:
@@ -123,7 +123,7 @@ class CkPlus(Official):
 
     def __init__(
         self,
-        found: Found,
+        found: ParsedSource,
         *,
         missing: list[str],
         size: int | None,
@@ -147,7 +147,7 @@ class CkPlus(Official):
         return self._pictures.pictures()
 
 
-def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> Found:
+def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> ParsedSource:
     """Read ``Emotion/`` and list the frames of the labelled sequences.
 
     Raises:
@@ -162,7 +162,7 @@ def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> Found:
     faults: list[FerError] = []
     emotions = _read_emotions(labels, faults)
     frames = _frames(images, {sequence.partition("_")[0] for sequence in emotions}, faults)
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     for sequence, (label, path) in sorted(emotions.items()):
         names = frames.get(sequence, [])
         frame = f"{path.name.removesuffix('_emotion.txt')}"
@@ -244,14 +244,14 @@ def _frames(images: Path, subjects: set[str], faults: list[FerError]) -> dict[st
     return frames
 
 
-def read_folders(root: Path, *, contempt: bool) -> Found:
+def read_folders(root: Path, *, contempt: bool) -> ParsedSource:
     """List ``anger/S010_004_00000017.png`` and the like.
 
     Raises:
         FerError: the first fault in the order of files, with the number of the others.
     """
     faults: list[FerError] = []
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     first: dict[str, tuple[str, str]] = {}
     for path, label in class_folders(root, "", _label_of, faults, ", ".join(EMOTIONS.values())):
         name = _FRAME.fullmatch(PurePosixPath(path).name)
@@ -267,14 +267,14 @@ def read_folders(root: Path, *, contempt: bool) -> Found:
     return _found(root, "class folders", items, f"CK+ labels of sequences, the last {LAST} frames of each")
 
 
-def _item(path: str, label: str, sequence: str) -> Item:
+def _item(path: str, label: str, sequence: str) -> ImageEntry:
     subject = sequence.partition("_")[0]
-    return Item(path, None, label, subject=subject, sequence=sequence, id=PurePosixPath(path).stem)
+    return ImageEntry(path, None, label, subject=subject, sequence=sequence, id=PurePosixPath(path).stem)
 
 
-def _found(root: Path, layout: str, items: list[Item], label_rule: str) -> Found:
+def _found(root: Path, layout: str, items: list[ImageEntry], label_rule: str) -> ParsedSource:
     subjects = {item.subject for item in items}
-    return Found(
+    return ParsedSource(
         root=root,
         layout=layout,
         items=sorted(items, key=lambda item: item.path),

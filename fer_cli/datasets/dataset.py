@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_array, read_table
 from fer_cli.artifacts.store import Artifact
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 INDEX: Final = "index.parquet"
 IMAGES: Final = "images.npy"

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import in_order
 from fer_cli.datasets.folder import list_tree, split_of_name
-from fer_cli.datasets.listed import Item
-from fer_cli.datasets.pictures import decode_blocks, probe_all, refuse
+from fer_cli.datasets.image_files import decode_blocks, probe_all, refuse
+from fer_cli.datasets.image_list import ImageEntry
 from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.votes import Join, find_votes, is_nonface, read_votes
-from fer_cli.errors import FerError
-from fer_cli.labels import in_order
 
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The expressions by the ids of the source."""
@@ -263,7 +263,7 @@ def _read_tree(root: Path) -> list[_TreePicture]:
     return pictures
 
 
-def _part_of(item: Item) -> str | None:
+def _part_of(item: ImageEntry) -> str | None:
     """Return the part of FER2013 that a picture of the re-layout belongs to, or None if it has no place in it."""
     prefix = PurePosixPath(item.path).name.partition("_")[0].lower()
     named = {part.lower(): part for part in PARTS}.get(prefix)

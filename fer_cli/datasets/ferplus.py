@@ -7,21 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from fer_cli.datasets.fer2013 import (
-    FORM,
-    OFFICIAL,
-    OFFICIAL_ROWS,
-    check_complete,
-    find_table,
-    in_words,
-    new_tally,
-)
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.datasets.fer2013 import FORM, OFFICIAL, OFFICIAL_ROWS, check_complete, find_table, in_words, new_tally
 from fer_cli.datasets.pixel_table import PARTS, SIDE, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.votes import COLUMNS, RULES, Join, Rule, find_votes, judge, read_votes
-from fer_cli.errors import FerError
-from fer_cli.labels import EXPRESSIONS
 
 _NAMES: Final[dict[Rule, str]] = {
     "majority": "ferplus",

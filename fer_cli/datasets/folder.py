@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from fer_cli.datasets.listed import WHOLE, Item, Pictures, path_fault
-from fer_cli.datasets.pictures import SUFFIXES, refuse, walk
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import EXPRESSIONS, canonical, in_order
+from fer_cli.datasets.image_files import SUFFIXES, refuse, walk
+from fer_cli.datasets.image_list import WHOLE, ImageEntry, Pictures, path_fault
 from fer_cli.datasets.records import Block, LoadReport, Pictured
 from fer_cli.datasets.splits import assign_roles
 from fer_cli.datasets.tables import open_table
-from fer_cli.errors import FerError
-from fer_cli.labels import EXPRESSIONS, canonical, in_order
 
 _SPLIT_NAMES: Final = {
     "train": ("train", "training"),
@@ -35,7 +35,7 @@ _OPTIONAL: Final = {"split": ("split", "usage", "set"), "subject": ("subject",),
 class Listing:
     """The pictures of a source in the order of their paths, and what should be told about it."""
 
-    items: list[Item]
+    items: list[ImageEntry]
     parts: dict[str, str]  # the source's name of a split -> split
     warnings: list[str]
 
@@ -176,7 +176,7 @@ def list_tree(root: Path) -> Listing:
         )
     _refuse_twins(root, splits)
     depth = 3 if splits else 2
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     warnings: list[str] = []
     for path in paths:
         folders = path.split("/")[:-1]
@@ -195,7 +195,7 @@ def list_tree(root: Path) -> Listing:
         elif not is_picture:
             faults.append(_fault(root / path, "not a picture by its name", "remove it from the class folder"))
         else:
-            items.append(Item(path, folders[0] if splits else None, label))
+            items.append(ImageEntry(path, folders[0] if splits else None, label))
     refuse(list({str(fault): fault for fault in faults}.values()))
     if not items:
         raise FerError(
@@ -238,7 +238,7 @@ def read_list(table: Path) -> Listing:
         FerError: the first row at fault, with its line and the number of others like it.
     """
     opened = open_table(table, _REQUIRED, _OPTIONAL)
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     parts: dict[str, str] = {}
     first_line: dict[str, int] = {}
@@ -260,7 +260,9 @@ def read_list(table: Path) -> Listing:
             continue
         if split is not None:
             parts[split] = split
-        items.append(Item(path, split, label, line, values.get("subject") or None, values.get("sequence") or None))
+        items.append(
+            ImageEntry(path, split, label, line, values.get("subject") or None, values.get("sequence") or None)
+        )
     refuse(faults)
     if not items:
         raise FerError("the table has a header and no rows", hint="give one row for each picture", path=table, line=1)

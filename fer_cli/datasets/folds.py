@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.splits import carve, shuffled
-from fer_cli.errors import FerError
 
 
 def subject_folds(subjects: Sequence[str], number: int) -> NDArray[np.int64]:

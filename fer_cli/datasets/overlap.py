@@ -45,20 +45,22 @@ def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overl
     return Overlap(np.flatnonzero(same), np.flatnonzero(equal & ~same))
 
 
-def akin(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def shared_subjects(
+    dataset: Dataset, rows: Rows, other: Dataset, others: Rows
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Find the images among ``rows`` that show a person of ``others``, and those that are of a sequence of them.
 
     Args:
         dataset: whose images are looked at.
         rows: (n,) of it.
-        other: where persons and sequences are looked for; the same data set, or another that :func:`is_kin`.
+        other: where persons and sequences are looked for; the same data set, or another that :func:`same_id_space`.
         others: (m,) of that.
 
     Returns:
         Positions among ``rows``, sorted; none where a data set does not name them, or names others.
     """
     nobody = np.zeros(0, dtype=np.int64)
-    if not is_kin(dataset, other):
+    if not same_id_space(dataset, other):
         return nobody, nobody
     persons, sequences = (
         nobody if mine is None or theirs is None else _named_alike(mine[rows], theirs[others])
@@ -67,7 +69,7 @@ def akin(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> tuple[ND
     return persons, sequences
 
 
-def is_kin(dataset: Dataset, other: Dataset) -> bool:
+def same_id_space(dataset: Dataset, other: Dataset) -> bool:
     """Tell whether two data sets mean the same persons and sequences by the same names.
 
     They were prepared under one name, and of the same source, or they hold an equal picture under one id: of drawn

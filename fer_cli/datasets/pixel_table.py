@@ -11,9 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.errors import FerError
 from fer_cli.datasets.pixels import parse_images
 from fer_cli.datasets.tables import open_table
-from fer_cli.errors import FerError
 
 SIDE: Final = 48
 """Pixels of an image's side."""

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 _STRIP: Final = 32  # rows parsed together: the text of 48x48 pixels (270 kB) then stays in the processor's cache
 

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import canonical
 from fer_cli.datasets.access import RAFDB
-from fer_cli.datasets.listed import Item
-from fer_cli.datasets.official import (
-    Found,
-    Official,
+from fer_cli.datasets.image_dataset import (
+    ImageDatasetLoader,
+    ParsedSource,
     check_counts,
     check_jobs,
     class_folders,
@@ -21,10 +22,9 @@ from fer_cli.datasets.official import (
     one_layout,
     refuse_all,
 )
-from fer_cli.datasets.pictures import walk
+from fer_cli.datasets.image_files import walk
+from fer_cli.datasets.image_list import ImageEntry
 from fer_cli.datasets.tables import open_table, text_lines
-from fer_cli.errors import FerError
-from fer_cli.labels import canonical
 
 EMOTIONS: Final = {
     "1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "anger", "7": "neutral",
@@ -50,7 +50,7 @@ _LANDMARKS: Final = 5  # lines before the attributes
 _CLASSES: Final = f"1 to 7, or {', '.join(EMOTIONS.values())}"
 
 
-class RafDb(Official):
+class RafDb(ImageDatasetLoader):
     """RAF-DB basic with its own labels.
 
     Args:
@@ -78,7 +78,7 @@ class RafDb(Official):
         super().__init__("rafdb", tuple(EMOTIONS.values()), found, missing=missing, size=size, jobs=jobs)
 
 
-def read_official(root: Path) -> Found:
+def read_official(root: Path) -> ParsedSource:
     """Read ``EmoLabel/list_patition_label.txt`` and, where they are, the attributes; find every picture.
 
     Raises:
@@ -91,7 +91,7 @@ def read_official(root: Path) -> Found:
     there = set(walk(folder))
     folded = {name.casefold(): name for name in there}
     attributes = inside(root, "Annotation", "manual")
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     first_line: dict[str, int] = {}
     labels = {"labels": table}
@@ -125,7 +125,7 @@ def read_official(root: Path) -> Found:
                 without += 1
         if not fault:
             items.append(
-                Item(
+                ImageEntry(
                     f"Image/aligned/{picture}",
                     stem.partition("_")[0],
                     EMOTIONS[words[1]],
@@ -136,7 +136,7 @@ def read_official(root: Path) -> Found:
             )
     faults += [FerError("is not in the list of labels", hint="remove it", path=folder / path) for path in there]
     refuse_all(faults)
-    found = Found(
+    found = ParsedSource(
         root=root,
         layout="official",
         items=sorted(items, key=lambda item: item.path),
@@ -190,7 +190,7 @@ def read_attributes(path: Path, faults: list[FerError]) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def read_folders(root: Path, source: Path) -> Found:
+def read_folders(root: Path, source: Path) -> ParsedSource:
     """Read ``train/1..7`` and ``test/1..7``, and check them against ``train_labels.csv`` and ``test_labels.csv``.
 
     Args:
@@ -200,7 +200,7 @@ def read_folders(root: Path, source: Path) -> Found:
     Raises:
         FerError: the first fault in the order of files and lines, with the number of the others.
     """
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     labels: dict[str, Path] = {}
     for part in PARTS:
@@ -213,17 +213,17 @@ def read_folders(root: Path, source: Path) -> Found:
                 hint = "the names are train_00001_aligned.jpg and test_0001_aligned.jpg; others: fer prepare folder"
                 faults.append(FerError(what, hint=hint, path=root / path))
             else:
-                items.append(Item(path, part, label, id=name[1]))
+                items.append(ImageEntry(path, part, label, id=name[1]))
         if table := inside(root, f"{part}_labels.csv") or inside(source, f"{part}_labels.csv"):
             labels[f"{part} labels"] = table
             _check_table(table, root, listed, faults)
-    seen: dict[str | None, Item] = {}
+    seen: dict[str | None, ImageEntry] = {}
     for item in items:
         if (first := seen.setdefault(item.id, item)) is not item:
             what = f"stands in {first.path.rpartition('/')[0]}/ too"
             faults.append(FerError(what, hint="keep the right one", path=root / item.path))
     refuse_all(faults)
-    return Found(
+    return ParsedSource(
         root=root,
         layout="class folders",
         items=sorted(items, key=lambda item: item.path),

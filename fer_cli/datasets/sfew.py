@@ -7,23 +7,23 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import canonical
+from fer_cli.core.progress import note
 from fer_cli.datasets.access import SFEW
-from fer_cli.datasets.listed import Item
-from fer_cli.datasets.official import (
+from fer_cli.datasets.image_dataset import (
     INCOMPLETE,
-    Found,
-    Official,
+    ImageDatasetLoader,
+    ParsedSource,
     check_jobs,
     class_folders,
     count_table,
     first_inside,
     refuse_all,
 )
+from fer_cli.datasets.image_list import ImageEntry
 from fer_cli.datasets.records import Block, Pictured
 from fer_cli.datasets.splits import count_differences
-from fer_cli.errors import FerError
-from fer_cli.labels import canonical
-from fer_cli.progress import note
 
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """The expressions in the order of the folders."""
@@ -59,7 +59,7 @@ _CLIP: Final = re.compile(r"(.+)_\d+")
 _TEST: Final = (("Test",), ("Test_Aligned_Faces",))
 
 
-class Sfew(Official):
+class Sfew(ImageDatasetLoader):
     """SFEW 2.0 with its own labels; Val is reported on, because the labels of Test were never given out.
 
     Args:
@@ -109,7 +109,7 @@ class Sfew(Official):
         return self._pictures.pictures()
 
 
-def read_folders(source: Path, *, raw: bool = False) -> Found:
+def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
     """List the aligned faces, or the raw frames where there are none.
 
     Args:
@@ -136,7 +136,7 @@ def read_folders(source: Path, *, raw: bool = False) -> Found:
             raise FerError(
                 f"{part} is raw while {other.name} is aligned", hint=f"unpack {part}_Aligned_Faces too", path=source
             )
-    items: list[Item] = []
+    items: list[ImageEntry] = []
     faults: list[FerError] = []
     for part, folder in chosen.items():
         if folder is None:
@@ -146,10 +146,10 @@ def read_folders(source: Path, *, raw: bool = False) -> Found:
             stem = PurePosixPath(path).stem
             clip = _CLIP.fullmatch(stem)
             items.append(
-                Item(path, part, label, sequence=clip[1] if clip else None, id=f"{part.lower()}/{label}/{stem}")
+                ImageEntry(path, part, label, sequence=clip[1] if clip else None, id=f"{part.lower()}/{label}/{stem}")
             )
     refuse_all(faults)
-    found = Found(
+    found = ParsedSource(
         root=source,
         layout=layout,
         items=sorted(items, key=lambda item: item.path),

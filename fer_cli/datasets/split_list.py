@@ -12,12 +12,12 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts import durable
+from fer_cli.artifacts import atomic_io
+from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.folds import validation_of
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.tables import open_table
-from fer_cli.errors import FerError
 
 MOST_FOLDS: Final = 1000
 
@@ -52,7 +52,7 @@ def write_list(path: Path, dataset: Dataset) -> None:
         writer.writerow([name, split, *more])
     part = path.with_name(f".{path.name}.part")
     try:
-        durable.write_file(part, stream.getvalue().encode())
+        atomic_io.write_file(part, stream.getvalue().encode())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -11,8 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.errors import FerError
 from fer_cli.datasets.records import SPLITS
-from fer_cli.errors import FerError
 
 TOGETHER: Final = "stratified, subjects, sequences and equal images kept together"
 """How :func:`carve` draws, for a protocol."""

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 MAX_LINE: Final = 1 << 16
 """Characters in one line: five times what 48x48 pixels need, and small enough that no file can fill the memory."""

@@ -11,9 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import EXPRESSIONS, SYNONYMS
 from fer_cli.datasets.tables import open_table
-from fer_cli.errors import FerError
-from fer_cli.labels import EXPRESSIONS, SYNONYMS
 
 Rule = Literal["majority", "plurality", "votes"]
 RULES: Final[tuple[Rule, ...]] = get_args(Rule)

@@ -1,7 +1,1 @@
-"""Metrics with bootstrap intervals."""
-
-from fer_cli.evaluation.bootstrap import Estimate
-from fer_cli.evaluation.paired import paired_difference
-from fer_cli.evaluation.results import ClassMetrics, Metrics, ReliabilityBin, cautions, evaluate
-
-__all__ = ["ClassMetrics", "Estimate", "Metrics", "ReliabilityBin", "cautions", "evaluate", "paired_difference"]
+"""What is said of a score: predictors, what leaks, what a protocol warns of, and the evaluation itself."""

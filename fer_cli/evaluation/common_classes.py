@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 RULE: Final = "probabilities of the classes in common, divided by their sum; images of other classes are left out"
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from PIL import Image
 
-from fer_cli.datasets.pictures import decode_all
+from fer_cli.core.errors import FerError
+from fer_cli.datasets.image_files import decode_all
 from fer_cli.datasets.records import Block, LoadReport, Pictured, PictureLoader
-from fer_cli.errors import FerError
 from fer_cli.faces.alignment import FLAGS, NO_FACE, SEVERAL, TINY_FACE
 from fer_cli.faces.detection import TINY
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli.errors import UsageError
+from fer_cli.core.errors import UsageError
+from fer_cli.core.progress import note
 from fer_cli.faces.detection import TINY, Detector, Faces, large_enough, main_face
 from fer_cli.faces.retinaface import RetinaFace, find_detector
-from fer_cli.progress import note
 
 NO_FACE: Final = "no-face"
 TINY_FACE: Final = "tiny-face"

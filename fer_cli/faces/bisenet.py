@@ -10,11 +10,11 @@ from typing import Final
 import torch
 from torch import nn
 
-from fer_cli.errors import FerError, UsageError
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.faces.parsers import NetworkParser
 from fer_cli.faces.regions import BISENET_ORDER, Grouping
 from fer_cli.models.backbones import Preprocessing
-from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 SIZE: Final = 512
 """Side of the input that the published weights were trained at, in pixels."""
@@ -50,7 +50,7 @@ def open_bisenet(
     """Build BiSeNet, load its weights strictly and return the parser.
 
     Args:
-        weights: whose hash is checked already (:func:`fer_cli.faces.releases.find_release`).
+        weights: whose hash is checked already (:func:`fer_cli.weights.download.find_release`).
         grouping: which region each part belongs to.
         size: side of the network's input in pixels, a multiple of 32 from 64 to 1024.
         mirror: whether the mirror image is parsed as well.

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 from fer_cli.faces.regions import CELEBAMASK_ORDER, PARTS, part_of
 
 _LAYOUT: Final = "give a tar of images/ID.jpg and masks/ID.png, a mask's pixels being CelebAMask-HQ's own class ids"

@@ -15,11 +15,11 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from fer_cli.errors import UsageError
+from fer_cli.core.errors import UsageError
 from fer_cli.faces.parsers import NetworkParser
 from fer_cli.faces.regions import PARTS, Grouping
 from fer_cli.models.backbones import Preprocessing
-from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 NAME: Final = "compact"
 MEAN: Final = (0.485, 0.456, 0.406)

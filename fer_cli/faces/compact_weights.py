@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from fer_cli.assets import asset
-from fer_cli.errors import FerError
-from fer_cli.models.weights import UNKNOWN, WeightsFile
+from fer_cli.core.assets import asset
+from fer_cli.core.errors import FerError
+from fer_cli.weights.files import UNKNOWN, WeightsFile
 
 FILE: Final = "compact-parser/compact-parser.safetensors"
 SHA256: Final = "2fa4e99e9b4757c3f922149fb89502aa691e447e76b65215e52474767a7671e3"

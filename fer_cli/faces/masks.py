@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_array, read_table
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import REGIONS
+from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import Dataset
-from fer_cli.errors import FerError
-from fer_cli.faces.packing import unpack
-from fer_cli.labels import REGIONS
-from fer_cli.progress import note, warn
+from fer_cli.faces.mask_codec import unpack
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +44,7 @@ class Masks:
         return len(self.spans)
 
     def maps(self, rows: Sequence[int] | NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Return the maps of some rows: uint8 (n, H, W), indices into :data:`fer_cli.labels.REGIONS`.
+        """Return the maps of some rows: uint8 (n, H, W), indices into :data:`fer_cli.core.labels.REGIONS`.
 
         Raises:
             FerError: a map is damaged.

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from fer_cli.faces.augment import Augmentation
+from fer_cli.core.recipes import About, Section
 from fer_cli.faces.celebamask import ids_of, read_faces
-from fer_cli.faces.compact_training import Schedule
-from fer_cli.recipes import About, Section
+from fer_cli.faces.parser_augmentation import Augmentation
+from fer_cli.faces.parser_training import Schedule
 
 
 class Data(Section):

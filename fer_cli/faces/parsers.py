@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.labels import REGIONS
 from fer_cli.faces.regions import Grouping
-from fer_cli.labels import REGIONS
 from fer_cli.models.backbones import Preprocessing
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ PRECISIONS: Final = ("float32", "bfloat16")
 class Parsed:
     """What a parser says of a batch of n pictures.
 
-    ``maps`` uint8 (n, H, W) holds indices into :data:`fer_cli.labels.REGIONS`. ``confidence`` (n,) is the mean over
+    ``maps`` uint8 (n, H, W) holds indices into :data:`~fer_cli.core.labels.REGIONS`.
+    ``confidence`` (n,) is the mean over
     the pixels of the largest region's share. ``agreement`` (n,) tells how much the map of the picture and that of its
     mirror image have in common: of the pixels that either takes for a part of the person, the share that both give the
     same region. Both are NaN where a parser has no such thing.

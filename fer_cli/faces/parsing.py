@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.durable import write_file
+from fer_cli.artifacts.atomic_io import write_file
 from fer_cli.artifacts.journal import Journal
 from fer_cli.artifacts.payload import ArrayWriter, read_array, read_table, table_bytes
 from fer_cli.artifacts.store import Artifact
+from fer_cli.faces.mask_codec import pack
 from fer_cli.faces.masks import DOUBTFUL, MAPS, SCORES, SPANS
-from fer_cli.faces.packing import pack
 from fer_cli.faces.parsers import Parsed
-from fer_cli.faces.quality import Bar, score
+from fer_cli.faces.quality import QualityThresholds, score
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -103,7 +103,7 @@ def parse_blocks(
     directory: Path,
     journal: Journal,
     *,
-    bar: Bar,
+    bar: QualityThresholds,
     batch: int,
     finished: Callable[[int], None],
 ) -> tuple[int, float]:
@@ -147,7 +147,7 @@ def _save(
     known: Known,
     directory: Path,
     journal: Journal,
-    bar: Bar,
+    bar: QualityThresholds,
 ) -> int:
     import pyarrow as pa
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.labels import REGIONS
+from fer_cli.core.labels import REGIONS
 
 FACE: Final = ("skin", "eye", "nose", "mouth")
 """The regions that make a face: they cover it in one piece."""
@@ -18,7 +18,7 @@ NEEDED: Final = ("eye", "nose", "mouth")
 
 
 @dataclass(frozen=True, slots=True)
-class Bar:
+class QualityThresholds:
     """What a map must reach; below it there is a reason to doubt it."""
 
     face: float = 0.10  # of the picture's pixels
@@ -85,7 +85,9 @@ class Scores:
         }
 
 
-def score(maps: NDArray[np.uint8], agreement: NDArray[np.float32], confidence: NDArray[np.float32], bar: Bar) -> Scores:
+def score(
+    maps: NDArray[np.uint8], agreement: NDArray[np.float32], confidence: NDArray[np.float32], bar: QualityThresholds
+) -> Scores:
     """Score region maps (n, H, W); ``agreement`` and ``confidence`` (n,) may be NaN, then nothing is said of them."""
     n, height, width = maps.shape
     counts = np.stack([(maps == index).sum((1, 2)) for index in range(len(REGIONS))], axis=1)

@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.labels import REGIONS
+from fer_cli.core.labels import REGIONS
 
 
 @dataclass(frozen=True, slots=True)

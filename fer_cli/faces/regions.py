@@ -2,7 +2,8 @@
 
 A *part* is what a parsing network tells apart (Lee et al. 2020, CelebAMask-HQ), here without sides: a left and a right
 eye are both ``eye``, so that a mirrored face needs no renaming once its sides are merged. A *region* is what the rest
-of the project speaks of (:data:`fer_cli.labels.REGIONS`; Lv et al., SLFER). Numbers of either stay inside this module.
+of the project speaks of (:data:`fer_cli.core.labels.REGIONS`; Lv et al., SLFER).
+Numbers of either stay inside this module.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.errors import UsageError
-from fer_cli.labels import REGIONS
+from fer_cli.core.errors import UsageError
+from fer_cli.core.labels import REGIONS
 
 PARTS: Final = (
     "background",
@@ -79,7 +80,7 @@ class Grouping:
     """Which region each part belongs to. Stored with every set of masks."""
 
     regions: tuple[str, ...]
-    """One name of :data:`fer_cli.labels.REGIONS` for each of :data:`PARTS`."""
+    """One name of :data:`fer_cli.core.labels.REGIONS` for each of :data:`PARTS`."""
 
     def record(self) -> dict[str, str]:
         """Return what artifacts record: part -> region."""

@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli.env import device_name
-from fer_cli.errors import FerError, UsageError
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.machine import device_name
 from fer_cli.faces.detection import Faces
-from fer_cli.faces.releases import RELEASES, find_release
-from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+from fer_cli.weights.download import RELEASES, find_release
+from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 if TYPE_CHECKING:
     from torch import nn

@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.labels import REGIONS
 from fer_cli.faces.parsers import NetworkParser
-from fer_cli.labels import REGIONS
 
 MOST: Final = 2000
 """Pictures that a template is made from: a mean of more looks the same."""

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 from fer_cli.losses.objective import Objective
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from fer_cli.env import Ranks
+from fer_cli.core.distributed import Ranks
 
 
 class Objective(nn.Module):

@@ -6,8 +6,8 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fer_cli.errors import FerError
-from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+from fer_cli.core.errors import FerError
+from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 if TYPE_CHECKING:
     import numpy as np

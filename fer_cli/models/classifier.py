@@ -10,11 +10,11 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
 from fer_cli.models.backbones import Preprocessing, check_name, preprocessing_of
 from fer_cli.models.psa import Pyramid
-from fer_cli.models.weights import WeightsFile, load_strictly, load_tensors
+from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 
 def perceptron(width: int, hidden: Sequence[int]) -> Iterator[nn.Module]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_array
 from fer_cli.artifacts.store import Artifact
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 BLOCK: Final = 4096
 """Rows that are read at a time."""

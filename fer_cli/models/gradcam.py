@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 
 def gradcam(network: nn.Module, layer: nn.Module, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import torch
 from torch import nn
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 
 KERNELS: Final = (3, 5, 7, 9)
 REDUCTION: Final = 16

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from torch import nn
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 from fer_cli.models.backbones import POOLED, Backbone, Preprocessing, open_backbone
 
 if TYPE_CHECKING:
-    from fer_cli.models.weights import WeightsFile
+    from fer_cli.weights.files import WeightsFile
 
 AUTO: Final = "auto"
 PUBLISHED: Final = {"convnext_base": "stage3.block23"}

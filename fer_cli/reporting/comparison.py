@@ -61,7 +61,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Trait:
+class ConfigDifference:
     """A setting in which the systems are not all alike; one value a system, ``ABSENT`` where it has no such thing."""
 
     name: str
@@ -81,7 +81,7 @@ class Comparison:
     resamples: int
     systems: tuple[System, ...]
     pairs: tuple[Pair, ...]
-    traits: tuple[Trait, ...]
+    config_diff: tuple[ConfigDifference, ...]
     notes: tuple[str, ...]
 
     @property
@@ -174,11 +174,11 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
             for k, name in enumerate(found.classes)
         ),
     )
-    if found.traits:
+    if found.config_diff:
         yield Table(
             "What else differs",
             (("", "left"), *((one.heading, "left") for one in found.systems)),
-            tuple((Cell(trait.name), *map(Cell, trait.values)) for trait in found.traits),
+            tuple((Cell(trait.name), *map(Cell, trait.values)) for trait in found.config_diff),
             wraps=True,
         )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.errors import one_line
+from fer_cli.core.errors import one_line
 from fer_cli.reporting.charts import tick_label
 from fer_cli.reporting.style import GRID, INK, MARKERS, MUTED, bare, heading, new_figure, styled
 

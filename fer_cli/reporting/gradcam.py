@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.reporting.heat import HALF, in_grey, tinted
+from fer_cli.reporting.heatmap import HALF, in_grey, tinted
 from fer_cli.reporting.report import whole_percent
 from fer_cli.reporting.style import GRID, MUTED, heading, new_figure, styled
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fer_cli.ahm.hierarchy import Expression, Hierarchy
+    from fer_cli.systems.ahm.hierarchy import Expression, Hierarchy
 
 _X_EXPRESSION: Final = 0.0
 _X_PART: Final = 1.0

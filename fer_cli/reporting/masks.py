@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.labels import REGIONS
+from fer_cli.core.labels import REGIONS
 from fer_cli.reporting.page import (
     MARGIN,
     Box,
@@ -46,7 +46,7 @@ class MaskedFace:
     image: NDArray[np.uint8]
     """(H, W) grey or (H, W, 3) RGB."""
     map: NDArray[np.uint8]
-    """(H, W) indices into :data:`fer_cli.labels.REGIONS`."""
+    """(H, W) indices into :data:`fer_cli.core.labels.REGIONS`."""
     caption: str
     """The id in the first line, and why the map is doubtful in those that follow."""
 
@@ -98,7 +98,7 @@ def compare_figure(
 
     Args:
         images: (H, W) grey or (H, W, 3) RGB uint8.
-        columns: parser -> one map an image, (H, W) indices into :data:`fer_cli.labels.REGIONS`.
+        columns: parser -> one map an image, (H, W) indices into :data:`fer_cli.core.labels.REGIONS`.
         title: one line.
         subtitle: one line under it.
     """

@@ -1,7 +1,7 @@
 """The report: one HTML file that stands alone. It asks nothing of a network, runs no script, and escapes every name.
 
 What goes in are the frozen dataclasses below. Metrics come in by shape (:mod:`fer_cli.reporting.shapes`), which
-``fer_cli.evaluation.Metrics`` has.
+``fer_cli.metrics.Metrics`` has.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from typing import Final, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fer_cli.reporting.charts import Curve, interval_bar, line_chart, reliability_chart
-from fer_cli.reporting.heat import PNG_URI, Looks, heat_key
+from fer_cli.reporting.heatmap import PNG_URI, GradCamGrid, heat_key
 from fer_cli.reporting.scatter import Scatter, scatter_chart, scatter_mark
 from fer_cli.reporting.shapes import EstimateLike, MetricsLike
 from fer_cli.reporting.style import class_colour
 
 
 @dataclass(frozen=True, slots=True)
-class Predictor:
+class PredictorScores:
     """One way to decide, with its metrics; a deep model has one, an ahm artifact four.
 
     ``gain``: metric ("accuracy", "balanced_accuracy", "macro_f1") -> the paired difference from the predictor that
@@ -109,7 +109,7 @@ class ReportData:
 
     title: str
     split: str
-    predictors: tuple[Predictor, ...]
+    predictors: tuple[PredictorScores, ...]
     subtitle: str = ""
     unsound: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
@@ -121,7 +121,7 @@ class ReportData:
     protocol: tuple[Fact, ...] = ()
     curves: tuple[Curve, ...] = ()
     scatter: Scatter | None = None
-    looks: Looks | None = None
+    looks: GradCamGrid | None = None
     lineage: LineageNode | None = None
     intended_use: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()

@@ -9,8 +9,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_cli.errors import FerError
-from fer_cli.labels import EXPRESSIONS
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import EXPRESSIONS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from fer_cli.errors import one_line
+from fer_cli.core.errors import one_line
 
 Side = Literal["left", "right"]
 FORMATS: Final = ("table", "markdown", "latex", "html")

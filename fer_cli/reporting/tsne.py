@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fer_cli.errors import FerError
+from fer_cli.core.errors import FerError
 from fer_cli.reporting.style import INK, MUTED, bare, class_colour, class_marker, heading, new_figure, styled
 
 if TYPE_CHECKING:

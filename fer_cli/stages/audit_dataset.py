@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
-from fer_cli.audit.copies import near_copies
 from fer_cli.audit.findings import Case, Finding, Index, findings, fold_findings
+from fer_cli.audit.near_duplicates import near_copies
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
-from fer_cli.errors import FerError, UsageError
 from fer_cli.models.features import open_features
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Stage ``audit`` of a model: is its number sound? Every check of :mod:`fer_cli.stages.checks`, and those that cost."""
+"""Stage ``audit`` of a model: every check of :mod:`fer_cli.evaluation.sanity_checks`, and those that cost."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli import env
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.errors import CheckFailedError
+from fer_cli.core import machine
+from fer_cli.core.errors import CheckFailedError
+from fer_cli.core.progress import note
 from fer_cli.evaluation.findings import Finding, Verdict, failed
-from fer_cli.progress import note
-from fer_cli.stages.audit_ahm import ahm_network
-from fer_cli.stages.checks import (
+from fer_cli.evaluation.leakage import leaks, persons, selection
+from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
+from fer_cli.evaluation.predictors.opening import default_split, open_predictor
+from fer_cli.evaluation.sanity_checks import (
     ALONE,
     TWICE,
-    measure_steadiness,
+    measure_batch_invariance,
     names,
     preprocessing,
     training_mode,
     worst_of,
 )
-from fer_cli.stages.kinship import leaks, persons, selection
-from fer_cli.stages.scored import Learned, Rows, Subject
-from fer_cli.stages.subject import default_split, open_subject
+from fer_cli.systems.ahm.network import ahm_network
 
 if TYPE_CHECKING:
-    from fer_cli.models.trained import TrainedModel
+    from fer_cli.systems.trained import TrainedModel
 
 KINDS: Final = ("ahm", "model", "study")
 RECORDED: Final = "recorded score"
@@ -103,8 +103,8 @@ def audit_model(
     """
     artifact = store.find(model, KINDS)
     on = None if data is None else store.find(data, ["dataset"])
-    own = open_subject(store, artifact, device, None)
-    subject = own if on is None else open_subject(store, artifact, device, None, on)
+    own = open_predictor(store, artifact, device, None)
+    subject = own if on is None else open_predictor(store, artifact, device, None, on)
     split = split or default_split(subject.dataset.split_names)
     rows = subject.dataset.rows(split)
     note(f"auditing {artifact.reference} on the {split} split of {subject.dataset.artifact.reference}")
@@ -121,20 +121,20 @@ def audit_model(
     return ModelAudit(artifact, subject.dataset.artifact, split, len(rows), run, (*order, *told, *found[len(order) :]))
 
 
-def _networks(store: Store, own: Subject, artifact: Artifact, device: str) -> dict[str, TrainedModel]:
+def _networks(store: Store, own: Predictor, artifact: Artifact, device: str) -> dict[str, TrainedModel]:
     if own.networks is not None:
         return dict(own.networks())
-    env.tune_allocator()
-    network = ahm_network(store, artifact, env.device_name(device))
+    machine.tune_allocator()
+    network = ahm_network(store, artifact, machine.device_name(device))
     return {} if network is None else {own.chosen: network}
 
 
-def _learned(own: Subject) -> Learned:
+def _learned(own: Predictor) -> TrainingRecord:
     assert own.learned is not None
     return own.learned
 
 
-def _answers(own: Subject, opened: dict[str, TrainedModel]) -> Iterator[Finding]:
+def _answers(own: Predictor, opened: dict[str, TrainedModel]) -> Iterator[Finding]:
     """Yield what the answers to the images say that chose a model."""
     if any(training_mode(model) for model in opened.values()):
         return  # what it answers now is nothing to compare with
@@ -145,9 +145,9 @@ def _answers(own: Subject, opened: dict[str, TrainedModel]) -> Iterator[Finding]
     yield _recorded(own, learned, rows, probabilities)
 
 
-def _steadiness(subject: Subject, rows: Rows, opened: dict[str, TrainedModel]) -> tuple[Finding, ...]:
+def _steadiness(subject: Predictor, rows: Rows, opened: dict[str, TrainedModel]) -> tuple[Finding, ...]:
     if opened:
-        return worst_of(measure_steadiness(opened, subject.dataset, rows, number=IMAGES, sizes=SIZES, sort=True))
+        return worst_of(measure_batch_invariance(opened, subject.dataset, rows, number=IMAGES, sizes=SIZES, sort=True))
     why = "the backbone's weights are not on this machine"
     advice = "bring them back and audit again ('fer weights ls' says what is here)"
     return tuple(Finding(check, "not measured", why, advice) for check in (ALONE, TWICE))
@@ -172,7 +172,9 @@ def _of_all(each: Sequence[tuple[Finding, ...]]) -> list[Finding]:
     return told
 
 
-def _recorded(own: Subject, learned: Learned, rows: Rows, probabilities: dict[str, NDArray[np.float64]]) -> Finding:
+def _recorded(
+    own: Predictor, learned: TrainingRecord, rows: Rows, probabilities: dict[str, NDArray[np.float64]]
+) -> Finding:
     """Compare the accuracy on the split that the model was selected on with the one that it recorded."""
     true = own.dataset.labels[rows]
     now = {name: float((probabilities[name].argmax(axis=1) == true).mean()) for name in learned.recorded}

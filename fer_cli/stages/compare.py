@@ -14,29 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.store import Store
-from fer_cli.errors import UsageError
-from fer_cli.evaluation.bootstrap import RESAMPLES
-from fer_cli.evaluation.mcnemar import ALPHA, detectable, holm, mcnemar, unit_differences
-from fer_cli.evaluation.paired import (
-    METRICS,
-    Scores,
-    difference,
-    difference_over_seeds,
-    mean,
-    score,
-)
-from fer_cli.progress import warn
-from fer_cli.reporting.comparison import Comparison, Pair, System
-from fer_cli.stages.compared import (
-    Compared,
+from fer_cli.core.errors import UsageError
+from fer_cli.core.progress import warn
+from fer_cli.evaluation.comparison_inputs import (
+    ComparisonInput,
     check_comparable,
     check_pictures,
     check_sound,
     in_order_of,
-    open_compared,
+    open_comparison_input,
     units_of,
 )
-from fer_cli.stages.traits import traits
+from fer_cli.evaluation.config_diff import config_diff
+from fer_cli.metrics.bootstrap import RESAMPLES
+from fer_cli.metrics.mcnemar import ALPHA, detectable, holm, mcnemar, unit_differences
+from fer_cli.metrics.paired import METRICS, Scores, difference, difference_over_seeds, mean, score
+from fer_cli.reporting.comparison import Comparison, Pair, System
 
 MOST: Final = len(string.ascii_uppercase)
 SEED: Final = 0
@@ -57,7 +50,7 @@ def compare(
     """Compare systems on the same test items, all against the first.
 
     Of one training each the test is McNemar's; of systems with several seeds it is the t test over items and seeds
-    (:mod:`fer_cli.evaluation.paired`).
+    (:mod:`fer_cli.metrics.paired`).
 
     Args:
         store: where artifacts are.
@@ -72,7 +65,7 @@ def compare(
     """
     if not 2 <= len(references) <= MOST:
         raise UsageError(f"{len(references)} to compare", hint=f"name 2 to {MOST} models, studies or evaluations")
-    systems = [open_compared(store, reference) for reference in references]
+    systems = [open_comparison_input(store, reference) for reference in references]
     seen: dict[str, str] = {}
     for reference, one in zip(references, systems, strict=True):
         if (other := seen.setdefault(one.evaluation.reference, reference)) is not reference:
@@ -121,7 +114,7 @@ def compare(
         resamples=resamples,
         systems=tuple(shown),
         pairs=tuple(replace(pair, adjusted=p) for pair, p in zip(pairs, adjusted, strict=True)),
-        traits=traits(store, [one.evaluation for one in systems]),
+        config_diff=config_diff(store, [one.evaluation for one in systems]),
         notes=tuple(_notes(systems, shown, scores)),
     )
     for system in shown:
@@ -130,7 +123,7 @@ def compare(
     return Compare(comparison, tuple(_changed(systems, shown, right)))
 
 
-def _as_ordered(first: Compared, other: Compared) -> Compared:
+def _as_ordered(first: ComparisonInput, other: ComparisonInput) -> ComparisonInput:
     rows = in_order_of(first, other)
     return replace(other, ids=other.ids[rows], label=other.label[rows], predicted=other.predicted[:, rows])
 
@@ -184,7 +177,7 @@ def _pair(
     )
 
 
-def _notes(systems: Sequence[Compared], shown: Sequence[System], scores: Sequence[Scores]) -> Iterator[str]:
+def _notes(systems: Sequence[ComparisonInput], shown: Sequence[System], scores: Sequence[Scores]) -> Iterator[str]:
     """Yield what a reader must know of these systems, one sentence each."""
     if alone := [system.label for system, one in zip(shown, systems, strict=True) if one.trainings == 1]:
         what = "are one training each" if len(alone) > 1 else "is one training"
@@ -204,7 +197,7 @@ def _notes(systems: Sequence[Compared], shown: Sequence[System], scores: Sequenc
 
 
 def _changed(
-    systems: Sequence[Compared], shown: Sequence[System], right: Sequence[NDArray[np.bool_]]
+    systems: Sequence[ComparisonInput], shown: Sequence[System], right: Sequence[NDArray[np.bool_]]
 ) -> Iterator[tuple[str, ...]]:
     """Yield the items that one system has right more often than the first or less often, under a heading."""
     first = systems[0]

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.core.errors import FerError
+from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.synth.loader import Synth
-from fer_cli.errors import FerError
 from fer_cli.faces.masks import open_masks
-from fer_cli.models.weights import find_weights
-from fer_cli.progress import note, warn
 from fer_cli.reporting.comparison import page_of
 from fer_cli.reporting.tables import html
 from fer_cli.stages.compare import compare, write_whole
@@ -26,8 +26,8 @@ from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.plot import plot
 from fer_cli.stages.plot_masks import mask_agreement, masks
 from fer_cli.stages.prepare import prepare
-from fer_cli.stages.result import Result
 from fer_cli.stages.train import train
+from fer_cli.weights.files import find_weights
 
 BACKBONE: Final = "tf_efficientnet_lite0"
 SIZE: Final = 112

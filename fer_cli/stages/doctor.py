@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from fer_cli import __version__, env
+from fer_cli import __version__
 from fer_cli.artifacts.store import Store
-from fer_cli.errors import FerError
+from fer_cli.core import machine, provenance
+from fer_cli.core.errors import FerError
 
 _NEEDED: Final = (
     *("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "Pillow"),
@@ -39,21 +40,21 @@ class Finding:
 
 def examine(store: Store) -> list[Finding]:
     """Return what fer finds on this machine: packages, device, store, weights, data."""
-    code = env.code_version()
+    code = provenance.code_version()
     commit = "" if code["commit"] is None else f", commit {code['commit'][:10]}"
     findings = [
         Finding("ok", "fer", f"{__version__}{commit}"),
         Finding("ok", "python", f"{sys.version.split()[0]} ({sys.platform})"),
     ]
     for package in _NEEDED:
-        version = env.version_of(package)
+        version = provenance.version_of(package)
         findings.append(
             Finding("ok", package, version)
             if version
             else Finding("missing", package, "not installed", "install fer-cli again: it depends on this")
         )
     for package, advice in _OPTIONAL.items():
-        version = env.version_of(package)
+        version = provenance.version_of(package)
         findings.append(
             Finding("ok", package, version) if version else Finding("note", package, "not installed", advice)
         )
@@ -61,16 +62,18 @@ def examine(store: Store) -> list[Finding]:
 
 
 def _device() -> list[Finding]:
-    if env.version_of("torch") is None:
+    if provenance.version_of("torch") is None:
         return []
     import torch
 
-    found = env.device_name("auto")
+    found = machine.device_name("auto")
     if found.startswith("cuda"):
         device = Finding("ok", "device", f"{found}: {torch.cuda.get_device_name(found)}")
     else:
-        device = Finding("ok", "device", f"{found}: {env.usable_cpus()} cores, torch uses {torch.get_num_threads()}")
-    tuned = env.tune_allocator()
+        device = Finding(
+            "ok", "device", f"{found}: {machine.usable_cpus()} cores, torch uses {torch.get_num_threads()}"
+        )
+    tuned = machine.tune_allocator()
     allocator = Finding(
         "ok" if tuned else "note",
         "allocator",
@@ -114,7 +117,7 @@ def _hub() -> Finding:
 
 def _faces() -> list[Finding]:
     """Face parsing and detection: published weights, and OpenCV, which facexlib wants for both."""
-    from fer_cli.faces.releases import RELEASES, find_release
+    from fer_cli.weights.download import RELEASES, find_release
 
     weights = []
     for name, release in RELEASES.items():
@@ -128,7 +131,7 @@ def _faces() -> list[Finding]:
             )
         except FerError as error:
             weights.append(Finding("missing", name, error.what, error.hint))
-    if env.version_of("facexlib") is None:
+    if provenance.version_of("facexlib") is None:
         return weights
     try:
         import cv2

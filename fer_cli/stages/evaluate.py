@@ -10,21 +10,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import json_bytes, table_bytes
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store
-from fer_cli.errors import CheckFailedError, FerError, UsageError
-from fer_cli.evaluation import cautions, evaluate, paired_difference
-from fer_cli.evaluation.bootstrap import RESAMPLES, Estimate
+from fer_cli.core.errors import CheckFailedError, FerError, UsageError
+from fer_cli.core.progress import note, warn
 from fer_cli.evaluation.findings import Finding, failed
-from fer_cli.evaluation.ledger import Scoring, items_hash, remember, times_scored
-from fer_cli.evaluation.soundness import Soundness, judge
-from fer_cli.progress import note, warn
-from fer_cli.stages.checks import ALONE, cheap_checks, is_amber
-from fer_cli.stages.evaluation_report import report_html
-from fer_cli.stages.kinship import IDS, PERSONS, SELECTION
-from fer_cli.stages.result import Result
-from fer_cli.stages.scored import Scored, Subject
-from fer_cli.stages.subject import default_split, open_subject
-from fer_cli.stages.subsets import subsets_of, unseen_caution
+from fer_cli.evaluation.leakage import IDS, PERSONS, SELECTION
+from fer_cli.evaluation.predictor import EvaluationResult, Predictor
+from fer_cli.evaluation.predictors.opening import default_split, open_predictor
+from fer_cli.evaluation.protocol_warnings import ProtocolWarnings, judge
+from fer_cli.evaluation.report import report_html
+from fer_cli.evaluation.sanity_checks import ALONE, cheap_checks, is_amber
+from fer_cli.evaluation.subsets import subsets_of, unseen_caution
+from fer_cli.evaluation.test_set_usage import Scoring, items_hash, remember, times_scored
+from fer_cli.metrics import cautions, evaluate, paired_difference
+from fer_cli.metrics.bootstrap import RESAMPLES, Estimate
 
 REVISION: Final = 4
 TTA: Final = ("none", "flip")
@@ -56,7 +56,7 @@ def evaluate_model(
         model: reference of an ahm artifact, a model or a study; the newest where it is None.
         data: reference of the data set; where it is None the one that the model learned from, for predictions the
             newest. A model is scored on another one over the classes in common.
-        predictions: a file of predictions (:mod:`fer_cli.evaluation.foreign`), in place of a model.
+        predictions: a file of predictions (:mod:`fer_cli.evaluation.external_predictions`), in place of a model.
         split: the split; test where it is None, else validation.
         predictor: which of the model's predictors the numbers are of; the one it chose where it is None.
         tta: ``none``, or ``flip``: the mean of both views' probabilities.
@@ -147,24 +147,24 @@ def _open(
     split: str | None,
     device: str,
     batching: str | None,
-) -> tuple[Subject, str, bool]:
+) -> tuple[Predictor, str, bool]:
     """Return what is scored, the split, and whether nobody asked for that one."""
     if predictions is None:
         artifact = store.find(model, ["ahm", "model", "study"])
         on = None if data is None else store.find(data, ["dataset"])
-        subject = open_subject(store, artifact, device, batching, on)
+        subject = open_predictor(store, artifact, device, batching, on)
         return subject, split or default_split(subject.dataset.split_names), split is None
     for option, given in (("MODEL", model), ("--batching", batching)):
         if given is not None:
             raise UsageError(f"{option} and --predictions contradict each other", hint=f"leave {option} out")
     on = store.find(data, ["dataset"])
     found = split or default_split(tuple(on.manifest.summary["splits"]))
-    from fer_cli.stages.scored_predictions import predictions_subject
+    from fer_cli.evaluation.predictors.external import external_predictor
 
-    return predictions_subject(predictions, on, found), found, split is None
+    return external_predictor(predictions, on, found), found, split is None
 
 
-def _rows(subject: Subject, split: str) -> NDArray[np.int64]:
+def _rows(subject: Predictor, split: str) -> NDArray[np.int64]:
     """Return the rows of a split; where classes are left out it may have lost all of its images."""
     try:
         return subject.dataset.rows(split)
@@ -174,14 +174,14 @@ def _rows(subject: Subject, split: str) -> NDArray[np.int64]:
         ) from error
 
 
-def _name(subject: Subject, split: str) -> str:
+def _name(subject: Predictor, split: str) -> str:
     """Return the evaluation's name, short enough for a folder's."""
     elsewhere = "" if subject.is_own else f"-on-{subject.dataset.artifact.name}"
     return f"{subject.origin.name[: 118 - len(elsewhere) - len(split)]}{elsewhere}-{split}"
 
 
 def _score(
-    subject: Subject,
+    subject: Predictor,
     split: str,
     rows: NDArray[np.int64],
     chosen: str,
@@ -189,7 +189,7 @@ def _score(
     times_scored: int,
     resamples: int,
     seed: int,
-) -> Scored:
+) -> EvaluationResult:
     dataset = subject.dataset
     probabilities, measured = subject.probabilities(rows, tta)
     true = dataset.labels[rows]
@@ -249,7 +249,7 @@ def _score(
         own=subject.is_own,
         known=subject.learned is not None,
     )
-    soundness = Soundness(
+    soundness = ProtocolWarnings(
         (*judged.unsound, *_unsound(findings, subject, split)),
         (
             *subject.cautions,
@@ -259,12 +259,12 @@ def _score(
             *cautions(metrics[chosen]),
         ),
     )
-    return Scored(
+    return EvaluationResult(
         subject, split, rows, probabilities, measured, metrics, gains, chosen, subsets, protocol, soundness, findings
     )
 
 
-def _unsound(findings: Sequence[Finding], subject: Subject, split: str) -> Iterator[str]:
+def _unsound(findings: Sequence[Finding], subject: Predictor, split: str) -> Iterator[str]:
     """Yield what the checks found, but for what the protocol alone has said already."""
     said = {ALONE}
     if subject.is_own:
@@ -274,7 +274,7 @@ def _unsound(findings: Sequence[Finding], subject: Subject, split: str) -> Itera
             yield f"{finding.check}: {finding.measured}"
 
 
-def _metrics_json(scored: Scored) -> dict[str, Any]:
+def _metrics_json(scored: EvaluationResult) -> dict[str, Any]:
     def plain(estimate: Estimate) -> dict[str, float | None]:
         return {
             name: None if np.isnan(number) else number
@@ -298,7 +298,7 @@ def _metrics_json(scored: Scored) -> dict[str, Any]:
     }
 
 
-def _predictions(scored: Scored, names: list[str]) -> bytes:
+def _predictions(scored: EvaluationResult, names: list[str]) -> bytes:
     """Return the table of predictions: one row an item and predictor, a score (probability) a class."""
     classes = np.array(scored.dataset.classes)
     ids, label = scored.dataset.ids[scored.rows], classes[scored.dataset.labels[scored.rows]]
@@ -318,7 +318,7 @@ def _predictions(scored: Scored, names: list[str]) -> bytes:
     return table_bytes(columns)
 
 
-def _summary(scored: Scored) -> dict[str, Any]:
+def _summary(scored: EvaluationResult) -> dict[str, Any]:
     chosen = scored.metrics[scored.chosen]
     return {
         "headline": f"{scored.chosen} on {scored.dataset.artifact.name} {scored.split}: accuracy "

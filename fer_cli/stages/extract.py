@@ -11,20 +11,20 @@ from typing import Any, Final
 
 import numpy as np
 
-from fer_cli import env
 from fer_cli.artifacts.journal import JOURNALS, Journal
 from fer_cli.artifacts.payload import ArrayWriter
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.core import distributed, machine, signals
+from fer_cli.core.distributed import barrier, broadcast_object, process_group
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.progress import note, track
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.errors import FerError, UsageError
-from fer_cli.models import extraction
+from fer_cli.inference import extraction
+from fer_cli.inference.extraction import VIEWS, extract_blocks, sound_blocks
 from fer_cli.models.backbones import POOLED, Backbone, check_name, cost
-from fer_cli.models.extraction import VIEWS, extract_blocks, sound_blocks
 from fer_cli.models.truncation import open_level
-from fer_cli.models.weights import WeightsFile, find_weights
-from fer_cli.processes import barrier, joined, share
-from fer_cli.progress import note, track
-from fer_cli.stages.result import Result
+from fer_cli.weights.files import WeightsFile, find_weights
 
 REVISION: Final = 1
 DTYPES: Final = ("float32", "float16")
@@ -68,20 +68,20 @@ def extract(
         PreemptedError: SIGTERM or SIGUSR1 came; what was finished is kept and the same call goes on from there.
     """
     views = _check_options(views, dtype, batch, size)
-    env.tune_allocator()
-    ranks = env.ranks()
+    machine.tune_allocator()
+    ranks = distributed.ranks()
     source = open_dataset(store.find(dataset, ["dataset"]))
     check_name(backbone)
     found = find_weights(backbone, weights)
     network = open_level(backbone, level=level, size=size, weights=found)
-    target = env.device_name(device)
+    target = machine.device_name(device)
     network.network.to(target)
     shape = _probe(network, target)
     plan = _plan(source.artifact, network, found, views, dtype)
-    with joined(ranks), ExitStack() as stack:
+    with process_group(ranks), ExitStack() as stack:
         # Rank 0 alone holds the lock and makes the directory; the others are told where it is.
         work = stack.enter_context(store.make(plan, force=force, resumable=True)) if ranks.rank == 0 else None
-        place = share(None if work is None or work.committed is not None else str(work.directory), ranks)
+        place = broadcast_object(None if work is None or work.committed is not None else str(work.directory), ranks)
         if place is None:
             return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
         if force and ranks.rank == 0:
@@ -161,17 +161,17 @@ def _run(
     dtype: str,
     batch: int,
     device: str,
-    ranks: env.Ranks,
+    ranks: distributed.Ranks,
 ) -> dict[str, Any]:
     """Compute this process's share of the blocks that are missing; return what was measured."""
     import torch
 
     if ranks.local_world > 1 and device == "cpu":
-        torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
+        torch.set_num_threads(max(1, machine.usable_cpus() // ranks.local_world))
     rows = len(source.images)
     row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
     numbers = range(math.ceil(rows / extraction.BLOCK))
-    with ExitStack() as stack, env.stop_on_signal() as stop:
+    with ExitStack() as stack, signals.stop_on_signal() as stop:
         if ranks.rank == 0:
             _announce(place, plan, rows, views, shape, dtype, rows * row_bytes * len(views))
         writers = {
@@ -212,7 +212,7 @@ def _run(
         "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
         "processes": ranks.world,
         "threads": torch.get_num_threads(),
-        "peak_memory": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else env.peak_memory(),
+        "peak_memory": torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else machine.peak_memory(),
     }
 
 

@@ -10,18 +10,18 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.ahm.fit import CS, RELATIVE_LAMBDAS, FitResult, Metric, fit
-from fer_cli.ahm.hierarchy import Hierarchy, default_hierarchy, load_hierarchy, semantic_prototypes
-from fer_cli.ahm.projection import RIDGE
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.payload import table_bytes, tensors_bytes
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store
-from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.errors import FerError, UsageError
 from fer_cli.models.features import open_features
-from fer_cli.progress import note, warn
-from fer_cli.stages.result import Result
+from fer_cli.systems.ahm.fit import CS, RELATIVE_LAMBDAS, FitResult, Metric, fit
+from fer_cli.systems.ahm.hierarchy import Hierarchy, default_hierarchy, load_hierarchy, semantic_prototypes
+from fer_cli.systems.ahm.projection import RIDGE
 
 REVISION: Final = 1
 PATHS: Final = ("shared", "full")

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli import env
 from fer_cli.artifacts.journal import JOURNALS, Journal
 from fer_cli.artifacts.payload import read_array
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.core import distributed, machine, signals
+from fer_cli.core.distributed import barrier, broadcast_object, process_group
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.labels import REGIONS
+from fer_cli.core.progress import note, track
 from fer_cli.datasets.dataset import MASKS, Dataset, open_dataset
-from fer_cli.errors import FerError, UsageError
 from fer_cli.faces import parsing
 from fer_cli.faces.parsers import PRECISIONS, Parsed
 from fer_cli.faces.parsing import Known, ParseRows, Rows, assemble, parse_blocks, sound_blocks
-from fer_cli.faces.quality import REASONS, Bar
+from fer_cli.faces.quality import REASONS, QualityThresholds
 from fer_cli.faces.regions import Grouping, grouping
-from fer_cli.labels import REGIONS
-from fer_cli.processes import barrier, joined, share
-from fer_cli.progress import note, track
-from fer_cli.stages.result import Result
 
 if TYPE_CHECKING:
     from fer_cli.faces.parsers import NetworkParser
@@ -98,38 +98,38 @@ def parse_masks(
     if batch is not None and batch < 1:
         raise UsageError(f"--batch {batch} is not a number of pictures", hint="take 1 or more")
     wanted = grouping(groups)
-    ranks = env.ranks()
+    ranks = distributed.ranks()
     found = open_dataset(store.find(dataset, ["dataset"]))
     parser = _chosen(parser, weights)
     batch = batch or BATCHES.get(parser, 16)
-    with joined(ranks), ExitStack() as stack:
+    with process_group(ranks), ExitStack() as stack:
         if parser == "truth":
             source = _truth(found, weights, size, groups)
         else:
-            env.tune_allocator()
-            target = env.device_name(device)
+            machine.tune_allocator()
+            target = machine.device_name(device)
             _share_cores(ranks, target)
             if precision == "auto":  # one for all processes, whatever their machines
-                fast = parser != "bisenet" and env.fast_bfloat16(target)
-                precision = share("bfloat16" if fast else "float32", ranks)
+                fast = parser != "bisenet" and machine.fast_bfloat16(target)
+                precision = broadcast_object("bfloat16" if fast else "float32", ranks)
             network = _network(parser, found, weights, weights_sha256, wanted, size, mirror, target, precision)
             source = (
                 _template(found, network, batch, ranks)
                 if parser == "template"
                 else _of_network(found, network, size, bool(groups))
             )
-        bar = Bar()
+        bar = QualityThresholds()
         plan = _plan(found, source, bar)
         # Rank 0 alone holds the lock and makes the directory; the others are told where it is.
         work = stack.enter_context(store.make(plan, force=force, resumable=True)) if ranks.rank == 0 else None
-        place = share(None if work is None or work.committed is not None else str(work.directory), ranks)
+        place = broadcast_object(None if work is None or work.committed is not None else str(work.directory), ranks)
         if place is None:
             return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
         if force and ranks.rank == 0:
             for path in Path(place).iterdir():
                 path.unlink()
         barrier(ranks)
-        earlier = share([] if force or ranks.rank else _earlier(store, plan), ranks)
+        earlier = broadcast_object([] if force or ranks.rank else _earlier(store, plan), ranks)
         measured = _run(Path(place), plan, found, source, bar, [store.open(path) for path in earlier], batch, ranks)
         barrier(ranks)
         if work is not None:
@@ -144,7 +144,7 @@ def _chosen(parser: str, weights: str | None) -> str:
         return parser
     if weights is not None:
         raise UsageError("--weights does not say of which network", hint="add --parser bisenet or --parser compact")
-    from fer_cli.faces.releases import BISENET, find_release
+    from fer_cli.weights.download import BISENET, find_release
 
     if find_release(BISENET, None, None, fetch=False) is not None:
         note("parser bisenet: its weights are here")
@@ -166,7 +166,7 @@ def _network(
 ) -> NetworkParser:
     if parser == "bisenet":
         from fer_cli.faces.bisenet import open_bisenet
-        from fer_cli.faces.releases import BISENET, find_release
+        from fer_cli.weights.download import BISENET, find_release
 
         released = find_release(BISENET, weights, sha256, fetch=True)
         assert released is not None, "fetched or refused"
@@ -211,7 +211,7 @@ def _of_network(dataset: Dataset, network: NetworkParser, size: int | None, regr
     )
 
 
-def _template(dataset: Dataset, network: NetworkParser, batch: int, ranks: env.Ranks) -> _Source:
+def _template(dataset: Dataset, network: NetworkParser, batch: int, ranks: distributed.Ranks) -> _Source:
     from fer_cli.faces.template import chosen_rows, make_template
 
     rows = chosen_rows(dataset.rows("train"))
@@ -221,7 +221,7 @@ def _template(dataset: Dataset, network: NetworkParser, batch: int, ranks: env.R
         if ranks.rank == 0:
             with track("the mean of the training faces", len(rows)) as advance:
                 template = make_template(network, dataset.images, rows, batch, advance).map
-        one = share(template, ranks)
+        one = broadcast_object(template, ranks)
         assert one is not None, "the first process made it"
 
         def parse_rows(rows: NDArray[np.int64]) -> Parsed:
@@ -262,7 +262,7 @@ def _truth(dataset: Dataset, weights: str | None, size: int | None, groups: Sequ
     return _Source("truth", f"{dataset.artifact.name}-truth", {"parser": "truth"}, {}, lambda: parse_rows)
 
 
-def _plan(dataset: Dataset, source: _Source, bar: Bar) -> Plan:
+def _plan(dataset: Dataset, source: _Source, bar: QualityThresholds) -> Plan:
     return Plan(
         kind="masks",
         name=source.name,
@@ -278,11 +278,11 @@ def _plan(dataset: Dataset, source: _Source, bar: Bar) -> Plan:
     )
 
 
-def _share_cores(ranks: env.Ranks, device: str) -> None:
+def _share_cores(ranks: distributed.Ranks, device: str) -> None:
     import torch
 
     if ranks.local_world > 1 and device == "cpu":
-        torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
+        torch.set_num_threads(max(1, machine.usable_cpus() // ranks.local_world))
 
 
 def _earlier(store: Store, plan: Plan) -> list[Path]:
@@ -310,16 +310,16 @@ def _run(
     plan: Plan,
     dataset: Dataset,
     source: _Source,
-    bar: Bar,
+    bar: QualityThresholds,
     earlier: Sequence[Artifact],
     batch: int,
-    ranks: env.Ranks,
+    ranks: distributed.Ranks,
 ) -> dict[str, Any]:
     """Parse this process's share of the blocks that are missing; return what was measured."""
     rows = Rows(dataset.ids, dataset.pixels)
     numbers = range(math.ceil(len(rows) / parsing.BLOCK))
     known = Known(earlier)
-    with env.stop_on_signal() as stop:
+    with signals.stop_on_signal() as stop:
         done = sound_blocks(place)
         if done and ranks.rank == 0:
             note(f"going on: {len(done)} of {len(numbers)} blocks are there already")
@@ -350,7 +350,7 @@ def _run(
         "taken_over": reused,
         "batch": batch,
         "processes": ranks.world,
-        "peak_memory": env.peak_memory(),
+        "peak_memory": machine.peak_memory(),
     }
 
 

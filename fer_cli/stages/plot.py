@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import open_dataset
-from fer_cli.errors import FerError, UsageError
 from fer_cli.models.features import open_features
-from fer_cli.progress import note
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -107,8 +107,8 @@ def classes(store: Store, *, reference: str | None, faces: int) -> tuple[str, Fi
 
 def hierarchy(store: Store, *, reference: str | None) -> tuple[str, Figure]:
     """Draw the tree of expression, part and action unit of an ahm artifact, of a TOML file, or of fer's own."""
-    from fer_cli.ahm.hierarchy import default_hierarchy, load_hierarchy
     from fer_cli.reporting.hierarchy import hierarchy_figure
+    from fer_cli.systems.ahm.hierarchy import default_hierarchy, load_hierarchy
 
     if reference == "default":
         return "default", hierarchy_figure(default_hierarchy())

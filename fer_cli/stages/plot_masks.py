@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.store import Store
-from fer_cli.artifacts.upkeep import open_parent
+from fer_cli.core.errors import UsageError
+from fer_cli.core.labels import REGIONS
+from fer_cli.core.progress import note, track
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.errors import UsageError
 from fer_cli.faces.masks import Masks, open_masks
 from fer_cli.faces.region_scores import RegionScores
-from fer_cli.labels import REGIONS
-from fer_cli.progress import note, track
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli import env
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.core import machine
+from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset
-from fer_cli.progress import note
-from fer_cli.stages.folds import dataset_of
-from fer_cli.stages.scored_model import models_of, read_history
+from fer_cli.datasets.fold_view import dataset_of
+from fer_cli.evaluation.predictors.model import models_of, read_history
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -57,14 +57,14 @@ def gradcam(
     Raises:
         FerError: the network has no feature map to look at.
     """
-    from fer_cli.models.trained import map_layer, map_side, open_trained
+    from fer_cli.evaluation.explain import answers, examples
     from fer_cli.reporting.gradcam import gradcam_figure
-    from fer_cli.stages.looked_at import answers, examples
+    from fer_cli.systems.trained import map_layer, map_side, open_trained
 
-    env.tune_allocator()
+    machine.tune_allocator()
     artifact = store.find(reference, ["model"])
     dataset, split, every = _images(store, artifact, split)
-    model = open_trained(artifact, env.device_name(device))
+    model = open_trained(artifact, machine.device_name(device))
     layer = map_layer(model)
     generator = np.random.default_rng(seed)
     of_class = [every[dataset.labels[every] == label] for label in range(len(dataset.classes))]
@@ -93,14 +93,14 @@ def tsne_of_model(
     Raises:
         FerError: too few images for the perplexity, or features without any difference.
     """
-    from fer_cli.models.trained import open_trained
+    from fer_cli.evaluation.explain import answers
     from fer_cli.reporting.tsne import stratified_subsample, tsne_backend, tsne_embedding, tsne_figure
-    from fer_cli.stages.looked_at import answers
+    from fer_cli.systems.trained import open_trained
 
-    env.tune_allocator()
+    machine.tune_allocator()
     dataset, split, rows = _images(store, artifact, split)
     rows = rows[stratified_subsample(dataset.labels[rows], EMBEDDED, seed)]
-    probabilities, features = answers(open_trained(artifact, env.device_name(device)), dataset, rows)
+    probabilities, features = answers(open_trained(artifact, machine.device_name(device)), dataset, rows)
     note(f"embedding {len(rows):,} images of the {split} split with {tsne_backend()}")
     points = tsne_embedding(features, seed=seed, perplexity=perplexity)
     labels = dataset.labels[rows]

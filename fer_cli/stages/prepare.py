@@ -15,16 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import ArrayWriter, table_bytes
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Plan, Store, Work, files_input
+from fer_cli.audit.deduplicate import SETTING, leave_out_copies
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import REGIONS
+from fer_cli.core.progress import note, track, warn
 from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
 from fer_cli.datasets.splits import TOGETHER, carve, duplicate_groups, split_hash, units_of
-from fer_cli.errors import FerError
-from fer_cli.labels import REGIONS
-from fer_cli.progress import note, track, warn
-from fer_cli.stages.result import Result
-from fer_cli.stages.without_copies import SETTING, leave_out_copies
 
 REVISION: Final = 2
 CARVED_TEST: Final = 0.2
@@ -49,7 +49,7 @@ def prepare(
         validation: share of train that becomes validation where the source has none.
         seed: of the carved splits.
         drop_duplicates: leave out training pictures that are copies of others, as
-            :mod:`fer_cli.audit.dropping` says; the artifact's name says so.
+            :mod:`fer_cli.audit.deduplication` says; the artifact's name says so.
         command: what the user typed, for the reports of all that is made from it; no part of the version.
         force: make it anew even when it is up to date.
 

@@ -12,15 +12,15 @@ from typing import Any, Final
 import numpy as np
 
 from fer_cli.artifacts.payload import read_table, table_bytes
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store, files_input
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.progress import warn
 from fer_cli.datasets.dataset import INDEX, UNKNOWN, Dataset, open_dataset
 from fer_cli.datasets.records import SPLITS
+from fer_cli.datasets.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
 from fer_cli.datasets.splits import split_hash
-from fer_cli.errors import FerError, UsageError
-from fer_cli.progress import warn
-from fer_cli.stages.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
-from fer_cli.stages.result import Result
 
 REVISION: Final = 1
 BY: Final = ("subject", "class")

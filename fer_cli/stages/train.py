@@ -9,20 +9,20 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from fer_cli import assets, env
+from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Store
+from fer_cli.core import assets, distributed, machine
+from fer_cli.core.distributed import process_group
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.recipes import load_recipe
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.errors import FerError, UsageError
+from fer_cli.datasets.fold_view import seen
 from fer_cli.faces.masks import find_masks, open_masks
 from fer_cli.models.backbones import check_name
-from fer_cli.models.weights import find_weights
-from fer_cli.processes import joined
-from fer_cli.recipes import load_recipe
-from fer_cli.stages.folds import seen
-from fer_cli.stages.result import Result
-from fer_cli.stages.study import study_of
-from fer_cli.stages.training_job import Job, train_one
 from fer_cli.training.history import check_tensorboard
+from fer_cli.training.job import Job, train_one
+from fer_cli.training.study import study_of
+from fer_cli.weights.files import find_weights
 
 SELECT_ON: Final = ("validation", "test")
 DEFAULTS: Final = {
@@ -111,7 +111,7 @@ def train(
         raise UsageError(f"--select-on {select_on!r} is not a choice", hint=f"take {' or '.join(SELECT_ON)}")
     if not seeds or len(set(seeds)) != len(seeds):
         raise UsageError("--seeds wants different numbers", hint="write them as 0,1,2")
-    ranks = env.ranks()
+    ranks = distributed.ranks()
     if read.train.batch % ranks.world:
         raise FerError(
             f"train.batch = {read.train.batch} cannot be shared by {ranks.world} processes",
@@ -124,7 +124,7 @@ def train(
         )
     if tensorboard is not None:
         check_tensorboard(tensorboard)
-    env.tune_allocator()
+    machine.tune_allocator()
     opened = open_dataset(store.find(dataset, ["dataset"]))
     of = [seen(opened, number) for number in _folds(opened, fold)]
     for one in of:
@@ -132,11 +132,11 @@ def train(
     _check_limit(read.data.limit, len(opened.classes))
     check_name(read.model.backbone)
     weights = find_weights(read.model.backbone, read.model.weights)
-    target = env.device_name(device)
+    target = machine.device_name(device)
     if ranks.local_world > 1 and target == "cpu":
         import torch
 
-        torch.set_num_threads(max(1, env.usable_cpus() // ranks.local_world))
+        torch.set_num_threads(max(1, machine.usable_cpus() // ranks.local_world))
     if workers is None:
         workers = 2 if target.startswith("cuda") else 0
     maps = None
@@ -146,7 +146,7 @@ def train(
         Job(store, system, one, maps, read, weights, select_on, target, ranks, workers, tensorboard, force)
         for one in of
     ]
-    with joined(ranks):
+    with process_group(ranks):
         models = tuple(train_one(job, seed) for seed in seeds for job in jobs)
         study = None
         if len(models) > 1 and ranks.rank == 0:

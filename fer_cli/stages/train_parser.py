@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_cli import env
-from fer_cli.artifacts.durable import sha256_file, write_file
-from fer_cli.errors import FerError
+from fer_cli.artifacts.atomic_io import sha256_file, write_file
+from fer_cli.core import machine
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import REGIONS
+from fer_cli.core.progress import note, track
+from fer_cli.core.recipes import load_recipe
 from fer_cli.faces.compact_weights import find_compact
 from fer_cli.faces.regions import grouping
-from fer_cli.labels import REGIONS
-from fer_cli.models.weights import WeightsFile, find_weights, load_strictly, load_tensors
-from fer_cli.progress import note, track
-from fer_cli.recipes import load_recipe
+from fer_cli.weights.files import WeightsFile, find_weights, load_strictly, load_tensors
 
 if TYPE_CHECKING:
     from fer_cli.faces.celebamask import Face
@@ -61,11 +61,11 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
         )
     if not source.is_file():
         raise FerError("there is no archive here", hint="give a tar with images/ and masks/ by --source", path=source)
-    env.tune_allocator()
+    machine.tune_allocator()
     from fer_cli.faces.celebamask import read_faces
     from fer_cli.faces.compact import tensors_to_keep
-    from fer_cli.faces.compact_training import mix, new_network, train
     from fer_cli.faces.parser_recipe import split_ids, training_arrays
+    from fer_cli.faces.parser_training import mix, new_network, train
 
     if start is None and read.training.start_share:
         raise FerError(

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from fer_cli.artifacts.durable import sha256_file
-from fer_cli.errors import FerError, UsageError
+from fer_cli.artifacts.atomic_io import sha256_file
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.faces.compact_weights import find_compact
-from fer_cli.faces.releases import RELEASES, Release, find_release
 from fer_cli.models.backbones import check_name, open_backbone
-from fer_cli.models.catalogue import (
+from fer_cli.weights.catalogue import (
     BACKBONES,
     Published,
     Record,
@@ -24,14 +23,8 @@ from fer_cli.models.catalogue import (
     published,
     read_record,
 )
-from fer_cli.models.weights import (
-    UNKNOWN,
-    WeightsFile,
-    find_here,
-    find_weights,
-    load_tensors,
-    weights_folder,
-)
+from fer_cli.weights.download import RELEASES, Release, find_release
+from fer_cli.weights.files import UNKNOWN, WeightsFile, find_here, find_weights, load_tensors, weights_folder
 
 OWN: Final = (*RELEASES, "compact")
 """Networks that are not timm's: parsers and detectors of faces."""

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import torch
 
-from fer_cli.artifacts.durable import sha256_file, sync, write_file
-from fer_cli.errors import FerError
+from fer_cli.artifacts.atomic_io import sha256_file, sync, write_file
+from fer_cli.core.errors import FerError
 
 PATTERN: Final = "checkpoint-*.safetensors"
 KEPT: Final = 2

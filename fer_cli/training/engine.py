@@ -22,17 +22,17 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from fer_cli import env
-from fer_cli.errors import FerError, one_line
+from fer_cli.core import distributed, machine, signals
+from fer_cli.core.distributed import all_gather, broadcast_tensors
+from fer_cli.core.errors import FerError, one_line
+from fer_cli.core.progress import Advance, note
 from fer_cli.losses.objective import Objective
-from fer_cli.processes import copy_from_first, gathered
-from fer_cli.progress import Advance, note
-from fer_cli.training.ahead import ahead
 from fer_cli.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from fer_cli.training.history import History
-from fer_cli.training.optimiser import new_optimiser
-from fer_cli.training.order import batches, epoch_rows
+from fer_cli.training.optimizer import new_optimiser
+from fer_cli.training.prefetch import ahead
 from fer_cli.training.recipe import Recipe
+from fer_cli.training.sampler import batches, epoch_rows
 from fer_cli.training.schedule import rate_factor
 from fer_cli.training.snapshot import Held, put_back, tensors_of
 from fer_cli.training.state import State
@@ -57,7 +57,7 @@ class Task:
         loss: on the device.
         labels: (N,) of the whole data set.
         classes: their names.
-        train: the rows that are trained on, some perhaps several times (:mod:`fer_cli.training.order`).
+        train: the rows that are trained on, some perhaps several times (:mod:`fer_cli.training.sampler`).
         validation: the rows that an epoch is chosen by.
         mixes_batch: an image's logits depend on those beside it, so that each is validated alone.
     """
@@ -92,9 +92,9 @@ def fit(
     seed: int,
     place: Path,
     device: str,
-    ranks: env.Ranks,
+    ranks: distributed.Ranks,
     workers: int,
-    stop: env.StopRequest,
+    stop: signals.StopRequest,
     advance: Advance,
     record: Callable[[History], None],
 ) -> Trained:
@@ -127,8 +127,8 @@ class _Training:
         seed: int,
         place: Path,
         device: str,
-        ranks: env.Ranks,
-        stop: env.StopRequest,
+        ranks: distributed.Ranks,
+        stop: signals.StopRequest,
         workers: int,
     ) -> None:
         self.task, self.recipe, self.seed, self.place = task, recipe, seed, place
@@ -238,7 +238,7 @@ class _Training:
         """Measure the epoch, keep it where it is the best so far, and go to the next."""
         state, recipe = self.state, self.recipe
         network = self.averaged if self.averaged is not None else self.task.network
-        copy_from_first(network.buffers(), self.ranks)  # each process's batch norms saw other images
+        broadcast_tensors(network.buffers(), self.ranks)  # each process's batch norms saw other images
         task = self.task
         scores = validated(
             network,
@@ -252,7 +252,7 @@ class _Training:
         )
         if not math.isfinite(scores["validation_loss"]):
             raise self._diverged(f"the validation loss is {scores['validation_loss']} after epoch {state.epoch + 1}")
-        sums = np.sum(gathered([state.loss_sum, state.hits, state.seen], self.ranks), axis=0)
+        sums = np.sum(all_gather([state.loss_sum, state.hits, state.seen], self.ranks), axis=0)
         line = {
             "epoch": float(state.epoch + 1),
             "lr": self._rate((state.epoch + 1) * self.steps - 1),
@@ -308,7 +308,7 @@ class _Training:
             yield
             return
         except (MemoryError, RuntimeError) as error:
-            if not env.is_memory(error):
+            if not machine.is_memory(error):
                 raise
             reason = one_line(str(error)).partition(". ")[0] or type(error).__name__
         # The error is gone, and with it what its frames held: now there is room to find out.
@@ -333,7 +333,7 @@ class _Training:
                 self._try(self.task.train[: batch // world])
                 return batch
             except (MemoryError, RuntimeError) as error:
-                if not env.is_memory(error):
+                if not machine.is_memory(error):
                     raise
         return 0
 
@@ -353,7 +353,7 @@ class _Training:
     def _save_if_asked(self) -> None:
         """Write a checkpoint when it is time, or when any process was asked to stop: then all stop."""
         due = time.perf_counter() - self.saved > SAVE_SECONDS
-        flags = gathered([float(self.stop.signal is not None), float(due)], self.ranks)
+        flags = all_gather([float(self.stop.signal is not None), float(due)], self.ranks)
         asked = any(flag for flag, _ in flags)
         if asked or flags[0][1]:
             self._save()
@@ -367,7 +367,7 @@ class _Training:
         if not all(bool(torch.isfinite(value).all()) for value in values if value.is_floating_point()):
             where = f"after step {self.state.epoch * self.steps + self.state.step} (epoch {self.state.epoch + 1})"
             raise self._diverged(f"the network or the loss holds what is no number {where}")
-        sums = gathered([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
+        sums = all_gather([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
         if self.ranks.rank == 0:
             done = self.state.epoch * (self.steps + 1) + self.state.step  # an epoch's end comes after its last step
             save_checkpoint(self.place, done, tensors_of(self._held()), {"state": asdict(self.state), "sums": sums})

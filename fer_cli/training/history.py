@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from fer_cli.artifacts.durable import write_file
-from fer_cli.errors import FerError
+from fer_cli.artifacts.atomic_io import write_file
+from fer_cli.core.errors import FerError
 
 HISTORY: Final = "history.jsonl"
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.losses.cross_entropy import CrossEntropy, balanced_weights
-from fer_cli.losses.joint import JointLoss
+from fer_cli.losses.island import IslandLoss
 from fer_cli.losses.objective import Objective
 from fer_cli.training.recipe import Loss
 
@@ -35,4 +35,4 @@ def new_objective(how: Loss, labels: NDArray[np.int64], classes: tuple[str, ...]
     softmax = new_softmax(how, labels, classes)
     if how.name == "cross-entropy":
         return softmax
-    return JointLoss(softmax, len(classes), width, island=how.island, pairs=how.island_pairs, rate=how.centre_rate)
+    return IslandLoss(softmax, len(classes), width, island=how.island, pairs=how.island_pairs, rate=how.centre_rate)

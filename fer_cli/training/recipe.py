@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from fer_cli.labels import REGIONS
+from fer_cli.core.labels import REGIONS
+from fer_cli.core.recipes import About, Section
 from fer_cli.models.psa import Pyramid
-from fer_cli.recipes import About, Section
-from fer_cli.training.augment import Augmentation
+from fer_cli.training.augmentation import Augmentation
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Below1 = Annotated[float, Field(ge=0, lt=1)]
@@ -33,7 +33,7 @@ class Data(Section):
 class Loss(Section):
     """What is minimised."""
 
-    name: Literal["cross-entropy", "joint"] = "cross-entropy"  # joint: with the island loss (fer_cli.losses.joint)
+    name: Literal["cross-entropy", "joint"] = "cross-entropy"  # joint: with the island loss (fer_cli.losses.island)
     island: NotNegative = 0.01  # of joint: the island loss's weight, lambda
     island_pairs: NotNegative = 10.0  # of joint: lambda1, of its pairwise term
     centre_rate: Share = 0.5  # of joint: alpha, at which centres move
@@ -200,7 +200,7 @@ class PSAResNetRecipe(BaselineRecipe):
 
 
 class SLFERLoss(Loss):
-    """Cross-entropy of expressions, and the two auxiliary tasks; 0 leaves one out (:mod:`fer_cli.losses.slfer`)."""
+    """Cross-entropy of expressions and two auxiliary tasks; 0 leaves one out (:mod:`fer_cli.systems.slfer.loss`)."""
 
     name: Literal["cross-entropy"] = "cross-entropy"
     segmentation: NotNegative = 0.5  # lambda1
@@ -209,7 +209,7 @@ class SLFERLoss(Loss):
 
 
 class SLFERModel(Backbone):
-    """A network with feature levels, with attention where one is wanted (:mod:`fer_cli.models.slfer`)."""
+    """A network with feature levels, with attention where one is wanted (:mod:`fer_cli.systems.slfer.network`)."""
 
     attention: Literal["none", "se", "eca", "cbam", "aff", "psa"] = "se"
     dropout: Below1 = 0.0  # before the expression branch's fully connected layers
@@ -240,7 +240,7 @@ def _weighed(name: str, weight: float, usual: float) -> list[str]:
 
 
 class ConvCutModel(Backbone):
-    """A frozen backbone up to a cut, and the head that learns (:mod:`fer_cli.models.conv_cut`)."""
+    """A frozen backbone up to a cut, and the head that learns (:mod:`fer_cli.systems.conv_cut.network`)."""
 
     cut: str = "auto"  # auto, stageN, or stageN.blockM of a ConvNeXt
     detail: Annotated[int, Field(ge=0, le=3)] = 2  # layers of the detail block

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from fer_cli import env
-from fer_cli.evaluation.metrics import class_values, mean_of_present
-from fer_cli.processes import gathered
+from fer_cli.core import distributed
+from fer_cli.core.distributed import all_gather
+from fer_cli.metrics.values import class_values, mean_of_present
 
 BATCH: Final = 64
 """Images at once, where a training step has as many."""
@@ -28,7 +28,7 @@ def validated(
     labels: NDArray[np.int64],
     classes: int,
     autocast: Callable[[], torch.autocast],
-    ranks: env.Ranks,
+    ranks: distributed.Ranks,
     batch: int,
 ) -> dict[str, float]:
     """Return the mean cross-entropy and the scores on some rows, shared among the processes.
@@ -48,7 +48,7 @@ def validated(
         true = labels[some]
         loss += float(nn.functional.cross_entropy(logits.double(), torch.from_numpy(true), reduction="sum"))
         np.add.at(confusion, (true, logits.argmax(1).numpy()), 1)
-    total = np.sum(gathered([loss, *confusion.ravel().tolist()], ranks), axis=0)
+    total = np.sum(all_gather([loss, *confusion.ravel().tolist()], ranks), axis=0)
     confusion = total[1:].reshape(classes, classes)
     _, recall, f1 = class_values(confusion)
     count = confusion.sum()

@@ -16,13 +16,13 @@ from numpy.random import PCG64, Generator
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from fer_cli.core.labels import REGIONS
 from fer_cli.datasets.synth.features import SIDES, Aus, add_brow, add_eye, add_head, add_nose
 from fer_cli.datasets.synth.hair import add_back_hair, add_beard, add_clothing, add_front_hair, add_glasses
 from fer_cli.datasets.synth.mouth import add_mouth
 from fer_cli.datasets.synth.parameters import FaceParameters, Identity
 from fer_cli.datasets.synth.shading import shade
 from fer_cli.datasets.synth.sketch import PART_REGION, Outlines, Part, Sketch
-from fer_cli.labels import REGIONS
 
 SUPERSAMPLING: Final = 4
 MIN_SIZE: Final = 16

@@ -27,6 +27,9 @@ from numpy.random import PCG64, Generator, SeedSequence
 from numpy.typing import NDArray
 from PIL import Image
 
+from fer_cli.core.errors import FerError
+from fer_cli.core.labels import EXPRESSIONS, in_order
+from fer_cli.core.machine import usable_cpus
 from fer_cli.datasets.records import SPLITS, Block, LoadReport, Row
 from fer_cli.datasets.synth.faces import MAX_SIZE, MIN_SIZE, render_face
 from fer_cli.datasets.synth.parameters import (
@@ -37,9 +40,6 @@ from fer_cli.datasets.synth.parameters import (
     sample_identity,
     sample_scene,
 )
-from fer_cli.env import usable_cpus
-from fer_cli.errors import FerError
-from fer_cli.labels import EXPRESSIONS, in_order
 
 BY_FREQUENCY: Final = ("happy", "neutral", "sad", "surprise", "anger", "fear", "disgust", "contempt")
 """The expressions from the commonest to the rarest, as in the data sets collected in the wild."""
@@ -55,7 +55,7 @@ Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class ImageEntry:
     """One picture before it is drawn."""
 
     split: str
@@ -152,7 +152,7 @@ class Synth:
             au_columns=AU_NAMES,
         )
 
-    def _row(self, item: Item) -> Row:
+    def _row(self, item: ImageEntry) -> Row:
         subject = f"s{item.subject:03d}"
         return Row(
             id=f"synth-{subject}-{item.number:04d}",
@@ -164,7 +164,7 @@ class Synth:
             subject=subject,
         )
 
-    def _draw(self, groups: list[list[Item]]) -> Iterator[Arrays]:
+    def _draw(self, groups: list[list[ImageEntry]]) -> Iterator[Arrays]:
         drawn = 0
         if self.jobs > 1 and len(groups) > 1:
             for arrays in self._draw_in_processes(groups):
@@ -175,7 +175,7 @@ class Synth:
         for items in groups[drawn:]:
             yield draw_items(items, self.seed, self.size, self.grey)
 
-    def _draw_in_processes(self, groups: list[list[Item]]) -> Iterator[Arrays]:
+    def _draw_in_processes(self, groups: list[list[ImageEntry]]) -> Iterator[Arrays]:
         """Yield drawn groups in order, a bounded number ahead; end early where the processes die."""
         jobs = min(self.jobs, len(groups))
         pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_follow_parent)
@@ -194,7 +194,7 @@ class Synth:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def plan(images: int, subjects: int, imbalance: float, classes: tuple[str, ...]) -> list[Item]:
+def plan(images: int, subjects: int, imbalance: float, classes: tuple[str, ...]) -> list[ImageEntry]:
     """Say which pictures a data set holds, by split, subject and number.
 
     Subjects are shared out among the splits, pictures in proportion to subjects, classes by their weights, always by
@@ -225,12 +225,12 @@ def plan(images: int, subjects: int, imbalance: float, classes: tuple[str, ...])
             for index in dict.fromkeys(hand):
                 step, start = len(EXPRESSIONS), EXPRESSIONS.index(classes[index])
                 numbers += [start + step * repeat for repeat in range(hand.count(index))]
-            items += [Item(split, first + person, number) for number in sorted(numbers)]
+            items += [ImageEntry(split, first + person, number) for number in sorted(numbers)]
         first += persons
     return items
 
 
-def draw_items(items: list[Item], seed: int, size: int, grey: bool) -> Arrays:
+def draw_items(items: list[ImageEntry], seed: int, size: int, grey: bool) -> Arrays:
     """Draw pictures: images (n, size, size[, 3]), masks (n, size, size), action units (n, 15)."""
     images = np.empty((len(items), size, size) if grey else (len(items), size, size, 3), np.uint8)
     masks = np.empty((len(items), size, size), np.uint8)

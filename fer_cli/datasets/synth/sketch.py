@@ -15,8 +15,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fer_cli.core.labels import REGIONS
 from fer_cli.datasets.synth.parameters import Scene
-from fer_cli.labels import REGIONS
 
 Array = NDArray[np.float64]
 

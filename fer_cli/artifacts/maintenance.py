@@ -1,0 +1,236 @@
+"""Looking after a store: verifying every byte, finding what nobody needs, walking the lineage."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from filelock import FileLock, Timeout
+
+from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, content_digest, read_manifest
+from fer_cli.artifacts.store import LOCKS, NEEDED, Artifact, Store
+from fer_cli.core.errors import FerError
+
+_UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")
+_VERSION: Final = re.compile(r"[0-9a-f]{12}")
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing that is not as the manifest says."""
+
+    path: Path
+    expected: str
+    found: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A directory that ``gc`` would remove, and why."""
+
+    path: Path
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """An artifact, or the files or the vanished artifact that stand in its place, and what it was made from."""
+
+    role: str
+    source: Input
+    artifact: Artifact | None
+    parents: tuple[Lineage, ...]
+    changed: bool  # the artifact is there, but its content is not the one that was used
+
+
+def verify_directory(directory: Path) -> list[Damage]:
+    """Hash every file of an artifact again and return what differs, in order of path."""
+    try:
+        manifest = read_manifest(directory)
+    except FerError as error:
+        return [Damage(directory / MANIFEST, "a sound manifest", error.what)]
+    damage = []
+    if (directory / MANIFEST).read_bytes() != manifest.to_bytes():
+        damage.append(Damage(directory / MANIFEST, "the bytes that fer writes", "other bytes of the same meaning"))
+    if (directory.parent.parent.name, directory.parent.name, directory.name) != (
+        manifest.kind,
+        manifest.name,
+        manifest.version,
+    ):
+        damage.append(Damage(directory, f"{manifest.kind}/{manifest.name}/{manifest.version}", "another place"))
+    for entry in manifest.files:
+        path = directory / entry.path
+        if not path.is_file():
+            damage.append(Damage(path, f"{entry.size:,} bytes", "no file"))
+        elif (size := path.stat().st_size) != entry.size:
+            damage.append(Damage(path, f"{entry.size:,} bytes", f"{size:,} bytes"))
+        elif (found := atomic_io.sha256_file(path)) != entry.sha256:
+            damage.append(Damage(path, f"sha256 {entry.sha256}", f"sha256 {found}"))
+    known = {entry.path for entry in manifest.files} | {MANIFEST}
+    damage += [
+        Damage(path, "no such file", "a file that the manifest does not name")
+        for path in sorted(directory.iterdir())
+        if path.name not in known
+    ]
+    if manifest.content != content_digest(manifest.files):
+        damage.append(Damage(directory / MANIFEST, "the hash of its files", manifest.content))
+    return damage
+
+
+def leftovers(store: Store, *, superseded: bool) -> list[Leftover]:
+    """Return what ``gc`` may remove, the largest first.
+
+    That is whatever killed commands left, and with ``superseded`` every version of which a newer one of the same name
+    exists and from which nothing that stays was made. Work whose lock is held is left alone.
+    """
+    found = []
+    for kind in KINDS:
+        for name in sorted(path for path in (store.root / kind).glob("*") if path.is_dir()):
+            for path in sorted(name.iterdir()):
+                # Only what fer itself makes: a folder of another name is somebody's own.
+                unfinished = _UNFINISHED.fullmatch(path.name)
+                broken = _VERSION.fullmatch(path.name) and not (path / MANIFEST).exists()
+                if path.is_dir() and (unfinished or broken) and not _in_use(store, path):
+                    resumable = path.name.startswith(".partial-")
+                    reason = (
+                        "stopped work: the same command would go on from it"
+                        if resumable
+                        else "left by a killed command"
+                    )
+                    found.append(Leftover(path, atomic_io.tree_size(path), reason))
+    if superseded:
+        found += _superseded(store)
+    return sorted(found, key=lambda leftover: -leftover.size)
+
+
+def remove(store: Store, found: Sequence[Leftover]) -> int:
+    """Remove leftovers, except those that a process has taken up meanwhile; return the bytes that it freed."""
+    freed = 0
+    for leftover in found:
+        try:
+            with FileLock(_lock_path(store, leftover.path)).acquire(timeout=0):
+                atomic_io.remove_tree(leftover.path)
+        except Timeout:
+            continue
+        freed += leftover.size
+    return freed
+
+
+def lineage(store: Store, artifact: Artifact, role: str = "") -> Lineage:
+    """Return the tree of what an artifact was made from."""
+    parents = []
+    for input_role, source in artifact.manifest.inputs.items():
+        parent = _open_input(store, source)
+        if parent is None:
+            parents.append(Lineage(input_role, source, None, (), changed=False))
+        else:
+            node = lineage(store, parent, input_role)
+            changed = parent.manifest.content != source.content
+            parents.append(Lineage(input_role, source, parent, node.parents, changed))
+    return Lineage(role, artifact.as_input(), artifact, tuple(parents), changed=False)
+
+
+def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
+    """Return the artifact that another one was made from, refusing one whose content has changed since.
+
+    Raises:
+        FerError: it is gone, damaged, or not what it was.
+    """
+    source = artifact.manifest.inputs[role]
+    parent = _open_input(store, source)
+    reference = f"{source.kind}/{source.name}@{source.version}"
+    if parent is None:
+        raise FerError(
+            f"{artifact.reference} was made from {reference}, which is not in this store",
+            hint=f"make that again, or make the {artifact.kind} from what is there",
+            path=store.root,
+        )
+    if parent.manifest.content != source.content:
+        raise FerError(
+            f"{reference} has changed since {artifact.reference} was made from it",
+            hint=f"make the {artifact.kind} again",
+            path=parent.path,
+        )
+    return parent
+
+
+def _open_input(store: Store, source: Input) -> Artifact | None:
+    """Return an input from the store: the version that was used, else one of the same name with equal content."""
+    if source.kind not in KINDS:
+        return None
+    directory = store.root / source.kind / source.name / source.version
+    if (directory / MANIFEST).is_file():
+        return store.open(directory)
+    for other in store.directories((source.kind,), source.name):
+        if read_manifest(other).content == source.content:
+            return store.open(other)
+    return None
+
+
+def _lock_path(store: Store, directory: Path) -> Path:
+    version = directory.name.split("-")[1] if _UNFINISHED.fullmatch(directory.name) else directory.name
+    return store.root / LOCKS / f"{directory.parent.parent.name}.{directory.parent.name}.{version}"
+
+
+def _in_use(store: Store, directory: Path) -> bool:
+    return _held(_lock_path(store, directory))
+
+
+def _held(path: Path) -> bool:
+    if not path.exists():
+        return False
+    try:
+        with FileLock(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _superseded(store: Store) -> list[Leftover]:
+    directories = store.directories()
+    newest: set[tuple[str, str]] = set()
+    kept: list[Path] = []
+    older: list[Path] = []
+    for path in directories:  # the newest first
+        key = (path.parent.parent.name, path.parent.name)
+        (older if key in newest else kept).append(path)
+        newest.add(key)
+    needed: set[Path] = set()
+    queue = [*kept, *(store.root / source.kind / source.name / source.version for source in _inputs_of_work(store))]
+    while queue:
+        path = queue.pop()
+        if path in needed or not (path / MANIFEST).is_file():
+            continue
+        needed.add(path)
+        try:
+            inputs = read_manifest(path).inputs.values()
+        except FerError:  # damaged: what it was made from is not known, and it is not for gc to say
+            continue
+        queue += [store.root / source.kind / source.name / source.version for source in inputs]
+    return [
+        Leftover(path, atomic_io.tree_size(path), "superseded by a newer version")
+        for path in older
+        if path not in needed
+    ]
+
+
+def _inputs_of_work(store: Store) -> Iterator[Input]:
+    """Yield what is read by work under way, and by stopped work that would go on."""
+    for path in (store.root / LOCKS).glob(f"*{NEEDED}"):
+        lock = path.with_name(path.name.removesuffix(NEEDED))
+        kind, _, rest = lock.name.partition(".")
+        name, _, version = rest.rpartition(".")
+        if _held(lock) or (store.root / kind / name / f".partial-{version}").is_dir():
+            try:
+                yield from (Input(**source) for source in json.loads(path.read_bytes()))
+            except (ValueError, TypeError):  # a kill cut it short: the work had not begun
+                continue

@@ -1,0 +1,50 @@
+"""Names of expressions and face regions. Numbers of a source never travel: everything downstream speaks in names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from fer_cli.core.errors import FerError
+
+EXPRESSIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+"""The canonical names. Every data set uses a subset of them, in this order."""
+
+REGIONS: Final = ("background", "skin", "eye", "ear", "nose", "mouth", "neck", "hair")
+"""The eight face regions (Lv et al., SLFER); a mask pixel holds an index into this tuple."""
+
+_SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
+    "neutral": ("neutrality", "ne", "neu", "natural", "calm"),
+    "happy": ("happiness", "joy", "joyful", "ha", "hap", "smile"),
+    "sad": ("sadness", "sa", "unhappy"),
+    "surprise": ("surprised", "su", "sur"),
+    "fear": ("afraid", "fearful", "fe", "af", "scared"),
+    "disgust": ("disgusted", "di", "dis"),
+    "anger": ("angry", "an", "ang"),
+    "contempt": ("contemptuous", "co", "con"),
+}
+SYNONYMS: Final[dict[str, str]] = {
+    name: canonical for canonical, names in _SYNONYMS.items() for name in (canonical, *names)
+}
+
+
+def canonical(name: str) -> str | None:
+    """Return the canonical name of an expression, or None when the name is not known.
+
+    Case, surrounding blanks and a leading number (``0_angry``, ``3-happy``) do not matter.
+    """
+    return SYNONYMS.get(name.strip().lower().lstrip("0123456789").lstrip(" ._-"))
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the distinct canonical names among ``names`` in canonical order.
+
+    Raises:
+        FerError: a name is not canonical.
+    """
+    found = set(names)
+    if unknown := found - set(EXPRESSIONS):
+        raise FerError(
+            f"unknown expression {sorted(unknown)[0]!r}", hint=f"the canonical names are {', '.join(EXPRESSIONS)}"
+        )
+    return tuple(name for name in EXPRESSIONS if name in found)

@@ -1,0 +1,190 @@
+"""Pictures that a source lists: from a checked list to blocks of pixels of one size."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Final
+
+from fer_cli.core.errors import FerError
+from fer_cli.datasets.image_files import SUFFIXES, Box, Picture, decode_blocks, name_fault, probe_all, refuse
+from fer_cli.datasets.records import Block, Pictured, Row
+
+DEFAULT_SIZE: Final = 112
+"""Side in pixels of the square that pictures of different sizes are resized to."""
+WHOLE: Final = "all"
+"""The part's name where the source has no splits."""
+
+_SIZES: Final = (8, 2048)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """One picture: its path relative to the root with ``/``, the source's name of its split if any, and its label."""
+
+    path: str
+    split: str | None
+    label: str
+    line: int | None = None
+    subject: str | None = None
+    sequence: str | None = None
+    id: str | None = None  # by default the path
+    flags: tuple[str, ...] = ()
+    box: Box | None = None  # the part of the picture to take, by default all of it
+
+
+class Pictures:
+    """Listed pictures on the disk.
+
+    Args:
+        root: what the items' paths are relative to.
+        items: the pictures, in the order in which they come out.
+        size: resize every picture to a square of this side in pixels. By default pictures of one size keep it, and
+            pictures of different sizes become squares of 112.
+        grey: one channel, or three; by default one if no picture has colour.
+        jobs: threads that decode; by default one a core, at most four. The result does not depend on it.
+        tables: the name of a split -> the table that ``ImageEntry.line`` counts in, for what is said about boxes.
+
+    Raises:
+        FerError: the size is out of range.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        items: Sequence[ImageEntry],
+        *,
+        size: int | None = None,
+        grey: bool | None = None,
+        jobs: int | None = None,
+        tables: Mapping[str, Path] | None = None,
+    ) -> None:
+        if size is not None and not _SIZES[0] <= size <= _SIZES[1]:
+            raise FerError(f"--size {size} is out of range", hint=f"choose {_SIZES[0]} to {_SIZES[1]} pixels")
+        self._root = root
+        self._items = items
+        self._size = size
+        self._grey = grey
+        self._jobs = jobs
+        self._tables = tables or {}
+        self.warnings: list[str] = []
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Every picture under its path below the root."""
+        return {f"picture {item.path}": self._root / item.path for item in self._items}
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The size and the colours asked for, and how pictures are resized where they have to be."""
+        return {
+            "size": self._size,
+            "size_if_mixed": DEFAULT_SIZE,
+            "resize": "square, bicubic, antialiased, aspect ratio not kept",
+            "grey": self._grey,
+        }
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield the pictures in the order of the items, after a look at the headers of all.
+
+        Raises:
+            FerError: the first picture or box at fault, with the number of the others.
+        """
+        pictures = self.pictures()
+        paths = [picture.path for picture in pictures]
+        rows = [picture.row for picture in pictures]
+        boxes = self._boxes(rows)
+        grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
+        sizes = Counter(
+            (row.height, row.width) if box is None else (box[3] - box[1], box[2] - box[0])
+            for row, box in zip(rows, boxes, strict=True)
+        )
+        resize = self._size is not None or len(sizes) > 1
+        side = self._size or DEFAULT_SIZE
+        self._tell_sizes(sizes, resize, side)
+        shape = (side, side) if resize else next(iter(sizes), (side, side))
+        start = 0
+        for images in decode_blocks(paths, grey=grey, shape=shape, resize=resize, boxes=boxes, jobs=self._jobs):
+            yield Block(tuple(rows[start : start + len(images)]), images)
+            start += len(images)
+
+    def pictures(self) -> list[Pictured]:
+        """Return whole pictures in the order of the items, after a look at the headers of all; boxes are not cut out.
+
+        Raises:
+            FerError: the first picture at fault, with the number of the others.
+        """
+        paths = [self._root / item.path for item in self._items]
+        return [
+            Pictured(_row(item, found), path, found.grey)
+            for item, path, found in zip(self._items, paths, probe_all(paths, jobs=self._jobs), strict=True)
+        ]
+
+    def _boxes(self, rows: Sequence[Row]) -> list[Box | None]:
+        """Return the boxes within their pictures; one that lies mostly outside is not of this picture."""
+        boxes: list[Box | None] = []
+        faults: list[FerError] = []
+        clipped = 0
+        for item, row in zip(self._items, rows, strict=True):
+            if item.box is None:
+                boxes.append(None)
+                continue
+            left, top, right, bottom = item.box
+            box = max(left, 0), max(top, 0), min(right, row.width), min(bottom, row.height)
+            inside = max(box[2] - box[0], 0) * max(box[3] - box[1], 0)
+            if 2 * inside < (right - left) * (bottom - top):
+                faults.append(
+                    FerError(
+                        f"the box from {left},{top} to {right},{bottom} lies outside {item.path!r}, "
+                        f"which is {row.width}x{row.height} pixels",
+                        hint="mend the row, or get the picture that it was made for",
+                        path=self._tables.get(item.split or WHOLE, self._root),
+                        line=item.line,
+                    )
+                )
+            clipped += box != item.box
+            boxes.append(box)
+        refuse(faults)
+        if clipped:
+            self.warnings.append(f"{clipped:,} boxes reach over the edge of their picture and were clipped")
+        return boxes
+
+    def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:
+        if resize and self._size is None:
+            self.warnings.append(f"the pictures have {len(sizes):,} sizes: all were resized to {side}x{side}")
+        if resize and (oblong := sum(count for (height, width), count in sizes.items() if height != width)):
+            self.warnings.append(f"{oblong:,} pictures are not square: resizing changed their aspect ratio")
+
+
+def _row(item: ImageEntry, picture: Picture) -> Row:
+    return Row(
+        id=item.id or item.path,
+        split=item.split or WHOLE,
+        label=item.label,
+        source=item.path,
+        line=item.line,
+        width=picture.width,
+        height=picture.height,
+        subject=item.subject,
+        sequence=item.sequence,
+        flags=item.flags,
+    )
+
+
+def path_fault(root: Path, path: str) -> tuple[str, str] | None:
+    """Return what is wrong with a path in a table and what to do about it, or None."""
+    if not path:
+        return "the row names no picture", "fill in its path"
+    if name_fault(path):
+        return f"the path {path[:80]!r} holds a control character", "rename the picture"
+    if path.startswith(("/", "../")) or path == ".." or PurePosixPath(path).suffix.lower() not in SUFFIXES:
+        if PurePosixPath(path).suffix.lower() in SUFFIXES:
+            return f"{path[:80]!r} leads out of the table's folder", "move the table above the pictures"
+        return f"{path[:80]!r} is not a picture by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
+    try:
+        there = (root / path).is_file()
+    except OSError:
+        there = False
+    return None if there else (f"names {path[:80]!r}, which is not there", "mend the row or put the picture there")

@@ -1,0 +1,219 @@
+"""What is compared: systems as they were scored, each by the evaluation that a reference leads to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.payload import read_json, read_table
+from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.core.errors import CheckFailedError, FerError
+from fer_cli.core.progress import note
+from fer_cli.datasets.dataset import open_dataset
+from fer_cli.evaluation.predictors.model import ENSEMBLE
+
+KINDS: Final = ("model", "study", "ahm", "evaluation")
+COLUMNS: Final = ("id", "predictor", "label", "predicted")
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonInput:
+    """One system on its test items.
+
+    ``label`` (N,) and ``predicted`` (S, N) are names of classes; there is one row of ``predicted`` a training, with its
+    seed in ``seeds``, or one alone where the evaluation is of a single predictor.
+    """
+
+    name: str  # the reference of what was scored
+    evaluation: Artifact
+    dataset: str
+    split: str
+    classes: tuple[str, ...]
+    decides: str
+    seeds: tuple[int, ...]
+    trainings: int  # that it stands for; 0 where training has no chance in it
+    unit: str
+    ids: NDArray[np.str_]
+    label: NDArray[np.str_]
+    predicted: NDArray[np.str_]
+    members: frozenset[str] = frozenset()  # the references of a study's trainings
+
+    @property
+    def protocol(self) -> dict[str, Any]:
+        """The protocol that it was scored under."""
+        return self.evaluation.manifest.protocol
+
+    @property
+    def unsound(self) -> tuple[str, ...]:
+        """What makes its numbers unsound."""
+        return tuple(self.evaluation.manifest.summary["unsound"])
+
+
+def open_comparison_input(store: Store, reference: str) -> ComparisonInput:
+    """Open what a reference names, with the predictions of its newest evaluation.
+
+    A study stands for its trainings, one row each; so does an evaluation of it, unless that is of the ensemble.
+
+    Raises:
+        FerError: there is no such thing, it has not been scored, or its predictions cannot be read.
+    """
+    evaluation = _evaluation(store, reference)
+    manifest = evaluation.manifest
+    metrics = read_json(evaluation.file("metrics.json"))
+    chosen = metrics["chosen"]
+    source = manifest.inputs.get("model")
+    is_study = source is not None and source.kind == "study" and chosen != ENSEMBLE
+    path = evaluation.file("all-predictors.parquet" if is_study else "predictions.parquet")
+    table = read_table(path, COLUMNS)
+    names = np.array(table["predictor"].to_pylist(), dtype=np.str_)
+    wanted = [name for name in metrics["predictors"] if name != ENSEMBLE] if is_study else [chosen]
+    ids, label, predicted = (
+        np.array(table[column].to_pylist(), dtype=np.str_) for column in ("id", "label", "predicted")
+    )
+    rows = [np.flatnonzero(names == name) for name in wanted]
+    if not len(rows[0]) or any(ids[part].tolist() != ids[rows[0]].tolist() for part in rows):
+        raise FerError(
+            "the predictors were not scored on the same items", hint="score it again with --force", path=path
+        )
+    if len(set(ids[rows[0]].tolist())) != len(rows[0]):
+        raise FerError("an id comes twice", hint="ids must tell the images apart", path=path)
+    seeds = tuple(int(name.removeprefix("seed ")) for name in wanted) if is_study else ()
+    return ComparisonInput(
+        name=evaluation.reference if source is None else f"{source.kind}/{source.name}@{source.version}",
+        evaluation=evaluation,
+        dataset=metrics["dataset"],
+        split=metrics["split"],
+        classes=tuple(metrics["predictors"][chosen]["classes"]),
+        decides=f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else chosen,
+        seeds=seeds,
+        trainings=0 if source is not None and source.kind == "ahm" else max(1, len(seeds)),
+        unit=metrics["predictors"][chosen]["unit"],
+        ids=ids[rows[0]],
+        label=label[rows[0]],
+        predicted=np.stack([predicted[part] for part in rows]),
+        members=_members(store, evaluation) if len(seeds) > 1 else frozenset(),
+    )
+
+
+def _members(store: Store, evaluation: Artifact) -> frozenset[str]:
+    """Return the references of a study's trainings; none where the study is gone from the store."""
+    try:
+        inputs = open_parent(store, evaluation, "model").manifest.inputs.values()
+    except FerError:
+        return frozenset()
+    return frozenset(f"{one.kind}/{one.name}@{one.version}" for one in inputs)
+
+
+def _evaluation(store: Store, reference: str) -> Artifact:
+    """Return an evaluation as it is; of anything else the newest, on the data set that it learned from if there is one.
+
+    Of these the newest that is sound, if there is one: a probe (``--batching sorted``) is not in the way. An unsound
+    score is not passed over for one on another data set.
+    """
+    found = store.find(reference, KINDS)
+    if found.kind == "evaluation":
+        return found
+    scored = []
+    for directory in store.directories(("evaluation",), f"{found.kind}-{found.name}-*"):
+        evaluation = store.open(directory)
+        source = evaluation.manifest.inputs.get("model")
+        if source is not None and (source.kind, source.content) == (found.kind, found.manifest.content):
+            scored.append(evaluation)
+    if not scored:
+        raise FerError(f"{found.reference} has not been scored", hint=f"run `fer eval {found.reference}` first")
+    best = min(scored, key=lambda one: ("trained_on" in one.manifest.protocol, bool(one.manifest.summary["unsound"])))
+    note(f"using {best.reference}")
+    return best
+
+
+def in_order_of(first: ComparisonInput, other: ComparisonInput) -> NDArray[np.int64]:
+    """Return the rows of ``other`` that hold the items of ``first``, in its order; the items must be the same."""
+    row = {name: number for number, name in enumerate(other.ids.tolist())}
+    return np.array([row[name] for name in first.ids.tolist()], dtype=np.int64)
+
+
+def check_comparable(first: ComparisonInput, other: ComparisonInput) -> None:
+    """Refuse systems whose numbers do not speak of the same thing.
+
+    Raises:
+        CheckFailedError: they differ in test items, classes, label rule, labels or N; all of these are named.
+    """
+    reasons = []
+    mine, theirs = set(first.ids.tolist()), set(other.ids.tolist())
+    if mine != theirs:
+        counts = f"{len(mine):,} and {len(theirs):,}, {len(mine & theirs):,} of them the same"
+        reasons.append(f"test items ({first.dataset} {first.split} and {other.dataset} {other.split}: {counts})")
+    shown = [[name for name in one.classes if name in set(one.label.tolist())] for one in (first, other)]
+    if shown[0] != shown[1]:  # a class that no image has is but a wrong answer
+        reasons.append(f"classes ({', '.join(first.classes)} and {', '.join(other.classes)})")
+    rules = [one.protocol.get("label_rule", "not told") for one in (first, other)]
+    if rules[0] != rules[1]:
+        reasons.append(f"label rule ({rules[0]} and {rules[1]})")
+    elif mine == theirs:
+        n = [one.protocol.get("n", {}).get(one.split, len(one.ids)) for one in (first, other)]
+        if n[0] != n[1]:
+            reasons.append(f"N ({n[0]:,} and {n[1]:,} images under the label rule)")
+        if unlike := int((first.label != other.label[in_order_of(first, other)]).sum()):
+            reasons.append(f"labels of {unlike:,} items")
+    if reasons:
+        raise CheckFailedError(
+            f"{first.evaluation.reference} and {other.evaluation.reference} differ in {'; '.join(reasons)}",
+            hint="score both on the same split of the same data set, or name the evaluations ('fer ls evaluation')",
+        )
+
+
+def check_pictures(store: Store, first: ComparisonInput, other: ComparisonInput) -> None:
+    """Refuse equal ids of other pictures: data sets that were neither read from equal files nor hold equal pixels.
+
+    Raises:
+        CheckFailedError: the pictures differ.
+        FerError: a data set is not in the store any more.
+    """
+    inputs = [one.evaluation.manifest.inputs["dataset"] for one in (first, other)]
+    if inputs[0].content == inputs[1].content:
+        return
+    parents = [open_parent(store, one.evaluation, "dataset") for one in (first, other)]
+    sources = [{role: source.content for role, source in one.manifest.inputs.items()} for one in parents]
+    if sources[0] and sources[0] == sources[1]:
+        return
+    mine, theirs = (open_dataset(one) for one in parents)
+    pixels = dict(zip(theirs.ids.tolist(), theirs.pixels.tolist(), strict=True))
+    wanted = set(first.ids.tolist())
+    pairs = zip(mine.ids.tolist(), mine.pixels.tolist(), strict=True)
+    if unlike := sum(pixels[name] != found for name, found in pairs if name in wanted):
+        raise CheckFailedError(
+            f"{parents[0].reference} and {parents[1].reference} have other pictures under {unlike:,} of these ids",
+            hint="score both on the same data set",
+        )
+
+
+def check_sound(systems: Sequence[ComparisonInput]) -> None:
+    """Refuse numbers that are not sound.
+
+    Raises:
+        CheckFailedError: there is one.
+    """
+    for one in systems:
+        if one.unsound:
+            raise CheckFailedError(
+                f"{one.evaluation.reference} is unsound: {'; '.join(one.unsound)}",
+                hint="leave it out, or compare with --allow-unsound: its numbers are marked then",
+            )
+
+
+def units_of(store: Store, systems: Sequence[ComparisonInput]) -> tuple[str, NDArray[np.str_] | None]:
+    """Return what is independent and its name (N,) of each item of the first system: :meth:`Dataset.units`."""
+    named = next((one for one in systems if one.unit != "item"), None)
+    if named is None:
+        return "item", None
+    dataset = open_dataset(open_parent(store, named.evaluation, "dataset"))
+    unit, units = dataset.units()
+    if units is None:
+        raise FerError(f"{dataset.artifact.reference} names no {named.unit}s", hint="score with the data set as it is")
+    name = dict(zip(dataset.ids.tolist(), units.tolist(), strict=True))
+    return unit, np.array([name[item] for item in systems[0].ids.tolist()], dtype=np.str_)

@@ -1,0 +1,185 @@
+"""What a trained model looks at and how it separates the classes, for plots and for the report of what was scored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.store import Artifact
+from fer_cli.core.errors import FerError
+from fer_cli.core.progress import track
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.reporting.heatmap import GradCamGrid, GradCamRow, GradCamTile, heat_thumbnail
+from fer_cli.reporting.scatter import Scatter
+from fer_cli.reporting.tsne import stratified_subsample, tsne_embedding
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from fer_cli.evaluation.predictor import EvaluationResult, Rows
+    from fer_cli.reporting.gradcam import Example, Row
+    from fer_cli.systems.trained import TrainedModel
+
+BATCH: Final = 16
+EACH: Final = 2
+"""Right examples of each class in a report, and as many wrong ones."""
+EMBEDDED: Final = 1000
+"""Images in a report's embedding: more take longer than the report may."""
+PERPLEXITY: Final = 30.0
+GRADCAM_NOTE: Final = (
+    "The most confident right and wrong answers of each true class, with what was said and how sure. Heat is evidence "
+    "for the predicted class (Grad-CAM), as a share of the greatest in the picture; the white line goes round what has "
+    "half of that or more. The map has {side} x {side} places in a picture: what looks finer is drawn between them."
+)
+FEWEST: Final = 5
+"""Images that t-SNE can embed."""
+
+
+def answers(model: TrainedModel, dataset: Dataset, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Run a model on images: one at a time where it mixes its batch.
+
+    Returns:
+        Probabilities (n, C), and what its last linear layer took, (n, d).
+    """
+    import torch
+
+    from fer_cli.inference.embedding import last_linear, logits_and_features
+
+    device, layer = next(model.network.parameters()).device, last_linear(model.network)
+    size = 1 if model.mixes_batch else BATCH
+    shares, taken = [], []
+    with track("look", len(rows)) as advance, torch.inference_mode():
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            x = model.preprocessing.apply(torch.from_numpy(dataset.images[some]).to(device))
+            logits, features = logits_and_features(model.network, layer, x)
+            shares.append(torch.softmax(logits.double(), 1).cpu().numpy())
+            taken.append(features.float().cpu().numpy())
+            advance(len(some))
+    return np.concatenate(shares), np.concatenate(taken)
+
+
+def examples(
+    model: TrainedModel,
+    layer: nn.Module,
+    dataset: Dataset,
+    rows: Rows,
+    probabilities: NDArray[np.float64],
+    each: int,
+) -> list[Row]:
+    """Pick the most confident right and wrong answers of each class and compute where the model looked (Grad-CAM).
+
+    Args:
+        model: the model that answered.
+        layer: whose maps are heated, as :func:`fer_cli.systems.trained.map_layer` finds it.
+        dataset: of the images.
+        rows: (n,) of the data set, those to pick from.
+        probabilities: (n, C), what the model answered, over the data set's classes.
+        each: right ones of each class, and as many wrong ones.
+    """
+    import torch
+
+    from fer_cli.models.gradcam import gradcam
+    from fer_cli.reporting.gradcam import Example, Row
+
+    true, found = dataset.labels[rows], probabilities.argmax(axis=1)
+    outputs = np.array([model.classes.index(name) for name in dataset.classes])
+
+    def picked(label: int, *, right: bool) -> NDArray[np.int64]:
+        of = np.flatnonzero((true == label) & ((found == true) == right))
+        return of[np.argsort(-probabilities[of, found[of]], kind="stable")][:each].astype(np.int64)
+
+    parts = [(picked(label, right=True), picked(label, right=False)) for label in range(len(dataset.classes))]
+    items = np.concatenate([part for both in parts for part in both])
+    device = next(model.network.parameters()).device
+    size = 1 if model.mixes_batch else BATCH
+    shown: dict[int, Example] = {}
+    with track("heat", len(items)) as advance:
+        for start in range(0, len(items), size):
+            some = items[start : start + size]
+            images = dataset.images[rows[some]]
+            x = model.preprocessing.apply(torch.from_numpy(images).to(device))
+            heats = gradcam(model.network, layer, x, torch.from_numpy(outputs[found[some]]).to(device)).cpu().numpy()
+            for item, image, heat in zip(some, images, heats, strict=True):
+                guess = int(found[item])
+                picture = model.preprocessing.seen(image)
+                shown[item] = Example(picture, heat, dataset.classes[guess], float(probabilities[item, guess]))
+            advance(len(some))
+    return [
+        Row(name, [shown[item] for item in right], [shown[item] for item in wrong])
+        for name, (right, wrong) in zip(dataset.classes, parts, strict=True)
+    ]
+
+
+def drawn(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Return which of the scored images, by their labels (n,), a report embeds: positions, sorted."""
+    return stratified_subsample(labels, EMBEDDED, seed=0)
+
+
+def look(
+    models: Mapping[str, Artifact], taken: Mapping[str, NDArray[np.float32]], scored: EvaluationResult, of: str = ""
+) -> tuple[GradCamGrid, Scatter]:
+    """Return what a report shows of a trained model: the chosen one, of several the first where none of them is.
+
+    Args:
+        models: by their predictors' names.
+        taken: by the same names, what the last linear layer took of the images that :func:`drawn` names, (m, d).
+        scored: what they answered.
+        of: what more there is to say of which models these are.
+    """
+    name = scored.chosen if scored.chosen in models else next(iter(models))
+    words = [*([name] if len(models) > 1 else []), *([of] if of else [])]
+    which = f"Of {', '.join(words)}. " if words else ""
+    return _looks(models[name], name, which, scored), _scatter(taken[name], name, which, scored)
+
+
+def _looks(artifact: Artifact, name: str, which: str, scored: EvaluationResult) -> GradCamGrid:
+    from fer_cli.systems.trained import map_layer, map_side, open_trained
+
+    model = open_trained(artifact, scored.measured["device"])
+    try:
+        layer = map_layer(model)
+    except FerError as error:
+        return GradCamGrid(refusal=f"{which}Nothing can be shown: {error.what}.")
+    rows = examples(model, layer, scored.dataset, scored.rows, scored.probabilities[name], EACH)
+
+    def looks(found: Sequence[Example]) -> tuple[GradCamTile, ...]:
+        return tuple(GradCamTile(heat_thumbnail(one.image, one.map), one.predicted, one.probability) for one in found)
+
+    note = which + GRADCAM_NOTE.format(side=map_side(model, layer))
+    if scored.protocol["tta"] == "flip":
+        note += " The answers are the mean of both views, the heat is of the view shown."
+    if scored.subject.mixes_batch and scored.subject.batching != "alone":
+        note += " The answers depend on the pictures beside them, the heat is of each alone."
+    return GradCamGrid(tuple(GradCamRow(row.name, looks(row.right), looks(row.wrong)) for row in rows), note)
+
+
+def _scatter(features: NDArray[np.float32], name: str, which: str, scored: EvaluationResult) -> Scatter:
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+
+    items = drawn(scored.dataset.labels[scored.rows])
+    labels = scored.dataset.labels[scored.rows][items]
+    if len(items) < FEWEST:
+        return Scatter(refusal=f"Nothing can be shown: {len(items)} images are too few for t-SNE.")
+    perplexity = min(PERPLEXITY, (len(items) - 1) // 4)
+    try:
+        # So few points gain little from threads, and where the cores are taken their waiting costs ten times the work.
+        with threadpool_limits(1):
+            points = tsne_embedding(features, seed=0, perplexity=perplexity)
+    except FerError as error:
+        return Scatter(refusal=f"{which}Nothing can be shown: {error.what}.")
+    wrong = scored.probabilities[name][items].argmax(axis=1) != labels
+    number = f"{len(items):,}" if len(items) == len(scored.rows) else f"{len(items):,} of {len(scored.rows):,}"
+    return Scatter(
+        points=tuple((round(float(x), 2), round(float(y), 2)) for x, y in points),
+        labels=tuple(int(label) for label in labels),
+        wrong=tuple(bool(one) for one in wrong),
+        classes=scored.dataset.classes,
+        title=f"t-SNE of {len(items):,} images, {int(wrong.sum()):,} of them answered wrongly; counts by class follow",
+        note=f"{which}What the last layer takes of {number} images, each class with its share, laid out in two "
+        f"dimensions (t-SNE, perplexity {perplexity:g}): neighbours are alike to the network. Distances between far "
+        "clusters mean little.",
+    )

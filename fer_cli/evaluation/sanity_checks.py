@@ -1,0 +1,223 @@
+"""The checks of a model's number that cost little: names, preprocessing, ids, selection, a few images alone.
+
+``fer eval`` makes them always; :mod:`fer_cli.stages.audit_model` makes them and more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.core.progress import track
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.evaluation.cross_dataset import pictures
+from fer_cli.evaluation.findings import Finding
+from fer_cli.evaluation.label_permutation import swapped_names
+from fer_cli.evaluation.leakage import IDS, PIXELS, leaks, persons, selection
+from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
+
+if TYPE_CHECKING:
+    from fer_cli.evaluation.batch_invariance import LogitShift
+    from fer_cli.systems.trained import TrainedModel
+
+NAMES: Final = "class names"
+PREPROCESSING: Final = "preprocessing"
+ALONE: Final = "alone or in a batch"
+TWICE: Final = "the same twice"
+FEW: Final = 32
+"""Images that ``fer eval`` runs alone and in a batch."""
+
+
+def cheap_checks(subject: Predictor, rows: Rows, split: str, probabilities: NDArray[np.float64]) -> tuple[Finding, ...]:
+    """Make the checks that ``fer eval`` makes always.
+
+    Args:
+        subject: what is scored.
+        rows: (n,) of its data set.
+        split: that they are.
+        probabilities: (n, C) of the chosen predictor.
+    """
+    learned = subject.learned
+    if learned is None:
+        told = (swapped(subject, rows, probabilities),)
+        return (*told, Finding(IDS, "not measured", "what the predictions learned from is not known"))
+    return (
+        names(subject, learned, rows, probabilities),
+        preprocessing(subject, learned),
+        *leaks(subject, rows),
+        *persons(subject, rows),
+        selection(subject, rows, split),
+        *_few_alone(subject, rows),
+    )
+
+
+def names(subject: Predictor, learned: TrainingRecord, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
+    """Compare the names that an artifact gives its outputs with its data set's, and with what it answers."""
+    wanted = learned.dataset.classes
+    for part, found in learned.named.items():
+        if found != wanted:
+            return Finding(
+                NAMES,
+                "fail",
+                f"{part} names its outputs {', '.join(found)}, the data set that it learned from {', '.join(wanted)}",
+                "do not trust its answers: train it again, or bring back the artifact as it was made",
+            )
+    return swapped(subject, rows, probabilities)
+
+
+def swapped(subject: Predictor, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
+    """Look in the answers for names that stand at the wrong outputs."""
+    classes = subject.dataset.classes
+    confusion = np.zeros((len(classes), len(classes)))
+    np.add.at(confusion, (subject.dataset.labels[rows], probabilities.argmax(axis=1)), 1)
+    swap = swapped_names(confusion)
+    if swap is None:
+        return Finding(NAMES, "pass", f"{', '.join(classes)}: no other order of them fits the answers clearly better")
+    pairs = ", ".join(f"{classes[true]} is answered {classes[given]}" for true, given in swap.pairs)
+    return Finding(
+        NAMES,
+        "fail",
+        f"{pairs}: balanced accuracy {swap.balanced_accuracy:.1%}, with these names exchanged {swap.if_renamed:.1%}",
+        "the names stand at the wrong outputs: mend their order where the predictions or weights were made",
+    )
+
+
+def preprocessing(subject: Predictor, learned: TrainingRecord) -> Finding:
+    """Compare what a network does to pictures with what its training recorded, and the pictures with its own."""
+    artifact = subject.origin.artifact
+    now = {} if subject.networks is None else subject.networks()
+    recorded = None if artifact is None else artifact.manifest.summary.get("preprocessing")
+    for name, model in now.items():
+        found = model.preprocessing.record()
+        if recorded is not None and found != recorded:
+            odd = next(key for key in {**recorded, **found} if recorded.get(key) != found.get(key))
+            return Finding(
+                PREPROCESSING,
+                "fail",
+                f"{name} was trained with {odd} {recorded.get(odd)}, and is run with {found.get(odd)}",
+                "use the fer and the timm that trained it, or train it again",
+            )
+    mine, theirs = pictures(learned.dataset), pictures(subject.dataset)
+    if mine != theirs:
+        return Finding(
+            PREPROCESSING,
+            "caution",
+            f"learned from pictures of {mine}, scored on pictures of {theirs}",
+            "prepare both data sets alike (--size), or read the number with that in mind",
+        )
+    return Finding(
+        PREPROCESSING, "pass", f"pictures of {theirs}, as it learned from" + (", run as recorded" if now else "")
+    )
+
+
+def steady(part: str, moved: list[LogitShift], again: LogitShift, images: int) -> tuple[Finding, Finding]:
+    """Put what :func:`fer_cli.evaluation.batch_invariance.batch_invariance` measured into words."""
+    who = f"{part}: " if part else ""
+    worst = max(moved, key=lambda one: (one.classes, one.logits))
+    if all(one.is_invariant for one in moved):
+        most = max(one.logits for one in moved)
+        alone = Finding(
+            ALONE, "pass", f"{who}{images} images alone and in batches: no class changed, logits within {most:.1e}"
+        )
+    else:
+        alone = Finding(
+            ALONE,
+            "fail",
+            f"{who}{worst.classes} of {images} images change their class in {worst.how}, logits move by "
+            f"{worst.logits:.3g}",
+            "predictions depend on the images beside them: score each alone (--batching alone), or train without what "
+            "mixes the batch (model.attention=tokens)",
+        )
+    if again.is_invariant:
+        return alone, Finding(TWICE, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}")
+    return alone, Finding(
+        TWICE,
+        "fail",
+        f"{who}{again.classes} of {images} images change their class when run again, logits move by {again.logits:.3g}",
+        "something is random at test time: take dropout or random augmentation out of it",
+    )
+
+
+def _not_steady(part: str, modules: list[str]) -> tuple[Finding, Finding]:
+    """Say that a network is not in evaluation mode: to run it would change it, where it has norms."""
+    who = f"{part}: " if part else ""
+    shown = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
+    return (
+        Finding(ALONE, "not measured", f"{who}it is not in evaluation mode", "run it in evaluation mode"),
+        Finding(TWICE, "fail", f"{who}not in evaluation mode: {shown}", "run it in evaluation mode"),
+    )
+
+
+def is_amber(finding: Finding, subject: Predictor) -> bool:
+    """Tell whether a reader must know of a finding although the number does not fall with it.
+
+    That is what is doubtful; a network that mixes its batch where each image was scored alone; and copies of training
+    images that stand in the data set's own splits, as it is distributed.
+    """
+    if finding.verdict == "fail":
+        return (finding.check == ALONE and subject.batching == "alone") or (finding.check == PIXELS and subject.is_own)
+    return finding.verdict == "caution"
+
+
+def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
+    """Return at most so many of some rows, each class by its share, at least one of each."""
+    from fer_cli.reporting.tsne import stratified_subsample
+
+    return rows[stratified_subsample(labels[rows], number, seed=0)]
+
+
+def _few_alone(subject: Predictor, rows: Rows) -> Iterator[Finding]:
+    if subject.networks is None:
+        yield Finding(ALONE, "pass", "each image is scored from its own features alone")
+        return
+    opened = subject.networks()
+    yield from worst_of(measure_batch_invariance(opened, subject.dataset, rows, number=FEW, sizes=(FEW,), sort=False))
+
+
+def measure_batch_invariance(
+    opened: Mapping[str, TrainedModel],
+    dataset: Dataset,
+    rows: Rows,
+    *,
+    number: int,
+    sizes: tuple[int, ...],
+    sort: bool,
+) -> list[tuple[Finding, Finding]]:
+    """Run every network on some images alone, in batches, and twice.
+
+    Args:
+        opened: the networks by name.
+        dataset: of the images.
+        rows: of it, those to take from.
+        number: images to take, each class by its share.
+        sizes: of the batches.
+        sort: run batches class by class as well as shuffled.
+    """
+    from fer_cli.evaluation.batch_invariance import batch_invariance, runs
+
+    some = some_of(dataset.labels, rows, number)
+    found = []
+    with track("check", len(some) * runs(sizes, sort=sort) * len(opened)) as advance:
+        for name, model in opened.items():
+            who = name if len(opened) > 1 else ""
+            if modules := training_mode(model):
+                found.append(_not_steady(who, modules))
+                continue
+            moved, again = batch_invariance(
+                model, dataset.images, dataset.labels, some, sizes=sizes, sort=sort, advance=advance
+            )
+            found.append(steady(who, moved, again, len(some)))
+    return found
+
+
+def training_mode(model: TrainedModel) -> list[str]:
+    """Return the names of the modules that are not in evaluation mode: dropout drops there, norms follow the batch."""
+    return [name or type(module).__name__ for name, module in model.network.named_modules() if module.training]
+
+
+def worst_of(found: list[tuple[Finding, Finding]]) -> tuple[Finding, ...]:
+    """Return of each check the first network's that fails, else the first's."""
+    return tuple(next((one for one in each if one.verdict == "fail"), each[0]) for each in zip(*found, strict=True))

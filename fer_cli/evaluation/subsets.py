@@ -1,0 +1,55 @@
+"""Which of the scored images get numbers of their own: the data set's subgroups, and what was surely not learned."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import numpy as np
+
+from fer_cli.evaluation.leakage import learned_from
+from fer_cli.evaluation.predictor import Predictor, Rows
+from fer_cli.metrics import Metrics
+
+UNSEEN: Final = "no image equal to one learned from"
+
+
+def subsets_of(subject: Predictor, rows: Rows) -> dict[str, Rows]:
+    """Return the subsets by name, in order; positions among ``rows``.
+
+    One is there where it leaves something out and holds something. Subgroups are those that the source names
+    (RAF-DB: gender, race, age), each by ``name=value``; an image whose value is not known is in none of them.
+
+    Args:
+        subject: what is scored.
+        rows: (n,) of its data set.
+    """
+    subsets: dict[str, Rows] = {}
+    if subject.learned is not None:
+        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), np.union1d(*learned_from(subject, rows)))
+    for name, of in subject.dataset.subgroups.items():
+        values = of[rows]
+        known = sorted({str(value) for value in values if value}, key=_by_number)
+        subsets |= {f"{name}={value}": np.flatnonzero(values == value) for value in known}
+    return {name: positions for name, positions in subsets.items() if 0 < len(positions) < len(rows)}
+
+
+def _by_number(value: str) -> tuple[int, str]:
+    """Order ages as ages: 4-19 comes before 20-39."""
+    number = re.match(r"\d+", value)
+    return (int(number[0]) if number else 0), value
+
+
+def unseen_caution(subsets: dict[str, Metrics], whole: Metrics) -> str | None:
+    """Return what the number is without the images that were learned from, one sentence without a full stop."""
+    if (rest := subsets.get(UNSEEN)) is None:
+        return None
+    shown = ", ".join(
+        f"{said} {100 * one.value:.1f}" + ("" if np.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]")
+        for said, one in (
+            ("accuracy", rest.accuracy),
+            ("balanced", rest.balanced_accuracy),
+            ("macro F1", rest.macro_f1),
+        )
+    )
+    return f"Without the {whole.n - rest.n:,} images that equal one learned from ({rest.n:,} are left): {shown}"

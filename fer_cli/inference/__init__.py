@@ -1,0 +1,1 @@
+"""Running frozen networks over images in batches."""

@@ -1,0 +1,142 @@
+"""What trained networks say of images: one network, or several whose frozen part is the same and runs once for all."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from fer_cli.core.progress import Advance
+from fer_cli.inference.embedding import last_linear, logits_and_features
+from fer_cli.systems.conv_cut.network import ConvCut
+from fer_cli.systems.trained import TrainedModel
+
+SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
+"""Images at once, by what stands beside an image."""
+BLOCK: Final = 64
+"""Images that a frozen part sees at once; every size divides it."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPredictions:
+    """Of one model: probabilities (n, C) of all rows, features (m, d) of those that were to be kept."""
+
+    probabilities: NDArray[np.float64]
+    features: NDArray[np.float32]
+    seconds: float  # that it would have taken alone
+
+
+def predict(
+    models: Mapping[str, TrainedModel],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    rows: Rows,
+    *,
+    tta: str,
+    batching: str,
+    kept: NDArray[np.int64],
+    advance: Advance,
+) -> dict[str, ModelPredictions]:
+    """Run models on images.
+
+    Args:
+        models: by name. Those with the same preprocessing and an equal frozen part see it run once.
+        images: uint8 (N, H, W) or (N, H, W, 3), all of the data set.
+        labels: (N,), that ``sorted`` goes by.
+        rows: (n,) of the data set.
+        tta: none, or flip: the mean of both views' probabilities.
+        batching: a key of :data:`SIZES`.
+        kept: (m,) positions in ``rows`` whose features are returned, what the last linear layer took of the image.
+        advance: told of n images a model.
+    """
+    order = np.arange(len(rows))
+    if batching == "shuffled":
+        order = np.random.default_rng(0).permutation(len(rows))
+    elif batching == "sorted":
+        order = np.argsort(labels[rows], kind="stable")
+    place = np.full(len(rows), -1)
+    place[kept] = np.arange(len(kept))
+    found: dict[str, ModelPredictions] = {}
+    for group in _groups(models):
+        found |= _of_group(group, images, rows, order, place, tta, SIZES[batching], advance)
+    return {name: found[name] for name in models}
+
+
+def _groups(models: Mapping[str, TrainedModel]) -> list[dict[str, TrainedModel]]:
+    """Put models together whose frozen part is the same."""
+    groups: list[dict[str, TrainedModel]] = []
+    for name, model in models.items():
+        for group in groups:
+            if _same_trunk(model, next(iter(group.values()))):
+                group[name] = model
+                break
+        else:
+            groups.append({name: model})
+    return groups
+
+
+def _same_trunk(one: TrainedModel, other: TrainedModel) -> bool:
+    if not isinstance(one.network, ConvCut) or not isinstance(other.network, ConvCut):
+        return False
+    a, b = one.network.backbone.state_dict(), other.network.backbone.state_dict()
+    # Equal names and tensors are not all: two cuts may differ in a layer without any.
+    same_code = str(one.network.backbone) == str(other.network.backbone)
+    return (
+        one.preprocessing == other.preprocessing
+        and same_code
+        and a.keys() == b.keys()
+        and all(torch.equal(a[name], b[name]) for name in a)
+    )
+
+
+def _of_group(
+    group: Mapping[str, TrainedModel],
+    images: NDArray[np.uint8],
+    rows: Rows,
+    order: NDArray[np.intp],
+    place: NDArray[np.intp],
+    tta: str,
+    size: int,
+    advance: Advance,
+) -> dict[str, ModelPredictions]:
+    first = next(iter(group.values()))
+    device = next(first.network.parameters()).device
+    trunk: nn.Module = first.network.backbone if isinstance(first.network, ConvCut) else nn.Identity()
+    heads = {name: _head(model.network) for name, model in group.items()}
+    layers = {name: last_linear(head) for name, head in heads.items()}
+    kept = int((place >= 0).sum())
+    shares = {name: np.empty((len(rows), len(model.classes))) for name, model in group.items()}
+    features = {name: np.empty((kept, layer.in_features), np.float32) for name, layer in layers.items()}
+    seconds, common = dict.fromkeys(group, 0.0), 0.0
+    with torch.inference_mode():
+        for start in range(0, len(rows), BLOCK):
+            some = order[start : start + BLOCK]
+            begun = time.perf_counter()
+            x = first.preprocessing.apply(torch.from_numpy(images[rows[some]]).to(device))
+            views = [trunk(x)] if tta == "none" else [trunk(x), trunk(x.flip(-1))]
+            common += time.perf_counter() - begun
+            for name, head in heads.items():
+                begun = time.perf_counter()
+                parts = [logits_and_features(head, layers[name], part) for part in views[0].split(size)]
+                said = [torch.cat([logits for logits, _ in parts])]
+                said += [torch.cat([head(part) for part in view.split(size)]) for view in views[1:]]
+                each = torch.stack([torch.softmax(logits.double(), 1) for logits in said])
+                shares[name][some] = each.mean(0).cpu().numpy()
+                seconds[name] += time.perf_counter() - begun
+                here = place[some] >= 0
+                taken = torch.cat([part for _, part in parts]).float().cpu().numpy()
+                features[name][place[some[here]]] = taken[here]
+                advance(len(some))
+    return {name: ModelPredictions(shares[name], features[name], seconds[name] + common) for name in group}
+
+
+def _head(network: nn.Module) -> nn.Module:
+    return network.head if isinstance(network, ConvCut) else network

@@ -1,0 +1,7 @@
+"""Metrics with bootstrap intervals."""
+
+from fer_cli.metrics.bootstrap import Estimate
+from fer_cli.metrics.paired import paired_difference
+from fer_cli.metrics.results import ClassMetrics, Metrics, ReliabilityBin, cautions, evaluate
+
+__all__ = ["ClassMetrics", "Estimate", "Metrics", "ReliabilityBin", "cautions", "evaluate", "paired_difference"]

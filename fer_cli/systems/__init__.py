@@ -1,0 +1,1 @@
+"""The published systems and the baseline: one folder each."""

@@ -1,0 +1,279 @@
+"""One training of stage ``train``: what it is given, its plan, the run itself and what is kept of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from fer_cli.artifacts.result import Result
+from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.core import distributed, machine, signals
+from fer_cli.core.distributed import barrier, broadcast_object
+from fer_cli.core.errors import FerError
+from fer_cli.core.progress import note, track
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.fold_view import Seen
+from fer_cli.faces.masks import Masks
+from fer_cli.inference.extraction import VIEWS
+from fer_cli.models.features import open_features
+from fer_cli.stages.extract import extract
+from fer_cli.training.history import HISTORY, history_bytes, recorder
+from fer_cli.training.resume import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
+from fer_cli.weights.files import WeightsFile
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fer_cli.systems.base import System
+
+REVISION: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What all seeds of one call share, in one fold."""
+
+    store: Store
+    system: str
+    seen: Seen
+    masks: Masks | None
+    recipe: Any  # one form a system
+    weights: WeightsFile | None
+    select_on: str
+    device: str
+    ranks: distributed.Ranks
+    workers: int
+    tensorboard: Path | None
+    force: bool
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set, with the splits that this training sees."""
+        return self.seen.dataset
+
+
+def train_one(job: Job, seed: int) -> Result:
+    """Train with one seed, or go on where that stopped; in every process of a job of several.
+
+    Raises:
+        FerError: the recipe or the machine is at fault; or an unfinished training of the same name has other settings.
+        PreemptedError: SIGTERM or SIGUSR1 came; the same call goes on from there.
+    """
+    plan, store = _plan(job, seed), job.store
+    first = job.ranks.rank == 0
+    with ExitStack() as stack:
+        if first and not job.force:
+            refuse_changed(store, plan)
+        goes_on = first and not job.force and is_forced(store, plan)
+        work = stack.enter_context(store.make(plan, force=job.force or goes_on, resumable=True)) if first else None
+        place = broadcast_object(None if work is None or work.committed is not None else str(work.directory), job.ranks)
+        if place is None:
+            return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
+        if work is not None:
+            if job.force:
+                for path in work.directory.iterdir():
+                    path.unlink()
+            begin(work.directory, plan, forced=job.force or goes_on)
+        barrier(job.ranks)
+        try:
+            _run(job, seed, plan, Path(place), work)
+        finally:
+            begun = work is not None and (work.is_sealed or any(work.directory.glob(CHECKPOINTS)))
+            if work is not None and work.committed is None and not begun:
+                forget(work.directory)  # nothing to go on from
+                (work.directory / HISTORY).unlink(missing_ok=True)
+        barrier(job.ranks)
+        return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=False)
+
+
+def _plan(job: Job, seed: int) -> Plan:
+    record = job.recipe.record()
+    record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
+    backbone = job.recipe.model.backbone.replace("/", "-").lower()
+    fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
+    return Plan(
+        kind="model",
+        name="-".join([job.dataset.artifact.name, job.system, backbone, *_variant(job), *fold, f"seed{seed}"]),
+        stage="train",
+        revision=REVISION,
+        config={
+            "system": job.system,
+            **record,
+            "seed": seed,
+            **({} if job.seen.fold is None else {"fold": job.seen.fold}),
+            "select_on": job.select_on,
+            "classes": list(job.dataset.classes),
+        },
+        inputs={
+            "dataset": job.dataset.artifact.as_input(),
+            **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
+        },
+        seeds=[seed],
+    )
+
+
+def _variant(job: Job) -> list[str]:
+    """Return what tells models of one system apart: how the recipe differs, and which masks were learned."""
+    parser = None if job.masks is None else job.masks.artifact.manifest.summary["parser"]
+    return [*job.recipe.variant(), *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
+
+
+def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> None:
+    import torch
+
+    from fer_cli.systems.trained import WEIGHTS, cost_of
+    from fer_cli.training.engine import Task, fit
+    from fer_cli.training.inputs import limited
+    from fer_cli.training.sampler import repeated
+
+    dataset, recipe, device = job.dataset, job.recipe, job.device
+    train_rows = dataset.rows("train")
+    train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
+    shown = repeated(train_rows, dataset.labels, _times(recipe.data.repeat, dataset.classes))
+    if len(shown) < recipe.train.batch:
+        raise FerError(
+            f"{len(shown):,} training images are fewer than a batch of {recipe.train.batch:,}",
+            hint="take a smaller train.batch, or more images",
+        )
+    built = _build(job, train_rows, seed)
+    task = Task(
+        network=built.network,
+        groups=built.groups,
+        inputs=built.inputs,
+        targets=built.targets,
+        loss=built.loss,
+        labels=dataset.labels,
+        classes=dataset.classes,
+        train=shown,
+        validation=dataset.rows(job.select_on),
+        mixes_batch=built.told.get("mixes_batch", False),
+    )
+    steps = recipe.train.epochs * (len(shown) // recipe.train.batch)
+    board = None if job.tensorboard is None or work is None else job.tensorboard / f"{plan.name}-{plan.version}"
+    with (
+        signals.stop_on_signal() as stop,
+        track(f"train {plan.name}", steps, unit="steps") as advance,
+        recorder(None if work is None else place / HISTORY, board) as record,
+    ):
+        if job.force:
+            stop.again = "run the same command without --force to go on"
+        trained = fit(
+            task,
+            recipe,
+            seed=seed,
+            place=place,
+            device=device,
+            ranks=job.ranks,
+            workers=job.workers,
+            stop=stop,
+            advance=advance,
+            record=record,
+        )
+    if work is None:
+        return
+    from safetensors.torch import save
+
+    network = built.whole(trained.tensors)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
+    cost = cost_of(network, built.preprocessing.size, device)
+    work.write(WEIGHTS, save(tensors))
+    work.write(HISTORY, history_bytes(trained.history))
+    best = trained.history[trained.epoch - 1]
+    missed = recipe.model.weights == "try" and job.weights is None
+    fold = [] if job.seen.fold is None else [f"fold {job.seen.fold}"]
+    what = ", ".join([job.system, *_variant(job), recipe.model.backbone, *fold])
+    work.commit(
+        summary={
+            "headline": f"{what}: epoch {trained.epoch} of {len(trained.history)}, {job.select_on} "
+            f"accuracy {best['accuracy']:.1%}, balanced {best['balanced_accuracy']:.1%}",
+            "epoch": trained.epoch,
+            "epochs": len(trained.history),
+            "selected": {name: best[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "validation_loss")},
+            "weights": None if job.weights is None else job.weights.record(),
+            "tensors_loaded": built.tensors_loaded,
+            "preprocessing": built.preprocessing.record(),
+            "training_images": len(train_rows),
+            **built.told,
+            **cost,
+        },
+        protocol=_protocol(job, len(train_rows), len(trained.history)),
+        measured={
+            "seconds": round(trained.seconds, 1),
+            "images_per_second": None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
+            "batch": recipe.train.batch,
+            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
+            "processes": job.ranks.world,
+            "threads": torch.get_num_threads(),
+            "workers": job.workers,
+            "peak_memory": torch.cuda.max_memory_allocated(device)
+            if device.startswith("cuda")
+            else machine.peak_memory(),
+        },
+        warnings=[
+            *job.seen.warnings,
+            *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
+        ],
+        scratch=SCRATCH,  # a full disk or a kill until here is no reason to train again
+    )
+
+
+def _times(repeat: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:
+    for name in repeat:
+        if name not in classes:
+            raise FerError(f"data.repeat names {name!r}", hint=f"the classes are {', '.join(classes)}")
+    return {classes.index(name): count for name, count in repeat.items()}
+
+
+def _build(job: Job, rows: NDArray[np.int64], seed: int) -> System:
+    if job.system in {"baseline", "psa-resnet"}:
+        from fer_cli.systems.baseline.system import baseline
+
+        return baseline(job.recipe, job.dataset, rows, job.weights, seed, job.device)
+    if job.system == "slfer":
+        from fer_cli.systems.slfer.system import slfer
+
+        return slfer(job.recipe, job.dataset, job.masks, rows, job.weights, seed, job.device)
+    from fer_cli.systems.conv_cut.system import conv_cut
+
+    # Hours of work at times: made when the network is known to be one that can be trained.
+    kept = None if job.recipe.model.kept == "none" else partial(_kept, job)
+    return conv_cut(job.recipe, job.dataset, rows, job.weights, seed, job.device, kept)
+
+
+def _kept(job: Job) -> dict[str, NDArray[Any]]:
+    """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
+    features = extract(
+        store=job.store,
+        dataset=job.dataset.artifact.reference,
+        backbone=job.recipe.model.backbone,
+        level=job.recipe.model.cut,
+        size=job.recipe.data.size,
+        views=VIEWS,
+        weights=job.recipe.model.weights,
+        dtype=job.recipe.model.kept,
+        device=job.device,
+    ).artifact
+    note(f"feature maps: {features.reference}")
+    return open_features(features, len(job.dataset.images)).views
+
+
+def _protocol(job: Job, images: int, epochs: int) -> dict[str, Any]:
+    inherited, weights = job.seen.protocol, job.weights
+    select = job.recipe.train.select
+    return {
+        **inherited,
+        "n": {**inherited["n"], "train": images},
+        "pretraining": "none (random weights)" if weights is None else f"{weights.pretraining} ({weights.source})",
+        "selection": {
+            "split": job.select_on,
+            "metric": select,
+            "what": "the last epoch" if select == "last" else "the epoch",
+            "tried": 1 if select == "last" else epochs,
+        },
+    }

@@ -1,0 +1,152 @@
+"""What is known of weights without opening them: who publishes them, where imported ones are kept, what they are.
+
+Nothing here touches the network or a tensor.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from fer_cli.artifacts.atomic_io import make_directory, sha256_file, sync, write_file
+from fer_cli.core.errors import FerError
+
+BACKBONES: Final = (
+    *("tf_efficientnet_lite0", "convnext_base.fb_in22k_ft_in1k"),
+    *("resnet18.a1_in1k", "resnet34.a1_in1k", "resnet50.a1_in1k"),
+    *("mobilenetv2_100.ra_in1k", "densenet121.ra_in1k", "vgg16_bn.tv_in1k", "inception_v4.tf_in1k"),
+)
+"""The networks of timm that fer's recipes and the published tables name."""
+
+_OFFLINE: Final = ("FER_OFFLINE", "HF_HUB_OFFLINE")
+_MAX_BYTES: Final = 100_000
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What timm tells of a backbone's weights; None where it does not."""
+
+    hub: str | None  # repository on huggingface.co
+    pretraining: str | None
+    licence: str | None
+
+
+def published(backbone: str) -> Published:
+    """Return what timm tells of the weights of one of its backbones (:func:`fer_cli.models.backbones.check_name`)."""
+    from timm.models import get_pretrained_cfg
+
+    cfg = get_pretrained_cfg(backbone)
+    if cfg is None or not cfg.has_weights or cfg.hf_hub_id is None:
+        return Published(None, None, None)
+    return Published(cfg.hf_hub_id, cfg.tag or None, cfg.license)
+
+
+class Record(BaseModel):
+    """What ``fer weights import`` was told of a file, None where nothing; it stands beside it as ``.json``."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    network: str
+    source: str | None
+    pretraining: str | None
+    licence: str | None
+    original: str  # name of the file that was imported
+    original_sha256: Sha256
+    sha256: Sha256
+
+
+def record_path(weights: Path) -> Path:
+    """Return where the record of a file of weights stands."""
+    return weights.with_suffix(".json")
+
+
+def read_record(weights: Path) -> Record | None:
+    """Return the record beside a file of weights; None where there is none.
+
+    Raises:
+        FerError: what stands there is no such record.
+    """
+    path = record_path(weights)
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FerError(f"cannot be read ({error.strerror or error})", hint="make it readable", path=path) from error
+    try:
+        return Record.model_validate_json(data)
+    except ValidationError:
+        what = f"is not what 'fer weights import' writes beside {weights.name}"
+        raise FerError(what, hint="move it away, or import the weights again with --force", path=path) from None
+
+
+def keep(path: Path, data: bytes, record: Record, *, force: bool) -> tuple[Record, bool]:
+    """Write a file of weights and its record; each appears whole or not at all.
+
+    Args:
+        path: the file of weights.
+        data: its bytes.
+        record: what was told of them.
+        force: replace other bytes, and what was told before.
+
+    Returns:
+        The record that stands there now, and whether equal bytes were there already.
+
+    Raises:
+        FerError: other bytes are there, or these cannot be written.
+    """
+    from filelock import FileLock
+
+    def part_of(place: Path) -> Path:
+        return place.with_name(f".{place.name}.part")
+
+    try:
+        make_directory(path.parent)
+        with FileLock(path.with_name(f".{path.name}.lock")):
+            there = sha256_file(path) if path.is_file() else None
+            already = there == record.sha256
+            if there is not None and not already and not force:
+                raise FerError(f"other weights are here, sha256 {there[:16]}", hint="--force replaces them", path=path)
+            old = None if force else read_record(path)
+            if old is not None and old.sha256 == record.sha256:
+                told = {key: getattr(record, key) or getattr(old, key) for key in ("source", "pretraining", "licence")}
+                record = record.model_copy(update=told)
+            new = {} if already else {path: data}
+            new[record_path(path)] = record.model_dump_json(indent=1).encode() + b"\n"
+            try:
+                for place, content in new.items():
+                    write_file(part_of(place), content)
+                for place in new:
+                    part_of(place).replace(place)
+            finally:
+                for place in (path, record_path(path)):  # also what a killed import left
+                    part_of(place).unlink(missing_ok=True)
+            sync(path.parent)
+    except OSError as error:
+        raise FerError(
+            f"cannot be written ({error.strerror or error})",
+            hint=f"it takes {len(data) / 1e6:,.0f} MB there; $FER_WEIGHTS or $FER_CACHE names another place",
+            path=path,
+        ) from error
+    return record, already
+
+
+def cache_folder() -> Path:
+    """Return where imported and fetched weights are kept: ``$FER_CACHE/weights``, else the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    parent = os.environ.get("FER_CACHE")
+    return (Path(parent) if parent else user_cache_path("fer")) / "weights"
+
+
+def forbidding() -> str | None:
+    """Return the name of the environment variable that forbids to fetch; None where none does."""
+    values = ((name, os.environ.get(name, "")) for name in _OFFLINE)
+    return next((name for name, value in values if value.strip().lower() in {"1", "on", "yes", "true"}), None)

