@@ -64,7 +64,7 @@ JOINT: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize("mistake", JOINT)
 def test_a_mistake_in_the_joint_loss_is_noticed(monkeypatch: pytest.MonkeyPatch, mistake: str) -> None:
-    monkeypatch.setattr(test_island, "JointLoss", planted(island, *JOINT[mistake])["JointLoss"])
+    monkeypatch.setattr(test_island, "IslandLoss", planted(island, *JOINT[mistake])["IslandLoss"])
     checks: list[Check] = [
         lambda: test_island.test_the_loss_and_the_centres_are_what_loops_give(()),
         lambda: test_island.test_the_loss_and_the_centres_are_what_loops_give((2,)),
@@ -170,7 +170,7 @@ def test_a_mistake_in_moving_maps_is_noticed(monkeypatch: pytest.MonkeyPatch, mi
 
 
 def test_without_a_mistake_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(test_island, "JointLoss", planted(island, "no direction", "no direction")["JointLoss"])
+    monkeypatch.setattr(test_island, "IslandLoss", planted(island, "no direction", "no direction")["IslandLoss"])
     test_island.test_the_loss_and_the_centres_are_what_loops_give((2,))
     monkeypatch.setattr(test_psa, "PSA", planted(psa, "softmax(1)", "softmax(1)")["PSA"])
     test_psa.test_it_is_what_loops_give(test_psa.FORMS[0], 1)

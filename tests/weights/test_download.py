@@ -262,7 +262,7 @@ def test_an_interrupted_fetch_leaves_nothing_and_the_next_one_succeeds(online: C
 
 KILLED = """
 import os, signal, sys
-from fer_cli.faces import releases
+from fer_cli.weights import download
 
 def chunks(url):
     yield bytes(1_000_000)
