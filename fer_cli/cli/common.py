@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -61,6 +62,21 @@ def listed(text: str, option: str) -> list[str]:
     return items
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a command prints.
+
+    Args:
+        values: the members of the JSON object that ``--json`` prints, after ``schema`` and ``command``.
+        show: prints the same for people.
+        failure: raised once all is printed: a check that did not pass.
+    """
+
+    values: dict[str, object]
+    show: Callable[[], None]
+    failure: FerError | None = None
+
+
 _printed: list[str] = []
 
 
@@ -97,6 +113,34 @@ def print_result(command: str, result: Result, lines: Sequence[tuple[str, str]],
     out = console()
     out.print(f"[bold]{artifact.reference}[/bold]  {state}", highlight=False, soft_wrap=True)
     print_pairs([*lines, ("path", str(artifact.path))])
+
+
+def artifact_output(result: Result, lines: Sequence[tuple[str, str]]) -> Output:
+    """Return what a stage's command prints of its artifact: a headline and aligned lines of (label, value)."""
+    artifact = result.artifact
+
+    def show() -> None:
+        headline(artifact.reference, "up to date" if result.up_to_date else "written")
+        print_pairs([*lines, ("path", str(artifact.path))])
+
+    return Output(
+        {
+            "artifact": artifact.to_json(),
+            "up_to_date": result.up_to_date,
+            "summary": artifact.manifest.summary,
+            "measured": artifact.manifest.measured,
+            "warnings": artifact.manifest.warnings,
+        },
+        show,
+    )
+
+
+def headline(subject: str, state: str = "") -> None:
+    """Print what a command is about in bold, and its state."""
+    from rich.markup import escape
+
+    text = f"[bold]{escape(one_line(subject))}[/bold]" + (f"  {state}" if state else "")
+    console().print(text, highlight=False, soft_wrap=True)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:

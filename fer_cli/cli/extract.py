@@ -2,51 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import (
-    DebugOption,
+from fer_cli.cli.common import Output, artifact_output, listed, summary_of
+from fer_cli.cli.options import (
+    BatchOption,
+    DatasetArgument,
+    DeviceOption,
     ForceOption,
-    JsonOption,
-    StoreOption,
-    listed,
-    open_store,
-    print_result,
-    summary_of,
+    InputSizeOption,
+    WeightsOption,
+    command,
 )
 
+if TYPE_CHECKING:
+    from fer_cli.artifacts.store import Store
 
+
+@command("extract")
 def extract(
-    dataset: Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")] = None,
-    backbone: Annotated[str, typer.Option(help="Any network that timm knows.")] = "tf_efficientnet_lite0",
+    store: Store,
+    dataset: DatasetArgument = None,
+    backbone: Annotated[str, typer.Option(help="Any network of timm.")] = "tf_efficientnet_lite0",
     level: Annotated[
         str,
         typer.Option(
             help="pooled, a feature map (stage1, the finest, to the deepest; stage3.block23 of a ConvNeXt), or auto: "
-            "where Conv-cut cuts."
+            "where Conv-cut truncates the network."
         ),
     ] = "pooled",
-    size: Annotated[int | None, typer.Option(help="Side of the input in pixels. [default: the network's own]")] = None,
+    size: InputSizeOption = None,
     views: Annotated[str, typer.Option(help="original, flip, or both: original,flip.")] = "original",
-    weights: Annotated[str, typer.Option(help="auto, none (random), or a file.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32 or float16, of what is stored.")] = "float32",
-    batch: Annotated[int, typer.Option(help="Images a forward pass.")] = 64,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    store: StoreOption = None,
+    weights: WeightsOption = "auto",
+    dtype: Annotated[str, typer.Option(help="float32 or float16: type of the stored features.")] = "float32",
+    batch: BatchOption = 64,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Keep the features of a frozen network.
+) -> Output:
+    """Extract the features of a frozen network.
 
-    Stopped work goes on where it was; `torchrun -m fer_cli extract ...` shares it among processes.
+    Resumes where it stopped; `torchrun -m fer_cli extract ...` shares the work among processes.
     """
     from fer_cli.stages.extract import extract as stage
 
     result = stage(
-        store=open_store(store),
+        store=store,
         dataset=dataset,
         backbone=backbone,
         level=level,
@@ -70,4 +72,4 @@ def extract(
     ]
     if measured.get("images_per_second"):
         lines.append(("speed", f"{measured['images_per_second']:,.0f} images/s on {measured['device']}"))
-    print_result("extract", result, lines, as_json=json)
+    return artifact_output(result, lines)

@@ -77,12 +77,12 @@ def classes(
 @app.command("masks")
 def masks(
     masks: Annotated[str | None, typer.Argument(help="The masks. [default: the newest]")] = None,
-    where: Annotated[str, typer.Option(help="faces: the best and the most doubtful; mean: where each region is.")] = (
+    view: Annotated[str, typer.Option(help="faces: the best and the most doubtful; mean: where each region is.")] = (
         "faces"
     ),
     faces: Annotated[int, typer.Option(min=1, max=60, help="How many of the best, and of the most doubtful.")] = 12,
-    beside: Annotated[
-        str | None, typer.Option(help="Other masks of the same data set, to see both and how much they agree.")
+    compare_with: Annotated[
+        str | None, typer.Option(help="Other masks of the same dataset, to show both and how much they agree.")
     ] = None,
     out: OutOption = None,
     store: StoreOption = None,
@@ -92,9 +92,8 @@ def masks(
     """Faces with their region maps laid over, or the mean region map of a data set."""
     from fer_cli.stages import plot_masks
 
-    _plot(
-        "masks", partial(plot_masks.masks, reference=masks, where=where, faces=faces, beside=beside), out, store, json
-    )
+    draw = partial(plot_masks.masks, reference=masks, where=view, faces=faces, beside=compare_with)
+    _plot("masks", draw, out, store, json)
 
 
 @app.command("curves")

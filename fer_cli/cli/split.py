@@ -36,7 +36,7 @@ def split(
             "subjects and equal images whole. [default: subject where every image has one]"
         ),
     ] = None,
-    frames: Annotated[
+    leaky_frame_split: Annotated[
         str | None,
         typer.Option(
             help="TRAIN:TEST, such as 2:1: frames at random, those of one sequence on both sides. For the record: no "
@@ -72,7 +72,7 @@ def split(
     if export is not None and (export.is_dir() or not export.parent.is_dir()):
         raise UsageError(f"--export {export} is no place for a file", hint="name a csv in a folder that is there")
     opened = open_store(store)
-    asks = any(value is not None for value in (folds, by, frames, ids, validation))
+    asks = any(value is not None for value in (folds, by, leaky_frame_split, ids, validation))
     if export is not None and not asks:
         _print_export(write(store=opened, dataset=dataset, path=export), export, as_json=json)
         return
@@ -81,7 +81,7 @@ def split(
         dataset=dataset,
         folds=folds,
         by=by,
-        frames=frames,
+        frames=leaky_frame_split,
         ids=ids,
         validation=validation,
         seed=seed,

@@ -136,7 +136,7 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
     if "test" not in splits or learned != set(images.labels):
         lacks = ", ".join(sorted(set(images.labels) - learned))
         raise FerError(
-            f"--frames {train}:{test} of {len(splits):,} images leaves "
+            f"--leaky-frame-split {train}:{test} of {len(splits):,} images leaves "
             + (f"no training image of {lacks}" if lacks else "nothing to test"),
             hint="take a ratio such as 2:1",
         )

@@ -34,9 +34,11 @@ def masks(
     from fer_cli.reporting.masks import mean_map_figure
 
     if where not in WHERE:
-        raise UsageError(f"--where {where!r} is no place", hint=f"take {' or '.join(WHERE)}")
+        raise UsageError(f"--view {where!r} is no place", hint=f"take {' or '.join(WHERE)}")
     if where == "mean" and beside is not None:
-        raise UsageError("--where mean shows one set of masks", hint="leave out --beside, or draw the other one too")
+        raise UsageError(
+            "--view mean shows one set of masks", hint="leave out --compare-with, or draw the other one too"
+        )
     artifact = store.find(reference, ["masks"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     opened = open_masks(artifact, dataset)

@@ -114,13 +114,15 @@ def export(*, store: Store, dataset: str | None, path: Path) -> Artifact:
 def _check_options(
     folds: int | None, by: str | None, frames: str | None, ids: Path | None, validation: float | None
 ) -> tuple[int, int] | None:
-    given = [name for name, value in (("folds", folds), ("frames", frames), ("ids", ids)) if value is not None]
+    given = [
+        name for name, value in (("folds", folds), ("leaky-frame-split", frames), ("ids", ids)) if value is not None
+    ]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} are two splits", hint="give one")
     if by is not None and folds is None:
         raise UsageError("--by is for --folds", hint="give both")
     if not given and validation is None:
-        raise UsageError("no split is asked for", hint="give --folds, --ids, --frames or --validation")
+        raise UsageError("no split is asked for", hint="give --folds, --ids, --leaky-frame-split or --validation")
     if by not in (None, *BY):
         raise UsageError(f"--by {by!r} is not a choice", hint=f"take {' or '.join(BY)}")
     if folds is not None and not 2 <= folds <= MOST_FOLDS:
@@ -132,7 +134,7 @@ def _check_options(
     if frames is None:
         return None
     if not (found := re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", frames)):
-        raise UsageError(f"--frames {frames!r} is no ratio of train to test", hint="write it as 2:1")
+        raise UsageError(f"--leaky-frame-split {frames!r} is no ratio of train to test", hint="write it as 2:1")
     return int(found[1]), int(found[2])
 
 

@@ -61,7 +61,7 @@ def test_folds_are_the_published_rule(ckplus: Store, fer: Fer, capsys: pytest.Ca
 def test_the_frame_split_runs_is_marked_and_fails_the_audit(
     ckplus: Store, fer: Fer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fer("split", "ckplus", "--frames", "2:1", "--validation", "0", "--store", ckplus.root, code=0)
+    fer("split", "ckplus", "--leaky-frame-split", "2:1", "--validation", "0", "--store", ckplus.root, code=0)
     artifact = ckplus.find("ckplus-frames2-1", ["dataset"])
     protocol = artifact.manifest.protocol
     assert protocol["n"] == {"train": 72, "test": 36}
