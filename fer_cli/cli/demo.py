@@ -15,7 +15,7 @@ def demo(
     images: Annotated[int, typer.Option(help="How many faces are drawn.")] = 1600,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture of the masks. [default: ./fer-masks-synth-compact-128-beside-truth.png]"),
+        typer.Option(help="The picture of the masks. [default: ./fer-masks-synth-compact-128-vs-truth.png]"),
     ] = None,
     page: Annotated[
         Path | None, typer.Option(help="The comparison, HTML. [default: ./fer-comparison-synth.html]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +20,7 @@ from fer_cli.cli.common import (
     print_pairs,
     print_table,
 )
+from fer_cli.core.format import estimate, percent, signed_percent
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
@@ -173,13 +174,8 @@ def _row(metrics: dict[str, Any], name: str) -> list[str]:
     if metrics["reference"] is None:
         return cells
     gain = metrics["gain_over_reference"].get(name)
-    return [*cells, f"(from {name})" if gain is None else _interval(gain["accuracy"], signed=True)]
+    return [*cells, f"(from {name})" if gain is None else _interval(gain["accuracy"], signed_percent)]
 
 
-def _interval(estimate: dict[str, float | None], *, signed: bool = False) -> str:
-    value, low, high = estimate["value"], estimate["low"], estimate["high"]
-    if value is None:
-        return "undefined"
-    sign = "+" if signed else ""
-    text = f"{100 * value:{sign}.1f}"
-    return text if low is None or high is None else f"{text} [{100 * low:{sign}.1f}, {100 * high:{sign}.1f}]"
+def _interval(score: Mapping[str, float | None], form: Callable[[float], str] = percent) -> str:
+    return estimate(score["value"], score["low"], score["high"], form)

@@ -12,9 +12,10 @@ from fer_cli.artifacts.store import Artifact
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.sampling import stratified_subsample
 from fer_cli.reporting.heatmap import GradCamGrid, GradCamRow, GradCamTile, heat_thumbnail
 from fer_cli.reporting.scatter import Scatter
-from fer_cli.reporting.tsne import stratified_subsample, tsne_embedding
+from fer_cli.reporting.tsne import tsne_embedding
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +39,9 @@ FEWEST: Final = 5
 """Images that t-SNE can embed."""
 
 
-def answers(model: TrainedModel, dataset: Dataset, rows: Rows) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+def predict_with_features(
+    model: TrainedModel, dataset: Dataset, rows: Rows
+) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Run a model on images: one at a time where it mixes its batch.
 
     Returns:

@@ -164,7 +164,7 @@ def is_amber(finding: Finding, subject: Predictor) -> bool:
 
 def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
     """Return at most so many of some rows, each class by its share, at least one of each."""
-    from fer_cli.reporting.tsne import stratified_subsample
+    from fer_cli.datasets.sampling import stratified_subsample
 
     return rows[stratified_subsample(labels[rows], number, seed=0)]
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import numpy as np
 
+from fer_cli.core.format import estimate
 from fer_cli.evaluation.leakage import learned_from
 from fer_cli.evaluation.predictor import Predictor, Rows
 from fer_cli.metrics import Metrics
@@ -45,8 +46,8 @@ def unseen_caution(subsets: dict[str, Metrics], whole: Metrics) -> str | None:
     if (rest := subsets.get(UNSEEN)) is None:
         return None
     shown = ", ".join(
-        f"{said} {100 * one.value:.1f}" + ("" if np.isnan(one.low) else f" [{100 * one.low:.1f}, {100 * one.high:.1f}]")
-        for said, one in (
+        f"{metric} {estimate(one.value, one.low, one.high)}"
+        for metric, one in (
             ("accuracy", rest.accuracy),
             ("balanced", rest.balanced_accuracy),
             ("macro F1", rest.macro_f1),

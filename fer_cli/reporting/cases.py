@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.reporting.page import MARGIN, draw, drawn_size, fitted, largest_size, new_page, write
+from fer_cli.reporting.page import MARGIN, draw_image, drawn_size, fitted, largest_size, new_page, write
 from fer_cli.reporting.style import MUTED, styled
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def cases_figure(groups: Mapping[str, Sequence[ShownCase]], title: str, subtitle
                 top = y + _HEADING + k // columns * needed
                 for place, (image, caption) in enumerate(zip(case.images, case.captions, strict=True)):
                     x = left + place * (cell + 6) // 2
-                    draw(page, image, (x, top, *drawn_size(image, _SIDE)))
+                    draw_image(page, image, (x, top, *drawn_size(image, _SIDE)))
                     for number, line in enumerate(caption):
                         room = (cell - 6) / 2 - 8
                         said = fitted(line, room, _SMALL, middle=True)

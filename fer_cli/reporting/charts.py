@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 if TYPE_CHECKING:
-    from fer_cli.reporting.shapes import ReliabilityBinLike
+    from fer_cli.metrics import ReliabilityBin
 
 _WIDTH: Final = 460.0
 
@@ -117,7 +117,7 @@ def _frame(height: float, title: str, parts: Sequence[Markup]) -> Markup:
     )
 
 
-def reliability_chart(bins: Sequence[ReliabilityBinLike], title: str) -> Markup:
+def reliability_chart(bins: Sequence[ReliabilityBin], title: str) -> Markup:
     """Draw accuracy against confidence, a point a bin with its interval, over a histogram of the confidences.
 
     Points on the diagonal are calibrated (Guo et al. 2017, Figure 1); the area of a point grows with its bin's items.

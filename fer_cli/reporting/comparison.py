@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from fer_cli.reporting.shapes import EstimateLike
+from fer_cli.core.format import estimate, percent, signed_percent
 from fer_cli.reporting.tables import Cell, Page, Side, Table
+
+if TYPE_CHECKING:
+    from fer_cli.metrics import Estimate
 
 Metric = Literal["accuracy", "balanced_accuracy", "macro_f1"]
 HEADINGS: Final[dict[Metric, str]] = {
@@ -29,7 +32,7 @@ class System:
     evaluation: str  # the reference of what it was scored in
     decides: str  # the predictor, or the mean over which seeds
     seeds: tuple[int, ...]
-    scores: Mapping[Metric, EstimateLike]
+    scores: Mapping[Metric, Estimate]
     unsound: tuple[str, ...]
 
     @property
@@ -50,7 +53,7 @@ class Pair:
     """
 
     system: System
-    differences: Mapping[Metric, EstimateLike]
+    differences: Mapping[Metric, Estimate]
     won: tuple[float, ...]
     lost: tuple[float, ...]
     test: str
@@ -122,7 +125,7 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
             (
                 Cell(one.heading, bool(one.unsound)),
                 *([Cell(f"{one.name}, {one.decides}")] if names else []),
-                *_estimates(one.scores, bool(one.unsound), "{:.1f}"),
+                *_estimates(one.scores, bool(one.unsound), percent),
             )
             for one in found.systems
         ),
@@ -132,7 +135,7 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
         f"Differences from {first.label}, in points",
         (("", "left"), *numbers),
         tuple(
-            (Cell(pair.system.heading), *_estimates(pair.differences, marked[id(pair)], "{:+.1f}"))
+            (Cell(pair.system.heading), *_estimates(pair.differences, marked[id(pair)], signed_percent))
             for pair in found.pairs
         ),
     )
@@ -183,11 +186,10 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
         )
 
 
-def _estimates(of: Mapping[Metric, EstimateLike], unsound: bool, form: str) -> Iterator[Cell]:
+def _estimates(of: Mapping[Metric, Estimate], unsound: bool, form: Callable[[float], str]) -> Iterator[Cell]:
     for metric in HEADINGS:
-        estimate = of[metric]
-        ends = [form.format(100 * end) for end in (estimate.value, estimate.low, estimate.high)]
-        text = ends[0] if math.isnan(estimate.low + estimate.high) else f"{ends[0]} [{ends[1]}, {ends[2]}]"
+        score = of[metric]
+        text = estimate(score.value, score.low, score.high, form)
         yield Cell(f"{text}!" if unsound else text, unsound)
 
 

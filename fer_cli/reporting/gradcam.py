@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.format import whole_percent
 from fer_cli.reporting.heatmap import HALF, in_grey, tinted
-from fer_cli.reporting.report import whole_percent
 from fer_cli.reporting.style import GRID, MUTED, heading, new_figure, styled
 
 if TYPE_CHECKING:

@@ -38,7 +38,9 @@ def new_page(width: int, height: int, title: str, subtitle: str) -> tuple[Figure
     return figure, page
 
 
-def draw(page: Axes, image: NDArray[Any], box: Box, *, shades: str | Colormap = "gray", full: float = 255) -> None:
+def draw_image(
+    page: Axes, image: NDArray[Any], box: Box, *, shades: str | Colormap = "gray", full: float = 255
+) -> None:
     """Draw a picture, grey ones in ``shades`` from 0 to ``full``."""
     x, y, w, h = box
     # "none" leaves the pixels as they are, in SVG and PDF too; where they are too small to be seen, they are averaged.

@@ -9,15 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from fer_cli.core.format import binary, decimal, interval, percent, points, quantity, whole_percent
 from fer_cli.reporting.charts import Curve, interval_bar, line_chart, reliability_chart
 from fer_cli.reporting.heatmap import PNG_URI, GradCamGrid, heat_key
 from fer_cli.reporting.scatter import Scatter, scatter_chart, scatter_mark
-from fer_cli.reporting.shapes import EstimateLike, MetricsLike
 from fer_cli.reporting.style import class_colour
+
+if TYPE_CHECKING:
+    from fer_cli.metrics import Estimate, Metrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +32,10 @@ class PredictorScores:
     """
 
     name: str
-    metrics: MetricsLike
+    metrics: Metrics
     note: str = ""  # how it decides, in one phrase
     chosen: bool = False
-    gain: Mapping[str, EstimateLike] | None = None
+    gain: Mapping[str, Estimate] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +117,7 @@ class ReportData:
     unsound: tuple[str, ...] = ()
     cautions: tuple[str, ...] = ()
     reference: str = ""
-    subsets: Mapping[str, MetricsLike] = field(default_factory=dict)
+    subsets: Mapping[str, Metrics] = field(default_factory=dict)
     cost: Cost | None = None
     mistakes: tuple[Mistake, ...] = ()
     mistakes_note: str = ""
@@ -138,8 +141,7 @@ class ReportData:
                 raise ValueError(f"the thumbnail of {one.id!r} is no PNG data URI")
 
 
-_MISSING: Final = "–"
-
+_FORMS: Final = {"percent": percent, "decimal": decimal, "points": points}
 HEADLINE: Final = (
     ("accuracy", "Accuracy", "share of items that are right"),
     ("balanced_accuracy", "Balanced accuracy", "mean of the classes' recalls"),
@@ -149,47 +151,14 @@ HEADLINE: Final = (
 SHARES: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
-def percent(number: float) -> str:
-    """Return a share as a percentage with one decimal, without the sign: 0.6543 is "65.4"."""
-    return _MISSING if math.isnan(number) else f"{100 * number:.1f}"
-
-
-def whole_percent(number: float) -> str:
-    """Return a share as a whole percentage; what is not quite nothing, or not quite all, never reads as if it were."""
-    return "<1%" if 0 < number < 0.005 else ">99%" if 0.995 <= number < 1 else f"{100 * number:.0f}%"
-
-
-def decimal(number: float) -> str:
-    """Return a number with three decimals."""
-    return _MISSING if math.isnan(number) else f"{number:.3f}"
-
-
-def points(number: float) -> str:
-    """Return a difference of shares in percentage points with its sign, the minus sign a true one."""
-    return _MISSING if math.isnan(number) else f"{100 * number:+.2f}".replace("-", "−")
-
-
-def quantity(number: float) -> str:
-    """Return a large number with three digits and a prefix: 4651960 is "4.65 M"."""
-    for size, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {prefix}"
-    return f"{number:.3g}"
-
-
-def binary(number: int) -> str:
-    """Return a number of bytes in MiB or GiB."""
-    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.0f} MiB"
-
-
-def verdict(gain: EstimateLike) -> str:
+def verdict(gain: Estimate) -> str:
     """Return what a difference's interval allows to say."""
     if math.isnan(gain.low + gain.high):
         return "no interval"
     return "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
 
 
-def common_confusions(metrics: MetricsLike, limit: int = 6) -> list[tuple[str, str, int, float]]:
+def common_confusions(metrics: Metrics, limit: int = 6) -> list[tuple[str, str, int, float]]:
     """Return the largest cells off the diagonal: true class, predicted class, items, share of the true class."""
     cells = [
         (metrics.classes[i], metrics.classes[j], count, count / sum(row))
@@ -200,7 +169,7 @@ def common_confusions(metrics: MetricsLike, limit: int = 6) -> list[tuple[str, s
     return sorted(cells, key=lambda cell: -cell[2])[:limit]
 
 
-def axis_of(metrics: Sequence[MetricsLike]) -> tuple[float, float]:
+def axis_of(metrics: Sequence[Metrics]) -> tuple[float, float]:
     """Return the stretch of the axis, in steps of .05, that holds every interval of the metrics that are shares."""
     ends = [
         end
@@ -213,7 +182,7 @@ def axis_of(metrics: Sequence[MetricsLike]) -> tuple[float, float]:
     return low / 20, max(high, low + 1) / 20
 
 
-def chance(metrics: MetricsLike) -> dict[str, float]:
+def chance(metrics: Metrics) -> dict[str, float]:
     """Return what always answering the most frequent class would score, for each metric that is a share."""
     support = [one.support for one in metrics.per_class]
     share, present = max(support) / sum(support), sum(1 for n in support if n)
@@ -251,6 +220,7 @@ def render_report(data: ReportData) -> str:
         heat_key=heat_key,
         class_colour=class_colour,
         isnan=math.isnan,
+        interval=lambda score, form: interval(score.low, score.high, _FORMS[form]),
     )
     chosen = next((one for one in data.predictors if one.chosen), data.predictors[0])
     gains = [

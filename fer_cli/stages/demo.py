@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.synth.loader import Synth
 from fer_cli.faces.masks import open_masks
+from fer_cli.plots.masks import mask_agreement
 from fer_cli.reporting.comparison import page_of
 from fer_cli.reporting.tables import html
 from fer_cli.stages.compare import compare, write_whole
@@ -24,7 +24,6 @@ from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.plot import plot
-from fer_cli.stages.plot_masks import mask_agreement, masks
 from fer_cli.stages.prepare import prepare
 from fer_cli.stages.train import train
 from fer_cli.weights.files import find_weights
@@ -73,8 +72,10 @@ def demo(
     picture = plot(
         store=store,
         what="masks",
-        draw=partial(masks, reference=found.artifact.reference, beside=true.artifact.reference, faces=8),
         out=out,
+        masks=found.artifact.reference,
+        compare_with=true.artifact.reference,
+        faces=8,
     )
     opened = open_dataset(dataset.artifact)
     agreement = mask_agreement(open_masks(found.artifact, opened), open_masks(true.artifact, opened))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import re
-from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,7 +20,7 @@ from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.evaluation import explain
-from fer_cli.evaluation.explain import answers, examples
+from fer_cli.evaluation.explain import examples, predict_with_features
 from fer_cli.evaluation.predictors.opening import open_predictor
 from fer_cli.inference.embedding import last_linear, logits_and_features
 from fer_cli.models.backbones import Preprocessing
@@ -30,7 +29,7 @@ from fer_cli.models.gradcam import gradcam
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
-from fer_cli.stages.plot import plot, tsne
+from fer_cli.stages.plot import plot
 from fer_cli.stages.train import train
 from fer_cli.systems.conv_cut.network import Attention, ConvCutHead
 from fer_cli.systems.trained import TrainedModel, map_layer, map_side, open_trained
@@ -153,8 +152,10 @@ def test_a_model_that_mixes_its_batch_is_fed_one_picture_at_a_time() -> None:
     model, dataset = spots()
     cast(Spot, model.network).mix = True
     rows = np.arange(20)
-    together, _ = answers(model, dataset, rows)
-    alone, features = answers(TrainedModel(model.network, model.preprocessing, model.classes, True), dataset, rows)
+    together, _ = predict_with_features(model, dataset, rows)
+    alone, features = predict_with_features(
+        TrainedModel(model.network, model.preprocessing, model.classes, True), dataset, rows
+    )
     np.testing.assert_allclose(alone, 1 / 3)
     np.testing.assert_allclose(features, 0)
     assert np.abs(together - alone).max() > 0.01
@@ -178,7 +179,7 @@ def test_what_was_kept_while_scoring_is_what_a_second_pass_gives(
         subject.probabilities(rows, "flip")
         assert subject.look is not None
         subject.look(cast(Any, None))
-        _, features = answers(open_trained(one, "cpu"), dataset, rows)
+        _, features = predict_with_features(open_trained(one, "cpu"), dataset, rows)
         drawn = explain.drawn(dataset.labels[rows])
         assert len(drawn) == 21
         np.testing.assert_allclose(kept["seed 1"], features[drawn], rtol=1e-4, atol=1e-5)
@@ -251,14 +252,11 @@ def test_conv_cut_is_looked_at_before_its_head(store: Store, tmp_path: Path) -> 
     assert "mean of both views, the heat is of the view shown." in looks
     assert "What the last layer takes of 14 images" in section(page, "separation")
     # The model is newer than the maps that it keeps as features.
-    draw = partial(tsne, reference=None, split=None, perplexity=4, seed=0, device="cpu")
-    path = plot(store=store, what="tsne", draw=draw, out=tmp_path / "t.svg")
-    text = path.read_text()
+    text = plot(store=store, what="tsne", out=tmp_path / "t.svg", perplexity=4, device="cpu").read_text()
     assert f"Features of {one.name}" in text
-    assert "what the last layer takes; t-SNE, perplexity 4; 14 of the test split" in text
+    assert "input of the last layer; t-SNE, perplexity 4; 14 images of the test split" in text
     assert re.search(r"<!-- wrong   \d+ -->", text)
     features = store.find(None, ["features"])
-    draw = partial(tsne, reference=features.reference, split=None, perplexity=4, seed=0)
-    text = plot(store=store, what="tsne", draw=draw, out=tmp_path / "f.svg").read_text()
+    text = plot(store=store, what="tsne", source=features.reference, perplexity=4, out=tmp_path / "f.svg").read_text()
     assert f"Features of {features.name}" in text
     assert "wrong" not in text

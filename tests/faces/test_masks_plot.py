@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from fer_cli.core.labels import REGIONS
 from fer_cli.datasets.synth.faces import render_face
 from fer_cli.datasets.synth.parameters import FaceParameters, sample_identity
-from fer_cli.reporting.masks import MaskedFace, compare_figure, masks_figure, mean_map_figure
+from fer_cli.plots.masks import MaskedFace, compare_figure, masks_figure, mean_map_figure
 from fer_cli.reporting.style import REGION_COLOURS, save_figure, styled
 
 Bytes = NDArray[np.uint8]
@@ -375,9 +375,9 @@ def test_neither_pyplot_nor_early_imports() -> None:
     code = """
 import sys
 import numpy as np
-import fer_cli.reporting.masks
+import fer_cli.plots.masks
 assert not {"matplotlib", "torch", "pyarrow"} & set(sys.modules)
-fer_cli.reporting.masks.mean_map_figure(np.full((8, 4, 4), 0.125), "", "")
+fer_cli.plots.masks.mean_map_figure(np.full((8, 4, 4), 0.125), "", "")
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 
 from fer_cli.core.labels import EXPRESSIONS
-from fer_cli.reporting.hierarchy import hierarchy_figure
+from fer_cli.plots.hierarchy import hierarchy_figure
 from fer_cli.systems.ahm.hierarchy import Hierarchy, default_hierarchy, parse_hierarchy
 
 

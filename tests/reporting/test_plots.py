@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.datasets.sampling import stratified_subsample
+from fer_cli.plots.classes import classes_figure, imbalance
 from fer_cli.reporting import style
-from fer_cli.reporting.classes import classes_figure, imbalance
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.style import CLASS_COLOURS, MARKERS, class_colour, class_marker, save_figure
-from fer_cli.reporting.tsne import stratified_subsample, tsne_backend, tsne_embedding, tsne_figure
+from fer_cli.reporting.tsne import tsne_backend, tsne_embedding, tsne_figure
 
 CONFUSION = [[30, 10, 0], [2, 7, 1], [0, 0, 0]]
 CLASSES = ("happy", "$\\frac{", "a_b^")  # mathtext would fail on these
@@ -95,7 +96,7 @@ def test_neither_pyplot_nor_early_imports() -> None:
     """Figures do without pyplot, and the report does without matplotlib."""
     code = """
 import sys
-import fer_cli.reporting.report, fer_cli.reporting.confusion, fer_cli.reporting.tsne, fer_cli.reporting.classes
+import fer_cli.reporting.report, fer_cli.reporting.confusion, fer_cli.reporting.tsne, fer_cli.plots.classes
 assert not {"matplotlib", "sklearn", "torch"} & set(sys.modules)
 fer_cli.reporting.confusion.confusion_figure([[1, 0], [0, 1]], ("happy", "sad"))
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules

@@ -17,9 +17,9 @@ from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.datasets.overlap import same_id_space, shared_subjects
 from fer_cli.datasets.synth.loader import Synth
 from fer_cli.metrics import evaluate
+from fer_cli.plots.curves import draw
 from fer_cli.stages.audit_model import audit_model
 from fer_cli.stages.evaluate import evaluate_model
-from fer_cli.stages.plot_models import curves
 from fer_cli.stages.prepare import prepare
 from fer_cli.stages.split import split
 from fer_cli.stages.train import TrainedResult, train
@@ -175,7 +175,7 @@ def test_the_report_of_folds_says_what_they_are(scored: Artifact) -> None:
 
 def test_curves_are_of_every_fold_and_seed(trained: tuple[Store, TrainedResult, dict[str, Any]]) -> None:
     store, result, _ = trained
-    _, figure = curves(store, reference=result.whole.artifact.reference)
+    figure = draw(store, result.whole.artifact.reference).figure
     texts = [text.get_text() for text in figure.texts]
     assert any("fold 2, seed 1" in text for text in texts), texts
 

@@ -8,7 +8,6 @@ import shlex
 import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from fer_cli.evaluation.predictors.model import _commands, read_history
 from fer_cli.models.classifier import ClassifierNetwork
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.plot import plot
-from fer_cli.stages.plot_models import curves, gradcam
 from fer_cli.stages.train import TrainedResult, recipe_of, train
 from fer_cli.systems.trained import WEIGHTS, open_trained
 from fer_cli.training import engine
@@ -354,12 +352,14 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
 def test_curves_and_gradcam_are_drawn_from_models_and_studies(reference: Artifact, tmp_path: Path) -> None:
     store = Store(reference.path.parents[2])
     paths = [
-        plot(store=store, what="curves", draw=partial(curves, reference=reference.reference), out=tmp_path / "c.svg"),
+        plot(store=store, what="curves", model=reference.reference, out=tmp_path / "c.svg"),
         plot(
             store=store,
             what="gradcam",
-            draw=partial(gradcam, reference=None, split="validation", each=1, seed=0, device="cpu"),
             out=tmp_path / "g.svg",
+            split="validation",
+            each=1,
+            device="cpu",
         ),
     ]
     texts = [path.read_text() for path in paths]

@@ -1,17 +1,44 @@
-"""How many items each class has in each split, and what they look like."""
+"""Plot ``classes``: how many images each class of a data set has in each split, and what they look like."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.store import Store
+from fer_cli.datasets.dataset import open_dataset
+from fer_cli.plots.registry import Picture
 from fer_cli.reporting.style import GRID, MUTED, bare, class_colour, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+def draw(
+    store: Store,
+    dataset: Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")] = None,
+    faces: Annotated[int, typer.Option(min=0, max=6, help="Example faces of each class; 0 for none.")] = 6,
+) -> Picture:
+    """How many images each class has in each split, with example faces."""
+    artifact = store.find(dataset, ["dataset"])
+    opened = open_dataset(artifact)
+    generator = np.random.default_rng(0)
+    examples = {}
+    for label, name in enumerate(opened.classes):
+        rows = np.flatnonzero(opened.labels == label)
+        chosen = np.sort(generator.choice(rows, size=min(faces, len(rows)), replace=False))
+        examples[name] = [np.asarray(opened.images[row]) for row in chosen]
+    figure = classes_figure(
+        artifact.manifest.summary["classes"],
+        examples if faces else None,
+        f"Classes of {artifact.name}",
+        str(artifact.manifest.protocol["label_rule"]),
+    )
+    return Picture(artifact.name, figure)
 
 
 def imbalance(counts: Mapping[str, int]) -> float:

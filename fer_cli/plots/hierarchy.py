@@ -1,4 +1,4 @@
-"""The picture that explains AHM: expression -> part of the face -> action unit, and the semantic vectors beside it.
+"""Plot ``hierarchy``: expression -> part of the face -> action unit, and the semantic vectors of AHM.
 
 Left, each expression's weight of 1 flows through the parts of the face into action units; the width of a band is the
 weight it carries, so an action unit that several expressions share is where bands of several colours meet. Right, on
@@ -7,11 +7,16 @@ the same rows, the semantic vectors: one column per expression, one row per path
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.store import Store
+from fer_cli.core.progress import note
+from fer_cli.plots.registry import Picture
 from fer_cli.reporting.style import class_colour
 
 if TYPE_CHECKING:
@@ -25,6 +30,27 @@ _X_PART: Final = 1.0
 _X_UNIT: Final = 2.0
 _BAR: Final = 0.035  # half the width of a node
 _GAP: Final = 0.35  # between nodes of a column, in rows of action units
+
+
+def draw(
+    store: Store,
+    ahm: Annotated[
+        str | None, typer.Argument(help="An ahm artifact, a TOML file, or 'default'. [default: the newest]")
+    ] = None,
+) -> Picture:
+    """The tree of expression, face part and action unit with its weights."""
+    from fer_cli.systems.ahm.hierarchy import default_hierarchy, load_hierarchy
+
+    if ahm is not None and Path(ahm).suffix == ".toml":
+        return Picture(Path(ahm).stem, hierarchy_figure(load_hierarchy(Path(ahm))))
+    if ahm is None and not store.directories(["ahm"]):
+        note("no ahm artifact yet: this is the bundled hierarchy")
+        ahm = "default"
+    if ahm == "default":
+        return Picture("default", hierarchy_figure(default_hierarchy()))
+    artifact = store.find(ahm, ["ahm"])
+    hierarchy = load_hierarchy(artifact.file("hierarchy.toml"))
+    return Picture(artifact.name, hierarchy_figure(hierarchy, classes=artifact.manifest.protocol["classes"]))
 
 
 def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = None) -> Figure:
@@ -224,7 +250,7 @@ def _near_rows(row: dict[tuple[str, str], int], carried: dict[str, float], heigh
 
 def _band(axes: Axes, x0: float, y0: float, x1: float, y1: float, thick: float, colour: str) -> None:
     from matplotlib.patches import PathPatch
-    from matplotlib.path import Path
+    from matplotlib.path import Path as Outline
 
     x0, x1 = x0 + _BAR, x1 - _BAR
     middle = (x0 + x1) / 2
@@ -241,9 +267,9 @@ def _band(axes: Axes, x0: float, y0: float, x1: float, y1: float, thick: float, 
             (x0, y0),
         ]
     )
-    curve = [Path.CURVE4] * 3
-    codes = [Path.MOVETO, *curve, Path.LINETO, *curve, Path.CLOSEPOLY]
-    axes.add_patch(PathPatch(Path(corners, codes), facecolor=colour, edgecolor=colour, linewidth=0.4, alpha=0.62))
+    curve = [Outline.CURVE4] * 3
+    codes = [Outline.MOVETO, *curve, Outline.LINETO, *curve, Outline.CLOSEPOLY]
+    axes.add_patch(PathPatch(Outline(corners, codes), facecolor=colour, edgecolor=colour, linewidth=0.4, alpha=0.62))
 
 
 def _node(axes: Axes, x: float, top: float, height: float, colour: str) -> None:

@@ -1,4 +1,4 @@
-"""Region maps as figures: faces with their maps laid over, parsers side by side, and a data set's mean map."""
+"""Plot ``masks``: faces with their region maps overlaid, parsers side by side, or a data set's mean region map."""
 
 from __future__ import annotations
 
@@ -6,16 +6,25 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
+import typer
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.store import Store
+from fer_cli.core.errors import UsageError
 from fer_cli.core.labels import REGIONS
+from fer_cli.core.progress import note, track
+from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.faces.masks import Masks, open_masks
+from fer_cli.faces.region_scores import RegionScores
+from fer_cli.plots.registry import Picture
 from fer_cli.reporting.page import (
     MARGIN,
     Box,
-    draw,
+    draw_image,
     drawn_size,
     fitted,
     largest_size,
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+VIEWS: Final = ("faces", "mean")
+MAPS_AT_ONCE: Final = 512
 _LEAST: Final = 1300  # width of a page: the legend's
 _TOP: Final = 244  # below title, subtitle and legend
 _LINE: Final = 29  # height of a caption's line
@@ -37,6 +48,104 @@ _SMALL: Final = 7.2  # points, of a caption
 _OPACITY: Final = 0.5
 _DRAWN: Final = ("skin", "hair", "neck", "ear", "nose", "mouth", "eye")  # where two meet, the later one's outline shows
 _GREY: Final = "#d5d7dc"  # of the background, where no picture shows through
+
+
+def draw(
+    store: Store,
+    masks: Annotated[str | None, typer.Argument(help="The masks. [default: the newest]")] = None,
+    view: Annotated[
+        str, typer.Option(help="faces: the best and the least certain maps; mean: how often each region is where.")
+    ] = "faces",
+    faces: Annotated[int, typer.Option(min=1, max=60, help="How many of the best, and of the least certain.")] = 12,
+    compare_with: Annotated[
+        str | None, typer.Option(help="Other masks of the same data set, to see how much the two agree.")
+    ] = None,
+) -> Picture:
+    """Faces with their region maps overlaid, or the mean region map of a data set."""
+    if view not in VIEWS:
+        raise UsageError(f"--view {view!r} is not a choice", hint=f"choose {' or '.join(VIEWS)}")
+    if view == "mean" and compare_with is not None:
+        raise UsageError("--view mean shows one set of masks", hint="leave out --compare-with, or plot the others too")
+    artifact = store.find(masks, ["masks"])
+    dataset = open_dataset(open_parent(store, artifact, "dataset"))
+    opened = open_masks(artifact, dataset)
+    summary = artifact.manifest.summary
+    described = f"{summary['parser']} on {dataset.artifact.name}"
+    if view == "mean":
+        title = f"Mean region map of {dataset.artifact.name}"
+        figure = mean_map_figure(_mean_shares(opened), title, f"{described}, {len(opened):,} images")
+        return Picture(f"{artifact.name}-mean", figure)
+    if compare_with is not None:
+        other = open_masks(store.find(compare_with, ["masks"]), dataset)
+        name = f"{artifact.name}-vs-{other.artifact.manifest.summary['parser']}"
+        return Picture(name, _compared(opened, other, dataset, faces))
+    uncertain = summary["doubtful"]
+    subtitle = f"{described}; {uncertain:,} of {len(opened):,} maps low-confidence ({uncertain / len(opened):.1%})"
+    return Picture(
+        artifact.name, _best_and_worst(opened, dataset, faces, f"Face regions of {dataset.artifact.name}", subtitle)
+    )
+
+
+def _best_and_worst(opened: Masks, dataset: Dataset, faces: int, title: str, subtitle: str) -> Figure:
+    scores = opened.scores().select(["id", "pixels", "doubt", "reasons", "agreement"]).to_pylist()
+    unique = {score["pixels"]: row for row, score in reversed(list(enumerate(scores)))}
+    rows = sorted(unique.values(), key=lambda row: (scores[row]["doubt"], scores[row]["id"]))
+    best = [row for row in rows if not scores[row]["reasons"]][:faces]
+    worst = [row for row in reversed(rows) if scores[row]["reasons"]][:faces]
+
+    def shown(chosen: list[int]) -> list[MaskedFace]:
+        maps = opened.maps(chosen)
+        return [
+            MaskedFace(np.asarray(dataset.images[row]), regions, "\n".join([scores[row]["id"], *_remarks(scores[row])]))
+            for row, regions in zip(chosen, maps, strict=True)
+        ]
+
+    return masks_figure({"Best maps": shown(best), "Least certain maps": shown(worst)}, title, subtitle)
+
+
+def _compared(first: Masks, second: Masks, dataset: Dataset, faces: int) -> Figure:
+    rows = np.sort(np.random.default_rng(0).choice(len(first), min(faces, len(first)), replace=False))
+    names = [str(masks.artifact.manifest.summary["parser"]) for masks in (first, second)]
+    if names[0] == names[1]:
+        names = [masks.artifact.reference.removeprefix("masks/") for masks in (first, second)]
+    scores = mask_agreement(first, second)
+    regions = [(name, value) for name, value in zip(REGIONS, scores.iou, strict=True) if np.isfinite(value)]
+    note(f"mIoU {scores.miou:.4f} over {len(first):,} images: {', '.join(f'{n} {v:.3f}' for n, v in regions)}")
+    weakest = sorted(regions, key=lambda region: region[1])[:3]
+    return compare_figure(
+        [np.asarray(dataset.images[row]) for row in rows],
+        {name: list(masks.maps(rows)) for name, masks in zip(names, (first, second), strict=True)},
+        f"Face regions of {dataset.artifact.name}: {names[0]} and {names[1]}",
+        f"mIoU {scores.miou:.3f} over {len(first):,} images; lowest for "
+        + ", ".join(f"{name} {value:.2f}" for name, value in weakest),
+    )
+
+
+def mask_agreement(first: Masks, second: Masks) -> RegionScores:
+    """Return how much two sets of masks of one data set agree."""
+    scores = RegionScores.none()
+    for start in range(0, len(first), MAPS_AT_ONCE):
+        rows = range(start, min(len(first), start + MAPS_AT_ONCE))
+        scores = scores.plus(second.maps(rows), first.maps(rows))
+    return scores
+
+
+def _remarks(scores: dict[str, Any]) -> list[str]:
+    if scores["reasons"]:
+        return [", ".join(scores["reasons"])]
+    return [] if scores["agreement"] is None else [f"agrees with its flip {scores['agreement']:.0%}"]
+
+
+def _mean_shares(opened: Masks) -> NDArray[np.float64]:
+    """Return how often each region is at each pixel: (regions, H, W)."""
+    counts = np.zeros((len(REGIONS), opened.height, opened.width))
+    with track("reading the maps", len(opened)) as advance:
+        for start in range(0, len(opened), MAPS_AT_ONCE):
+            maps = opened.maps(range(start, min(len(opened), start + MAPS_AT_ONCE)))
+            for region in range(len(REGIONS)):
+                counts[region] += (maps == region).sum(0)
+            advance(len(maps))
+    return counts / len(opened)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +157,11 @@ class MaskedFace:
     map: NDArray[np.uint8]
     """(H, W) indices into :data:`fer_cli.core.labels.REGIONS`."""
     caption: str
-    """The id in the first line, and why the map is doubtful in those that follow."""
+    """The id in the first line, and remarks on the map in those that follow."""
 
 
 def masks_figure(groups: Mapping[str, Sequence[MaskedFace]], title: str, subtitle: str) -> Figure:
-    """Draw faces in pairs, the picture and the picture with its map laid over; the groups one under the other.
+    """Draw faces in pairs, the picture and the picture with its map overlaid; the groups one under the other.
 
     Args:
         groups: heading -> faces, which may be none. A caption that is too long for its place is shortened.
@@ -82,7 +191,7 @@ def masks_figure(groups: Mapping[str, Sequence[MaskedFace]], title: str, subtitl
             for row, used in zip(group, needed, strict=True):
                 for x, (face, lines) in zip(range(MARGIN, width, room + 22), row, strict=False):
                     w, h = drawn_size(face.image, side)
-                    draw(page, face.image, (x, y, w, h))
+                    draw_image(page, face.image, (x, y, w, h))
                     _draw_map(page, face.image, face.map, (x + w + 6, y, w, h))
                     for k, (line, colour) in enumerate(lines):
                         write(page, x, y + tall + 10 + _LINE * k, line, _SMALL, color=colour)
@@ -122,7 +231,7 @@ def compare_figure(
                 for k in row:
                     box = (left + k % per_row * (wide + 12), y, *drawn_size(images[k], side))
                     if maps is None:
-                        draw(page, images[k], box)
+                        draw_image(page, images[k], box)
                     else:
                         _draw_map(page, images[k], maps[k], box)
     return figure
@@ -151,14 +260,14 @@ def mean_map_figure(shares: NDArray[np.float64], title: str, subtitle: str) -> F
         figure, page = _page(width, top + h + 110, title, subtitle, legend=False)
         shades = LinearSegmentedColormap.from_list("share", ["#f3f6fa", "#a9c7e8", "#3f7fc1", "#123e73"])
         write(page, MARGIN, top - 28, "most frequent region", 9, va="center")
-        draw(page, most, (MARGIN, top, w, h))
+        draw_image(page, most, (MARGIN, top, w, h))
         for k, name in enumerate(REGIONS[1:]):
             x, y = left + k % 4 * pitch, top if k < 4 else top + h - small_h
             _named(page, name, x, y - 28, f"{name}  {shares[k + 1].mean():.1%}")
-            draw(page, shares[k + 1], (x, y, small_w, small_h), shades=shades, full=1)
+            draw_image(page, shares[k + 1], (x, y, small_w, small_h), shades=shades, full=1)
         x, y = left + 3 * pitch, top + h - small_h
         write(page, x, y - 28, "share of the pictures", 9, va="center")
-        draw(page, np.linspace(1, 0, 256)[:, None], (x, y, 30, small_h), shades=shades, full=1)
+        draw_image(page, np.linspace(1, 0, 256)[:, None], (x, y, 30, small_h), shades=shades, full=1)
         for share, va in ((1, "top"), (0.5, "center"), (0, "bottom")):
             write(page, x + 42, y + (1 - share) * small_h, f"{share:.0%}", 8, va=va, color=MUTED)
         x = _named(page, REGIONS[0], MARGIN, top + h + 36, f"{REGIONS[0]}  {shares[0].mean():.1%}", bare=_GREY)
@@ -187,7 +296,7 @@ def _named(page: Axes, name: str, x: float, middle: float, text: str, bare: str 
 
 
 def _draw_map(page: Axes, image: NDArray[np.uint8], regions: NDArray[np.uint8], box: Box) -> None:
-    """Draw a picture with its map laid over: the regions half transparent, their outlines opaque."""
+    """Draw a picture with its map overlaid: the regions half transparent, their outlines opaque."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -195,7 +304,7 @@ def _draw_map(page: Axes, image: NDArray[np.uint8], regions: NDArray[np.uint8], 
     assert regions.max() < len(REGIONS), "a map holds indices into REGIONS"
     picture = image if image.ndim == 3 else image[:, :, None]
     opacity = np.where(regions > 0, _OPACITY, 0.0)[:, :, None]
-    draw(page, np.round((1 - opacity) * picture + opacity * _rgb()[regions]).astype(np.uint8), box)
+    draw_image(page, np.round((1 - opacity) * picture + opacity * _rgb()[regions]).astype(np.uint8), box)
     x, y, w, h = box
     for name in _DRAWN:
         ends = _outline(regions == REGIONS.index(name)) * (w / image.shape[1], h / image.shape[0]) + (x, y)

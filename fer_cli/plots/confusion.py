@@ -1,0 +1,26 @@
+"""Plot ``confusion``: the confusion matrix of an evaluation."""
+
+from __future__ import annotations
+
+from fer_cli.artifacts.store import Store
+from fer_cli.core.format import estimate
+from fer_cli.plots.evaluations import EvaluationArgument, PredictorOption, open_scored
+from fer_cli.plots.registry import Picture
+
+
+def draw(store: Store, evaluation: EvaluationArgument = None, predictor: PredictorOption = None) -> Picture:
+    """Confusion matrix of an evaluation."""
+    from fer_cli.reporting.confusion import confusion_figure
+
+    scored = open_scored(store, evaluation, predictor)
+    shown = ", ".join(
+        f"{metric} {estimate(one.value, one.low, one.high)}"
+        for metric, one in (
+            ("accuracy", scored.metrics.accuracy),
+            ("balanced accuracy", scored.metrics.balanced_accuracy),
+        )
+    )
+    figure = confusion_figure(
+        scored.metrics.confusion, scored.metrics.classes, "Confusion matrix", f"{scored.subtitle}\n{shown}, in percent"
+    )
+    return Picture(scored.artifact.name, figure)

@@ -1,0 +1,48 @@
+"""What plots of an evaluation have in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+
+from fer_cli.artifacts.payload import read_json
+from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.core.errors import FerError
+from fer_cli.metrics import Metrics
+
+EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")]
+PredictorOption = Annotated[
+    str | None, typer.Option(help="One of the evaluation's predictors. [default: the chosen one]")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One predictor of an evaluation."""
+
+    artifact: Artifact
+    predictor: str
+    metrics: Metrics
+    subtitle: str
+    """Which model by which predictor on what."""
+
+
+def open_scored(store: Store, reference: str | None, predictor: str | None) -> Scored:
+    """Open an evaluation at one of its predictors, the chosen one where ``predictor`` is None.
+
+    Raises:
+        FerError: the evaluation has no such predictor.
+    """
+    artifact = store.find(reference, ["evaluation"])
+    scores = read_json(artifact.file("metrics.json"))
+    name = predictor or scores["chosen"]
+    if name not in scores["predictors"]:
+        raise FerError(
+            f"{artifact.reference} has no predictor {name!r}", hint=f"it has {', '.join(scores['predictors'])}"
+        )
+    metrics = Metrics.from_json(scores["predictors"][name])
+    model = next((one.name for one in artifact.manifest.inputs.values() if one.kind != "dataset"), artifact.name)
+    subtitle = f"{model} ({name}) on {scores['dataset']} {scores['split']}, {metrics.n:,} images"
+    return Scored(artifact, name, metrics, subtitle)
