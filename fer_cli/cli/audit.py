@@ -7,92 +7,112 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fer_cli.cli.common import (
-    DebugOption,
-    JsonOption,
-    StoreOption,
-    console,
-    open_store,
-    print_json,
-    print_pairs,
-    print_table,
-)
-from fer_cli.core.errors import CheckFailedError, UsageError
+from fer_cli.cli.common import Output, console, headline, print_pairs, print_table
+from fer_cli.cli.options import DeviceOption, SplitOption, command
+from fer_cli.core.errors import CheckFailedError, UsageError, one_line
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact
+    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.stages.audit_model import ModelAudit
 
 
+@command("audit")
 def audit(
+    store: Store,
     reference: Annotated[
         str | None,
-        typer.Argument(metavar="REF", help="A model, a study, an ahm or a data set. [default: the newest model]"),
+        typer.Argument(metavar="REF", help="A model, study, ahm artifact or dataset. [default: the newest model]"),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Of a model. [default: test, else validation]")] = None,
+    split: SplitOption = None,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Of a data set: draw the worst cases, PNG, SVG or PDF.")
+        Path | None, typer.Option("--out", help="For a dataset: draw the worst cases, PNG, SVG or PDF.")
     ] = None,
     features: Annotated[
-        str | None, typer.Option(help="Of a data set: look for copies among neighbours by these features too.")
+        str | None, typer.Option(help="For a dataset: also search near-duplicates by these features.")
     ] = None,
-    device: Annotated[str, typer.Option(help="Of a deep model: auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    store: StoreOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Is the number of a model, or a data set, sound? What leaks, what moves, what was chosen on the test.
+    device: DeviceOption = "auto",
+) -> Output:
+    """Check a dataset or a model's number for leaks, batch dependence and selection on the test split.
 
-    Exit code 3 when it is not.
+    Exit code 3 if a check fails.
     """
     from fer_cli.stages.audit_model import KINDS, audit_model
 
-    place = open_store(store)
-    newest = KINDS if reference is None and place.directories(KINDS) else ("dataset", *KINDS)
-    artifact = place.find(reference, newest)
+    newest = KINDS if reference is None and store.directories(KINDS) else ("dataset", *KINDS)
+    artifact = store.find(reference, newest)
     if artifact.kind == "dataset":
         if split is not None:
-            raise UsageError("--split is of a model's audit", hint="leave it out: a data set is looked at as a whole")
-        _dataset(artifact, None if features is None else place.find(features, ["features"]), out, json)
-        return
+            raise UsageError("--split does not apply to a dataset", hint="leave it out: all splits are checked")
+        return _dataset_audit(artifact, None if features is None else store.find(features, ["features"]), out)
     for option, given in (("--out", out), ("--features", features)):
         if given is not None:
-            raise UsageError(f"{option} is of a data set's audit", hint=f"leave it out: {artifact.reference} is none")
-    from fer_cli.cli.audit_model import print_model_audit
-
-    print_model_audit(audit_model(store=place, model=artifact.reference, split=split, device=device), as_json=json)
+            raise UsageError(f"{option} applies to a dataset, {artifact.reference} is none", hint="leave it out")
+    return model_audit_output(audit_model(store=store, model=artifact.reference, split=split, device=device))
 
 
-def _dataset(artifact: Artifact, features: Artifact | None, out: Path | None, json: bool) -> None:
+def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | None) -> Output:
     from fer_cli.stages.audit_dataset import audit_dataset
 
     result = audit_dataset(dataset=artifact, features=features, out=out)
-    if json:
-        print_json(
-            "audit",
-            audited=artifact.to_json(),
-            passed=not result.leaks,
-            verdict=result.verdict,
-            findings=result.to_json(),
-            sheet=None if result.sheet is None else str(result.sheet),
-        )
-    else:
-        console().print(f"[bold]{artifact.reference}[/bold]", highlight=False, soft_wrap=True)
+
+    def show() -> None:
+        headline(artifact.reference)
         rows = [[finding.check, _STATES[finding.state], finding.text] for finding in result.findings]
         print_table({"check": "left", "": "left", "found": "left"}, rows, wrap=["found"])
         pairs = [("verdict", result.verdict)]
         if out is not None:
             pairs.append(("drawn", "no case to draw" if result.sheet is None else str(result.sheet)))
         print_pairs(pairs)
-    if result.leaks:
+
+    def check() -> None:
+        if not result.leaks:
+            return
         copies = {"copies" in finding.check for finding in result.leaks}
         hints = {
             True: "'fer prepare' with --drop-duplicates leaves training copies out",
-            False: "'fer split' with --folds keeps persons and sequences whole",
+            False: "'fer split' with --folds keeps subjects and sequences whole",
         }
         raise CheckFailedError(
             f"{artifact.reference} leaks: {', '.join(finding.check for finding in result.leaks)}",
             hint="; ".join(text for of_copies, text in hints.items() if of_copies in copies),
         )
 
+    values: dict[str, object] = {
+        "audited": artifact.to_json(),
+        "passed": not result.leaks,
+        "verdict": result.verdict,
+        "findings": result.to_json(),
+        "sheet": None if result.sheet is None else str(result.sheet),
+    }
+    return Output(values, show, check)
 
+
+def model_audit_output(audit: ModelAudit) -> Output:
+    """Return what is printed of a model's audit: its findings, one below the other."""
+
+    def show() -> None:
+        from rich.markup import escape
+
+        out = console()
+        headline(audit.artifact.reference)
+        print_pairs(
+            [
+                ("scored on", f"{audit.dataset.reference}, {audit.split} split, {audit.images:,} images"),
+                ("scored again", f"{audit.run:,} images: one by one, shuffled and class by class"),
+            ]
+        )
+        width = max(len(finding.check) for finding in audit.findings)
+        for finding in audit.findings:
+            style = _STYLES[finding.verdict]
+            measured = escape(one_line(finding.measured))
+            lines = [f"[{style}]{finding.verdict:<12}[/{style}]  {finding.check:<{width}}  {measured}"]
+            if finding.advice:
+                lines.append(f"{'':<12}  {'':<{width}}  [dim]{escape(one_line(finding.advice))}[/dim]")
+            for line in lines:
+                out.print(f"  {line}", highlight=False, soft_wrap=True)
+
+    return Output(audit.to_json(), show, audit.check)
+
+
+_STYLES: Final = {"pass": "green", "caution": "yellow", "not measured": "yellow", "fail": "bold red"}
 _STATES: Final = {"ok": "ok", "defect": "DEFECT", "leak": "LEAK", "unknown": "?"}

@@ -69,12 +69,22 @@ class Output:
     Args:
         values: the members of the JSON object that ``--json`` prints, after ``schema`` and ``command``.
         show: prints the same for people.
-        failure: raised once all is printed: a check that did not pass.
+        check: called once all is printed; raises where a check did not pass.
     """
 
-    values: dict[str, object]
+    values: Mapping[str, object]
     show: Callable[[], None]
-    failure: FerError | None = None
+    check: Callable[[], None] | None = None
+
+
+def emit(command: str, output: Output, *, as_json: bool) -> None:
+    """Print what a command has to say, then raise where a check did not pass."""
+    if as_json:
+        print_json(command, **output.values)
+    else:
+        output.show()
+    if output.check is not None:
+        output.check()
 
 
 _printed: list[str] = []

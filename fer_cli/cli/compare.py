@@ -9,38 +9,42 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import DebugOption, JsonOption, StoreOption, console, open_store, print_json, print_pairs
+from fer_cli.cli.common import Output, console, print_pairs
+from fer_cli.cli.options import command
 from fer_cli.core.errors import FerError, UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod
 
+    from fer_cli.artifacts.store import Store
     from fer_cli.reporting.comparison import Comparison
     from fer_cli.reporting.tables import Table
 
 
+@command("compare")
 def compare(
+    store: Store,
     models: Annotated[
         list[str],
         typer.Argument(
             metavar="MODEL",
-            help="Models, studies, ahm artifacts or evaluations. Of a model the newest evaluation is taken.",
+            help="Models, studies, ahm artifacts or evaluations; of a model its newest evaluation.",
         ),
     ],
     form: Annotated[
         str | None,
-        typer.Option("--format", help="table, markdown, latex or html. [default: by the suffix of --out, else table]"),
+        typer.Option(
+            "--format", help="table, markdown, latex or html. [default: from the suffix of --out, else table]"
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="The file to write the tables to. [default: print them]")] = None,
-    items: Annotated[Path | None, typer.Option(help="A csv to write: which images each model alone has right.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the tables to this file. [default: print them]")] = None,
+    items: Annotated[Path | None, typer.Option(help="Write a csv of the images on which the models disagree.")] = None,
     allow_unsound: Annotated[
-        bool, typer.Option("--allow-unsound", help="Also numbers that are not sound, such as selected on test; marked.")
+        bool,
+        typer.Option("--allow-unsound", help="Include, and mark, unsound numbers, such as those selected on test."),
     ] = False,
-    store: StoreOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Compare models on the same test items: paired differences and tests, all against the first."""
+) -> Output:
+    """Compare models on the same test images: paired differences and tests, each against the first."""
     from fer_cli.reporting.comparison import page_of
     from fer_cli.reporting.tables import FORMATS, SUFFIXES, html, latex, markdown
     from fer_cli.stages.compare import compare as stage
@@ -51,8 +55,10 @@ def compare(
         raise UsageError(f"--format {form!r} is not a choice", hint=f"take {', '.join(FORMATS)}")
     for path in (out, items):
         if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise FerError("cannot be written: its folder is not there, or it is one", hint="name a file", path=path)
-    found = stage(store=open_store(store), references=models, allow_unsound=allow_unsound)
+            raise FerError(
+                "cannot be written: not a file in an existing folder", hint="give the path of a file", path=path
+            )
+    found = stage(store=store, references=models, allow_unsound=allow_unsound)
     if items is not None:
         write_whole(items, csv_bytes(found.changed))
     renderers = {"markdown": markdown, "latex": latex, "html": html}
@@ -61,16 +67,17 @@ def compare(
         text = _plain(found.comparison) if form == "table" else renderers[form](page)
         write_whole(out, text.encode("utf-8"))
     written = {what: str(path) for what, path in (("tables", out), ("items", items)) if path is not None}
-    if json:
-        print_json("compare", comparison=_json(asdict(found.comparison)), written=written)
-        return
-    if out is None and form != "table":
-        print(renderers[form](page), end="")  # noqa: T201
-        return
-    if out is None:
-        _print(console(), found.comparison)
-    if written:
-        print_pairs(list(written.items()))
+
+    def show() -> None:
+        if out is None and form != "table":
+            print(renderers[form](page), end="")  # noqa: T201
+            return
+        if out is None:
+            _print(console(), found.comparison)
+        if written:
+            print_pairs(list(written.items()))
+
+    return Output({"comparison": _json(asdict(found.comparison)), "written": written}, show)
 
 
 def _print(on: Console, comparison: Comparison) -> None:

@@ -3,44 +3,47 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import DebugOption, ForceOption, JsonOption, StoreOption, open_store, print_json
+from fer_cli.cli.common import Output
 from fer_cli.cli.evaluate import print_comparison
+from fer_cli.cli.options import ForceOption, command
+
+if TYPE_CHECKING:
+    from fer_cli.artifacts.store import Store
 
 
+@command("demo")
 def demo(
-    images: Annotated[int, typer.Option(help="How many faces are drawn.")] = 1600,
+    store: Store,
+    images: Annotated[int, typer.Option(help="Number of synthetic faces.")] = 1600,
     out: Annotated[
         Path | None,
-        typer.Option(help="The picture of the masks. [default: ./fer-masks-synth-compact-128-vs-truth.png]"),
+        typer.Option(help="Picture of the masks. [default: ./fer-masks-synth-compact-128-vs-truth.png]"),
     ] = None,
     page: Annotated[
         Path | None, typer.Option(help="The comparison, HTML. [default: ./fer-comparison-synth.html]")
     ] = None,
-    store: StoreOption = None,
     force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Run the whole chain on drawn faces."""
+) -> Output:
+    """Run every stage on synthetic faces, from the dataset to the comparison of four systems."""
+    from fer_cli.artifacts.payload import read_json
     from fer_cli.stages.demo import demo as stage
 
-    shown = stage(store=open_store(store), images=images, out=out, page=page, force=force)
-    more = {
-        "comparison": str(shown.comparison),
-        "masks": str(shown.picture),
-        "masks_miou": round(shown.miou, 4),
+    result = stage(store=store, images=images, out=out, page=page, force=force)
+    more: dict[str, object] = {
+        "comparison": str(result.comparison),
+        "masks": str(result.picture),
+        "masks_miou": round(result.miou, 4),
     }
-    if json:
-        from fer_cli.artifacts.payload import read_json
-
-        found = {
-            system: {"artifact": result.artifact.to_json(), "metrics": read_json(result.artifact.file("metrics.json"))}
-            for system, result in shown.evaluations.items()
-        }
-        print_json("demo", evaluations=found, **more)
-        return
-    print_comparison(shown.evaluations, [(name.replace("_", " "), str(value)) for name, value in more.items()])
+    evaluations = {
+        system: {"artifact": done.artifact.to_json(), "metrics": read_json(done.artifact.file("metrics.json"))}
+        for system, done in result.evaluations.items()
+    }
+    lines = [(name.replace("_", " "), str(value)) for name, value in more.items()]
+    return Output(
+        {"evaluations": evaluations, **more},
+        lambda: print_comparison(result.evaluations, lines),
+    )

@@ -8,73 +8,65 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import (
-    SEED_MAX,
-    DebugOption,
-    ForceOption,
-    JsonOption,
-    StoreOption,
-    console,
-    open_store,
-    print_json,
-    print_pairs,
-    print_table,
-)
+from fer_cli.cli.common import Output, console, print_pairs, print_table
+from fer_cli.cli.options import DeviceOption, ForceOption, ModelArgument, SeedOption, SplitOption, command
 from fer_cli.core.format import estimate, percent, signed_percent
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
+    from fer_cli.artifacts.store import Store
 
 
+@command("eval")
 def evaluate(
-    model: Annotated[str | None, typer.Argument(help="The model. [default: the newest]")] = None,
+    store: Store,
+    model: ModelArgument = None,
     data: Annotated[
         str | None,
         typer.Option(
-            help="Score on another data set, over the classes in common. [default: the model's own; for --predictions "
+            help="Score on another dataset, over the classes in common. [default: the model's own; for --predictions "
             "the newest]"
         ),
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Score a file (csv, Parquet) of ids with labels or a score for each class, not a model."),
+        typer.Option(help="Score a file of predictions (csv, Parquet) instead of a model."),
     ] = None,
-    report: Annotated[bool, typer.Option("--report", help="Also write one self-contained HTML report.")] = False,
-    split: Annotated[str | None, typer.Option(help="[default: test, else validation]")] = None,
+    report: Annotated[bool, typer.Option("--report", help="Also write a self-contained HTML report.")] = False,
+    split: SplitOption = None,
     predictor: Annotated[
         str | None,
         typer.Option(
-            help="Of AHM nearest-mean, logistic, ahm-semantic or ahm-visual, of a study 'seed 0' ... or ensemble. "
-            "[default: AHM's better direction, the first seed]"
+            help="AHM: nearest-mean, logistic, ahm-semantic or ahm-visual; study: 'seed 0' ... or ensemble. "
+            "[default: AHM's better direction on validation; the first seed]"
         ),
     ] = None,
-    tta: Annotated[str, typer.Option(help="Test-time augmentation: none, or flip (wants that view).")] = "none",
-    resamples: Annotated[int, typer.Option(help="Of the bootstrap.")] = 2000,
-    seed: Annotated[int, typer.Option(min=0, max=SEED_MAX, help="Of the bootstrap.")] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 when the number is unsound.")] = False,
+    tta: Annotated[
+        str, typer.Option(help="Test-time augmentation: none, or flip (AHM needs that view of its features).")
+    ] = "none",
+    resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
+    seed: SeedOption = 0,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 3 if the number is unsound.")] = False,
     batching: Annotated[
         str | None,
         typer.Option(
-            help="What a deep model sees beside an image: alone, stored, shuffled or sorted (class by class). "
-            "[default: alone for models that mix their batch, else stored]"
+            help="Batches of a deep model: alone (one image), stored, shuffled or sorted (class by class). "
+            "[default: alone for models whose output depends on the batch, else stored]"
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Of a deep model: auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    store: StoreOption = None,
+    device: DeviceOption = "auto",
     force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Score a model or anybody's predictions, with 95% intervals and a report.
+) -> Output:
+    """Score a model, or predictions from elsewhere, with 95% intervals and a report.
 
-    A file of predictions has a column id that holds the split's ids, and either predicted (names) or a column for each
-    class: score_happy or happy, where the numbers tell whether they are probabilities or logits, prob_happy or
-    logit_happy.
+    A file of predictions has a column id with the ids of the split's images, and either a column predicted with class
+    names, or a column per class: prob_happy, logit_happy, or score_happy or happy, where the numbers decide whether
+    they are probabilities or logits.
     """
     from fer_cli.stages.evaluate import evaluate_model
 
     result = evaluate_model(
-        store=open_store(store),
+        store=store,
         model=model,
         data=data,
         predictions=predictions,
@@ -89,26 +81,28 @@ def evaluate(
         device=device,
         force=force,
     )
-    print_evaluation(result, as_json=json)
+    return evaluation_output(result)
 
 
-def print_evaluation(result: Result, *, as_json: bool) -> None:
-    """Print an evaluation: a table of its predictors, what to know of it, and where the report is."""
+def evaluation_output(result: Result) -> Output:
+    """Return what is printed of an evaluation: a table of its predictors, its warnings, and where the report is."""
     from fer_cli.artifacts.payload import read_json
 
     artifact = result.artifact
     metrics = read_json(artifact.file("metrics.json"))
     page = artifact.path / "report.html" if artifact.has("report.html") else None
-    if as_json:
-        print_json(
-            "eval",
-            artifact=artifact.to_json(),
-            up_to_date=result.up_to_date,
-            report=None if page is None else str(page),
-            metrics=metrics,
-            protocol=artifact.manifest.protocol,
-        )
-        return
+    values = {
+        "artifact": artifact.to_json(),
+        "up_to_date": result.up_to_date,
+        "report": None if page is None else str(page),
+        "metrics": metrics,
+        "protocol": artifact.manifest.protocol,
+    }
+    return Output(values, lambda: _show(result, metrics, page))
+
+
+def _show(result: Result, metrics: Mapping[str, Any], page: Path | None) -> None:
+    artifact = result.artifact
     number = metrics["predictors"][metrics["chosen"]]["n"]
     console().print(
         f"[bold]{metrics['dataset']}[/bold], {metrics['split']} split, {number:,} images; 95% intervals",
@@ -130,25 +124,22 @@ def print_evaluation(result: Result, *, as_json: bool) -> None:
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
     if page is not None:
-        pairs.append(("report", str(Path(page))))
+        pairs.append(("report", str(page)))
     print_pairs(pairs)
 
 
 def _folds(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the line that says how far the folds lie apart, where there are any."""
+    """Return the line on how much the folds differ, where there are any."""
     if "by_fold" not in metrics:
         return []
     shares = metrics["by_fold"]["accuracy"][metrics["chosen"]]
     mean = sum(shares) / len(shares)
-    spread = f"mean {mean:.1%}, least {min(shares):.1%}, most {max(shares):.1%}"
-    return [(f"{len(shares)} folds", f"accuracy of {metrics['chosen']}: {spread}; the table is of all images together")]
+    spread = f"mean {mean:.1%}, min {min(shares):.1%}, max {max(shares):.1%}"
+    return [(f"{len(shares)} folds", f"accuracy of {metrics['chosen']}: {spread}; the table pools all images")]
 
 
 def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str, str]]) -> None:
-    """Print the evaluations of several systems on the same images: every predictor, what is unsound, the reports.
-
-    ``more`` are lines of (what, value) that follow.
-    """
+    """Print the evaluations of several systems on the same images, then ``more`` lines of (label, value)."""
     from fer_cli.artifacts.payload import read_json
 
     rows, pairs = [], []
@@ -161,14 +152,14 @@ def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str
     title = f"{metrics['dataset']}, {metrics['split']} split, {scores['n']:,} images; 95% intervals"
     columns = {"system": "left", "predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
     print_table(columns, rows, title=title)
-    print_pairs([*pairs, ("note", "drawn faces: a test bench, no claim about real ones"), *more])
+    print_pairs([*pairs, ("note", "synthetic faces: these numbers say nothing about real ones"), *more])
 
 
 def _intervals(scores: dict[str, Any]) -> list[str]:
     return [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
 
 
-def _row(metrics: dict[str, Any], name: str) -> list[str]:
+def _row(metrics: Mapping[str, Any], name: str) -> list[str]:
     scores = metrics["predictors"][name]
     cells = [f"{'* ' if name == metrics['chosen'] else '  '}{name}", *_intervals(scores)]
     if metrics["reference"] is None:

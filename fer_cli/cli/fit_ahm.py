@@ -2,47 +2,41 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import (
-    DebugOption,
-    ForceOption,
-    JsonOption,
-    StoreOption,
-    listed,
-    open_store,
-    print_json,
-    print_result,
-    summary_of,
-)
+from fer_cli.cli.common import Output, artifact_output, listed, summary_of
+from fer_cli.cli.options import FeaturesArgument, ForceOption, command
 from fer_cli.core.errors import UsageError
 
+if TYPE_CHECKING:
+    from fer_cli.artifacts.store import Store
 
+
+@command("fit-ahm")
 def fit_ahm(
-    features: Annotated[str | None, typer.Argument(help="The features. [default: the newest]")] = None,
+    store: Store,
+    features: FeaturesArgument = None,
     hierarchy: Annotated[
-        Path | None, typer.Option("--hierarchy", help="A hierarchy in TOML. [default: fer's own]")
+        Path | None, typer.Option("--hierarchy", help="A hierarchy in TOML. [default: the built-in one]")
     ] = None,
     print_hierarchy: Annotated[
-        bool, typer.Option("--print-hierarchy", help="Print fer's own hierarchy, to copy and edit, and exit.")
+        bool, typer.Option("--print-hierarchy", help="Print the built-in hierarchy, to copy and edit, and exit.")
     ] = False,
     paths: Annotated[str, typer.Option(help="shared, or full (an ablation: orthogonal prototypes).")] = "shared",
     lambdas: Annotated[
-        str | None, typer.Option(help="Multiples of the balanced lambda, as 0.01,1,100. [default: 20 from 1e-4 to 1e4]")
+        str | None, typer.Option(help="Multiples of the balanced lambda: 0.01,1,100. [default: 20 from 1e-4 to 1e4]")
     ] = None,
     ridge: Annotated[float, typer.Option(help="Relative ridge on SS' and XX'; 0 for none.")] = 1e-6,
-    metric: Annotated[str, typer.Option(help="accuracy or balanced: what validation chooses by.")] = "accuracy",
-    store: StoreOption = None,
+    metric: Annotated[str, typer.Option(help="accuracy or balanced: selection metric on validation.")] = "accuracy",
     force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Fit AHM, and two plain classifiers beside it.
+) -> Output:
+    """Fit AHM and, on the same features, nearest class mean and logistic regression.
 
-    Nearest class mean and logistic regression see the same features: AHM's gain is measured each time.
+    The two plain classifiers show what AHM gains.
     """
     from fer_cli.stages.fit_ahm import fit_ahm as stage
     from fer_cli.systems.ahm.fit import RELATIVE_LAMBDAS
@@ -50,13 +44,9 @@ def fit_ahm(
 
     if print_hierarchy:
         text = default_hierarchy().text
-        if json:
-            print_json("fit-ahm", hierarchy=text)
-        else:
-            typer.echo(text, nl=False)
-        return
+        return Output({"hierarchy": text}, partial(typer.echo, text, nl=False))
     result = stage(
-        store=open_store(store),
+        store=store,
         features=features,
         hierarchy=hierarchy,
         paths=paths,
@@ -73,7 +63,7 @@ def fit_ahm(
         lines.append(
             (name, f"validation accuracy {scores['accuracy']:.1%}, balanced {scores['balanced_accuracy']:.1%}{at}")
         )
-    print_result("fit-ahm", result, lines, as_json=json)
+    return artifact_output(result, lines)
 
 
 def _numbers(text: str) -> list[float]:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, Any, Final, get_type_hints
 
 import typer
 
-from fer_cli.cli.common import Output, open_store, print_json
+from fer_cli.cli.common import Output, emit, open_store
 
 SEED_MAX: Final = 2**32 - 1
 
@@ -40,18 +39,12 @@ ModelArgument = Annotated[str | None, typer.Argument(help="The model. [default: 
 EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")]
 
 
-_STORE: Final = inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption)
-_PRINTING: Final = [
-    inspect.Parameter("json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=JsonOption),
-    inspect.Parameter("debug", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=DebugOption),
-]
-
-
 def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]:
     """Make a command of a function: add ``--json`` and ``--debug``, and print the output that it returns.
 
-    A parameter called ``store`` becomes ``--store`` and receives the opened store. ``--debug`` is read from the
-    arguments themselves (:func:`fer_cli.cli.app.run`), so that it counts where parsing fails.
+    A parameter called ``store`` becomes ``--store`` and receives the opened store; one whose type is a NamedTuple of
+    options becomes those options. ``--debug`` is read from the arguments themselves (:func:`fer_cli.cli.app.run`), so
+    that it counts where parsing fails.
 
     Args:
         name: the command's full name without ``fer``, such as ``plot confusion``; ``--json`` prints it.
@@ -60,26 +53,34 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
     def decorate(body: Callable[..., Output]) -> Callable[..., None]:
         hints = get_type_hints(body, localns={"Store": object}, include_extras=True)
         names = inspect.signature(body).parameters
-        parameters = [
-            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=parameter.default, annotation=hints[key])
-            for key, parameter in names.items()
-            if key != "store"
-        ]
-        parameters += _PRINTING if "store" not in names else [_STORE, *_PRINTING]
+        groups = {key: hints[key] for key in names if hasattr(hints[key], "_fields")}
+        parameters: list[inspect.Parameter] = []
+        for key, parameter in names.items():
+            if key in groups:
+                fields = get_type_hints(groups[key], include_extras=True)
+                defaults = groups[key]._field_defaults
+                parameters += [_keyword(field, hint, defaults[field]) for field, hint in fields.items()]
+            elif key != "store":
+                parameters.append(_keyword(key, hints[key], parameter.default))
+        if "store" in names:
+            parameters.append(_keyword("store", StoreOption, None))
+        parameters += [_keyword("json", JsonOption, False), _keyword("debug", DebugOption, False)]
 
-        @functools.wraps(body)
-        def run(*, json: bool, debug: bool, store: Path | None = None, **values: object) -> None:
-            output = body(**values, **({"store": open_store(store)} if "store" in names else {}))
-            if json:
-                print_json(name, **output.values)
-            else:
-                output.show()
-            if output.failure is not None:
-                raise output.failure
+        def run(*, json: bool, debug: bool, store: Path | None = None, **values: Any) -> None:  # noqa: ANN401
+            given = {
+                key: group(**{field: values.pop(field) for field in group._fields}) for key, group in groups.items()
+            }
+            if "store" in names:
+                given["store"] = open_store(store)
+            emit(name, body(**values, **given), as_json=json)
 
+        run.__doc__ = body.__doc__
         run.__dict__["__signature__"] = inspect.Signature(parameters)
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        del run.__dict__["__wrapped__"]
         return run
 
     return decorate
+
+
+def _keyword(name: str, hint: object, default: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=hint)

@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import (
-    DebugOption,
-    JsonOption,
-    StoreOption,
-    console,
-    counted,
-    open_store,
-    print_json,
-    print_pairs,
-    print_table,
-)
+from fer_cli.cli.common import Output, console, counted, headline, print_pairs, print_table
+from fer_cli.cli.options import command
 from fer_cli.core.errors import CheckFailedError, FerError
 
 if TYPE_CHECKING:
@@ -27,24 +18,22 @@ if TYPE_CHECKING:
     from fer_cli.artifacts.store import Artifact, Store
 
 
+@command("ls")
 def ls(
-    kind: Annotated[str | None, typer.Argument(help="One kind alone, such as dataset or features.")] = None,
-    store: StoreOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """List the artifacts, the last made or used first."""
+    store: Store,
+    kind: Annotated[str | None, typer.Argument(help="Only this kind, such as dataset or features.")] = None,
+) -> Output:
+    """List the artifacts, the last built or used first."""
     from fer_cli.artifacts.manifest import KINDS
 
     if kind is not None and kind not in KINDS:
-        raise typer.BadParameter(f"{kind!r} is no kind of artifact; take one of {', '.join(KINDS)}")
-    place = open_store(store)
+        raise typer.BadParameter(f"{kind!r} is not a kind of artifact; choose from {', '.join(KINDS)}")
     rows: list[list[str]] = []
     entries: list[dict[str, Any]] = []
-    for directory in place.directories(KINDS if kind is None else (kind,)):
+    for directory in store.directories(KINDS if kind is None else (kind,)):
         size = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
         try:
-            artifact = place.open(directory)
+            artifact = store.open(directory)
         except FerError as error:
             name = f"{directory.parent.name}@{directory.name}"
             rows.append([directory.parent.parent.name, name, "", _bytes(size), f"DAMAGED: {error.what}"])
@@ -54,41 +43,44 @@ def ls(
         created = manifest.created.replace("T", " ").removesuffix("+00:00")
         rows.append([artifact.kind, f"{artifact.name}@{artifact.version[:6]}", created, _bytes(size), _brief(artifact)])
         entries.append({**artifact.to_json(), "created": manifest.created, "bytes": size, "summary": manifest.summary})
-    if json:
-        print_json("ls", artifacts=entries)
-    elif rows:
-        columns = {"kind": "left", "name@version": "left", "created (UTC)": "left", "size": "right", "what": "left"}
-        print_table(columns, rows)
-    else:
-        typer.echo(f"no artifacts in {place.root}; 'fer demo' or 'fer prepare' makes the first")
+
+    def show() -> None:
+        if rows:
+            columns = {
+                "kind": "left",
+                "name@version": "left",
+                "created (UTC)": "left",
+                "size": "right",
+                "summary": "left",
+            }
+            print_table(columns, rows)
+        else:
+            typer.echo(f"no artifacts in {store.root}; build the first with 'fer demo' or 'fer prepare'")
+
+    return Output({"artifacts": entries}, show)
 
 
+@command("show")
 def show(
+    store: Store,
     reference: Annotated[str | None, typer.Argument(help="The artifact. [default: the newest]")] = None,
-    store: StoreOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Show an artifact, and its lineage as a tree."""
+) -> Output:
+    """Show an artifact: its settings, results, files and lineage."""
     from fer_cli.artifacts.maintenance import lineage
     from fer_cli.artifacts.manifest import KINDS
 
-    place = open_store(store)
-    artifact = place.find(reference, KINDS)
-    tree = lineage(place, artifact)
-    manifest = artifact.manifest
-    if json:
-        print_json(
-            "show",
-            artifact=artifact.to_json(),
-            manifest=manifest.model_dump(by_alias=True),
-            lineage=_lineage_json(tree),
-        )
-        return
+    artifact = store.find(reference, KINDS)
+    tree = lineage(store, artifact)
+    manifest = artifact.manifest.model_dump(by_alias=True)
+    values = {"artifact": artifact.to_json(), "manifest": manifest, "lineage": _lineage_json(tree)}
+    return Output(values, lambda: _show(artifact, tree))
+
+
+def _show(artifact: Artifact, tree: Lineage) -> None:
     from rich.tree import Tree
 
-    out = console()
-    out.print(f"[bold]{artifact.reference}[/bold]", highlight=False, soft_wrap=True)
+    out, manifest = console(), artifact.manifest
+    headline(artifact.reference)
     code = manifest.code
     commit = "" if code.commit is None else f", commit {code.commit[:10]}{' + changes' if code.modified else ''}"
     print_pairs(
@@ -114,74 +106,71 @@ def show(
     out.print(root, soft_wrap=True)
 
 
+@command("verify")
 def verify(
-    reference: Annotated[str | None, typer.Argument(help="One artifact alone. [default: the whole store]")] = None,
-    store: StoreOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Hash every file again.
+    store: Store,
+    reference: Annotated[str | None, typer.Argument(help="Only this artifact. [default: the whole store]")] = None,
+) -> Output:
+    """Hash every file again and compare with the manifests.
 
-    Exit code 3 when anything differs from the manifests; what, is said by file.
+    Exit code 3 if a file differs; each is named.
     """
     from fer_cli.artifacts.maintenance import verify_directory
     from fer_cli.artifacts.manifest import KINDS
     from fer_cli.core.progress import track
 
-    place = open_store(store)
-    directories = place.directories() if reference is None else [_directory(place, reference, KINDS)]
+    directories = store.directories() if reference is None else [_directory(store, reference, KINDS)]
     damage = []
     with track("verify", len(directories), "artifacts") as advance:
         for directory in directories:
             damage += verify_directory(directory)
             advance()
-    if json:
-        print_json(
-            "verify",
-            artifacts=len(directories),
-            damage=[{"path": str(one.path), "expected": one.expected, "found": one.found} for one in damage],
-        )
-    else:
-        for one in damage:
-            typer.echo(str(one))
+
+    def show() -> None:
+        for fault in damage:
+            typer.echo(str(fault))
         typer.echo(f"{counted(len(directories), 'artifact')} verified, {counted(len(damage), 'fault')}")
-    if damage:
-        raise CheckFailedError(
-            f"{counted(len(damage), 'fault')} in the store", hint="make those artifacts again with --force"
-        )
+
+    def check() -> None:
+        if damage:
+            raise CheckFailedError(
+                f"{counted(len(damage), 'fault')} in the store", hint="rebuild those artifacts with --force"
+            )
+
+    faults = [{"path": str(fault.path), "expected": fault.expected, "found": fault.found} for fault in damage]
+    return Output({"artifacts": len(directories), "damage": faults}, show, check)
 
 
+@command("gc")
 def gc(
-    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it gc only says what it would remove.")] = False,
+    store: Store,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")] = False,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also versions with a newer one of the same name that nothing needs.")
+        bool, typer.Option("--superseded", help="Also old versions that no other artifact was built from.")
     ] = False,
-    store: StoreOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Show, and remove with --yes, what killed commands left."""
+) -> Output:
+    """List what stopped commands left behind; remove it with --yes."""
     from fer_cli.artifacts.maintenance import leftovers, remove
 
-    place = open_store(store)
-    found = leftovers(place, superseded=superseded)
+    found = leftovers(store, superseded=superseded)
     total = sum(leftover.size for leftover in found)
     if yes:
-        remove(place, found)
-    if json:
-        entries = [{"path": str(one.path), "bytes": one.size, "reason": one.reason} for one in found]
-        print_json("gc", removed=yes, bytes=total, leftovers=entries)
-        return
-    for leftover in found:
-        typer.echo(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
-    if not found:
-        typer.echo("nothing to remove")
-    else:
-        typer.echo(f"{'removed' if yes else 'would remove'} {_bytes(total)}{'' if yes else '; add --yes to do it'}")
+        remove(store, found)
+
+    def show() -> None:
+        for leftover in found:
+            typer.echo(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
+        if found:
+            typer.echo(f"{'removed' if yes else 'would remove'} {_bytes(total)}{'' if yes else '; add --yes to do it'}")
+        else:
+            typer.echo("nothing to remove")
+
+    entries = [{"path": str(leftover.path), "bytes": leftover.size, "reason": leftover.reason} for leftover in found]
+    return Output({"removed": yes, "bytes": total, "leftovers": entries}, show)
 
 
 def _directory(store: Store, reference: str, kinds: tuple[str, ...]) -> Path:
-    """Return the directory of a reference, a damaged one too: damage is what verify is there to tell."""
+    """Return the directory of a reference, a damaged one too: verify reports damage."""
     try:
         return store.find(reference, kinds).path
     except FerError:

@@ -7,110 +7,101 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import DebugOption, JsonOption, console, print_json, print_pairs, print_table
+from fer_cli.cli.common import Output, headline, print_pairs, print_table
+from fer_cli.cli.options import command
 
 if TYPE_CHECKING:
     from fer_cli.stages.weights import Entry
 
 app = typer.Typer(
-    help="Pretrained weights: what a network can start from, and where it is.",
+    help="Pretrained weights: list, fetch and import what networks start from.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
 
 @app.command("ls")
+@command("weights ls")
 def ls(
     network: Annotated[
         str | None,
         typer.Argument(
-            metavar="NAME", help="Any backbone of timm, bisenet, compact or a retinaface. [default: those fer names]"
+            metavar="NAME", help="Any backbone of timm, bisenet, compact or a retinaface. [default: those fer uses]"
         ),
     ] = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """List what networks can start from: source, training data, licence, hash, and where it is.
+) -> Output:
+    """List pretrained weights: source, training data, licence, hash and path.
 
-    Nothing is fetched, and no server is asked.
+    Nothing is fetched, and no server is contacted.
     """
     from fer_cli.stages.weights import list_weights
 
     entries = list_weights(network=network)
-    if json:
-        print_json("weights ls", weights=[entry.to_json() for entry in entries])
-        return
-    if network is not None:
-        _print_one(entries[0])
-        return
-    rows = [
-        [
-            *(entry.network, entry.state, entry.source, entry.pretraining, entry.licence),
-            "" if entry.sha256 is None else entry.sha256[:12],
-            _size(entry),
+
+    def show() -> None:
+        if network is not None:
+            _print_entry(entries[0])
+            return
+        rows = [
+            [
+                *(entry.network, entry.state, entry.source, entry.pretraining, entry.licence),
+                "" if entry.sha256 is None else entry.sha256[:12],
+                _size(entry),
+            ]
+            for entry in entries
         ]
-        for entry in entries
-    ]
-    sides = dict.fromkeys(("network", "state", "source", "pretraining", "licence", "sha256"), "left")
-    print_table({**sides, "size": "right"}, rows)
-    print_pairs([(entry.network, _where(entry)) for entry in entries])  # too long for columns: never cut off
+        sides = dict.fromkeys(("network", "state", "source", "pretraining", "licence", "sha256"), "left")
+        print_table({**sides, "size": "right"}, rows)
+        print_pairs([(entry.network, _location(entry)) for entry in entries])  # too long for columns: never cut off
+
+    return Output({"weights": [entry.to_json() for entry in entries]}, show)
 
 
 @app.command("fetch")
+@command("weights fetch")
 def fetch(
     network: Annotated[str, typer.Argument(metavar="NAME", help="A backbone of timm, bisenet or a retinaface.")],
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Bring a network's published weights to this machine.
+) -> Output:
+    """Download a network's published weights.
 
-    Only tensors are ever read from them, no pickled objects.
+    Only tensors are read from them, never pickled objects.
     """
     from fer_cli.stages.weights import fetch_weights
 
     done = fetch_weights(network=network)
-    if json:
-        print_json(
-            "weights fetch",
-            network=network,
-            path=str(done.weights.path),
-            source=done.weights.source,
-            pretraining=done.weights.pretraining,
-            sha256=done.sha256,
-            already=done.already,
-        )
-        return
-    _headline(network, "already here" if done.already else "fetched")
-    print_pairs(
-        [
-            ("source", done.weights.source),
-            ("pretraining", done.weights.pretraining),
-            ("sha256", done.sha256),
-            ("path", str(done.weights.path)),
-        ]
-    )
+    weights = {
+        "source": done.weights.source,
+        "pretraining": done.weights.pretraining,
+        "sha256": done.sha256,
+        "path": str(done.weights.path),
+    }
+
+    def show() -> None:
+        headline(network, "already here" if done.already else "fetched")
+        print_pairs(list(weights.items()))
+
+    return Output({"network": network, **weights, "already": done.already}, show)
 
 
 @app.command("import")
+@command("weights import")
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Safetensors, or a .pth file that holds tensors alone.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A safetensors file, or a .pth that holds only tensors.")
+    ],
     network: Annotated[
         str,
-        typer.Option(
-            "--for", metavar="NAME", help="Which network it is for: a backbone of timm, bisenet or a retinaface."
-        ),
+        typer.Option("--for", metavar="NAME", help="The network: a backbone of timm, bisenet or a retinaface."),
     ],
-    source: Annotated[str | None, typer.Option(help="Where the file is from.")] = None,
-    pretraining: Annotated[str | None, typer.Option(help="What it was trained on.")] = None,
-    licence: Annotated[str | None, typer.Option(help="Under which terms it may be used.")] = None,
-    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="What the file's SHA-256 must be.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace other weights that are there.")] = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Put a file of weights where fer finds it: into $FER_WEIGHTS, else into fer's cache.
+    source: Annotated[str | None, typer.Option(help="Where the file comes from.")] = None,
+    pretraining: Annotated[str | None, typer.Option(help="What the weights were trained on.")] = None,
+    licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
+    sha256: Annotated[str | None, typer.Option(metavar="HEX", help="SHA-256 that the file must have.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace weights imported earlier.")] = False,
+) -> Output:
+    """Copy a file of weights to where fer looks for it: $FER_WEIGHTS, else fer's cache.
 
-    The file must fit the network tensor by tensor. What is told of it is kept beside it.
+    Every tensor must fit the network. Source, training data and licence are stored with it.
     """
     from fer_cli.stages.weights import import_weights
 
@@ -123,22 +114,18 @@ def import_(
         sha256=sha256,
         force=force,
     )
-    if json:
-        print_json("weights import", path=str(done.path), already=done.already, **done.record.model_dump())
-        return
-    _headline(network, "already here" if done.already else "imported")
-    told = done.record.model_dump(exclude={"network"})
-    print_pairs(
-        [*((key.replace("_", " "), value or "not told") for key, value in told.items()), ("path", str(done.path))]
-    )
+
+    def show() -> None:
+        headline(network, "already here" if done.already else "imported")
+        record = done.record.model_dump(exclude={"network"})
+        pairs = [(key.replace("_", " "), value or "not given") for key, value in record.items()]
+        print_pairs([*pairs, ("path", str(done.path))])
+
+    return Output({"path": str(done.path), "already": done.already, **done.record.model_dump()}, show)
 
 
-def _headline(network: str, state: str) -> None:
-    console().print(f"[bold]{network}[/bold]  {state}", highlight=False, soft_wrap=True)
-
-
-def _print_one(entry: Entry) -> None:
-    _headline(entry.network, entry.state)
+def _print_entry(entry: Entry) -> None:
+    headline(entry.network, entry.state)
     pairs = [
         ("source", entry.source),
         ("pretraining", entry.pretraining),
@@ -148,10 +135,10 @@ def _print_one(entry: Entry) -> None:
         ("path", "" if entry.path is None else str(entry.path)),
         ("what to do", entry.advice),
     ]
-    print_pairs([(what, value) for what, value in pairs if value])
+    print_pairs([(label, value) for label, value in pairs if value])
 
 
-def _where(entry: Entry) -> str:
+def _location(entry: Entry) -> str:
     return ": ".join(filter(None, ["" if entry.path is None else str(entry.path), entry.advice]))
 
 

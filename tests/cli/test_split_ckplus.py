@@ -76,4 +76,4 @@ def test_the_frame_split_runs_is_marked_and_fails_the_audit(
     assert "sequences are in several splits" in checks["sequences"][1]
     assert "leaks: " in error
     assert "subjects, sequences" in error
-    assert error.endswith("'fer split' with --folds keeps persons and sequences whole")
+    assert error.endswith("'fer split' with --folds keeps subjects and sequences whole")

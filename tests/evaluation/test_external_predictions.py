@@ -22,7 +22,8 @@ from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.app import run
-from fer_cli.cli.evaluate import print_evaluation
+from fer_cli.cli.common import emit
+from fer_cli.cli.evaluate import evaluation_output
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.datasets.dataset import Dataset, open_dataset
@@ -132,7 +133,7 @@ def test_subgroups_have_their_own_numbers(store: Store, tmp_path: Path, capsys: 
     page = evaluation.file("report.html").read_text("utf-8")
     assert "Parts of the test split" in page
     assert page.count("gender=female") == 1
-    print_evaluation(Result(evaluation, up_to_date=False), as_json=False)
+    emit("eval", evaluation_output(Result(evaluation, up_to_date=False)), as_json=False)
     female = metrics["subsets"]["gender=female"]
     line = next(line for line in capsys.readouterr().out.splitlines() if "gender=female" in line)
     assert line.split()[1:3] == [str(female["n"]), f"{100 * female['accuracy']['value']:.1f}"]

@@ -14,7 +14,8 @@ from torch.nn import functional
 
 from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.cli.audit_model import print_model_audit
+from fer_cli.cli.audit import model_audit_output
+from fer_cli.cli.common import emit
 from fer_cli.core.errors import CheckFailedError, ExitCode
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.overlap import overlap
@@ -82,7 +83,7 @@ def test_a_clean_model_has_no_finding(place: Store, clean: Artifact, capsys: pyt
     assert audit.is_sound
     assert (audit.split, audit.images, audit.run) == ("test", 84, 84)
     capsys.readouterr()
-    print_model_audit(audit, as_json=True)
+    emit("audit", model_audit_output(audit), as_json=True)
     shown = json.loads(capsys.readouterr().out)
     assert (shown["schema"], shown["command"], shown["sound"]) == (1, "audit", True)
     assert {one["check"] for one in shown["findings"]} == EVERY
@@ -141,7 +142,7 @@ def test_attention_over_the_batch_is_found(place: Store, capsys: pytest.CaptureF
     with pytest.raises(
         CheckFailedError, match=r"is not sound: alone or in a batch: \d+ of 84 images .*; predictions dep"
     ) as e:
-        print_model_audit(audit, as_json=False)
+        emit("audit", model_audit_output(audit), as_json=False)
     assert e.value.exit_code == ExitCode.CHECK_FAILED
     assert "fail          alone or in a batch" in capsys.readouterr().out
     undeclared = planted_model(place, mixing, "undeclared", summary={"mixes_batch": False})

@@ -158,7 +158,7 @@ def test_an_export_that_cannot_be_written_makes_nothing(films: Store, fer: Fer, 
     before = sorted(films.root.glob("dataset/*/*"))
     for path in (tmp_path, tmp_path / "no" / "x.csv"):
         said = fer("split", "films", "--folds", "7", "--export", path, "--store", films.root, code=2)
-        assert f"--export {path} is no place for a file" in said
+        assert f"--export {path} cannot be written" in said
     assert sorted(films.root.glob("dataset/*/*")) == before
 
 
