@@ -1,353 +1,120 @@
-"""``fer prepare``: one subcommand a data set."""
+"""``fer prepare``: one subcommand per data set, made of what its loader declares in the registry of data sets."""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Callable
+from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
 
-from fer_cli.cli.alignment import (
-    RULE,
-    DetectorHashOption,
-    DetectorOption,
-    DetectorWeightsOption,
-    DeviceOption,
-    How,
-    NoFaceOption,
-    aligned,
-    refuse_idle,
-)
-from fer_cli.cli.common import (
-    SEED_MAX,
-    DebugOption,
-    ForceOption,
-    JsonOption,
-    StoreOption,
-    open_store,
-    print_result,
-    source_path,
-    summary_of,
-)
+from fer_cli.cli.common import Output, artifact_output
+from fer_cli.cli.options import ForceOption, SeedOption, StoreOption, command
 from fer_cli.core.errors import FerError
-from fer_cli.datasets.access import AFFECTNET, CKPLUS, RAFDB, SFEW
+from fer_cli.datasets.registry import DATASETS, DatasetDefinition, default_source
 
 if TYPE_CHECKING:
-    from fer_cli.datasets.records import Loader
+    from fer_cli.artifacts.store import Store
+
+ValidationOption = Annotated[
+    float, typer.Option("--validation", help="Share of train to hold out for validation where the source has none.")
+]
+DropOption = Annotated[
+    bool,
+    typer.Option("--drop-duplicates", help="Remove training images that (nearly) equal others; see fer audit."),
+]
+_SHARED: Final = [
+    Parameter("seed", Parameter.KEYWORD_ONLY, default=0, annotation=SeedOption),
+    Parameter("force", Parameter.KEYWORD_ONLY, default=False, annotation=ForceOption),
+    Parameter("store", Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
+]
+_SPLITTING: Final = [
+    Parameter("drop_duplicates", Parameter.KEYWORD_ONLY, default=False, annotation=DropOption),
+    Parameter("validation", Parameter.KEYWORD_ONLY, default=0.1, annotation=ValidationOption),
+]
+
+
+class _Datasets(TyperGroup):
+    """The data sets of the registry. A data set's module is imported when its command is asked for."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
+        """Return the names of all data sets."""
+        return DATASETS.names()
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - typer's own signature
+        """Return a data set's command, or None where there is no such data set."""
+        if cmd_name not in DATASETS.names():
+            return None
+        try:
+            dataset = DATASETS.load(cmd_name)
+        except FerError as error:  # another package's fault: the other data sets stay usable
+            info = CommandInfo(cmd_name, callback=_failing(error), help=str(error), short_help=str(error))
+        else:
+            body = _command(cmd_name, dataset)
+            info = CommandInfo(cmd_name, callback=body, help=dataset.help, short_help=dataset.summary)
+        return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
+
 
 app = typer.Typer(
-    help="Read a data set's layout, check it, keep it.",
+    cls=_Datasets,
+    help="Read a data set's layout, check it, and store it.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
 
-SourceOption = Annotated[
-    Path | None, typer.Option("--source", help="The file or folder. [default: $FER_DATA/NAME, else ./data/NAME]")
-]
-IncompleteOption = Annotated[
-    bool, typer.Option("--allow-incomplete", help="Take a source that lacks a split or rows; the manifest says so.")
-]
-ValidationOption = Annotated[
-    float, typer.Option("--validation", help="Share of train that becomes validation where the source has none.")
-]
-SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Of everything that is drawn by chance.")]
-DropOption = Annotated[
-    bool,
-    typer.Option("--drop-duplicates", help="Leave out training pictures that (nearly) equal others; see fer audit."),
-]
-SizeOption = Annotated[
-    int | None, typer.Option("--size", help="Side in pixels to resize to. [default: native, 112 where sizes differ]")
-]
-JobsOption = Annotated[
-    int | None, typer.Option("--jobs", help="Threads that decode pictures. [default: one a core, at most 4]")
-]
+
+def _failing(error: FerError) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
 
 
-@app.command("rafdb", help=RAFDB.help(), short_help="RAF-DB basic: official layout, or folders of ids.")
-def rafdb(
-    source: SourceOption = None,
-    allow_incomplete: IncompleteOption = False,
-    size: SizeOption = None,
-    jobs: JobsOption = None,
-    drop_duplicates: DropOption = False,
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """RAF-DB basic; the help is made of what is known on how to get it."""
-    from fer_cli.datasets.rafdb import RafDb
+def _command(name: str, dataset: DatasetDefinition) -> Callable[..., None]:
+    """Return the command of a data set: the options that its loader declares, then those of every data set."""
 
-    place = source_path("rafdb", source)
-    loader = RafDb(source=place, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
+    def prepare(*, store: Store, seed: int, force: bool, **options: Any) -> Output:  # noqa: ANN401 - the loader's own
+        from fer_cli.stages.prepare import prepare as stage
 
+        shared = {item.name: options.pop(item.name) for item in _SPLITTING if item.name in options}
+        if dataset.default_source and not dataset.generated:
+            options["source"] = options["source"] or default_source(name)
+        if dataset.takes("seed"):
+            options["seed"] = seed
+        words = [word for word in sys.argv[1:] if word not in {"--json", "--debug", "--force"}]
+        result = stage(
+            store=store,
+            loader=dataset.open_with(**options),
+            seed=seed,
+            command=shlex.join(["fer", *words]),
+            force=force,
+            **shared,
+        )
+        manifest = result.artifact.manifest
+        return artifact_output(result, _lines(manifest.summary, manifest.protocol))
 
-@app.command(
-    "ckplus", help=f"{CKPLUS.help()}\n\n{RULE}", short_help="CK+: official sequences, class folders, or ckextended.csv."
-)
-def ckplus(
-    source: SourceOption = None,
-    neutral: Annotated[
-        bool, typer.Option("--neutral", help="With neutral: the first frame of each labelled sequence.")
-    ] = False,
-    contempt: Annotated[bool, typer.Option("--contempt/--no-contempt", help="With or without contempt.")] = True,
-    align: Annotated[
-        bool, typer.Option("--align/--no-align", help="Align the face in each frame of the official layout.")
-    ] = False,
-    detector: DetectorOption = "auto",
-    weights: DetectorWeightsOption = None,
-    weights_sha256: DetectorHashOption = None,
-    no_face: NoFaceOption = "centre",
-    device: DeviceOption = "auto",
-    allow_incomplete: IncompleteOption = False,
-    size: SizeOption = None,
-    jobs: JobsOption = None,
-    drop_duplicates: DropOption = False,
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """CK+; the help is made of what is known on how to get it."""
-    from fer_cli.datasets.ckplus import CkPlus, open_ckplus
-
-    place = source_path("ckplus", source)
-    loader = open_ckplus(
-        source=place,
-        neutral=neutral,
-        contempt=contempt,
-        allow_incomplete=allow_incomplete,
-        size=size,
-        jobs=jobs,
-    )
-    how = How(detector, weights, weights_sha256, no_face, device)
-    if not align:
-        refuse_idle(how)
-    elif isinstance(loader, CkPlus) and loader.raw:
-        loader = aligned(loader, how, size=size, jobs=jobs)
-    else:
-        raise FerError("no raw frames are here", hint="give the official layout, or leave out --align", path=place)
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
+    parameters = [*_options(dataset), *([] if dataset.generated else _SPLITTING), *_SHARED]
+    prepare.__dict__["__signature__"] = Signature(parameters)
+    prepare.__annotations__ = {item.name: item.annotation for item in parameters}
+    return command(f"prepare {name}")(prepare)
 
 
-@app.command("sfew", help=f"{SFEW.help()}\n\n{RULE}", short_help="SFEW 2.0: aligned faces, or raw frames.")
-def sfew(
-    source: SourceOption = None,
-    align: Annotated[
-        bool | None,
-        typer.Option(
-            "--align/--no-align",
-            help="Take the raw frames and align the face in each, or none. [default: where no aligned faces are]",
-        ),
-    ] = None,
-    detector: DetectorOption = "auto",
-    weights: DetectorWeightsOption = None,
-    weights_sha256: DetectorHashOption = None,
-    no_face: NoFaceOption = "centre",
-    device: DeviceOption = "auto",
-    allow_incomplete: IncompleteOption = False,
-    size: SizeOption = None,
-    jobs: JobsOption = None,
-    drop_duplicates: DropOption = False,
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """SFEW 2.0; the help is made of what is known on how to get it."""
-    from fer_cli.datasets.sfew import Sfew
-
-    place = source_path("sfew", source)
-    found = Sfew(source=place, raw=bool(align), allow_incomplete=allow_incomplete, size=size, jobs=jobs)
-    how = How(detector, weights, weights_sha256, no_face, device)
-    loader: Loader = found
-    if found.raw and align is not False:
-        loader = aligned(found, how, size=size, name="sfew-raw-aligned", jobs=jobs)
-    else:
-        refuse_idle(how)
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
-
-
-@app.command("affectnet", help=AFFECTNET.help(), short_help="AffectNet: csv lists, .npy files, or folders of ids.")
-def affectnet(
-    source: SourceOption = None,
-    allow_incomplete: IncompleteOption = False,
-    size: SizeOption = None,
-    jobs: JobsOption = None,
-    drop_duplicates: DropOption = False,
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """AffectNet; the help is made of what is known on how to get it."""
-    from fer_cli.datasets.affectnet import AffectNet
-
-    place = source_path("affectnet", source)
-    loader = AffectNet(source=place, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
-
-
-@app.command("fer2013")
-def fer2013(
-    source: SourceOption = None,
-    allow_incomplete: IncompleteOption = False,
-    drop_nonface: Annotated[
-        Path | None,
-        typer.Option("--drop-nonface", help="FER+ votes (fer2013new.csv): drop images that most voters call no face."),
-    ] = None,
-    drop_duplicates: DropOption = False,
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """FER2013: fer2013.csv (also .gz, .xz, .zip, .tar.gz), icml_face_data.csv, or train/ and test/ folders.
-
-    PublicTest is validation and PrivateTest is test. Where PrivateTest is missing, PublicTest is the test split and
-    validation is carved from Training, so that nothing is chosen on what is reported.
-    """
-    from fer_cli.datasets.fer2013 import Fer2013
-
-    loader = Fer2013(
-        source=source_path("fer2013", source), allow_incomplete=allow_incomplete, drop_nonface=drop_nonface
-    )
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
-
-
-@app.command("ferplus")
-def ferplus(
-    source: SourceOption = None,
-    votes: Annotated[
-        Path | None, typer.Option("--votes", help="FER+ votes. [default: fer2013new.csv beside the source]")
-    ] = None,
-    rule: Annotated[str, typer.Option(help="majority (official), plurality, or votes (soft labels).")] = "majority",
-    allow_incomplete: IncompleteOption = False,
-    drop_duplicates: DropOption = False,
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """FER+: FER2013's images with ten votes each; joined to FER2013 by row order."""
-    from fer_cli.datasets.ferplus import FerPlus
-
-    place = source_path("ferplus", source)
-    if votes is None:
-        votes = (place if place.is_dir() else place.parent) / "fer2013new.csv"
-    loader = FerPlus(source=place, votes=votes, rule=rule, allow_incomplete=allow_incomplete)
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
-
-
-@app.command("folder", help=f"Any split/class/image tree, class/image tree, or csv of paths and labels.\n\n{RULE}")
-def folder(
-    source: Annotated[Path, typer.Option("--source", help="The folder, or the csv.")],
-    name: Annotated[str | None, typer.Option("--name", help="The data set's name. [default: the folder's]")] = None,
-    size: SizeOption = None,
-    grey: Annotated[
-        bool | None, typer.Option("--grey/--colour", help="[default: colour where any picture has it]")
-    ] = None,
-    drop_duplicates: DropOption = False,
-    align: Annotated[
-        bool,
-        typer.Option("--align/--no-align", help="Find the face in each picture, bring it to one place, upright."),
-    ] = False,
-    detector: DetectorOption = "auto",
-    weights: DetectorWeightsOption = None,
-    weights_sha256: DetectorHashOption = None,
-    no_face: NoFaceOption = "centre",
-    device: DeviceOption = "auto",
-    validation: ValidationOption = 0.1,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Any tree or table of pictures; the help says by which rule faces are aligned."""
-    from fer_cli.datasets.folder import Folder
-
-    found = Folder(source=source, name=name, size=size, grey=grey)
-    how = How(detector, weights, weights_sha256, no_face, device)
-    loader: Loader = found
-    if align:
-        loader = aligned(found, how, size=size, name=name, grey=grey)
-    else:
-        refuse_idle(how)
-    _prepare(loader, store, json, validation=validation, seed=seed, drop_duplicates=drop_duplicates, force=force)
-
-
-@app.command("synth")
-def synth(
-    images: Annotated[int, typer.Option(help="How many faces.")] = 1600,
-    subjects: Annotated[int, typer.Option(help="How many persons; each is in one split alone.")] = 80,
-    size: Annotated[int, typer.Option(help="Side in pixels.")] = 112,
-    imbalance: Annotated[float, typer.Option(help="Images of the largest class for one of the smallest.")] = 10.0,
-    contempt: Annotated[bool, typer.Option("--contempt", help="With contempt: eight classes.")] = False,
-    grey: Annotated[bool, typer.Option("--grey", help="Grey pictures.")] = False,
-    jobs: Annotated[int | None, typer.Option(help="Processes that draw. [default: one a core]")] = None,
-    seed: SeedOption = 0,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Drawn faces with known action units, subjects and region masks: a test bench, no claim about real faces."""
-    from fer_cli.datasets.synth.loader import Synth
-
-    loader = Synth(
-        images=images,
-        subjects=subjects,
-        size=size,
-        imbalance=imbalance,
-        contempt=contempt,
-        grey=grey,
-        jobs=jobs,
-        seed=seed,
-    )
-    _prepare(loader, store, json, validation=0.1, seed=seed, force=force)
-
-
-def _prepare(
-    loader: Loader,
-    store: Path | None,
-    json: bool,
-    *,
-    validation: float,
-    seed: int,
-    drop_duplicates: bool = False,
-    force: bool,
-) -> None:
-    from fer_cli.stages.prepare import prepare
-
-    words = [word for word in sys.argv[1:] if word not in {"--json", "--debug", "--force"}]
-    result = prepare(
-        store=open_store(store),
-        loader=loader,
-        validation=validation,
-        seed=seed,
-        drop_duplicates=drop_duplicates,
-        command=shlex.join(["fer", *words]),
-        force=force,
-    )
-    summary = summary_of(result)
-    protocol = result.artifact.manifest.protocol
-    print_result(f"prepare {loader.name.partition('-')[0]}", result, _lines(summary, protocol), as_json=json)
+def _options(dataset: DatasetDefinition) -> list[Parameter]:
+    options = []
+    for item in dataset.parameters():
+        kind, default = item.type, item.default
+        if item.name == "source" and dataset.default_source:
+            kind, default = Path | None, None
+        flags = item.option.flags or f"--{item.name.replace('_', '-')}"
+        annotation = Annotated[kind, typer.Option(flags, help=item.option.help)]  # type: ignore[valid-type]
+        options.append(Parameter(item.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation))
+    return options
 
 
 def _lines(summary: dict[str, Any], protocol: dict[str, Any]) -> list[tuple[str, str]]:

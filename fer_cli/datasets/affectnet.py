@@ -17,7 +17,7 @@ from numpy.lib import format as npy_format
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
 from fer_cli.core.progress import Advance, track
-from fer_cli.datasets.access import AFFECTNET
+from fer_cli.datasets.access import Access
 from fer_cli.datasets.image_dataset import (
     ImageDatasetLoader,
     ParsedSource,
@@ -32,8 +32,24 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import SUFFIXES, Box, walk
 from fer_cli.datasets.image_list import ImageEntry, path_fault
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Size, Source
 from fer_cli.datasets.tables import open_table
 
+ACCESS: Final = Access(
+    title="AffectNet",
+    home="http://mohammadmahoor.com/pages/databases/affectnet/",
+    how="a professor or the head of a laboratory signs the agreement and sends it in; students ask theirs",
+    licence="research alone, no part may be passed on",
+    marks="training.csv and validation.csv, train_set/ and val_set/, or train/ and val/",
+    layouts=(
+        "training.csv, validation.csv, Manually_Annotated_Images (as they are unpacked)",
+        "train_set/images/0.jpg, train_set/annotations/0_exp.npy, val_set",
+        "train/0..7, val/0..7",
+    ),
+    notes="the manually annotated pictures with one of eight expressions; None, Uncertain and No-Face are dropped. "
+    "With the csv files each face is cut out by its box. The test set was never given out: val is the test split, and "
+    "validation is carved from train. 287,651 pictures are packed on the disk, 112 pixels 10.8 GB, 224 pixels 43 GB.",
+)
 EMOTIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 """The expressions by the ids of the source."""
 DROPPED: Final = {8: "None", 9: "Uncertain", 10: "No-Face"}
@@ -75,7 +91,7 @@ class AffectNet(ImageDatasetLoader):
     """
 
     def __init__(
-        self, *, source: Path, allow_incomplete: bool = False, size: int | None = None, jobs: int | None = None
+        self, *, source: Source, allow_incomplete: AllowIncomplete = False, size: Size = None, jobs: Jobs = None
     ) -> None:
         check_jobs(jobs)
         names = list(_TABLES.values())
@@ -83,7 +99,7 @@ class AffectNet(ImageDatasetLoader):
         arrays = first_inside(source, ("train_set",), ("val_set",))
         folders = first_inside(source, ("train",), ("val",))
         layouts = {"csv lists": lists, "train_set/ and val_set/": arrays, "train/ and val/": folders}
-        layout = one_layout(source, layouts, AFFECTNET)
+        layout = one_layout(source, layouts, ACCESS)
         if layout == "csv lists":
             found = read_lists(source, (lists or source).parent)
         elif layout == "train_set/ and val_set/":
@@ -295,3 +311,8 @@ def read_folders(source: Path) -> ParsedSource:
 
 def _label_of(name: str) -> str | None:
     return _EMOTION_IDS.get(name) or canonical(name)
+
+
+DATASET: Final = DatasetDefinition(
+    summary="AffectNet: csv lists, .npy files, or folders of ids.", help=ACCESS.help(), open=AffectNet
+)

@@ -6,11 +6,11 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Annotated, Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
-from fer_cli.datasets.access import CKPLUS
+from fer_cli.datasets.access import Access
 from fer_cli.datasets.ckextended import CkExtended, find_table
 from fer_cli.datasets.image_dataset import (
     ImageDatasetLoader,
@@ -26,8 +26,25 @@ from fer_cli.datasets.image_dataset import (
 from fer_cli.datasets.image_files import SUFFIXES, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry
 from fer_cli.datasets.records import Block, Loader, Pictured
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Option, Size, Source
 from fer_cli.datasets.tables import text_lines
+from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
+ACCESS: Final = Access(
+    title="CK+",
+    home="http://www.jeffcohn.net/Resources/",
+    how="a member of a university or institute signs the agreement and sends it in",
+    licence="non-commercial research alone, only the subjects that gave consent may be printed",
+    marks="cohn-kanade-images/ with Emotion/, CK+48/ or its class folders, ckextended.csv",
+    layouts=(
+        "cohn-kanade-images/S005/001, Emotion/S005/001",
+        "anger/S010_004_00000017.png ... surprise/ (also in CK+48/)",
+        "ckextended.csv",
+    ),
+    notes="the last three frames of the 327 labelled sequences, seven classes without neutral. Test (20%) and "
+    "validation are carved by person, so nobody is in two splits; ckextended.csv names no persons, its own split is "
+    "kept and said to be doubtful. The official frames are taken whole: faces are not cut out.",
+)
 EMOTIONS: Final = {
     "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happy", "6": "sad", "7": "surprise",
 }  # fmt: skip
@@ -47,12 +64,16 @@ _FRAME: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})\.(?:png|jpg|tiff?)", re.
 
 def open_ckplus(
     *,
-    source: Path,
-    neutral: bool = False,
-    contempt: bool = True,
-    allow_incomplete: bool = False,
-    size: int | None = None,
-    jobs: int | None = None,
+    source: Source,
+    neutral: Annotated[bool, Option("Add the first frame of each labelled sequence as neutral.")] = False,
+    contempt: Annotated[bool, Option("With or without contempt.", "--contempt/--no-contempt")] = True,
+    align: Annotated[
+        bool, Option("Align the face in each frame of the official layout.", "--align/--no-align")
+    ] = False,
+    detection: FaceDetection = DEFAULT_DETECTION,
+    allow_incomplete: AllowIncomplete = False,
+    size: Size = None,
+    jobs: Jobs = None,
 ) -> Loader:
     """Open CK+ in whichever layout it is.
 
@@ -60,6 +81,8 @@ def open_ckplus(
         source: the folder that holds a layout, or ``ckextended.csv``.
         neutral: take the first frame of each sequence as neutral.
         contempt: take the sequences of contempt.
+        align: align the face in each raw frame.
+        detection: how faces are found.
         allow_incomplete: take a source that lacks sequences or frames.
         size: resize every picture to a square of this side in pixels; ``ckextended.csv`` stays as it is.
         jobs: threads that decode.
@@ -67,6 +90,18 @@ def open_ckplus(
     Raises:
         FerError: the source is not there or not complete, there are several, or a file or a name is at fault.
     """
+    loader = _open(source, neutral=neutral, contempt=contempt, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    if not align:
+        detection.refuse_unused()
+        return loader
+    if isinstance(loader, CkPlus) and loader.raw:
+        return detection.align(loader, size=size, jobs=jobs)
+    raise FerError("no raw frames are here", hint="give the official layout, or leave out --align", path=source)
+
+
+def _open(
+    source: Path, *, neutral: bool, contempt: bool, allow_incomplete: bool, size: int | None, jobs: int | None
+) -> Loader:
     check_jobs(jobs)
     if source.is_file():
         layout, table, pictures = "ckextended.csv", source, None
@@ -80,7 +115,7 @@ def open_ckplus(
             "class folders of 48x48 pictures": pictures,
             "ckextended.csv": found_table,
         }
-        layout = one_layout(source, layouts, CKPLUS)
+        layout = one_layout(source, layouts, ACCESS)
         table = found_table or source
     if layout == "ckextended.csv":
         if size is not None:
@@ -297,3 +332,10 @@ def _has_classes(source: Path) -> bool:
     except OSError:
         return False
     return any(path.suffix.lower() in SUFFIXES for folder in folders for path in folder.iterdir())
+
+
+DATASET: Final = DatasetDefinition(
+    summary="CK+: official sequences, class folders, or ckextended.csv.",
+    help=f"{ACCESS.help()}\n\n{RULE}",
+    open=open_ckplus,
+)

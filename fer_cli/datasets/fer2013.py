@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
@@ -15,6 +15,7 @@ from fer_cli.datasets.image_files import decode_blocks, probe_all, refuse
 from fer_cli.datasets.image_list import ImageEntry
 from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Option, Source
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.votes import Join, find_votes, is_nonface, read_votes
 
@@ -56,7 +57,15 @@ class Fer2013:
         FerError: the source is not there, or there are several.
     """
 
-    def __init__(self, *, source: Path, allow_incomplete: bool = False, drop_nonface: Path | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        source: Source,
+        allow_incomplete: AllowIncomplete = False,
+        drop_nonface: Annotated[
+            Path | None, Option("FER+ votes (fer2013new.csv): drop images that most voters call no face.")
+        ] = None,
+    ) -> None:
         self._source = source
         self._allow_incomplete = allow_incomplete
         self._table = find_table(source)
@@ -281,3 +290,13 @@ def _official_tree(found: Tally) -> dict[str, dict[str, int]]:
         return OFFICIAL
     both = Counter(OFFICIAL["PublicTest"]) + Counter(OFFICIAL["PrivateTest"])
     return {"Training": OFFICIAL["Training"], _BOTH_TESTS: dict(both)}
+
+
+DATASET: Final = DatasetDefinition(
+    summary="FER2013: fer2013.csv (plain, compressed, or in an archive), icml_face_data.csv, or folders.",
+    help="""FER2013: fer2013.csv (also .gz, .xz, .zip, .tar.gz), icml_face_data.csv, or train/ and test/ folders.
+
+PublicTest is validation and PrivateTest is test. Where PrivateTest is missing, PublicTest is the test split and
+validation is held out from Training, so that no model is selected on the images it is tested on.""",
+    open=Fer2013,
+)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.datasets.fer2013 import FORM, OFFICIAL, OFFICIAL_ROWS, check_complete, find_table, in_words, new_tally
 from fer_cli.datasets.pixel_table import PARTS, SIDE, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Option, Source
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.votes import COLUMNS, RULES, Join, Rule, find_votes, judge, read_votes
 
@@ -54,7 +55,14 @@ class FerPlus:
     """
 
     def __init__(
-        self, *, source: Path, votes: Path | None = None, rule: str = "majority", allow_incomplete: bool = False
+        self,
+        *,
+        source: Source,
+        votes: Annotated[
+            Path | None, Option("FER+ votes. [default: fer2013new.csv in the same folder as the source]")
+        ] = None,
+        rule: Annotated[str, Option("majority (official), plurality, or votes (soft labels).")] = "majority",
+        allow_incomplete: AllowIncomplete = False,
     ) -> None:
         known = next((name for name in RULES if name == rule), None)
         if known is None:
@@ -167,3 +175,10 @@ class FerPlus:
             for part in whole
             if self._kept[part].total() != KEPT[self._rule][part]
         ]
+
+
+DATASET: Final = DatasetDefinition(
+    summary="FER+: FER2013's images with ten votes each; joined to FER2013 by row order.",
+    help="FER+: FER2013's images with ten votes each; joined to FER2013 by row order.",
+    open=FerPlus,
+)

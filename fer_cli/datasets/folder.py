@@ -8,15 +8,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, canonical, in_order
 from fer_cli.datasets.image_files import SUFFIXES, refuse, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, Pictures, path_fault
-from fer_cli.datasets.records import Block, LoadReport, Pictured
+from fer_cli.datasets.records import Block, Loader, LoadReport, Pictured
+from fer_cli.datasets.registry import DatasetDefinition, Option, Size
 from fer_cli.datasets.splits import assign_roles
 from fer_cli.datasets.tables import open_table
+from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
 _SPLIT_NAMES: Final = {
     "train": ("train", "training"),
@@ -267,3 +269,34 @@ def read_list(table: Path) -> Listing:
     if not items:
         raise FerError("the table has a header and no rows", hint="give one row for each picture", path=table, line=1)
     return Listing(sorted(items, key=lambda item: item.path), parts or {WHOLE: "train"}, [])
+
+
+def open_folder(
+    *,
+    source: Annotated[Path, Option("The folder, or the csv.")],
+    name: Annotated[str | None, Option("The data set's name. [default: the folder's]")] = None,
+    size: Size = None,
+    grey: Annotated[bool | None, Option("[default: colour where any image has it]", "--grey/--colour")] = None,
+    align: Annotated[
+        bool, Option("Find the face in each image, and align it to a template.", "--align/--no-align")
+    ] = False,
+    detection: FaceDetection = DEFAULT_DETECTION,
+) -> Loader:
+    """Open a user's own images, with their faces aligned where ``align`` is set.
+
+    Raises:
+        FerError: the source is at fault.
+    """
+    folder = Folder(source=source, name=name, size=size, grey=grey)
+    if align:
+        return detection.align(folder, size=size, name=name, grey=grey)
+    detection.refuse_unused()
+    return folder
+
+
+DATASET: Final = DatasetDefinition(
+    summary="Any split/class/image tree, class/image tree, or csv of paths and labels.",
+    help=f"Any split/class/image tree, class/image tree, or csv of paths and labels.\n\n{RULE}",
+    open=open_folder,
+    default_source=False,
+)

@@ -9,7 +9,7 @@ from typing import Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
-from fer_cli.datasets.access import RAFDB
+from fer_cli.datasets.access import Access
 from fer_cli.datasets.image_dataset import (
     ImageDatasetLoader,
     ParsedSource,
@@ -24,8 +24,22 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import walk
 from fer_cli.datasets.image_list import ImageEntry
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Size, Source
 from fer_cli.datasets.tables import open_table, text_lines
 
+ACCESS: Final = Access(
+    title="RAF-DB",
+    home="http://www.whdeng.cn/RAF/model1.html",
+    how="a member of a university or institute asks for the password by e-mail, from an address there",
+    licence="non-commercial research alone, no part may be passed on",
+    marks="EmoLabel/, or train/ and test/, also in basic/ and DATASET/",
+    layouts=(
+        "EmoLabel/list_patition_label.txt, Image/aligned (also in basic/)",
+        "train/1..7, test/1..7, train_labels.csv, test_labels.csv (also in DATASET/)",
+    ),
+    notes="the 15,339 pictures of the basic set, aligned, 100x100. Gender, race and age go into the index as flags "
+    "where Annotation/manual is unpacked. There is no validation split: one is carved from train.",
+)
 EMOTIONS: Final = {
     "1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "anger", "7": "neutral",
 }  # fmt: skip
@@ -64,12 +78,12 @@ class RafDb(ImageDatasetLoader):
     """
 
     def __init__(
-        self, *, source: Path, allow_incomplete: bool = False, size: int | None = None, jobs: int | None = None
+        self, *, source: Source, allow_incomplete: AllowIncomplete = False, size: Size = None, jobs: Jobs = None
     ) -> None:
         check_jobs(jobs)
         lists = first_inside(source, ("EmoLabel",), ("basic", "EmoLabel"))
         folders = first_inside(source, ("train",), ("test",), ("DATASET", "train"), ("DATASET", "test"))
-        layout = one_layout(source, {"EmoLabel/": lists, "train/ and test/": folders}, RAFDB)
+        layout = one_layout(source, {"EmoLabel/": lists, "train/ and test/": folders}, ACCESS)
         if layout == "EmoLabel/":
             found = read_official((lists or source).parent)
         else:
@@ -263,3 +277,8 @@ def _check_table(table: Path, root: Path, listed: Sequence[tuple[str, str]], fau
     for path, _ in listed:
         if PurePosixPath(path).name not in first_line:
             faults.append(FerError(f"is not in {table.name}", hint="remove it", path=root / path))
+
+
+DATASET: Final = DatasetDefinition(
+    summary="RAF-DB basic: official layout, or folders of ids.", help=ACCESS.help(), open=RafDb
+)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Annotated, Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
 from fer_cli.core.progress import note
-from fer_cli.datasets.access import SFEW
+from fer_cli.datasets.access import Access
 from fer_cli.datasets.image_dataset import (
     INCOMPLETE,
     ImageDatasetLoader,
@@ -22,9 +22,26 @@ from fer_cli.datasets.image_dataset import (
     refuse_all,
 )
 from fer_cli.datasets.image_list import ImageEntry
-from fer_cli.datasets.records import Block, Pictured
+from fer_cli.datasets.records import Block, Loader, Pictured
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Option, Size, Source
 from fer_cli.datasets.splits import count_differences
+from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
+ACCESS: Final = Access(
+    title="SFEW 2.0",
+    home="https://users.cecs.anu.edu.au/~few_group/AFEW.html",
+    how="a member of a university or institute signs the agreement of AFEW and SFEW",
+    licence="non-commercial academic research alone",
+    marks="Train_Aligned_Faces/ and Val_Aligned_Faces/, or Train/ and Val/",
+    layouts=(
+        "Train_Aligned_Faces/Angry ... Surprise, Val_Aligned_Faces (also in Train/, Val/)",
+        "Train/Angry ... Surprise, Val",
+    ),
+    notes="the aligned faces where they are, else the raw frames, whose faces are found and aligned where a detector's "
+    "weights are here ('fer weights ls'); without them, frames are taken whole as if they were face crops. "
+    "The labels of Test are withheld: Val is the test split, and validation is carved from Train, clips kept whole. "
+    "Counts that differ are a warning, for their published figures differ too; a split that lacks is refused.",
+)
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """The expressions in the order of the folders."""
 _COUNTS: Final = {
@@ -128,7 +145,7 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
     chosen, others = (frames, aligned) if layout == "raw" else (aligned, frames)
     if not any(chosen.values()):
         if not any(others.values()):
-            raise SFEW.absent(source)
+            raise ACCESS.absent(source)
         raise FerError("no raw frames are here", hint="unpack Train and Val, or leave out --align", path=source)
     for part in PARTS:
         if chosen[part] is None and frames[part] is not None:
@@ -183,3 +200,36 @@ def _folders(place: Path) -> list[str]:
 def _label_of(name: str) -> str | None:
     label = canonical(name)
     return label if label in EMOTIONS else None
+
+
+def open_sfew(
+    *,
+    source: Source,
+    align: Annotated[
+        bool | None,
+        Option(
+            "Use the raw frames and align the face in each, or align nothing. [default: align where there are no "
+            "aligned faces]",
+            "--align/--no-align",
+        ),
+    ] = None,
+    detection: FaceDetection = DEFAULT_DETECTION,
+    allow_incomplete: AllowIncomplete = False,
+    size: Size = None,
+    jobs: Jobs = None,
+) -> Loader:
+    """Open SFEW 2.0, raw frames with their faces aligned unless ``align`` is False.
+
+    Raises:
+        FerError: the source is at fault.
+    """
+    loader = Sfew(source=source, raw=bool(align), allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    if loader.raw and align is not False:
+        return detection.align(loader, size=size, name="sfew-raw-aligned", jobs=jobs)
+    detection.refuse_unused()
+    return loader
+
+
+DATASET: Final = DatasetDefinition(
+    summary="SFEW 2.0: aligned faces, or raw frames.", help=f"{ACCESS.help()}\n\n{RULE}", open=open_sfew
+)

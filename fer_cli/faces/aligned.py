@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import numpy as np
 from PIL import Image
 
-from fer_cli.core.errors import FerError
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.image_files import decode_all
+from fer_cli.datasets.image_list import DEFAULT_SIZE
 from fer_cli.datasets.records import Block, LoadReport, Pictured, PictureLoader
-from fer_cli.faces.alignment import FLAGS, NO_FACE, SEVERAL, TINY_FACE
+from fer_cli.datasets.registry import Option
+from fer_cli.faces.alignment import FLAGS, NO_FACE, SEVERAL, TINY_FACE, open_aligner
 from fer_cli.faces.detection import TINY
 
 if TYPE_CHECKING:
@@ -24,6 +26,68 @@ CROPS: Final = "none: no detector's weights were here, pictures were taken as fa
 _ROWS: Final = 16
 _BYTES: Final = 128 << 20  # of decoded pictures that are held at once, or one picture
 _INSTEAD: Final = ("size", "size_if_mixed", "resize", "faces")  # keys of a loader's settings that alignment replaces
+RULE: Final = (
+    "Aligned faces are 112 px wide, or --size. Of several faces the largest counts, weighted by how central it is; "
+    "faces under 24 px never do. The number of doubtful faces is reported, and the index flags each."
+)
+"""What :mod:`fer_cli.faces.alignment` decides for the user, for the help of the data sets that can be aligned."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceDetection:
+    """The options by which faces in raw images are found."""
+
+    detector: Annotated[
+        str,
+        Option(
+            "retinaface-resnet50, retinaface-mobile0.25 (downloaded if missing), or auto: the first of them whose "
+            "weights are on this machine; without any, images are used as face crops."
+        ),
+    ] = "auto"
+    weights: Annotated[str | None, Option("A file with the detector's weights.")] = None
+    weights_sha256: Annotated[str | None, Option("SHA-256 that the file of weights must have.")] = None
+    no_face: Annotated[
+        str,
+        Option(
+            "For an image without a face, or with none of 24 px: centre keeps its middle, drop leaves it out, which "
+            "makes the test set another, easier one."
+        ),
+    ] = "centre"
+    device: Annotated[str, Option("The detector's device: auto, cpu, cuda, cuda:N or mps.")] = "auto"
+
+    def refuse_unused(self) -> None:
+        """Refuse options of detection where no face is aligned.
+
+        Raises:
+            UsageError: one of them is not its default.
+        """
+        if self != DEFAULT_DETECTION:
+            raise UsageError(
+                "--detector, --weights, --weights-sha256, --no-face and --device need --align", hint="add --align"
+            )
+
+    def align(
+        self,
+        loader: PictureLoader,
+        *,
+        size: int | None,
+        name: str | None = None,
+        grey: bool | None = None,
+        jobs: int | None = None,
+    ) -> Aligned:
+        """Return the loader with its faces aligned, or its images used as face crops where there is no detector."""
+        aligner = open_aligner(
+            size=size or DEFAULT_SIZE,
+            detector=self.detector,
+            weights=self.weights,
+            sha256=self.weights_sha256,
+            without=self.no_face,
+            device=self.device,
+        )
+        return Aligned(loader, aligner, name=name, grey=grey, jobs=jobs)
+
+
+DEFAULT_DETECTION: Final = FaceDetection()
 
 
 class Aligned:

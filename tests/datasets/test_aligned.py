@@ -241,7 +241,7 @@ def test_without_weights_pictures_are_taken_as_crops_and_it_is_said(
 
 def test_words_that_do_not_go_together(source: Path, store: Store, fer: Fer, tmp_path: Path) -> None:
     words = ["prepare", "folder", "--source", str(source), "--store", str(store.root)]
-    assert "belong to --align; add --align" in fer(*words, "--no-face", "drop", code=2)
+    assert "need --align; add --align" in fer(*words, "--no-face", "drop", code=2)
     assert "--no-face 'refuse' is not known" in fer(*words, "--align", "--no-face", "refuse", code=2)
     assert "--detector 'dlib' is not known" in fer(*words, "--align", "--detector", "dlib", code=2)
     text = fer(*words, "--align", "--detector", "retinaface-resnet50")
@@ -273,7 +273,7 @@ def test_raw_frames_of_sfew_are_aligned(
     whole = store.find("dataset/sfew", ["dataset"]).manifest
     assert "no alignment" in whole.protocol["roles"]["faces"]
     assert "alignment" not in whole.protocol | whole.summary
-    assert "belong to --align" in fer(*words, "--no-align", "--no-face", "drop", code=2)
+    assert "need --align" in fer(*words, "--no-align", "--no-face", "drop", code=2)
     capsys.readouterr()
 
     sfew(source)  # with aligned faces beside them

@@ -16,8 +16,8 @@ from PIL import Image
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
-from fer_cli.datasets import affectnet, rafdb
-from fer_cli.datasets.access import AFFECTNET, CKPLUS, RAFDB, SFEW, Access
+from fer_cli.datasets import affectnet, ckplus, rafdb, sfew
+from fer_cli.datasets.access import Access
 from fer_cli.datasets.ckplus import SEQUENCES, open_ckplus
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.records import Loader
@@ -357,7 +357,8 @@ def test_the_later_affectnet_lacks_one_picture_of_contempt(tmp_path: Path, monke
 
 
 @pytest.mark.parametrize(
-    ("name", "access"), [("rafdb", RAFDB), ("ckplus", CKPLUS), ("sfew", SFEW), ("affectnet", AFFECTNET)]
+    ("name", "access"),
+    [("rafdb", rafdb.ACCESS), ("ckplus", ckplus.ACCESS), ("sfew", sfew.ACCESS), ("affectnet", affectnet.ACCESS)],
 )
 def test_a_missing_source_says_where_it_was_looked_for_and_how_to_get_it(
     fer: Fer,

@@ -20,7 +20,7 @@ from functools import lru_cache
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import numpy as np
 from numpy.random import PCG64, Generator, SeedSequence
@@ -31,6 +31,7 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, in_order
 from fer_cli.core.machine import usable_cpus
 from fer_cli.datasets.records import SPLITS, Block, LoadReport, Row
+from fer_cli.datasets.registry import DatasetDefinition, Option
 from fer_cli.datasets.synth.faces import MAX_SIZE, MIN_SIZE, render_face
 from fer_cli.datasets.synth.parameters import (
     AU_NAMES,
@@ -84,14 +85,14 @@ class Synth:
     def __init__(
         self,
         *,
-        images: int = 1600,
-        size: int = 112,
-        subjects: int = 80,
-        imbalance: float = 10.0,
-        contempt: bool = False,
-        grey: bool = False,
+        images: Annotated[int, Option("Number of faces.")] = 1600,
+        size: Annotated[int, Option("Side in pixels.")] = 112,
+        subjects: Annotated[int, Option("Number of subjects; each is in one split only.")] = 80,
+        imbalance: Annotated[float, Option("Ratio of the largest class to the smallest.")] = 10.0,
+        contempt: Annotated[bool, Option("With contempt: eight classes.")] = False,
+        grey: Annotated[bool, Option("Greyscale images.")] = False,
         seed: int = 0,
-        jobs: int | None = None,
+        jobs: Annotated[int | None, Option("Processes that render. [default: one per core]")] = None,
     ) -> None:
         _check("--size", size, MIN_SIZE, MAX_SIZE)
         _check("--subjects", subjects, len(SPLITS), 1_000_000)
@@ -280,3 +281,11 @@ def _follow_parent() -> None:
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=lambda: (wait([parent.sentinel]), os._exit(1)), daemon=True).start()
+
+
+DATASET: Final = DatasetDefinition(
+    summary="Synthetic faces with known action units, subjects and region masks: a test bench.",
+    help="Synthetic faces with known action units, subjects and region masks: a test bench that says nothing about "
+    "real faces.",
+    open=Synth,
+)
