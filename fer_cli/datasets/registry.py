@@ -130,6 +130,7 @@ DATASETS: Final = Registry(
         "ckplus": "fer_cli.datasets.ckplus:DATASET",
         "sfew": "fer_cli.datasets.sfew:DATASET",
         "affectnet": "fer_cli.datasets.affectnet:DATASET",
+        "expw": "fer_cli.datasets.expw:DATASET",
         "fer2013": "fer_cli.datasets.fer2013:DATASET",
         "ferplus": "fer_cli.datasets.ferplus:DATASET",
         "folder": "fer_cli.datasets.folder:DATASET",
