@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+PARTS: Final = ".*.part"
+"""What a kill in the middle of :func:`replacing` leaves beside the file."""
 _CHUNK: Final = 1 << 20
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -50,6 +52,46 @@ def write_file(path: Path, data: bytes) -> None:
     try:
         with naming(path):
             write_at(descriptor, data, 0)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def part_of(path: Path) -> Path:
+    """Return the hidden sibling in which :func:`replacing` collects a file."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a hidden sibling of ``path`` to write to; it takes the place of ``path`` when the block ends without error.
+
+    ``path`` is at every moment the old file or the whole new one, and what the block wrote before an error is removed.
+    """
+    part = part_of(path)
+    part.unlink(missing_ok=True)  # left by a kill
+    try:
+        yield part
+        sync(part)
+        os.replace(part, path)  # noqa: PTH105 - the steps of this module go through ``os``, where tests can break them
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    sync(path.parent)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole and forced to the disk, or leave what is there as it is."""
+    with replacing(path) as part:
+        write_file(part, data)
+
+
+def append(path: Path, text: str) -> None:
+    """Append ``text`` in one write and force it to the disk: lines of several processes do not mix."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        with naming(path):
+            os.write(descriptor, text.encode())
             os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from fer_cli.artifacts.atomic_io import append
 
 JOURNALS: Final = "journal-*.jsonl"
 
@@ -25,10 +26,7 @@ class Journal:
 
     def note(self, block: int, checksums: Mapping[str, int]) -> None:
         """Record a block whose rows were forced to the disk before."""
-        with self._path.open("a", encoding="ascii") as stream:
-            stream.write(json.dumps({"block": block, "crc32": dict(checksums)}) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+        append(self._path, json.dumps({"block": block, "crc32": dict(checksums)}) + "\n")
 
     @staticmethod
     def read(directory: Path) -> dict[int, dict[str, int]]:

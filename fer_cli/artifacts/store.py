@@ -181,11 +181,9 @@ class Work:
         Raises:
             FerError: a file that is shared with another artifact is damaged.
         """
-        part = self.directory / f"{MANIFEST}.part"
-        part.unlink(missing_ok=True)
         entries = []
         for path in sorted(self.directory.iterdir()):
-            if any(path.match(pattern) for pattern in scratch):
+            if any(path.match(pattern) for pattern in (*scratch, atomic_io.PARTS)):
                 continue
             atomic_io.sync(path)
             entries.append(
@@ -223,9 +221,7 @@ class Work:
             files=entries,
             content=content_digest(entries),
         ).sealed()
-        atomic_io.write_file(part, manifest.to_bytes())
-        part.replace(self.directory / MANIFEST)
-        atomic_io.sync(self.directory)
+        atomic_io.write_atomic(self.directory / MANIFEST, manifest.to_bytes())
         return self.put_in_place()
 
     def put_in_place(self) -> Artifact:

@@ -45,10 +45,11 @@ def compare(
     ] = False,
 ) -> Output:
     """Compare models on the same test images: paired differences and tests, each against the first."""
+    from fer_cli.artifacts.atomic_io import write_atomic
     from fer_cli.reporting.comparison import page_of
     from fer_cli.reporting.tables import FORMATS, SUFFIXES, html, latex, markdown
     from fer_cli.stages.compare import compare as stage
-    from fer_cli.stages.compare import csv_bytes, write_whole
+    from fer_cli.stages.compare import csv_bytes
 
     form = form or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
     if form not in FORMATS:
@@ -60,12 +61,12 @@ def compare(
             )
     found = stage(store=store, references=models, allow_unsound=allow_unsound)
     if items is not None:
-        write_whole(items, csv_bytes(found.changed))
+        write_atomic(items, csv_bytes(found.changed))
     renderers = {"markdown": markdown, "latex": latex, "html": html}
     page = page_of(found.comparison)
     if out is not None:
         text = _plain(found.comparison) if form == "table" else renderers[form](page)
-        write_whole(out, text.encode("utf-8"))
+        write_atomic(out, text.encode("utf-8"))
     written = {what: str(path) for what, path in (("tables", out), ("items", items)) if path is not None}
 
     def show() -> None:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.folds import validation_of
@@ -50,12 +50,7 @@ def write_list(path: Path, dataset: Dataset) -> None:
             raise FerError(f"id {name!r} cannot stand in a list", hint="give the image another name", path=path)
         more = [] if folds is None or chosen_on is None else [str(folds[row]), validation_of(chosen_on[row])]
         writer.writerow([name, split, *more])
-    part = path.with_name(f".{path.name}.part")
-    try:
-        atomic_io.write_file(part, stream.getvalue().encode())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_atomic(path, stream.getvalue().encode())
 
 
 def read_list(path: Path, dataset: Dataset) -> SplitList:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,10 +59,4 @@ def remember(root: Path, now: Collection[Scoring]) -> None:
         return
     atomic_io.make_directory(root)
     lines = "".join(f"{json.dumps(asdict(one))}\n" for one in sorted(fresh, key=lambda one: one.setting))
-    descriptor = os.open(root / LEDGER, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    try:
-        # A line of its own even after one that a kill cut short.
-        os.write(descriptor, f"\n{lines}".encode())
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    atomic_io.append(root / LEDGER, f"\n{lines}")  # a line of its own even after one that a kill cut short

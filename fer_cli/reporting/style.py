@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fer_cli.artifacts.atomic_io import replacing
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
 
@@ -141,25 +140,13 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:
             path=path,
         )
     metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
-    temporary: Path | None = None
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".tmp", dir=path.parent)
-        os.close(handle)
-        temporary = Path(name)
-        with styled():
-            figure.savefig(temporary, format=suffix[1:], dpi=dpi, metadata=metadata)
-        # mkstemp makes files that only the owner may read; a picture gets what any new file gets.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        temporary.replace(path)
+        with replacing(path) as part, styled():
+            figure.savefig(part, format=suffix[1:], dpi=dpi, metadata=metadata)
     except OSError as error:
         raise FerError(
             f"the picture cannot be written: {error.strerror or error}",
             hint="choose another place with --out",
             path=path,
         ) from error
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
     return path

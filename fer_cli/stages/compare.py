@@ -7,7 +7,6 @@ import io
 import string
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -224,13 +223,3 @@ def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
     stream = io.StringIO(newline="")
     csv.writer(stream, lineterminator="\n").writerows(rows)
     return stream.getvalue().encode("utf-8")
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file of the user's: whole, or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)

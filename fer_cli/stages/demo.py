@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import FerError
@@ -18,7 +19,7 @@ from fer_cli.faces.masks import open_masks
 from fer_cli.plots.masks import mask_agreement
 from fer_cli.reporting.comparison import page_of
 from fer_cli.reporting.tables import html
-from fer_cli.stages.compare import compare, write_whole
+from fer_cli.stages.compare import compare
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
@@ -109,7 +110,7 @@ def demo(
     }
     compared = compare(store=store, references=[result.artifact.reference for result in evaluations.values()])
     page = page or Path(f"fer-comparison-{dataset.artifact.name}.html")
-    write_whole(page, html(page_of(compared.comparison)).encode("utf-8"))
+    write_atomic(page, html(page_of(compared.comparison)).encode("utf-8"))
     note(f"done in {time.perf_counter() - begun:.0f} s")
     return Shown(evaluations, page, picture, agreement.miou)
 

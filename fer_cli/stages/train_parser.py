@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_cli.artifacts.atomic_io import sha256_file, write_file
+from fer_cli.artifacts.atomic_io import sha256_file, write_atomic
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
@@ -101,9 +101,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     }
     # One entry: safetensors writes several in random order, and equal trainings would give files of other hashes.
     metadata = {"fer": json.dumps(origin, sort_keys=True)}
-    part = out.with_name(f".{out.name}.part")
-    write_file(part, save(tensors_to_keep(trained), metadata=metadata))
-    part.replace(out)
+    write_atomic(out, save(tensors_to_keep(trained), metadata=metadata))
     faces = list(read_faces(source, aside))
     return TrainedParser(out, sha256_file(out), score_file(out, faces), len(aside), seconds)
 

@@ -15,12 +15,11 @@ from typing import Any, Final
 
 import torch
 
-from fer_cli.artifacts.atomic_io import sha256_file, sync, write_file
+from fer_cli.artifacts.atomic_io import PARTS, sha256_file, write_atomic
 from fer_cli.core.errors import FerError
 
 PATTERN: Final = "checkpoint-*.safetensors"
 KEPT: Final = 2
-_PART: Final = "checkpoint.part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +38,9 @@ def save_checkpoint(place: Path, step: int, tensors: Mapping[str, torch.Tensor],
     plain = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in tensors.items()}
     data = save(plain, {"fer": json.dumps(state)})
     name = f"checkpoint-{step:09}-{hashlib.sha256(data).hexdigest()}.safetensors"
-    write_file(place / _PART, data)
-    (place / _PART).replace(place / name)
-    sync(place)
+    for part in place.glob(PARTS):  # left by a kill
+        part.unlink()
+    write_atomic(place / name, data)
     for path in [path for path in _newest_first(place) if path.name != name][KEPT - 1 :]:
         path.unlink()
 

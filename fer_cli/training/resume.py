@@ -19,7 +19,7 @@ CHECKPOINTS: Final = "checkpoint-*.safetensors"
 """What a training that has come to one leaves beside its plan."""
 _PLAN: Final = "plan.json"
 _FORCED: Final = "forced"
-SCRATCH: Final = (CHECKPOINTS, "checkpoint.part", _PLAN, _FORCED)
+SCRATCH: Final = (CHECKPOINTS, _PLAN, _FORCED)
 """What a training that has ended needs no more."""
 
 

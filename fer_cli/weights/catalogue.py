@@ -6,13 +6,14 @@ Nothing here touches the network or a tensor.
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
-from fer_cli.artifacts.atomic_io import make_directory, sha256_file, sync, write_file
+from fer_cli.artifacts.atomic_io import make_directory, part_of, replacing, sha256_file, write_file
 from fer_cli.core.errors import FerError
 
 BACKBONES: Final = (
@@ -104,9 +105,6 @@ def keep(path: Path, data: bytes, record: Record, *, force: bool) -> tuple[Recor
     """
     from filelock import FileLock
 
-    def part_of(place: Path) -> Path:
-        return place.with_name(f".{place.name}.part")
-
     try:
         make_directory(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):
@@ -118,17 +116,14 @@ def keep(path: Path, data: bytes, record: Record, *, force: bool) -> tuple[Recor
             if old is not None and old.sha256 == record.sha256:
                 told = {key: getattr(record, key) or getattr(old, key) for key in ("source", "pretraining", "licence")}
                 record = record.model_copy(update=told)
-            new = {} if already else {path: data}
-            new[record_path(path)] = record.model_dump_json(indent=1).encode() + b"\n"
-            try:
-                for place, content in new.items():
-                    write_file(part_of(place), content)
-                for place in new:
-                    part_of(place).replace(place)
-            finally:
-                for place in (path, record_path(path)):  # also what a killed import left
-                    part_of(place).unlink(missing_ok=True)
-            sync(path.parent)
+            with ExitStack() as both:  # the file takes its place first, and neither where one cannot be written
+                write_file(
+                    both.enter_context(replacing(record_path(path))), f"{record.model_dump_json(indent=1)}\n".encode()
+                )
+                if already:
+                    part_of(path).unlink(missing_ok=True)  # left by a kill
+                else:
+                    write_file(both.enter_context(replacing(path)), data)
     except OSError as error:
         raise FerError(
             f"cannot be written ({error.strerror or error})",

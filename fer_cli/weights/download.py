@@ -8,7 +8,6 @@ where that is set; fetched files go into that cache. Beside them stand a hidden 
 from __future__ import annotations
 
 import http.client
-import os
 import re
 import time
 import urllib.error
@@ -21,7 +20,7 @@ from typing import IO, Final
 
 from filelock import FileLock, Timeout
 
-from fer_cli.artifacts.atomic_io import make_directory, sha256_file, sync
+from fer_cli.artifacts.atomic_io import make_directory, replacing, sha256_file
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note, track
 from fer_cli.weights.catalogue import cache_folder, forbidding
@@ -181,19 +180,13 @@ def _fetch(release: Release, path: Path) -> None:
         raise FerError(
             f"{release.file} is not on this machine, and ${name} forbids to fetch it", hint=_by_hand(release)
         )
-    part = path.with_name(f".{path.name}.part")
     try:
         make_directory(path.parent)
         with _alone(path):
             if path.is_file():  # another process has fetched it meanwhile
                 return
-            part.unlink(missing_ok=True)
-            try:
+            with replacing(path) as part:
                 _download(release, part)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
-            sync(path.parent)
     except OSError as error:
         raise FerError(
             f"cannot be written ({error.strerror or error})",
@@ -216,8 +209,6 @@ def _download(release: Release, part: Path) -> None:
                 raise FerError(f"{release.url} gives more than {release.size:,} bytes", hint=_by_hand(release))
             stream.write(chunk)
             advance(_megabytes(received) - _megabytes(before))
-        stream.flush()
-        os.fsync(stream.fileno())
     if received < release.size:
         raise FerError(
             f"{release.url} ended after {received:,} of {release.size:,} bytes",

@@ -50,7 +50,19 @@ def build(store: Store, what: Plan, *, force: bool = False) -> Artifact:
         return work.commit(summary={"rows": 10}, protocol={})
 
 
-STEPS = ("open", "pwrite", "fsync", "rename", "mkdir", "posix_fallocate", "ftruncate", "unlink", "rmdir", "utime")
+STEPS = (
+    "open",
+    "pwrite",
+    "fsync",
+    "rename",
+    "replace",
+    "mkdir",
+    "posix_fallocate",
+    "ftruncate",
+    "unlink",
+    "rmdir",
+    "utime",
+)
 
 
 class Steps:
