@@ -8,9 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
-
-import typer
+from typing import TYPE_CHECKING, Any, Final
 
 from fer_cli.core.errors import FerError, UsageError, one_line
 
@@ -22,15 +20,6 @@ if TYPE_CHECKING:
 
 SCHEMA: Final = 1
 """Version of what ``--json`` prints."""
-
-SEED_MAX: Final = 2**32 - 1
-
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", help="Where artifacts are kept. [default: $FER_STORE, else ./artifacts]")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Make it anew even when it is up to date.")]
-DebugOption = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
 
 
 def open_store(path: Path | None) -> Store:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, get_type_hints
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command_from_info
+from typer.models import CommandInfo
 
 from fer_cli.cli.common import Output, emit, open_store
 
@@ -18,7 +21,7 @@ StoreOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
-ForceOption = Annotated[bool, typer.Option("--force", help="Rebuild the artifact even when it is up to date.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Rebuild or replace what is there already.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Random seed.")]
 SplitOption = Annotated[
@@ -42,9 +45,8 @@ EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. 
 def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]:
     """Make a command of a function: add ``--json`` and ``--debug``, and print the output that it returns.
 
-    A parameter called ``store`` becomes ``--store`` and receives the opened store; one whose type is a NamedTuple of
-    options becomes those options. ``--debug`` is read from the arguments themselves (:func:`fer_cli.cli.app.run`), so
-    that it counts where parsing fails.
+    A parameter called ``store`` becomes ``--store`` and receives the opened store. ``--debug`` is read from the
+    arguments themselves (:func:`fer_cli.cli.app.run`), so that it counts where parsing fails.
 
     Args:
         name: the command's full name without ``fer``, such as ``plot confusion``; ``--json`` prints it.
@@ -53,26 +55,15 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
     def decorate(body: Callable[..., Output]) -> Callable[..., None]:
         hints = get_type_hints(body, localns={"Store": object}, include_extras=True)
         names = inspect.signature(body).parameters
-        groups = {key: hints[key] for key in names if hasattr(hints[key], "_fields")}
-        parameters: list[inspect.Parameter] = []
-        for key, parameter in names.items():
-            if key in groups:
-                fields = get_type_hints(groups[key], include_extras=True)
-                defaults = groups[key]._field_defaults
-                parameters += [_keyword(field, hint, defaults[field]) for field, hint in fields.items()]
-            elif key != "store":
-                parameters.append(_keyword(key, hints[key], parameter.default))
+        parameters = [_keyword(key, hints[key], names[key].default) for key in names if key != "store"]
         if "store" in names:
             parameters.append(_keyword("store", StoreOption, None))
         parameters += [_keyword("json", JsonOption, False), _keyword("debug", DebugOption, False)]
 
-        def run(*, json: bool, debug: bool, store: Path | None = None, **values: Any) -> None:  # noqa: ANN401
-            given = {
-                key: group(**{field: values.pop(field) for field in group._fields}) for key, group in groups.items()
-            }
+        def run(*, json: bool, debug: bool, store: Path | None = None, **values: object) -> None:
             if "store" in names:
-                given["store"] = open_store(store)
-            emit(name, body(**values, **given), as_json=json)
+                values["store"] = open_store(store)
+            emit(name, body(**values), as_json=json)
 
         run.__doc__ = body.__doc__
         run.__dict__["__signature__"] = inspect.Signature(parameters)
@@ -80,6 +71,36 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
         return run
 
     return decorate
+
+
+def registry_app(
+    help: str,
+    names: Callable[[], Sequence[str]],
+    build: Callable[[str], tuple[Callable[..., None], dict[str, Any]]],
+) -> typer.Typer:
+    """Return a group whose commands come from a registry; each is built when it is asked for, not before.
+
+    Args:
+        help: the group's help.
+        names: returns the names of its commands.
+        build: returns the function of a command, and its ``help`` and ``short_help`` where it has no docstring.
+    """
+
+    class Group(TyperGroup):
+        def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
+            return [*self.commands, *(name for name in names() if name not in self.commands)]
+
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - typer's own signature
+            if cmd_name not in self.commands and cmd_name in names():
+                function, settings = build(cmd_name)
+                info = CommandInfo(cmd_name, callback=function, **settings)
+                built = get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
+                self.commands[cmd_name] = built
+            return self.commands.get(cmd_name)
+
+    app = typer.Typer(cls=Group, help=help, no_args_is_help=True, rich_markup_mode=None)
+    app.callback()(lambda: None)  # without one typer does not take an empty group for a group
+    return app
 
 
 def _keyword(name: str, hint: object, default: object) -> inspect.Parameter:

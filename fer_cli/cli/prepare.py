@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
-from typer.main import get_command_from_info
-from typer.models import CommandInfo
 
 from fer_cli.cli.common import Output, artifact_output
-from fer_cli.cli.options import ForceOption, SeedOption, StoreOption, command
+from fer_cli.cli.options import ForceOption, SeedOption, command, registry_app
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.registry import DATASETS, DatasetDefinition, default_source
 
@@ -32,7 +29,6 @@ DropOption = Annotated[
 _SHARED: Final = [
     Parameter("seed", Parameter.KEYWORD_ONLY, default=0, annotation=SeedOption),
     Parameter("force", Parameter.KEYWORD_ONLY, default=False, annotation=ForceOption),
-    Parameter("store", Parameter.KEYWORD_ONLY, default=None, annotation=StoreOption),
 ]
 _SPLITTING: Final = [
     Parameter("drop_duplicates", Parameter.KEYWORD_ONLY, default=False, annotation=DropOption),
@@ -40,33 +36,15 @@ _SPLITTING: Final = [
 ]
 
 
-class _Datasets(TyperGroup):
-    """The data sets of the registry. A data set's module is imported when its command is asked for."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
-        """Return the names of all data sets."""
-        return DATASETS.names()
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401, ARG002 - typer's own signature
-        """Return a data set's command, or None where there is no such data set."""
-        if cmd_name not in DATASETS.names():
-            return None
-        try:
-            dataset = DATASETS.load(cmd_name)
-        except FerError as error:  # another package's fault: the other data sets stay usable
-            info = CommandInfo(cmd_name, callback=_failing(error), help=str(error), short_help=str(error))
-        else:
-            body = _command(cmd_name, dataset)
-            info = CommandInfo(cmd_name, callback=body, help=dataset.help, short_help=dataset.summary)
-        return get_command_from_info(info, pretty_exceptions_short=True, rich_markup_mode=None)
+def _build(name: str) -> tuple[Callable[..., None], dict[str, Any]]:
+    try:
+        dataset = DATASETS.load(name)
+    except FerError as error:  # another package's fault: the other datasets stay usable
+        return _failing(error), {"help": str(error)}
+    return _command(name, dataset), {"help": dataset.help, "short_help": dataset.summary}
 
 
-app = typer.Typer(
-    cls=_Datasets,
-    help="Read a data set's layout, check it, and store it.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = registry_app("Read a dataset's layout, check it, and store it.", DATASETS.names, _build)
 
 
 def _failing(error: FerError) -> Callable[[], None]:
@@ -100,7 +78,8 @@ def _command(name: str, dataset: DatasetDefinition) -> Callable[..., None]:
         return artifact_output(result, _lines(manifest.summary, manifest.protocol))
 
     parameters = [*_options(dataset), *([] if dataset.generated else _SPLITTING), *_SHARED]
-    prepare.__dict__["__signature__"] = Signature(parameters)
+    store_parameter = Parameter("store", Parameter.KEYWORD_ONLY)
+    prepare.__dict__["__signature__"] = Signature([*parameters, store_parameter])
     prepare.__annotations__ = {item.name: item.annotation for item in parameters}
     return command(f"prepare {name}")(prepare)
 

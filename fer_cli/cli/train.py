@@ -9,11 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from fer_cli.cli.common import (
-    SEED_MAX,
-    DebugOption,
-    ForceOption,
-    JsonOption,
-    StoreOption,
     console,
     listed,
     open_store,
@@ -23,6 +18,7 @@ from fer_cli.cli.common import (
     print_table,
     summary_of,
 )
+from fer_cli.cli.options import SEED_MAX, DebugOption, ForceOption, JsonOption, StoreOption
 from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fer_cli.cli.common import Output, headline, print_pairs, print_table
-from fer_cli.cli.options import command
+from fer_cli.cli.options import ForceOption, command
 
 if TYPE_CHECKING:
     from fer_cli.stages.weights import Entry
@@ -97,7 +97,7 @@ def import_(
     pretraining: Annotated[str | None, typer.Option(help="What the weights were trained on.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights.")] = None,
     sha256: Annotated[str | None, typer.Option(metavar="HEX", help="SHA-256 that the file must have.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace weights imported earlier.")] = False,
+    force: ForceOption = False,
 ) -> Output:
     """Copy a file of weights to where fer looks for it: $FER_WEIGHTS, else fer's cache.
 

@@ -12,8 +12,8 @@ from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.predictor import Rows
 
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
-DeviceOption = Annotated[str, typer.Option(help="For a model: auto, cpu, cuda, cuda:N or mps.")]
-SplitOption = Annotated[str | None, typer.Option(help="[default: test, else validation]")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+SplitOption = Annotated[str | None, typer.Option(help="train, validation or test. [default: test, else validation]")]
 
 
 def split_of(store: Store, model: Artifact, split: str | None) -> tuple[Dataset, str, Rows]:

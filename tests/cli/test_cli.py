@@ -23,29 +23,6 @@ from fer_cli.core.errors import FerError, PreemptedError
 from tests.kits.toy import toy_dataset
 
 TINY = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
-NAMES = ("rafdb", "ckplus", "sfew", "affectnet", "fer2013", "ferplus", "folder", "synth")
-COMMANDS = [
-    *(["prepare", name] for name in NAMES),
-    *(["train", name] for name in ("baseline", "conv-cut")),
-    *(["plot", name] for name in ("confusion", "tsne", "classes", "masks", "curves", "gradcam", "hierarchy")),
-    *(
-        [name]
-        for name in (
-            "parse-masks",
-            "extract",
-            "fit-ahm",
-            "eval",
-            "compare",
-            "audit",
-            "ls",
-            "show",
-            "verify",
-            "gc",
-            "doctor",
-            "demo",
-        )
-    ),
-]
 
 
 def fer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,36 +34,6 @@ def fer(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
         timeout=120,
         env={**os.environ, **environment},
     )
-
-
-WITHOUT_STORE = [["train", "parser"], *(["weights", name] for name in ("ls", "fetch", "import"))]
-GROUPS = [["prepare"], ["plot"], ["train"], ["weights"]]
-
-
-@pytest.mark.parametrize("group", [[], *GROUPS], ids=" ".join)
-def test_a_group_without_a_command_shows_its_help(group: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(group) == 2
-    out = capsys.readouterr()
-    assert out.err.startswith(" ".join(["Usage: fer", *group]))
-    assert "Commands:" in out.err
-
-
-@pytest.mark.parametrize("command", [[], *GROUPS, *COMMANDS, *WITHOUT_STORE], ids=" ".join)
-def test_every_command_and_option_has_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([*command, "--help"]) == 0
-    text = capsys.readouterr().out
-    assert text.startswith("Usage: fer")
-    assert len(text.splitlines()[2].strip()) > 20, "a sentence on what it does"
-    lines = text[text.index("Options:") :].split("\nCommands:")[0].splitlines()[1:]
-    options = [index for index, line in enumerate(lines) if line.startswith("  -")]
-    for index in options:
-        words = re.split(r" {2,}", lines[index].strip(), maxsplit=1)
-        following = lines[index + 1] if index + 1 < len(lines) else ""
-        assert len(words) == 2 or following.startswith("      "), f"{words[0]} has no words"
-    names = {lines[index].split()[0] for index in options}
-    if command in [*COMMANDS, *WITHOUT_STORE]:
-        assert {"--json", "--debug"} <= names
-        assert ("--store" in names) == (command in COMMANDS)
 
 
 def test_help_imports_nothing_heavy() -> None:
