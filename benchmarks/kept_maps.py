@@ -2,10 +2,10 @@
 
 ``python -m benchmarks.kept_maps MODEL [--store STORE] [--images 2000]``
 
-Conv-cut learns on feature maps that were computed once, in the type of ``model.kept``, and predicts from pictures. For
-images of the validation split this compares the head's logits on the maps of the features artifact with the whole
-network's on the pictures, which come in other batches than those of the extraction; and the head's on the same maps
-before they were rounded to the artifact's type.
+Conv-cut learns on feature maps that were computed once, in the type of ``model.feature_cache``, and predicts from
+pictures. For images of the validation split this compares the head's logits on the maps of the features artifact with
+the whole network's on the pictures, which come in other batches than those of the extraction; and the head's on the
+same maps before they were rounded to the artifact's type.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     artifact = store.find(options.model, ["model"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     model = open_trained(artifact, "cpu")
-    cut, kept = artifact.manifest.summary["cut"], artifact.manifest.config["model"]["kept"]
+    cut, kept = artifact.manifest.summary["cut"], artifact.manifest.config["model"]["feature_cache"]
     backbone = artifact.manifest.config["model"]["backbone"]
     name = f"features/{dataset.artifact.name}-{backbone}-{cut}".lower()
     features = open_features(store.find(name, ["features"]), len(dataset.images))

@@ -66,29 +66,30 @@ def _faces(folder: Path) -> Dataset:
 
 def _training(dataset: Dataset, place: Path, **changes: str) -> _Training:
     from fer_cli.core.recipes import load_recipe
-    from fer_cli.systems.baseline.system import baseline
+    from fer_cli.systems.base import BuildInputs
+    from fer_cli.systems.baseline.system import Baseline
     from fer_cli.training.engine import _Training
-    from fer_cli.training.recipe import BaselineRecipe
 
     settings = {"model.weights": "none", "data.size": str(SIZE), "train.batch": str(BATCH), **changes}
     recipe = load_recipe(
-        assets.recipe("baseline/laptop.toml"), BaselineRecipe, [f"{key}={value}" for key, value in settings.items()]
+        assets.recipe("baseline/laptop.toml"),
+        Baseline.recipe_type,
+        [f"{key}={value}" for key, value in settings.items()],
     )
-    training: _Training = _engine(
-        dataset, recipe, baseline(recipe, dataset, dataset.rows("train"), None, 0, "cpu"), place, _Training
-    )
+    built = Baseline().build(recipe, BuildInputs(dataset, dataset.rows("train"), None, 0, "cpu"))
+    training: _Training = _engine(dataset, recipe, built, place, _Training)
     return training
 
 
-def _engine(dataset: Dataset, recipe: Any, system: Any, place: Path, kind: Any) -> Any:  # noqa: ANN401
+def _engine(dataset: Dataset, recipe: Any, built: Any, place: Path, kind: Any) -> Any:  # noqa: ANN401
     from fer_cli.training.engine import Task
 
     task = Task(
-        network=system.network,
-        groups=system.groups,
-        inputs=system.inputs,
-        targets=system.targets,
-        loss=system.loss,
+        network=built.network,
+        groups=built.groups,
+        inputs=built.inputs,
+        targets=built.targets,
+        loss=built.loss,
         labels=dataset.labels,
         classes=dataset.classes,
         train=dataset.rows("train"),
@@ -174,12 +175,12 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
 
     from fer_cli.core.recipes import load_recipe
     from fer_cli.models.truncation import truncate
-    from fer_cli.systems.conv_cut.system import conv_cut
+    from fer_cli.systems.base import BuildInputs
+    from fer_cli.systems.conv_cut.system import ConvCutSystem
     from fer_cli.training.engine import _Training
-    from fer_cli.training.recipe import ConvCutRecipe
 
     settings = [f"model.backbone={backbone}", "model.weights=none", "data.size=224", "train.batch=16"]
-    recipe = load_recipe(assets.recipe("conv-cut/convnext.toml"), ConvCutRecipe, settings)
+    recipe = load_recipe(assets.recipe("conv-cut/convnext.toml"), ConvCutSystem.recipe_type, settings)
     rows = dataset.rows("train")[:256]
     cut = truncate(backbone, cut="auto", size=224, weights=None)
     views = {
@@ -194,8 +195,14 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
             views["flip"][some] = cut.network(x.flip(-1)).numpy()
     sources: list[Callable[[], dict[str, NDArray[Any]]] | None] = [lambda: views, None]
     engines = [
-        _engine(dataset, recipe, conv_cut(recipe, dataset, rows, None, 0, "cpu", kept), folder / "none", _Training)
-        for kept in sources
+        _engine(
+            dataset,
+            recipe,
+            ConvCutSystem().build(recipe, BuildInputs(dataset, rows, None, 0, "cpu", feature_cache=cache)),
+            folder / "none",
+            _Training,
+        )
+        for cache in sources
     ]
     batches = [rows[start : start + 16] for start in range(0, len(rows), 16)]
 

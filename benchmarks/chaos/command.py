@@ -25,7 +25,7 @@ TICK = 1 / os.sysconf("SC_CLK_TCK")
 CHANGES = (
     *("model.backbone=test_efficientnet", "model.weights=none", "model.dropout=0.3", "model.drop_path=0.1"),
     *("data.size=48", "optim.lr=3e-3", "train.sampling=balanced", "train.ema=0.95"),
-    *("schedule.name=plateau", "schedule.patience=1", "train.early_stopping=9", "train.select=balanced_accuracy"),
+    *("schedule.name=plateau", "schedule.patience=1", "train.early_stopping=9", "train.monitor=balanced_accuracy"),
     *("schedule.factor=0.5", "train.batch=20", "train.epochs=4"),
 )
 

@@ -1,147 +1,149 @@
-"""``fer train``: one subcommand a system, and the face parser."""
+"""``fer train``: a subcommand for every system of the registry, and the face parser."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from fer_cli.cli.common import (
-    console,
+    Output,
+    artifact_output,
+    headline,
     listed,
-    open_store,
-    print_json,
     print_pairs,
-    print_result,
     print_table,
     summary_of,
 )
-from fer_cli.cli.options import SEED_MAX, DebugOption, ForceOption, JsonOption, StoreOption
+from fer_cli.cli.options import SEED_MAX, DatasetArgument, DeviceOption, ForceOption, command
 from fer_cli.core.errors import UsageError
+from fer_cli.systems import registry
 
 if TYPE_CHECKING:
+    from fer_cli.artifacts.store import Store
     from fer_cli.stages.train import TrainedResult
 
-app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True, rich_markup_mode=None)
-
-
-DatasetArgument = Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")]
 MasksOption = Annotated[
-    str | None, typer.Option(help="The region maps that it learns from. [default: the newest of the data set]")
+    str | None,
+    typer.Option("--masks", help="The region maps, of a system trained with them. [default: the dataset's newest]"),
 ]
-RecipeOption = Annotated[Path | None, typer.Option(help="A TOML file. [default: the system's own]")]
+RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A TOML file. [default: the system's own]")]
 SetOption = Annotated[
-    list[str] | None, typer.Option("--set", help="KEY=VALUE: replaces one of the recipe's, such as optim.lr=1e-4.")
+    list[str] | None, typer.Option("--set", help="KEY=VALUE replaces a key of the recipe, such as optim.lr=1e-4.")
 ]
-SeedsOption = Annotated[str, typer.Option(help="One model a seed; several are put together as a study.")]
+SeedsOption = Annotated[str, typer.Option("--seeds", help="One model per seed; several make a study.")]
 FoldOption = Annotated[
     str | None,
     typer.Option(
         "--fold",
         "--folds",
-        help="Of a data set in folds: the fold to test, from 0, or all: a model each, put together as a study. "
-        "[default: the data set's own splits]",
+        help="Of a dataset in folds: the fold to test, from 0, or all: a model each, put together as a study. "
+        "[default: the dataset's own splits]",
     ),
 ]
 SelectOnOption = Annotated[
     str, typer.Option("--select-on", help="validation, or test: for the record, no such number is sound.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 WorkersOption = Annotated[
     int | None,
-    typer.Option(min=0, max=64, help="Threads that prepare batches ahead; no result changes. [default: 2 with a GPU]"),
+    typer.Option(
+        "--workers", min=0, max=64, help="Threads that prefetch batches; no result changes. [default: 2 with a GPU]"
+    ),
 ]
 BoardOption = Annotated[Path | None, typer.Option("--tensorboard", help="A folder to write for TensorBoard as well.")]
-PrintOption = Annotated[bool, typer.Option("--print-config", help="Print the recipe as it would be run, and exit.")]
+PrintOption = Annotated[
+    bool, typer.Option("--print-config", help="Print the recipe as it would be run, as TOML, and exit.")
+]
+HelpRecipeOption = Annotated[bool, typer.Option("--help-recipe", help="List the keys of the recipe, and exit.")]
 
 
-SYSTEMS: Final = {
-    "baseline": "Any timm backbone under a linear classifier: what every other system is measured against.",
-    "conv-cut": "Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention.",
-    "psa-resnet": "PSA-ResNet (Gu & Jin): pyramid split attention in a ResNet50, joint softmax and island loss.",
-    "slfer": "SLFER (Lv et al.): expression learned beside face regions, by the masks of `fer parse-masks`.",
-}
+class _Systems(TyperGroup):
+    """A subcommand for every system of the registry, made when it is asked for, and those that are declared here."""
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer's own signature
+        """Return the systems' names, then the other commands'."""
+        return [*registry.names(), *super().list_commands(ctx)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ANN401 - typer's own signature
+        """Return the command of a system, or one that is declared here."""
+        if cmd_name not in registry.names():
+            return super().get_command(ctx, cmd_name)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name, help=registry.help_line(cmd_name))(_command(cmd_name))
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(help="Train a network from a recipe.", no_args_is_help=True, rich_markup_mode=None, cls=_Systems)
 
 
 def _command(system: str) -> Callable[..., None]:
-    def command(
+    def train_system(
+        store: Store,
         dataset: DatasetArgument = None,
         recipe: RecipeOption = None,
-        set_: SetOption = None,
+        changes: SetOption = None,
         seeds: SeedsOption = "0",
         fold: FoldOption = None,
+        masks: MasksOption = None,
         select_on: SelectOnOption = "validation",
         device: DeviceOption = "auto",
         workers: WorkersOption = None,
         tensorboard: BoardOption = None,
         print_config: PrintOption = False,
-        store: StoreOption = None,
+        help_recipe: HelpRecipeOption = False,
         force: ForceOption = False,
-        json: JsonOption = False,
-        debug: DebugOption = False,
-    ) -> None:
-        how = {"select_on": select_on, "device": device, "workers": workers, "tensorboard": tensorboard, "force": force}
-        _train(system, dataset, recipe, set_ or [], seeds, fold, print_config, store, json, **how)
+    ) -> Output:
+        if help_recipe:
+            return _reference(system)
+        if print_config:
+            return _config(system, recipe, changes or [])
+        from fer_cli.stages.train import train
 
-    return command
+        trained = train(
+            store=store,
+            system=system,
+            dataset=dataset,
+            recipe=recipe,
+            changes=changes or [],
+            seeds=_seeds(seeds),
+            fold=_fold(fold),
+            masks=masks,
+            select_on=select_on,
+            device=device,
+            workers=workers,
+            tensorboard=tensorboard,
+            force=force,
+        )
+        return _trained(trained)
 
-
-def _slfer(
-    dataset: DatasetArgument = None,
-    masks: MasksOption = None,
-    recipe: RecipeOption = None,
-    set_: SetOption = None,
-    seeds: SeedsOption = "0",
-    fold: FoldOption = None,
-    select_on: SelectOnOption = "validation",
-    device: DeviceOption = "auto",
-    workers: WorkersOption = None,
-    tensorboard: BoardOption = None,
-    print_config: PrintOption = False,
-    store: StoreOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
-    how = {"select_on": select_on, "device": device, "workers": workers, "tensorboard": tensorboard, "force": force}
-    _train("slfer", dataset, recipe, set_ or [], seeds, fold, print_config, store, json, masks=masks, **how)
+    return command(f"train {system}")(train_system)
 
 
-for _system, _help in SYSTEMS.items():
-    app.command(_system, help=_help)(_slfer if _system == "slfer" else _command(_system))
+def _reference(system: str) -> Output:
+    keys = registry.recipe_reference(system)
+
+    def show() -> None:
+        columns = dict.fromkeys(("key", "default", "values", "what it is"), "left")
+        rows = []
+        for key in keys:
+            only = f"{key.key.partition('.')[0]}.name = {key.variant}: " if key.variant else ""
+            unit = f" [{key.unit}]" if key.unit else ""
+            rows.append([key.key, key.default or "(required)", key.values, f"{only}{key.title}{unit}"])
+        print_table(columns, rows, wrap=["values", "what it is"])
+
+    return Output({"keys": [asdict(key) for key in keys]}, show)
 
 
-def _train(
-    system: str,
-    dataset: str | None,
-    recipe: Path | None,
-    changes: list[str],
-    seeds: str,
-    fold: str | None,
-    print_config: bool,
-    store: Path | None,
-    as_json: bool,
-    **how: Any,  # noqa: ANN401 - further arguments of the stage
-) -> None:
-    from fer_cli.stages.train import recipe_of, train
+def _config(system: str, recipe: Path | None, changes: list[str]) -> Output:
+    from fer_cli.core.recipes import toml_text
+    from fer_cli.systems.registry import read_recipe
 
-    if print_config:
-        read = recipe_of(system, recipe, changes)
-        print_json(f"train {system}", recipe=read.model_dump(mode="json"))
-        return
-    trained = train(
-        store=open_store(store),
-        system=system,
-        dataset=dataset,
-        recipe=recipe,
-        changes=changes,
-        seeds=_seeds(seeds),
-        fold=_fold(fold),
-        **how,
-    )
-    _print_trained(system, trained, as_json=as_json)
+    read = read_recipe(system, recipe, changes)
+    return Output({"recipe": read.model_dump(mode="json")}, lambda: print(toml_text(read), end=""))  # noqa: T201
 
 
 def _seeds(text: str) -> list[int]:
@@ -161,13 +163,11 @@ def _fold(text: str | None) -> int | Literal["all"] | None:
     return int(text)
 
 
-def _print_trained(system: str, trained: TrainedResult, *, as_json: bool) -> None:
-    whole = trained.whole
-    lines = [("", str(summary_of(one)["headline"])) for one in trained.models]
+def _trained(trained: TrainedResult) -> Output:
+    lines = [("", str(summary_of(model)["headline"])) for model in trained.models]
     if trained.study is None:
-        measured = whole.artifact.manifest.measured
-        lines.append(("time", _time(measured)))
-    print_result(f"train {system}", whole, lines, as_json=as_json)
+        lines.append(("time", _time(trained.whole.artifact.manifest.measured)))
+    return artifact_output(trained.whole, lines)
 
 
 def _time(measured: dict[str, Any]) -> str:
@@ -176,36 +176,42 @@ def _time(measured: dict[str, Any]) -> str:
 
 
 @app.command("parser")
+@command("train parser")
 def parser(
     recipe: Annotated[Path, typer.Argument(help="A TOML file, such as recipes/compact-parser/augmented.toml.")],
     source: Annotated[
-        Path, typer.Option(help="A tar in CelebAMask-HQ's layout: images/ID.jpg, masks/ID.png with its own class ids.")
+        Path,
+        typer.Option(
+            "--source", help="A tar in CelebAMask-HQ's layout: images/ID.jpg, masks/ID.png with its class ids."
+        ),
     ],
-    out: Annotated[Path, typer.Option(help="The weights to write, .safetensors.")],
+    out: Annotated[Path, typer.Option("--out", help="The weights to write, .safetensors.")],
     start: Annotated[
-        Path | None, typer.Option(help="Weights of a compact parser to go on from. [default: the recipe's encoder]")
+        Path | None,
+        typer.Option("--start", help="Weights of a compact parser to start from. [default: the recipe's encoder]"),
     ] = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+) -> Output:
     """The compact face parser, for `fer parse-masks --parser compact --weights FILE`."""
     from fer_cli.core.labels import REGIONS
     from fer_cli.stages.train_parser import scores_table, train_parser
 
     trained = train_parser(recipe=recipe, source=source, out=out, start=start)
     rows = scores_table(trained.scores)
-    if json:
-        print_json(
-            "train parser",
-            out=str(trained.path),
-            sha256=trained.sha256,
-            kept_aside=trained.aside,
-            seconds=round(trained.seconds, 1),
-            scores=rows,
-        )
-        return
-    console().print(f"[bold]{trained.path}[/bold]  written", highlight=False, soft_wrap=True)
-    print_pairs([("sha256", trained.sha256), ("time", f"{trained.seconds / 60:.0f} min")])
-    columns = {"px": "right", "": "left", "mIoU": "right", **dict.fromkeys(REGIONS, "right")}
-    cells = [[str(row["px"]), row["colour"], *(f"{row[name]:.3f}" for name in ("miou", *REGIONS))] for row in rows]
-    print_table(columns, cells, title=f"IoU on {trained.aside:,} faces kept aside")
+
+    def show() -> None:
+        headline(str(trained.path), "written")
+        print_pairs([("sha256", trained.sha256), ("time", f"{trained.seconds / 60:.0f} min")])
+        columns = {"px": "right", "": "left", "mIoU": "right", **dict.fromkeys(REGIONS, "right")}
+        cells = [[str(row["px"]), row["colour"], *(f"{row[name]:.3f}" for name in ("miou", *REGIONS))] for row in rows]
+        print_table(columns, cells, title=f"IoU on {trained.aside:,} held-out faces")
+
+    return Output(
+        {
+            "out": str(trained.path),
+            "sha256": trained.sha256,
+            "kept_aside": trained.aside,
+            "seconds": round(trained.seconds, 1),
+            "scores": rows,
+        },
+        show,
+    )

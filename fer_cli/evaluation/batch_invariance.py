@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer_cli.core.progress import Advance
-from fer_cli.systems.trained import TrainedModel
+from fer_cli.models.trained import TrainedModel
 
 TOLERANCE: Final = 1e-4
 """Logits in float32 may differ by so much: kernels add up in another order for another batch."""

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fer_cli.evaluation.predictor import EvaluationResult, Rows
+    from fer_cli.models.trained import TrainedModel
     from fer_cli.reporting.gradcam import Example, Row
-    from fer_cli.systems.trained import TrainedModel
 
 BATCH: Final = 16
 EACH: Final = 2
@@ -144,7 +144,7 @@ def _looks(artifact: Artifact, name: str, which: str, scored: EvaluationResult) 
 
     model = open_trained(artifact, scored.measured["device"])
     try:
-        layer = map_layer(model)
+        layer = map_layer(artifact, model)
     except FerError as error:
         return GradCamGrid(refusal=f"{which}Nothing can be shown: {error.what}.")
     rows = examples(model, layer, scored.dataset, scored.rows, scored.probabilities[name], EACH)

@@ -18,11 +18,11 @@ from fer_cli.metrics import Metrics
 from fer_cli.metrics.bootstrap import Estimate
 
 if TYPE_CHECKING:
+    from fer_cli.models.trained import TrainedModel
     from fer_cli.reporting.charts import Curve
     from fer_cli.reporting.heatmap import GradCamGrid
     from fer_cli.reporting.report import Cost
     from fer_cli.reporting.scatter import Scatter
-    from fer_cli.systems.trained import TrainedModel
 
 Rows = NDArray[np.int64]
 

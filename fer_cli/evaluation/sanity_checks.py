@@ -21,7 +21,7 @@ from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
 
 if TYPE_CHECKING:
     from fer_cli.evaluation.batch_invariance import LogitShift
-    from fer_cli.systems.trained import TrainedModel
+    from fer_cli.models.trained import TrainedModel
 
 NAMES: Final = "class names"
 PREPROCESSING: Final = "preprocessing"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from torch import nn
 
 from fer_cli.core.progress import Advance
 from fer_cli.inference.embedding import last_linear, logits_and_features
-from fer_cli.systems.conv_cut.network import ConvCut
-from fer_cli.systems.trained import TrainedModel
+from fer_cli.models.trained import TrainedModel
 
 SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
 """Images at once, by what stands beside an image."""
@@ -23,6 +22,14 @@ BLOCK: Final = 64
 """Images that a frozen part sees at once; every size divides it."""
 
 Rows = NDArray[np.int64]
+
+
+@runtime_checkable
+class FrozenTrunk(Protocol):
+    """A network ``head(trunk(x))`` whose trunk is not trained: models with an equal one see it run once."""
+
+    trunk: nn.Module
+    head: nn.Module
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +91,11 @@ def _groups(models: Mapping[str, TrainedModel]) -> list[dict[str, TrainedModel]]
 
 
 def _same_trunk(one: TrainedModel, other: TrainedModel) -> bool:
-    if not isinstance(one.network, ConvCut) or not isinstance(other.network, ConvCut):
+    if not isinstance(one.network, FrozenTrunk) or not isinstance(other.network, FrozenTrunk):
         return False
-    a, b = one.network.backbone.state_dict(), other.network.backbone.state_dict()
+    a, b = one.network.trunk.state_dict(), other.network.trunk.state_dict()
     # Equal names and tensors are not all: two cuts may differ in a layer without any.
-    same_code = str(one.network.backbone) == str(other.network.backbone)
+    same_code = str(one.network.trunk) == str(other.network.trunk)
     return (
         one.preprocessing == other.preprocessing
         and same_code
@@ -109,7 +116,7 @@ def _of_group(
 ) -> dict[str, ModelPredictions]:
     first = next(iter(group.values()))
     device = next(first.network.parameters()).device
-    trunk: nn.Module = first.network.backbone if isinstance(first.network, ConvCut) else nn.Identity()
+    trunk: nn.Module = first.network.trunk if isinstance(first.network, FrozenTrunk) else nn.Identity()
     heads = {name: _head(model.network) for name, model in group.items()}
     layers = {name: last_linear(head) for name, head in heads.items()}
     kept = int((place >= 0).sum())
@@ -139,4 +146,4 @@ def _of_group(
 
 
 def _head(network: nn.Module) -> nn.Module:
-    return network.head if isinstance(network, ConvCut) else network
+    return network.head if isinstance(network, FrozenTrunk) else network

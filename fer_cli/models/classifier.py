@@ -13,6 +13,7 @@ from torch import nn
 from fer_cli.core.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
 from fer_cli.models.backbones import Preprocessing, check_name, preprocessing_of
+from fer_cli.models.gradcam import last_map
 from fer_cli.models.psa import Pyramid
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
@@ -37,7 +38,7 @@ class ClassifierNetwork(nn.Module):
     ``backbone`` keeps timm's names; ``attention`` acts on the last map, or is the identity; a frozen backbone stays in
     evaluation mode whatever :meth:`train` is told, but for the attention inside its blocks, which learns.
 
-    Where ``tells_features`` is set the network returns, while it trains, its pooled features as well.
+    Where ``returns_features`` is set the network returns, while it trains, its pooled features as well.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class ClassifierNetwork(nn.Module):
         nn.init.zeros_(last.bias)
         self.classifier: nn.Module = nn.Sequential(*perceptron(width, hidden), last) if hidden else last
         self.frozen = frozen
-        self.tells_features = False
+        self.returns_features = False
         self.inside: tuple[str, ...] = ()  # names, within the backbone, of the attention in its blocks
 
     def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
@@ -73,11 +74,19 @@ class ClassifierNetwork(nn.Module):
         pooled: torch.Tensor = self.backbone.forward_head(maps, pre_logits=True)
         return pooled
 
+    def map_layer(self, size: int) -> nn.Module:
+        """Return the module whose output is the last feature map, after attention, of images of ``size`` px.
+
+        Raises:
+            FerError: there is none.
+        """
+        return last_map(self.backbone, size) if isinstance(self.attention, nn.Identity) else self.attention
+
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
         """Return logits (n, classes) of preprocessed images (n, 3, S, S), and features (n, d) where they are wanted."""
         features = self.embed(self.feature_maps(x))
         logits: torch.Tensor = self.classifier(self.dropout(features))
-        return (logits, features) if self.training and self.tells_features else logits
+        return (logits, features) if self.training and self.returns_features else logits
 
     def train(self, mode: bool = True) -> ClassifierNetwork:
         """Set the mode of all that learns."""

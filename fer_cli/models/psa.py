@@ -22,12 +22,12 @@ class Pyramid:
 
     Args:
         groups: a key of :data:`GROUPS`.
-        taken: every branch takes the ``whole`` input, as code and parameter counts say, or a quarter of its channels
-            each (``split``), as the text says.
+        branch_input: every branch takes the ``whole`` input, as code and parameter counts say, or a quarter of its
+            channels each (``split``), as the text says.
     """
 
     groups: Literal["reference", "paper"] = "reference"
-    taken: Literal["whole", "split"] = "whole"
+    branch_input: Literal["whole", "split"] = "whole"
 
 
 class PSA(nn.Module):
@@ -47,10 +47,10 @@ class PSA(nn.Module):
         super().__init__()
         form = form or Pyramid()
         branch = out // len(KERNELS)
-        self.split = form.taken == "split"
-        taken = channels // len(KERNELS) if self.split else channels
+        self.split = form.branch_input == "split"
+        width = channels // len(KERNELS) if self.split else channels
         convs = [
-            nn.Conv2d(taken, branch, kernel, stride, kernel // 2, groups=groups, bias=False)
+            nn.Conv2d(width, branch, kernel, stride, kernel // 2, groups=groups, bias=False)
             for kernel, groups in zip(KERNELS, GROUPS[form.groups], strict=True)
         ]
         for conv in convs:

@@ -22,7 +22,7 @@ def draw(
     artifact = store.find(model, ["model", "study"])
     models = models_of(store, artifact)
     first = next(iter(models.values()))
-    metric = first.manifest.config["train"]["select"]
+    metric = first.manifest.config["train"]["monitor"]
     figure = curves_figure(
         {name: read_history(one) for name, one in models.items()},
         chosen={name: one.manifest.summary["epoch"] for name, one in models.items()},

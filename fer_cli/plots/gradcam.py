@@ -34,7 +34,7 @@ def draw(
     artifact = store.find(model, ["model"])
     dataset, split, every = split_of(store, artifact, split)
     trained = open_trained(artifact, machine.device_name(device))
-    layer = map_layer(trained)
+    layer = map_layer(artifact, trained)
     generator = np.random.default_rng(seed)
     by_class = [every[dataset.labels[every] == label] for label in range(len(dataset.classes))]
     rows = np.concatenate([generator.permutation(rows)[:CANDIDATES] for rows in by_class])

@@ -10,6 +10,7 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.predictor import Rows
+from fer_cli.systems import registry
 
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
@@ -25,5 +26,4 @@ def split_of(store: Store, model: Artifact, split: str | None) -> tuple[Dataset,
 
 def described(model: Artifact, data: str) -> str:
     """Return which system and backbone a model is, and on what."""
-    config = model.manifest.config
-    return f"{config['system']}, {config['model']['backbone']}, on {data}"
+    return f"{registry.describe(model.manifest.config)}, on {data}"

@@ -15,6 +15,7 @@ from fer_cli.datasets.sampling import stratified_subsample
 from fer_cli.models.features import open_features
 from fer_cli.plots.models import DeviceOption, SeedOption, SplitOption, split_of
 from fer_cli.plots.registry import Picture
+from fer_cli.systems.registry import describe
 
 FEATURES: Final = 3000
 """Images of a features artifact that are embedded: t-SNE of more takes minutes and shows no more."""
@@ -46,8 +47,7 @@ def draw(
         trained = open_trained(artifact, machine.device_name(device))
         probabilities, features = predict_with_features(trained, dataset, rows)
         wrong = probabilities.argmax(axis=1) != dataset.labels[rows]
-        config = artifact.manifest.config
-        described = f"{config['system']}, {config['model']['backbone']}: input of the last layer; "
+        described = f"{describe(artifact.manifest.config)}: input of the last layer; "
     else:
         dataset = open_dataset(open_parent(store, artifact, "dataset"))
         split = split or dataset.split_names[-1]

@@ -29,7 +29,7 @@ from fer_cli.evaluation.sanity_checks import (
 from fer_cli.systems.ahm.network import ahm_network
 
 if TYPE_CHECKING:
-    from fer_cli.systems.trained import TrainedModel
+    from fer_cli.models.trained import TrainedModel
 
 KINDS: Final = ("ahm", "model", "study")
 RECORDED: Final = "recorded score"

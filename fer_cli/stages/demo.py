@@ -27,6 +27,7 @@ from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.plot import plot
 from fer_cli.stages.prepare import prepare
 from fer_cli.stages.train import train
+from fer_cli.systems import registry
 from fer_cli.weights.files import find_weights
 
 BACKBONE: Final = "tf_efficientnet_lite0"
@@ -99,8 +100,8 @@ def demo(
             store=store,
             system=system,
             dataset=reference,
-            changes=(f"model.weights={weights}", "train.select=balanced_accuracy", *small),
-            masks=found.artifact.reference,
+            changes=(f"model.weights={weights}", "train.monitor=balanced_accuracy", *small),
+            masks=found.artifact.reference if registry.load(system).uses_masks else None,
             force=force,
         ).whole.artifact
     note("8/8 eval, compare: the test split, 95% intervals, the reports")

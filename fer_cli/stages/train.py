@@ -5,33 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Store
-from fer_cli.core import assets, distributed, machine
+from fer_cli.core import distributed, machine
 from fer_cli.core.distributed import process_group
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.recipes import load_recipe
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fold_view import seen
 from fer_cli.faces.masks import find_masks, open_masks
 from fer_cli.models.backbones import check_name
+from fer_cli.systems import registry
 from fer_cli.training.history import check_tensorboard
 from fer_cli.training.job import Job, train_one
 from fer_cli.training.study import study_of
 from fer_cli.weights.files import find_weights
 
 SELECT_ON: Final = ("validation", "test")
-DEFAULTS: Final = {
-    "baseline": "baseline/laptop.toml",
-    "conv-cut": "conv-cut/convnext.toml",
-    "psa-resnet": "psa-resnet/laptop.toml",
-    "slfer": "slfer/laptop.toml",
-}
-"""The recipe that each system is trained by where none is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,23 +38,6 @@ class TrainedResult:
     def whole(self) -> Result:
         """The study, or the only model."""
         return self.models[0] if self.study is None else self.study
-
-
-def recipe_of(system: str, recipe: Path | None, changes: Sequence[str]) -> Any:  # noqa: ANN401 - one form a system
-    """Read the recipe of a system, its own where none is given, with changes.
-
-    Raises:
-        FerError: it is not a recipe of this system.
-    """
-    from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, PSAResNetRecipe, Recipe, SLFERRecipe
-
-    forms: dict[str, type[Recipe]] = {
-        "baseline": BaselineRecipe,
-        "conv-cut": ConvCutRecipe,
-        "psa-resnet": PSAResNetRecipe,
-        "slfer": SLFERRecipe,
-    }
-    return load_recipe(recipe or assets.recipe(DEFAULTS[system]), forms[system], changes)
 
 
 def train(
@@ -87,7 +63,7 @@ def train(
 
     Args:
         store: where artifacts are.
-        system: a key of :data:`DEFAULTS`.
+        system: its name in :mod:`fer_cli.systems.registry`.
         dataset: reference of the data set; the newest where it is None.
         recipe: a TOML file; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
@@ -95,7 +71,8 @@ def train(
         fold: which fold of the data set is kept for the test; ``all`` trains one model a fold and puts them together.
             None: the data set's own splits.
         select_on: the split that the epoch is chosen by. ``test`` is for the record: no such number is sound.
-        masks: reference of the region maps that SLFER learns; the newest of the data set where it is None.
+        masks: reference of the region maps, of a system that is trained with them; the newest of the data set where it
+            is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         workers: threads that prepare batches ahead; they change no result. None: 2 beside a GPU, else 0.
         tensorboard: a folder for TensorBoard, in it one a model.
@@ -106,9 +83,11 @@ def train(
             same name has other settings.
         PreemptedError: SIGTERM or SIGUSR1 came; the same call goes on from there.
     """
-    read = recipe_of(system, recipe, changes)
+    read = registry.read_recipe(system, recipe, changes)
     if select_on not in SELECT_ON:
         raise UsageError(f"--select-on {select_on!r} is not a choice", hint=f"take {' or '.join(SELECT_ON)}")
+    if masks is not None and not registry.load(system).uses_masks:
+        raise UsageError(f"--masks is not for {system}, which is trained without masks", hint="leave it out")
     if not seeds or len(set(seeds)) != len(seeds):
         raise UsageError("--seeds wants different numbers", hint="write them as 0,1,2")
     ranks = distributed.ranks()
@@ -130,8 +109,10 @@ def train(
     for one in of:
         _check_classes(one.dataset, select_on)
     _check_limit(read.data.limit, len(opened.classes))
-    check_name(read.model.backbone)
-    weights = find_weights(read.model.backbone, read.model.weights)
+    weights = None
+    if (backbone := read.backbone) is not None:
+        check_name(backbone.backbone)
+        weights = find_weights(backbone.backbone, backbone.weights)
     target = machine.device_name(device)
     if ranks.local_world > 1 and target == "cpu":
         import torch
@@ -140,7 +121,7 @@ def train(
     if workers is None:
         workers = 2 if target.startswith("cuda") else 0
     maps = None
-    if system == "slfer" and (read.loss.segmentation or read.loss.components):
+    if registry.load(system).needs(read).masks:
         maps = open_masks(find_masks(store, opened.artifact, masks), opened)
     jobs = [
         Job(store, system, one, maps, read, weights, select_on, target, ranks, workers, tensorboard, force)

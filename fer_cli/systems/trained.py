@@ -2,34 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from fer_cli.artifacts.store import Artifact
-from fer_cli.core.errors import FerError
-from fer_cli.models.backbones import Preprocessing
-from fer_cli.models.classifier import ClassifierNetwork, open_classifier
-from fer_cli.models.gradcam import last_map
-from fer_cli.models.psa import Pyramid
-from fer_cli.models.truncation import truncate
-from fer_cli.systems.conv_cut.network import ConvCut, ConvCutHead
-from fer_cli.systems.slfer.network import HIDDEN
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.models.trained import TrainedModel
+from fer_cli.systems import registry
+from fer_cli.systems.base import System
+from fer_cli.training.recipe import Recipe
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 WEIGHTS: Final = "model.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedModel:
-    """A trained network in evaluation mode: preprocessed pictures (n, 3, S, S) to logits (n, C) of ``classes``."""
-
-    network: nn.Module
-    preprocessing: Preprocessing
-    classes: tuple[str, ...]
-    mixes_batch: bool  # a prediction depends on the images beside it
 
 
 def open_trained(artifact: Artifact, device: str) -> TrainedModel:
@@ -38,57 +25,56 @@ def open_trained(artifact: Artifact, device: str) -> TrainedModel:
     Raises:
         FerError: the weights are damaged, or of another network than this fer builds.
     """
-    config: dict[str, Any] = artifact.manifest.config
-    classes = tuple(config["classes"])
-    network, preprocessing = _network(config, len(classes), artifact)
+    classes = tuple(artifact.manifest.config["classes"])
+    system = system_of(artifact)
+    recipe = _recipe(artifact, system)
+    network, preprocessing = system.open(recipe, len(classes))
     path = artifact.file(WEIGHTS)
     tensors = load_tensors(WeightsFile(path, "artifact", artifact.reference))
     load_strictly(network, tensors, path, hint="train the model again with --force")
-    mixes = bool(artifact.manifest.summary.get("mixes_batch"))
-    return TrainedModel(network.eval().requires_grad_(False).to(device), preprocessing, classes, mixes)
+    network = network.eval().requires_grad_(False).to(device)
+    return TrainedModel(network, preprocessing, classes, system.mixes_batch(recipe))
 
 
-def _network(config: dict[str, Any], classes: int, artifact: Artifact) -> tuple[nn.Module, Preprocessing]:
-    model, size = config["model"], config["data"]["size"]
-    if config["system"] in {"baseline", "psa-resnet", "slfer"}:
-        built = open_classifier(
-            model["backbone"],
-            classes=classes,
-            size=size,
-            crop=config["data"].get("crop", 0.0),
-            weights=None,
-            attention=model["attention"],
-            pyramid=Pyramid(model["groups"], model["taken"]) if "groups" in model else None,
-            hidden=HIDDEN if config["system"] == "slfer" else (),
-        )
-        return built.network, built.preprocessing
-    if config["system"] == "conv-cut":
-        cut = truncate(model["backbone"], cut=model["cut"], size=size, weights=None)
-        head = ConvCutHead(
-            cut.channels,
-            cut.side,
-            classes,
-            detail=model["detail"],
-            attention=model["attention"],
-            form=model["form"],
-        )
-        return ConvCut(cut.network, head), cut.preprocessing
-    raise FerError(f"{artifact.reference} is of the system {config['system']}", hint="take a newer fer")
+def system_of(artifact: Artifact) -> System[Any]:
+    """Return the system of a model artifact.
+
+    Raises:
+        FerError: it is not installed here.
+    """
+    name = str(artifact.manifest.config["system"])
+    try:
+        return registry.load(name)
+    except UsageError:
+        raise FerError(
+            f"{artifact.reference} is a model of the system {name!r}, which is not installed",
+            hint="install the package that it comes with, or a newer fer",
+        ) from None
 
 
-def map_layer(model: TrainedModel) -> nn.Module:
-    """Return the module whose output is the last feature map that says where in the picture something is."""
-    network = model.network
-    if isinstance(network, ConvCut):
-        return network.backbone
-    assert isinstance(network, ClassifierNetwork)
-    if not isinstance(network.attention, nn.Identity):
-        return network.attention
-    return last_map(network.backbone, model.preprocessing.size)
+def _recipe(artifact: Artifact, system: System[Any]) -> Recipe:
+    try:
+        recipe: Recipe = system.recipe_type.from_record(artifact.manifest.config)
+    except ValidationError as error:
+        setting = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
+        raise FerError(
+            f"{artifact.reference} was trained by another version of fer, whose {setting} is not known here",
+            hint=f"train it again with 'fer train {system.name}'",
+        ) from None
+    return recipe
+
+
+def map_layer(artifact: Artifact, model: TrainedModel) -> nn.Module:
+    """Return the module of an opened model artifact whose output is the last feature map: Grad-CAM's layer.
+
+    Raises:
+        FerError: there is none.
+    """
+    return system_of(artifact).map_layer(model.network, model.preprocessing.size)
 
 
 def map_side(model: TrainedModel, layer: nn.Module) -> int:
-    """Return the side of the map that a module such as :func:`map_layer` finds gives of a picture, in places."""
+    """Return the side of the map that a module such as :func:`map_layer` finds gives of an image, in positions."""
     sides: list[int] = []
     handle = layer.register_forward_hook(lambda _module, _inputs, output: sides.append(output.shape[-1]))
     size, device = model.preprocessing.size, next(model.network.parameters()).device

@@ -9,37 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Annotated, Final
+from typing import Final
 
 import torch
-from pydantic import Field
 from torch.nn import functional
 
-from fer_cli.core.recipes import Section
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.training import counter_rng
 from fer_cli.training.counter_rng import Stream
+from fer_cli.training.recipe import Augmentation
 
 ERASED: Final = (0.02, 0.2)
 """The least and the most that is erased, as a share of the picture's area."""
 
-Probability = Annotated[float, Field(ge=0, le=1)]
 Draw = Callable[[Stream], torch.Tensor]  # float64 (n,) in [0, 1)
-
-
-class Augmentation(Section):
-    """What happens to a training image. Nothing where all is zero; what varies is uniform up to the given most."""
-
-    flip: Probability = 0.0  # that left and right are exchanged
-    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0  # degrees, the most either way, about the centre
-    scale: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # the most relative change: 0.1 is 0.9 to 1.1, log-uniform
-    shift: Annotated[float, Field(ge=0, le=0.5)] = 0.0  # share of the side, the most either way, across and down
-    brightness: Annotated[float, Field(ge=0, le=1)] = 0.0  # the most relative change of all values
-    contrast: Annotated[float, Field(ge=0, le=1)] = (
-        0.0  # the most relative change of the distance from the picture's mean
-    )
-    saturation: Annotated[float, Field(ge=0, le=1)] = 0.0  # the most relative change of each pixel's distance from grey
-    erase: Probability = 0.0  # that a rectangle is filled with the picture's mean
 
 
 def apply(

@@ -261,7 +261,7 @@ class _Training:
             **scores,
         }
         state.history.append(line)
-        select = recipe.train.select
+        select = recipe.train.monitor
         value = {"last": float(state.epoch), "loss": -scores["validation_loss"]}.get(select)
         value = scores[select] if value is None else value
         if value > state.best:

@@ -1,8 +1,8 @@
-"""From rows of a data set to what a network takes and what it should answer."""
+"""From rows of a data set to a network's input and targets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -10,50 +10,74 @@ from numpy.typing import NDArray
 
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.training import augmentation
-from fer_cli.training.augmentation import Augmentation
+from fer_cli.training.recipe import Augmentation
 
 Rows = NDArray[np.int64]
 
 
-def picture_inputs(
-    images: NDArray[np.uint8], preprocessing: Preprocessing, how: Augmentation, *, seed: int, device: str
-) -> Callable[[Rows, int | None], torch.Tensor]:
-    """Return a function of rows and epoch that gives float32 (n, 3, S, S) on the device; augmented unless it is None.
+class ImageInputs:
+    """Images as float32 (n, 3, S, S) on the device, of rows and epoch: augmented unless the epoch is None.
 
-    On a GPU the pictures lie on the device from the start where they take at most a quarter of its free memory.
+    On a GPU the images lie on the device from the start where they take at most a quarter of its free memory.
 
     Args:
         images: all of the data set, uint8 (N, H, W) or (N, H, W, 3).
         preprocessing: of the network.
-        how: the augmentation.
+        augment: what happens to them.
         seed: of the run.
         device: torch's name of the device.
     """
-    held: torch.Tensor | None = None
-    if device.startswith("cuda") and images.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
-        held = torch.from_numpy(np.array(images)).to(device)
 
-    def inputs(rows: Rows, epoch: int | None) -> torch.Tensor:
-        index = torch.from_numpy(rows)
-        places = rows % len(images)
-        pixels = torch.from_numpy(images[places]).to(device) if held is None else held[index.to(device) % len(images)]
+    def __init__(
+        self, images: NDArray[np.uint8], preprocessing: Preprocessing, augment: Augmentation, *, seed: int, device: str
+    ) -> None:
+        self._images, self._preprocessing, self._augment = images, preprocessing, augment
+        self._seed, self._device = seed, device
+        self._held: torch.Tensor | None = None
+        if device.startswith("cuda") and images.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
+            self._held = torch.from_numpy(np.array(images)).to(device)
+
+    def __call__(self, rows: Rows, epoch: int | None) -> torch.Tensor:
+        """Return the network's input."""
+        index, count = torch.from_numpy(rows), len(self._images)
+        if self._held is None:
+            pixels = torch.from_numpy(self._images[rows % count]).to(self._device)
+        else:
+            pixels = self._held[index.to(self._device) % count]
         if epoch is None:
-            return preprocessing.apply(pixels)
-        return augmentation.apply(pixels, index, seed=seed, epoch=epoch, how=how, preprocessing=preprocessing)
+            return self._preprocessing.apply(pixels)
+        return augmentation.apply(
+            pixels, index, seed=self._seed, epoch=epoch, how=self._augment, preprocessing=self._preprocessing
+        )
 
-    return inputs
+
+class ClassTargets:
+    """Classes (n,) on the device, or shares (n, C) where there are any, of rows and any epoch.
+
+    Args:
+        labels: (N,), of the whole data set.
+        shares: (N, C), None for hard labels.
+        device: torch's name of the device.
+    """
+
+    def __init__(self, labels: NDArray[np.int64], shares: NDArray[np.float64] | None, device: str) -> None:
+        self._table = torch.from_numpy(labels if shares is None else shares.astype(np.float32)).to(device)
+
+    def __call__(self, rows: Rows, _epoch: int) -> torch.Tensor:
+        """Return the targets."""
+        return self._table[torch.from_numpy(rows % len(self._table)).to(self._table.device)]
 
 
-def class_targets(
-    labels: NDArray[np.int64], shares: NDArray[np.float64] | None, device: str
-) -> Callable[[Rows, int], torch.Tensor]:
-    """Return a function of rows and epoch that gives classes (n,), or shares (n, C) where there are any."""
-    everything = torch.from_numpy(labels if shares is None else shares.astype(np.float32)).to(device)
+@dataclass(frozen=True, slots=True)
+class ShareAndClassTargets:
+    """The targets of a loss of logits and features: what the softmax learns, and the classes of the features."""
 
-    def targets(rows: Rows, _epoch: int) -> torch.Tensor:
-        return everything[torch.from_numpy(rows % len(labels)).to(device)]
+    shares: ClassTargets
+    classes: ClassTargets
 
-    return targets
+    def __call__(self, rows: Rows, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return both."""
+        return self.shares(rows, epoch), self.classes(rows, epoch)
 
 
 def limited(rows: Rows, labels: NDArray[np.int64], limit: int | None, seed: int) -> Rows:

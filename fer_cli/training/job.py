@@ -23,6 +23,7 @@ from fer_cli.faces.masks import Masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.features import open_features
 from fer_cli.stages.extract import extract
+from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY, history_bytes, recorder
 from fer_cli.training.resume import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
 from fer_cli.weights.files import WeightsFile
@@ -30,7 +31,7 @@ from fer_cli.weights.files import WeightsFile
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fer_cli.systems.base import System
+    from fer_cli.systems.base import FeatureCache, Trainable
 
 REVISION: Final = 3
 
@@ -94,12 +95,14 @@ def train_one(job: Job, seed: int) -> Result:
 
 def _plan(job: Job, seed: int) -> Plan:
     record = job.recipe.record()
-    record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
-    backbone = job.recipe.model.backbone.replace("/", "-").lower()
+    backbone: list[str] = []
+    if job.recipe.backbone is not None:
+        record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
+        backbone = [job.recipe.backbone.backbone.replace("/", "-").lower()]
     fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
     return Plan(
         kind="model",
-        name="-".join([job.dataset.artifact.name, job.system, backbone, *_variant(job), *fold, f"seed{seed}"]),
+        name="-".join([job.dataset.artifact.name, job.system, *backbone, *_variant(job), *fold, f"seed{seed}"]),
         stage="train",
         revision=REVISION,
         config={
@@ -135,13 +138,14 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
     dataset, recipe, device = job.dataset, job.recipe, job.device
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
-    shown = repeated(train_rows, dataset.labels, _times(recipe.data.repeat, dataset.classes))
+    shown = repeated(train_rows, dataset.labels, _times(recipe.data.oversample, dataset.classes))
     if len(shown) < recipe.train.batch:
         raise FerError(
             f"{len(shown):,} training images are fewer than a batch of {recipe.train.batch:,}",
             hint="take a smaller train.batch, or more images",
         )
     built = _build(job, train_rows, seed)
+    mixes_batch = registry.load(job.system).mixes_batch(recipe)
     task = Task(
         network=built.network,
         groups=built.groups,
@@ -152,7 +156,7 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
         classes=dataset.classes,
         train=shown,
         validation=dataset.rows(job.select_on),
-        mixes_batch=built.told.get("mixes_batch", False),
+        mixes_batch=mixes_batch,
     )
     steps = recipe.train.epochs * (len(shown) // recipe.train.batch)
     board = None if job.tensorboard is None or work is None else job.tensorboard / f"{plan.name}-{plan.version}"
@@ -179,15 +183,17 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
         return
     from safetensors.torch import save
 
-    network = built.whole(trained.tensors)
+    built.network.load_state_dict(trained.tensors)
+    network = built.inference
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     cost = cost_of(network, built.preprocessing.size, device)
     work.write(WEIGHTS, save(tensors))
     work.write(HISTORY, history_bytes(trained.history))
     best = trained.history[trained.epoch - 1]
-    missed = recipe.model.weights == "try" and job.weights is None
+    backbone = recipe.backbone
+    missed = backbone is not None and backbone.weights == "try" and job.weights is None
     fold = [] if job.seen.fold is None else [f"fold {job.seen.fold}"]
-    what = ", ".join([job.system, *_variant(job), recipe.model.backbone, *fold])
+    what = ", ".join([job.system, *_variant(job), *([] if backbone is None else [backbone.backbone]), *fold])
     work.commit(
         summary={
             "headline": f"{what}: epoch {trained.epoch} of {len(trained.history)}, {job.select_on} "
@@ -199,7 +205,8 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
             "tensors_loaded": built.tensors_loaded,
             "preprocessing": built.preprocessing.record(),
             "training_images": len(train_rows),
-            **built.told,
+            "mixes_batch": mixes_batch,
+            **built.summary.model_dump(mode="json"),
             **cost,
         },
         protocol=_protocol(job, len(train_rows), len(trained.history)),
@@ -223,40 +230,43 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
     )
 
 
-def _times(repeat: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:
-    for name in repeat:
+def _times(oversample: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:
+    for name in oversample:
         if name not in classes:
-            raise FerError(f"data.repeat names {name!r}", hint=f"the classes are {', '.join(classes)}")
-    return {classes.index(name): count for name, count in repeat.items()}
+            raise FerError(f"data.oversample names {name!r}", hint=f"the classes are {', '.join(classes)}")
+    return {classes.index(name): count for name, count in oversample.items()}
 
 
-def _build(job: Job, rows: NDArray[np.int64], seed: int) -> System:
-    if job.system in {"baseline", "psa-resnet"}:
-        from fer_cli.systems.baseline.system import baseline
+def _build(job: Job, rows: NDArray[np.int64], seed: int) -> Trainable:
+    from fer_cli.systems.base import BuildInputs
 
-        return baseline(job.recipe, job.dataset, rows, job.weights, seed, job.device)
-    if job.system == "slfer":
-        from fer_cli.systems.slfer.system import slfer
+    system = registry.load(job.system)
+    cache = system.needs(job.recipe).feature_cache
+    return system.build(
+        job.recipe,
+        BuildInputs(
+            dataset=job.dataset,
+            rows=rows,
+            weights=job.weights,
+            seed=seed,
+            device=job.device,
+            masks=job.masks,
+            feature_cache=None if cache is None else partial(_cached_features, job, cache),
+        ),
+    )
 
-        return slfer(job.recipe, job.dataset, job.masks, rows, job.weights, seed, job.device)
-    from fer_cli.systems.conv_cut.system import conv_cut
 
-    # Hours of work at times: made when the network is known to be one that can be trained.
-    kept = None if job.recipe.model.kept == "none" else partial(_kept, job)
-    return conv_cut(job.recipe, job.dataset, rows, job.weights, seed, job.device, kept)
-
-
-def _kept(job: Job) -> dict[str, NDArray[Any]]:
+def _cached_features(job: Job, cache: FeatureCache) -> dict[str, NDArray[Any]]:
     """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
     features = extract(
         store=job.store,
         dataset=job.dataset.artifact.reference,
-        backbone=job.recipe.model.backbone,
-        level=job.recipe.model.cut,
+        backbone=job.recipe.backbone.backbone,
+        level=cache.level,
         size=job.recipe.data.size,
         views=VIEWS,
-        weights=job.recipe.model.weights,
-        dtype=job.recipe.model.kept,
+        weights=job.recipe.backbone.weights,
+        dtype=cache.dtype,
         device=job.device,
     ).artifact
     note(f"feature maps: {features.reference}")
@@ -265,15 +275,15 @@ def _kept(job: Job) -> dict[str, NDArray[Any]]:
 
 def _protocol(job: Job, images: int, epochs: int) -> dict[str, Any]:
     inherited, weights = job.seen.protocol, job.weights
-    select = job.recipe.train.select
+    monitor = job.recipe.train.monitor
     return {
         **inherited,
         "n": {**inherited["n"], "train": images},
         "pretraining": "none (random weights)" if weights is None else f"{weights.pretraining} ({weights.source})",
         "selection": {
             "split": job.select_on,
-            "metric": select,
-            "what": "the last epoch" if select == "last" else "the epoch",
-            "tried": 1 if select == "last" else epochs,
+            "metric": monitor,
+            "what": "the last epoch" if monitor == "last" else "the epoch",
+            "tried": 1 if monitor == "last" else epochs,
         },
     }

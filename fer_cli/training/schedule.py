@@ -23,7 +23,7 @@ class Plateau:
             return
         self.waited += 1
         if self.waited >= how.patience:
-            self.factor, self.waited = max(self.factor * how.factor, how.floor), 0
+            self.factor, self.waited = max(self.factor * how.factor, how.min_lr_ratio), 0
 
 
 def rate_factor(how: Schedule, *, step: int, steps: int, epochs: int, plateau: Plateau) -> float:
@@ -41,7 +41,7 @@ def rate_factor(how: Schedule, *, step: int, steps: int, epochs: int, plateau: P
         return (step + 1) / (warm + 1)
     if how.name == "cosine":
         done = (step - warm) / max(1.0, epochs * steps - warm)
-        return how.floor + (1 - how.floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+        return how.min_lr_ratio + (1 - how.min_lr_ratio) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     if how.name == "steps":
         epoch = step // steps  # whole epochs that are over
         return float(how.factor ** sum(epoch >= fall for fall in how.epochs))

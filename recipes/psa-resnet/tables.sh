@@ -40,21 +40,21 @@ for table in "${tables[@]}"; do
   case $table in
   ablation) # table 4, FER2013: 69.92, 71.67, 72.45, 74.26
     row "basic" model.attention=none loss.name=cross-entropy
-    row "basic + joint loss" model.attention=none loss.name=joint
+    row "basic + joint loss" model.attention=none loss.name=island
     row "basic + PSA" model.attention=psa loss.name=cross-entropy
-    row "basic + PSA + joint loss" model.attention=psa loss.name=joint
+    row "basic + PSA + joint loss" model.attention=psa loss.name=island
     ;;
   attention) # table 3, CK+: 94.80, 96.80, 97.62, 97.82, 98.07, and 98.35 of psa with the joint loss
     for attention in none se cbam eca aff psa; do
       row "attention $attention" model.attention=$attention loss.name=cross-entropy
     done
-    row "attention psa + joint loss" model.attention=psa loss.name=joint
+    row "attention psa + joint loss" model.attention=psa loss.name=island
     ;;
   networks) # table 5, FER2013: 68.79, 69.01, 70.80, 72.30, 74.26; InceptionV4 is named and has no figure
     for backbone in vgg16_bn resnet50 mobilenetv2_100 densenet121; do
       row "$backbone" model.backbone=$backbone model.attention=none loss.name=cross-entropy
     done
-    row "ours" model.attention=psa loss.name=joint
+    row "ours" model.attention=psa loss.name=island
     row "inception_v4" model.backbone=inception_v4 model.attention=none loss.name=cross-entropy data.size=96 # least: 75
     ;;
   esac

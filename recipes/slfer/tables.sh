@@ -56,7 +56,7 @@ for table in "${tables[@]}"; do
     for value in 0 0.001 0.1 0.5 1; do row "lambda2 $value" "$masks" loss.components=$value; done
     ;;
   components) # figure 3
-    for value in 1 2 3 4 5 6; do row "n $value" "$masks" loss.largest=$value; done
+    for value in 1 2 3 4 5 6; do row "n $value" "$masks" loss.top_k_regions=$value; done
     ;;
   masks) # the control: masks of each face, the mean face's for all, none
     mean=$($FER parse-masks "$DATASET" --parser template --json)

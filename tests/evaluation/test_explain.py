@@ -26,13 +26,14 @@ from fer_cli.inference.embedding import last_linear, logits_and_features
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.models.classifier import open_classifier
 from fer_cli.models.gradcam import gradcam
+from fer_cli.models.trained import TrainedModel
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.plot import plot
 from fer_cli.stages.train import train
 from fer_cli.systems.conv_cut.network import Attention, ConvCutHead
-from fer_cli.systems.trained import TrainedModel, map_layer, map_side, open_trained
+from fer_cli.systems.trained import map_layer, map_side, open_trained
 from tests.kits.toy import CLASSES, toy_dataset
 
 SMALL = ("model.weights=none", "train.batch=20", "train.epochs=1")
@@ -242,7 +243,7 @@ def test_conv_cut_is_looked_at_before_its_head(store: Store, tmp_path: Path) -> 
     toy_dataset(store, images=70)
     one = trained(store, *CONV_CUT, "model.attention=batch", system="conv-cut")
     opened = open_trained(one, "cpu")
-    assert map_side(opened, map_layer(opened)) == 8
+    assert map_side(opened, map_layer(one, opened)) == 8
     page, _ = page_of(store, one.reference)
     assert "depend on the pictures beside them" not in section(page, "looks")
     page, _ = page_of(store, one.reference, batching="sorted", tta="flip")

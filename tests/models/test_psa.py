@@ -42,7 +42,7 @@ def by_loops(psa: PSA, x: NDArray[Any], form: Pyramid, stride: int) -> NDArray[A
     parts: Any = psa.se
     down, up = parts[1], parts[3]
     for place in range(len(KERNELS)):
-        taken = x if form.taken == "whole" else np.split(x, len(KERNELS))[place]
+        taken = x if form.branch_input == "whole" else np.split(x, len(KERNELS))[place]
         weight: Any = psa.convs[place].weight
         y = convolved(taken, weight.detach().numpy(), stride, GROUPS[form.groups][place])
         inner = down.weight[:, :, 0, 0].detach().numpy() @ y.mean((1, 2)) + down.bias.detach().numpy()

@@ -23,13 +23,13 @@ from fer_cli.evaluation import sanity_checks
 from fer_cli.evaluation.findings import Finding
 from fer_cli.evaluation.label_permutation import swapped_names
 from fer_cli.evaluation.subsets import UNSEEN
+from fer_cli.models.trained import TrainedModel
 from fer_cli.stages.audit_model import ModelAudit, audit_model
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.train import train
 from fer_cli.systems import trained
-from fer_cli.systems.trained import TrainedModel
 from tests.kits.planted import Tensors, planted_dataset, planted_model
 from tests.kits.toy import CLASSES, toy_dataset
 

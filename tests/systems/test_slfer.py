@@ -29,12 +29,14 @@ from fer_cli.models.classifier import open_classifier, perceptron
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.prepare import prepare
-from fer_cli.stages.train import recipe_of, train
+from fer_cli.stages.train import train
+from fer_cli.systems.registry import read_recipe
 from fer_cli.systems.slfer import network as slfer_network
 from fer_cli.systems.slfer.loss import SLFERLoss, largest_regions
 from fer_cli.systems.slfer.network import HIDDEN, SLFER
 from fer_cli.systems.trained import WEIGHTS, open_trained
-from fer_cli.training.augmentation import Augmentation, apply, apply_to_maps
+from fer_cli.training.augmentation import apply, apply_to_maps
+from fer_cli.training.recipe import Augmentation
 from tests.kits.toy import toy_dataset
 from tests.training.test_training import equal, stop_after
 
@@ -190,7 +192,7 @@ def test_the_model_is_the_trained_network_without_its_heads(faces: Store) -> Non
         torch.from_numpy(train_rows),
         seed=0,
         epoch=0,
-        how=recipe_of("slfer", None, SMALL).augmentation,
+        how=read_recipe("slfer", None, SMALL).augmentation,
         preprocessing=opened.preprocessing,
     )
     counts = Counter(tuple(row) for row in largest_regions(maps, 4).tolist())
@@ -316,7 +318,7 @@ def test_a_map_moves_by_parts_of_a_pixel_as_its_picture_does() -> None:
     assert not torch.equal(moved, torch.from_numpy(maps))
 
 
-@pytest.mark.parametrize("change", ["loss.largest=9", "loss.segmentation=-1", "loss.components=-0.1"])
+@pytest.mark.parametrize("change", ["loss.top_k_regions=9", "loss.segmentation=-1", "loss.components=-0.1"])
 def test_settings_that_cannot_be_are_refused(faces: Store, change: str) -> None:
     with pytest.raises(FerError, match=rf"--set '{change}': {change.partition('=')[0]}: .*(less|greater) than"):
         model(faces, change)

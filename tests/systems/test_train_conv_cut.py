@@ -14,10 +14,11 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.predictors.model import read_history
 from fer_cli.inference.predict import ModelPredictions, predict
+from fer_cli.models.trained import TrainedModel
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.train import train
 from fer_cli.systems.conv_cut.network import ConvCut
-from fer_cli.systems.trained import WEIGHTS, TrainedModel, open_trained
+from fer_cli.systems.trained import WEIGHTS, open_trained
 from tests.kits.toy import toy_dataset
 
 SMALL = (
@@ -38,7 +39,7 @@ def toys(store: Store) -> Store:
 
 
 def test_kept_maps_give_what_pictures_give(toys: Store) -> None:
-    kept, pictures, rough = (model(toys, f"model.kept={kept}") for kept in ("float32", "none", "float16"))
+    kept, pictures, rough = (model(toys, f"model.feature_cache={kept}") for kept in ("float32", "none", "float16"))
     assert len({kept.version, pictures.version, rough.version}) == 3
     found = [load_file(one.path / WEIGHTS) for one in (kept, pictures, rough)]
     assert found[0].keys() == found[1].keys() == found[2].keys()
@@ -105,7 +106,11 @@ def test_only_attention_over_the_batch_moves_with_the_neighbours(toys: Store) ->
 
 def test_what_conv_cut_cannot_do_is_said_in_one_line(toys: Store) -> None:
     cases: list[tuple[tuple[str, ...], type[FerError], str]] = [
-        (("augmentation.rotation=5.0",), FerError, "augmentation.rotation changes the feature maps .* model.kept"),
+        (
+            ("augmentation.rotation=5.0",),
+            FerError,
+            "augmentation.rotation changes the feature maps .* model.feature_cache",
+        ),
         (("model.cut=stage9",), FerError, "test_convnext has no cut 'stage9'; take auto"),
         (("model.cut=stage3",), FerError, "attention over tokens needs 4 positions or more"),
         (("model.attention=self",), UsageError, "model.attention: input should be 'tokens'"),

@@ -57,7 +57,7 @@ def test_after_a_loss_that_is_no_number_the_line_says_how_to_go_on(
 def test_a_validation_loss_that_is_no_number_stops_the_training_too(
     own: Store, fer: Fer, system: str, select: str
 ) -> None:
-    one_step = {"data__limit": "20", "schedule__warmup": "0", "train__select": select}
+    one_step = {"data__limit": "20", "schedule__warmup": "0", "train__monitor": select}
     said = fer(*words(own, system, **DIVERGING, **one_step))
     assert_matches(said, r"loss is (nan|inf) .*epoch 1.*optim\.lr")
     assert partial(own) == []

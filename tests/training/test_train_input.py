@@ -43,7 +43,16 @@ from tests.kits.train import LAPTOP, RECIPES, Fer, assert_matches, flip, partial
         ('"none" # none, se, eca, cbam, aff', '"sel"', r"x\.toml:{line}: model\.attention: .*'aff'"),
         ('"cosine"', '"cosin"', r"x\.toml:{line}: schedule\.name: .*'cosine'"),
         ('"adamw"', '"lion"', r"x\.toml:{line}: optim\.name: .*'adamw'"),
-        ('"cross-entropy"', '"focal"', r"x\.toml:{line}: loss\.name: .*'cross-entropy'"),
+        (
+            '"cross-entropy"',
+            '"arcface"',
+            r"x\.toml:{line}: loss\.name: there is no 'arcface' here; take 'cross-entropy' or",
+        ),
+        ('"cross-entropy"', '"joint"', r"x\.toml:{line}: loss\.name = 'joint' is now 'island'; rename it"),
+        ('"cross-entropy"', '"island"\nisland = -1', r"x\.toml:\d+: loss\.island: .*greater than or equal to 0"),
+        ("soft = true", "island = 0.1", r"x\.toml:{line}: loss\.island is not a key.*belongs to loss\.name = 'island'"),
+        ("min_lr_ratio", "floor", r"x\.toml:{line}: schedule\.floor is now schedule\.min_lr_ratio; rename it"),
+        ("monitor", "select", r"x\.toml:{line}: train\.select is now train\.monitor; rename it"),
         ('"float32"', '"float16"', r"x\.toml:{line}: train\.precision: .*'bfloat16'"),
         ('"shuffled"', '"x"', r"x\.toml:{line}: train\.sampling: .*'balanced'"),
         ('weights = "try"', 'weights = ""', r"x\.toml:{line}: model\.weights:? is empty.*auto.*none or a file"),
@@ -109,7 +118,7 @@ def test_of_changes_of_one_key_the_last_counts_and_the_one_at_fault_is_named(fer
     assert fer(*twice, code=0) == ""
     assert "--set 'optim.lr=x'" in fer(*twice, "--set", "optim.lr=x", code=2)
     said = fer("train", "conv-cut", "--print-config", "--set", "augmentation.rotation=5.0", code=2)
-    assert_matches(said, r"--set 'augmentation\.rotation=5\.0': .*cannot be kept.*model\.kept")
+    assert_matches(said, r"--set 'augmentation\.rotation=5\.0': .*cannot be cached.*model\.feature_cache")
     assert "value error" not in said
 
 
@@ -118,18 +127,25 @@ def test_of_changes_of_one_key_the_last_counts_and_the_one_at_fault_is_named(fer
     [
         (
             "baseline",
-            ["loss=joint", "model.frozen=true"],
-            r"'joint' cannot move the features of .*; take cross",
+            ["loss=island", "model.frozen=true"],
+            r"'island' cannot move the features of .*; take cross",
         ),
         ("baseline", ["model.attention=psa", "model.frozen=true"], r"model\.attention = 'psa' replaces layers"),
         (
             "psa-resnet",
-            ["model.attention=se", "model.taken=split"],
-            r"model\.taken is of psa alone; leave",
+            ["model.attention=se", "model.branch_input=split"],
+            r"model\.branch_input is of psa alone; leave",
         ),
         ("baseline", ["loss.class_weights=balanced", "train.sampling=balanced"], r"loss\.class_weights = 'balanced'"),
-        ("baseline", ["loss.class_weights=balanced", "data.repeat.fear=2"], r"loss\.class_weights = 'balanced'"),
-        ("baseline", ["loss.island=-1"], r"loss\.island: .*greater than or equal to 0"),
+        ("baseline", ["loss.class_weights=balanced", "data.oversample.fear=2"], r"loss\.class_weights = 'balanced'"),
+        ("baseline", ["loss=island", "loss.island=-1"], r"loss\.island: .*greater than or equal to 0"),
+        ("conv-cut", ["loss=island"], r"loss\.name: there is no 'island' here; take 'cross-entropy' or 'focal'"),
+        ("slfer", ["loss.island=1"], r"loss\.island is not a key of this recipe"),
+        ("baseline", ["data.repeat.fear=2"], r"data\.repeat is now data\.oversample"),
+        ("conv-cut", ["model.kept=none"], r"model\.kept is now model\.feature_cache"),
+        ("psa-resnet", ["model.taken=split"], r"model\.taken is now model\.branch_input"),
+        ("slfer", ["loss.largest=3"], r"loss\.largest is now loss\.top_k_regions"),
+        ("psa-resnet", ["loss=joint"], r"loss\.name = 'joint' is now 'island'"),
     ],
 )
 def test_settings_that_do_not_go_together_are_said(fer: Fer, system: str, changes: list[str], expected: str) -> None:

@@ -23,7 +23,8 @@ from fer_cli.evaluation.predictors.model import _commands, read_history
 from fer_cli.models.classifier import ClassifierNetwork
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.plot import plot
-from fer_cli.stages.train import TrainedResult, recipe_of, train
+from fer_cli.stages.train import TrainedResult, train
+from fer_cli.systems.registry import read_recipe
 from fer_cli.systems.trained import WEIGHTS, open_trained
 from fer_cli.training import engine
 from fer_cli.training.history import HISTORY
@@ -143,7 +144,7 @@ def test_a_signal_anywhere_changes_nothing_nor_do_workers(
 
 
 def test_what_a_loss_remembers_goes_on_too(toys: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    joint = ("loss.name=joint", "loss.island=0.5", "model.backbone=test_resnet", "model.attention=se")
+    joint = ("loss.name=island", "loss.island=0.5", "model.backbone=test_resnet", "model.attention=se")
     whole = Store(tmp_path / "whole")
     toy_dataset(whole, images=210)
     with monkeypatch.context() as patch:
@@ -176,7 +177,7 @@ def test_two_signals_and_a_death_change_nothing(
     assert len(taken) == 3 * STEPS - (2 + STEPS + 2), "what was saved is not done again"
 
 
-@pytest.mark.parametrize(("ranks", "loss"), [(1, "cross-entropy"), (2, "joint")])
+@pytest.mark.parametrize(("ranks", "loss"), [(1, "cross-entropy"), (2, "island")])
 def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: Path, ranks: int, loss: str) -> None:
     whole = Store(tmp_path / "whole")
     toy_dataset(whole, images=210)
@@ -340,10 +341,10 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     assert "fer train baseline" in page
     config = trained.models[0].artifact.manifest.config
     dataset = open_dataset(toys.find("toy", ["dataset"]))
-    (line,) = _commands({**config, "data": {**config["data"], "repeat": {"fear": 3}}}, [0, 1], dataset, None, None)
+    (line,) = _commands({**config, "data": {**config["data"], "oversample": {"fear": 3}}}, [0, 1], dataset, None, None)
     words = shlex.split(line)
-    again = recipe_of("baseline", None, [words[at + 1] for at, word in enumerate(words) if word == "--set"]).record()
-    assert again == {name: config[name] for name in again} | {"data": {**config["data"], "repeat": {"fear": 3}}}
+    again = read_recipe("baseline", None, [words[at + 1] for at, word in enumerate(words) if word == "--set"]).record()
+    assert again == {name: config[name] for name in again} | {"data": {**config["data"], "oversample": {"fear": 3}}}
     alone = evaluate_model(store=toys, model=trained.models[1].artifact.reference, resamples=200).artifact
     one = json.loads((alone.path / "metrics.json").read_text())["predictors"]["network"]
     assert one["accuracy"]["value"] == metrics["predictors"]["seed 1"]["accuracy"]["value"]
@@ -381,7 +382,7 @@ def test_early_stopping_and_the_last_epoch(toys: Store) -> None:
     stopped = model(toys, *still, "train.epochs=9", "train.early_stopping=2", "model.dropout=0.0")
     assert stopped.manifest.summary["epoch"] == 1
     assert stopped.manifest.summary["epochs"] == 3
-    last = model(toys, "train.select=last", "train.epochs=2")
+    last = model(toys, "train.monitor=last", "train.epochs=2")
     assert last.manifest.summary["epoch"] == 2
     assert last.manifest.protocol["selection"]["tried"] == 1
 

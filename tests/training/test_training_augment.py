@@ -17,8 +17,9 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.recipes import load_recipe
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.training import counter_rng
-from fer_cli.training.augmentation import ERASED, Augmentation, apply
+from fer_cli.training.augmentation import ERASED, apply
 from fer_cli.training.counter_rng import Stream
+from fer_cli.training.recipe import Augmentation
 
 ALL: dict[str, Any] = {
     **{"flip": 0.5, "rotation": 15.0, "scale": 0.15, "shift": 0.08},

@@ -11,9 +11,9 @@ from scipy import stats
 from fer_cli.core.errors import FerError
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.training import counter_rng
-from fer_cli.training.augmentation import Augmentation
 from fer_cli.training.counter_rng import Stream
-from fer_cli.training.inputs import class_targets, picture_inputs
+from fer_cli.training.inputs import ClassTargets, ImageInputs
+from fer_cli.training.recipe import Augmentation
 from fer_cli.training.sampler import Sampling, batches, epoch_rows, repeated
 
 # ---- draws
@@ -139,12 +139,12 @@ def test_images_of_some_classes_come_several_times_each_otherwise() -> None:
     assert sorted(again.tolist()) == [0, 1, 3, 4, 6, 8, 11, 13]
     images = np.random.default_rng(0).integers(0, 255, (5, 24, 24)).astype(np.uint8)
     preprocessing = Preprocessing(24, (0.0,) * 3, (1.0,) * 3, "bilinear")
-    inputs = picture_inputs(images, preprocessing, Augmentation(rotation=30.0), seed=0, device="cpu")
+    inputs = ImageInputs(images, preprocessing, Augmentation(rotation=30.0), seed=0, device="cpu")
     once, twice, plain, other = inputs(np.array([1, 6, 1, 3]), 0)
     assert torch.equal(once, plain)
     assert not torch.equal(once, twice)
     assert (once - twice).abs().mean() < (once - other).abs().mean()
-    assert class_targets(labels, None, "cpu")(again, 0).tolist() == labels[again % 5].tolist()
+    assert ClassTargets(labels, None, "cpu")(again, 0).tolist() == labels[again % 5].tolist()
 
 
 @pytest.mark.parametrize("drop_last", [True, False])

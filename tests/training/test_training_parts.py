@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,62 @@ import torch
 
 from fer_cli.core import assets
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.recipes import load_recipe
+from fer_cli.core.recipes import load_recipe, toml_text, toml_value
 from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
-from fer_cli.stages.train import recipe_of
+from fer_cli.systems import registry
+from fer_cli.systems.baseline.recipe import BaselineRecipe
+from fer_cli.systems.registry import read_recipe
 from fer_cli.training.inputs import limited
-from fer_cli.training.recipe import BaselineRecipe, ConvCutRecipe, PSAResNetRecipe, Recipe, Schedule, SLFERRecipe
+from fer_cli.training.recipe import Recipe, Schedule
 from fer_cli.training.schedule import Plateau, rate_factor
 
 LAPTOP = assets.recipe("baseline/laptop.toml")
 
 
-FORMS: dict[str, type[Recipe]] = {
-    "baseline": BaselineRecipe,
-    "conv-cut": ConvCutRecipe,
-    "psa-resnet": PSAResNetRecipe,
-    "slfer": SLFERRecipe,
-}
-RECIPES = [path for system in FORMS for path in sorted((LAPTOP.parents[1] / system).glob("*.toml"))]
+RECIPES = [path for system in registry.SYSTEMS for path in sorted((LAPTOP.parents[1] / system).glob("*.toml"))]
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_recipe_that_comes_with_fer_can_be_read(path: Path) -> None:
-    read: Recipe = load_recipe(path, FORMS[path.parent.name], [])
+    read: Recipe = load_recipe(path, registry.load(path.parent.name).recipe_type, [])
     own = f"fer train {path.parent.name} "
     assert read.about.command.startswith(own)
     assert read.about.measured, "what a recipe gave and how long it took, or that it was not run"
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_printed_recipe_is_read_as_the_same_recipe(path: Path, tmp_path: Path) -> None:
+    system = path.parent.name
+    read: Recipe = read_recipe(system, path)
+    (tmp_path / "printed.toml").write_text(toml_text(read), encoding="utf-8")
+    assert read_recipe(system, tmp_path / "printed.toml") == read
+    assert toml_text(read_recipe(system, tmp_path / "printed.toml")) == toml_text(read)
+
+
+def test_a_value_is_printed_as_toml_reads_it() -> None:
+    values = {
+        "text": 'a "b" \\ \n\t\x7f é',
+        "odd key": [1, 2.5, True],
+        "float": [1e-05, 1e30, 5.0],
+        "table": {"a.b": 1},
+    }
+    assert tomllib.loads("\n".join(f"v{n} = {toml_value(value)}" for n, value in enumerate(values.values()))) == {
+        f"v{n}": value for n, value in enumerate(values.values())
+    }
+
+
+def test_every_key_of_every_recipe_says_what_it_is() -> None:
+    for system in registry.SYSTEMS:
+        keys = registry.recipe_reference(system)
+        assert len({key.key for key in keys}) == len(keys)
+        assert all(key.title and key.values for key in keys)
+    losses = {key.key: key for key in registry.recipe_reference("psa-resnet") if key.key.startswith("loss.")}
+    assert losses["loss.name"].values == '"cross-entropy", "island", "focal"'
+    assert losses["loss.gamma"].variant == "focal"
+    assert losses["loss.label_smoothing"].variant == "cross-entropy, island"
+    assert losses["loss.soft"].variant is None
+    size = next(key for key in registry.recipe_reference("baseline") if key.key == "data.size")
+    assert (size.default, size.values, size.unit) == (None, "integer, >= 16, <= 1024", "px")
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
@@ -84,7 +116,7 @@ def factors(epochs: int = 10, steps: int = 4, **how: Any) -> list[float]:
 
 def test_schedules() -> None:
     assert factors(name="constant") == [1.0] * 40
-    cosine = factors(name="cosine", warmup=1.0, floor=0.1)
+    cosine = factors(name="cosine", warmup=1.0, min_lr_ratio=0.1)
     assert cosine[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
     assert cosine[22] == pytest.approx(0.55)  # half of what is left after the warm-up
     assert all(later < earlier for earlier, later in pairwise(cosine[4:]))
@@ -95,7 +127,7 @@ def test_the_rate_falls_after_its_epochs_and_on_a_plateau() -> None:
     schedule = Schedule.model_validate({"name": "steps", "epochs": [2, 5], "factor": 0.1})
     rates = [rate_factor(schedule, step=step, steps=3, epochs=9, plateau=Plateau()) for step in range(27)]
     assert rates == pytest.approx([1] * 6 + [0.1] * 9 + [0.01] * 12)
-    how = Schedule.model_validate({"name": "plateau", "patience": 2, "factor": 0.5, "floor": 0.3})
+    how = Schedule.model_validate({"name": "plateau", "patience": 2, "factor": 0.5, "min_lr_ratio": 0.3})
     plateau, seen = Plateau(), []
     for loss in (3.0, 2.0, 2.0, 2.1, 1.9, 1.9, 1.9, 1.9, 1.9):
         plateau.saw(loss, how)
@@ -162,12 +194,12 @@ def test_a_fault_of_the_file_is_told_with_its_line(tmp_path: Path) -> None:
     ("system", "changes", "words"),
     [
         ("baseline", (), ()),
-        ("baseline", ("model.attention=se", "loss=joint", "model.frozen=true"), ("se", "joint", "frozen")),
+        ("baseline", ("model.attention=se", "loss=island", "model.frozen=true"), ("se", "island", "frozen")),
         ("conv-cut", (), ()),
         ("conv-cut", ("model.attention=batch", "model.form=paper"), ("batch", "paper-head")),
         ("conv-cut", ("model.attention=none",), ("plain",)),
         ("psa-resnet", (), ()),
-        ("psa-resnet", ("model.groups=paper", "model.taken=split"), ("paper-groups", "split")),
+        ("psa-resnet", ("model.groups=paper", "model.branch_input=split"), ("paper-groups", "split")),
         ("psa-resnet", ("model.attention=none", "loss=cross-entropy"), ("plain", "cross-entropy")),
         ("slfer", (), ()),
         ("slfer", ("loss.components=0", "model.attention=none"), ("plain", "no-components")),
@@ -176,11 +208,14 @@ def test_a_fault_of_the_file_is_told_with_its_line(tmp_path: Path) -> None:
 def test_models_of_one_system_are_told_apart_by_their_names(
     system: str, changes: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    assert recipe_of(system, None, changes).variant() == words
+    assert read_recipe(system, None, changes).variant() == words
 
 
-def test_a_bare_value_is_the_name_of_a_table_and_leaves_its_other_keys() -> None:
-    usual = recipe_of("baseline", None, ()).loss
-    joint = recipe_of("baseline", None, ("loss=joint",)).loss
-    assert joint == usual.model_copy(update={"name": "joint"})
+def test_a_bare_value_is_the_name_of_a_table_and_leaves_the_keys_that_both_losses_have() -> None:
+    usual = read_recipe("baseline", None, ()).loss
+    island = read_recipe("baseline", None, ("loss=island",)).loss
+    common = usual.model_dump(exclude={"name"})
+    assert island.model_dump() == {**common, "name": "island", "island": 0.01, "island_pairs": 10.0, "centre_rate": 0.5}
     assert usual.label_smoothing > 0
+    focal = read_recipe("psa-resnet", None, ("loss=focal", "loss.gamma=1.5")).loss
+    assert focal.model_dump() == {"name": "focal", "gamma": 1.5, "class_weights": "none", "soft": False}

@@ -25,11 +25,12 @@ from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, 
 from fer_cli.evaluation.report import command_line
 from fer_cli.reporting.charts import Curve, Series
 from fer_cli.reporting.report import Cost
+from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY
 from fer_cli.training.study import STUDY
 
 if TYPE_CHECKING:
-    from fer_cli.systems.trained import TrainedModel
+    from fer_cli.models.trained import TrainedModel
 
 SHARES: Final = ("accuracy", "balanced accuracy", "macro F1")
 NETWORK: Final = "network"
@@ -210,7 +211,7 @@ def _told(models: Mapping[str, Artifact], dataset: Dataset, measured: Mapping[st
     if len(models) > 1:
         notes[ENSEMBLE] = "the mean of the models' probabilities"
     return ReportExtras(
-        subtitle=f"{config['system']}, {config['model']['backbone']}, {summary['preprocessing']['size']} px",
+        subtitle=f"{registry.describe(config)}, {summary['preprocessing']['size']} px",
         notes=notes,
         cost=Cost(
             parameters=summary["parameters"],
@@ -243,7 +244,7 @@ def _curves(models: Mapping[str, Artifact], fold: str) -> Iterator[Curve]:
     name, model = next(iter(models.items()))
     history = read_history(model)
     chosen = model.manifest.summary["epoch"] - 1
-    metric = model.manifest.config["train"]["select"].replace("_", " ").replace("f1", "F1")
+    metric = model.manifest.config["train"]["monitor"].replace("_", " ").replace("f1", "F1")
     of = ("" if len(models) == 1 else f", {name}") + fold
     x = tuple(line["epoch"] for line in history)
 
@@ -276,8 +277,8 @@ def _commands(
 ) -> Iterator[str]:
     """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
     settings = []
-    for table in ("data", "model", "augmentation", "loss", "optim", "schedule", "train"):
-        for key, value in config[table].items():
+    for table, keys in config.items():
+        for key, value in keys.items() if isinstance(keys, dict) else ():
             if isinstance(value, dict):
                 settings += [f"{table}.{key}.{name}={json.dumps(one)}" for name, one in value.items()]
             elif (table, key) == ("model", "weights"):

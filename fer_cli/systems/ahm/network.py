@@ -14,7 +14,7 @@ from fer_cli.systems.ahm.predictors import PREDICTORS, Predictors
 from fer_cli.weights.files import UNKNOWN, WeightsFile, find_here
 
 if TYPE_CHECKING:
-    from fer_cli.systems.trained import TrainedModel
+    from fer_cli.models.trained import TrainedModel
 
 
 def ahm_network(store: Store, artifact: Artifact, device: str) -> TrainedModel | None:
@@ -28,8 +28,8 @@ def ahm_network(store: Store, artifact: Artifact, device: str) -> TrainedModel |
     import torch
     from torch import nn
 
+    from fer_cli.models.trained import TrainedModel
     from fer_cli.models.truncation import open_level
-    from fer_cli.systems.trained import TrainedModel
 
     parent = open_parent(store, artifact, "features")
     made, kept = parent.manifest.config, parent.manifest.summary["weights"]

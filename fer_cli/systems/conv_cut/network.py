@@ -155,6 +155,11 @@ class ConvCut(nn.Module):
         self.backbone = backbone
         self.head = head
 
+    @property
+    def trunk(self) -> nn.Module:
+        """The frozen part, which models of one backbone share."""
+        return self.backbone
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (n, classes)."""
         logits: torch.Tensor = self.head(self.backbone(x))
