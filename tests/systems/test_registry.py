@@ -1,0 +1,116 @@
+"""A system of another package, found by its entry point, is trained, scored, drawn and shown as our own are."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fer_cli.artifacts.store import Store
+from fer_cli.core.errors import UsageError
+from fer_cli.systems import registry
+from tests.kits.toy import toy_dataset
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "tests/kits/dropnet"
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as installing the package would leave it."""
+    folder = tmp_path_factory.mktemp("site")
+    for file in (PACKAGE / "dropnet.py", PACKAGE / "dropnet.toml"):
+        shutil.copy(file, folder)
+    info = folder / "dropnet-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: dropnet\nVersion: 1.0\nSummary: A small residual network\n", encoding="utf-8"
+    )
+    (info / "entry_points.txt").write_text(
+        "[fer_cli.systems]\ndropnet = dropnet:DropNet\nbroken = dropnet_that_is_not_there:Broken\n"
+        "baseline = dropnet:DropNet\nmisnamed = dropnet:DropNet\n",
+        encoding="utf-8",
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    store = Store(tmp_path_factory.mktemp("store"))
+    toy_dataset(store, images=140)
+    return store
+
+
+def fer(site: Path, store: Store, *words: str, code: int = 0) -> str:
+    """Run a command with the package on the path; return stdout, or stderr of one that fails."""
+    run = subprocess.run(
+        [sys.executable, "-m", "fer_cli", *words],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "FER_STORE": str(store.root), "NO_COLOR": "1"},
+        cwd=site,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == code, run.stderr
+    return run.stdout if code == 0 else run.stderr
+
+
+def test_it_is_listed_without_being_imported_and_says_what_its_recipe_holds(site: Path, store: Store) -> None:
+    listed = fer(site, store, "train", "--help")
+    assert "dropnet" in listed
+    assert "A small residual network" in listed
+    assert "broken" in listed, "what cannot be imported does not keep the others from being listed"
+    keys = json.loads(fer(site, store, "train", "dropnet", "--help-recipe", "--json"))["keys"]
+    assert {"model.blocks", "loss.gamma", "optim.lr"} <= {key["key"] for key in keys}
+    assert "blocks = 3" in fer(site, store, "train", "dropnet", "--print-config", "--set", "model.blocks=3")
+
+
+def test_it_is_trained_scored_drawn_and_shown(site: Path, store: Store) -> None:
+    trained = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))
+    assert trained["artifact"]["name"] == "toy-dropnet-1-blocks-seed0"
+    assert trained["summary"]["blocks"] == 1
+    model = trained["artifact"]["path"]
+    again = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))
+    assert again["up_to_date"]
+    evaluation = json.loads(fer(site, store, "eval", model, "--report", "--json"))
+    page = (Path(evaluation["artifact"]["path"]) / "report.html").read_text(encoding="utf-8")
+    assert "dropnet, 24 px" in page
+    assert "fer train dropnet" in page
+    assert "model.blocks=1" in page, "a section of its own stands in the command that trains it again"
+    assert "Grad-CAM" in page
+    fer(site, store, "plot", "gradcam", model, "--out", str(site / "gradcam.svg"))
+    assert (site / "gradcam.svg").stat().st_size > 10_000
+    assert "dropnet" in fer(site, store, "show", model)
+
+
+def test_what_is_wrong_with_a_system_is_said(site: Path, store: Store) -> None:
+    broken = fer(site, store, "train", "broken", code=1)
+    assert "system 'broken' of the package dropnet cannot be imported: No module named" in broken
+    assert len(broken.splitlines()) == 1
+    assert "is not a System of this name" in fer(site, store, "train", "misnamed", code=1)
+    assert "any timm backbone" in fer(site, store, "train", "baseline", "--help").lower(), "ours cannot be replaced"
+    assert "--masks is not for dropnet" in fer(site, store, "train", "dropnet", "--masks", "x", code=2)
+
+
+def test_a_model_of_a_system_that_is_not_installed_is_said(site: Path, store: Store) -> None:
+    model = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))["artifact"]["path"]
+    alone = site / "elsewhere"
+    alone.mkdir()
+    said = fer(alone, store, "plot", "gradcam", model, code=1)
+    assert "the system 'dropnet', which is not installed; install the package" in said
+
+
+def test_systems_are_found_by_name() -> None:
+    assert [registry.load(name).name for name in registry.SYSTEMS] == list(registry.SYSTEMS)
+    for name in registry.SYSTEMS:
+        system = registry.load(name)
+        assert system.default_recipe.is_file()
+        assert registry.help_line(name) == system.help
+        assert system.paper
+    with pytest.raises(UsageError, match="no system 'conv-cot'; did you mean conv-cut"):
+        registry.load("conv-cot")
