@@ -14,9 +14,11 @@ from safetensors.torch import save_file
 
 from fer_cli.core.errors import FerError
 from fer_cli.models.classifier import open_classifier
-from fer_cli.models.psa import GROUPS, KERNELS, PSA, Pyramid, pyramid_in_bottlenecks
+from fer_cli.models.psa import PSA, Pyramid, pyramid_in_bottlenecks
 from fer_cli.weights.files import WeightsFile
 
+BRANCHES = 4
+GROUPS = {"reference": (1, 4, 8, 16), "paper": (2, 4, 8, 16)}
 FORMS = [Pyramid(groups, taken) for groups in ("reference", "paper") for taken in ("whole", "split")]
 
 
@@ -41,8 +43,8 @@ def by_loops(psa: PSA, x: NDArray[Any], form: Pyramid, stride: int) -> NDArray[A
     maps, gates = [], []
     parts: Any = psa.se
     down, up = parts[1], parts[3]
-    for place in range(len(KERNELS)):
-        taken = x if form.branch_input == "whole" else np.split(x, len(KERNELS))[place]
+    for place in range(BRANCHES):
+        taken = x if form.branch_input == "whole" else np.split(x, BRANCHES)[place]
         weight: Any = psa.convs[place].weight
         y = convolved(taken, weight.detach().numpy(), stride, GROUPS[form.groups][place])
         inner = down.weight[:, :, 0, 0].detach().numpy() @ y.mean((1, 2)) + down.bias.detach().numpy()
@@ -52,7 +54,7 @@ def by_loops(psa: PSA, x: NDArray[Any], form: Pyramid, stride: int) -> NDArray[A
     weighed = []
     for place, y in enumerate(maps):
         for channel in range(len(y)):
-            total = sum(math.exp(gates[other][channel]) for other in range(len(KERNELS)))
+            total = sum(math.exp(gates[other][channel]) for other in range(BRANCHES))
             weighed.append(y[channel] * math.exp(gates[place][channel]) / total)
     return np.stack(weighed)
 

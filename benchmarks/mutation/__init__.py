@@ -1,0 +1,1 @@
+"""Mutation testing of the modules that decide numbers: do the tests notice a wrong operator, number or condition?"""
