@@ -34,6 +34,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "fer_cli/systems/ahm/ahp.py": ("tests/systems/test_ahp.py",),
     "fer_cli/systems/ahm/projection.py": ("tests/systems/test_projection.py",),
     "fer_cli/losses/cross_entropy.py": ("tests/training/test_training_parts.py",),
+    "fer_cli/losses/focal.py": ("tests/losses/test_focal.py",),
     "fer_cli/losses/island.py": ("tests/losses/test_island.py",),
 }
 """Module -> the tests that should notice a change to it, the quickest first."""

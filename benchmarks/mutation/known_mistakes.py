@@ -45,8 +45,8 @@ _PSA: Final[dict[str, tuple[str, str]]] = {
     "gates without their sigmoid": (", nn.Sigmoid()\n", "\n"),
     "pooled over all branches": ("self.se(maps.flatten(0, 1))", "self.se(maps.mean(1).repeat_interleave(branches, 0))"),
     "the stride on the first branch": (
-        "nn.Conv2d(taken, branch, kernel, stride, kernel // 2,",
-        "nn.Conv2d(taken, branch, kernel, stride if kernel == 3 else 1, kernel // 2,",
+        "nn.Conv2d(width, branch, kernel, stride, kernel // 2,",
+        "nn.Conv2d(width, branch, kernel, stride if kernel == 3 else 1, kernel // 2,",
     ),
     "branches interleaved": ("weighed.reshape(", "weighed.transpose(1, 2).reshape("),
     "the paper's groups for the reference's": ('"reference": (1, 4, 8, 16)', '"reference": (2, 4, 8, 16)'),
