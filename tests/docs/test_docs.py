@@ -31,6 +31,7 @@ from tools import reference
 WRITTEN: Final = [page for page in PAGES if page.parent != GENERATED]
 COMMANDS: Final = [command for page in WRITTEN for command in commands(page)]
 RECIPES: Final = sorted(ROOT.glob("recipes/*/*.toml"))
+SCRIPTS: Final = sorted([*ROOT.glob("recipes/*/*.sh"), *ROOT.glob("recipes/*/*.sbatch")])
 KEYS: Final = {key.key for system in registry.SYSTEMS for key in key_reference(registry.load(system).recipe_type)}
 TOP: Final[Any] = get_command(app)
 
@@ -155,7 +156,14 @@ def test_keys_of_recipes_exist(page: Path) -> None:
             assert match[1] in KEYS, f"{text}: no recipe has this key"
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("path", SCRIPTS, ids=name)
+def test_keys_in_scripts_exist(path: Path) -> None:
+    tables = "|".join(sorted({key.partition(".")[0] for key in KEYS}))
+    shown = re.findall(rf"\b((?:{tables})\.\w+)=", path.read_text(encoding="utf-8"))
+    assert [key for key in shown if key not in KEYS] == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
 def test_a_recipe_says_a_command_that_parses(path: Path) -> None:
     about = tomllib.loads(path.read_text(encoding="utf-8"))["about"]
     words = about["command"].split()
