@@ -136,7 +136,7 @@ def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8
                 parsing.Known([]),
                 Path(folder),
                 Journal(Path(folder), 0),
-                bar=QualityThresholds(),
+                thresholds=QualityThresholds(),
                 batch=BATCH,
                 finished=lambda _: None,
             )

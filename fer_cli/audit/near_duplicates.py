@@ -75,11 +75,11 @@ def near_copies(
     prints, blank = [], []
     with track("fingerprints", len(rows)) as advance:
         for start in range(0, len(rows), _READ):
-            some = rows[start : start + _READ]
-            pictures = small_grey(images[some])
+            chunk = rows[start : start + _READ]
+            pictures = small_grey(images[chunk])
             prints.append(fingerprints(pictures))
-            blank.append(some[pictures.std(axis=(1, 2)) < BLANK])
-            advance(len(some))
+            blank.append(chunk[pictures.std(axis=(1, 2)) < BLANK])
+            advance(len(chunk))
     pairs: list[Pairs] = []
     with track("near copies", len(rows)) as advance:
         for first, second, mirrored, done in _proposals(np.concatenate(prints)):
@@ -129,16 +129,16 @@ def _neighbours(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NDAr
     number = min(NEIGHBOURS, len(rows) - 1)
     if number < 1:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    found = []
+    pairs_of_tile = []
     with track("neighbours", len(rows)) as advance:
         for top in range(0, len(rows), _ROWS):
             alike = points[top : top + _ROWS] @ points.T
-            own = np.arange(len(alike))
-            alike[own, own + top] = -2
+            queries = np.arange(len(alike))
+            alike[queries, queries + top] = -2
             nearest = np.argpartition(-alike, number - 1, axis=1)[:, :number]
-            found.append(np.stack([np.repeat(own + top, number), nearest.reshape(-1)]))
+            pairs_of_tile.append(np.stack([np.repeat(queries + top, number), nearest.reshape(-1)]))
             advance(len(alike))
-    pairs = np.unique(np.sort(np.concatenate(found, axis=1), axis=0), axis=1)
+    pairs = np.unique(np.sort(np.concatenate(pairs_of_tile, axis=1), axis=0), axis=1)
     return pairs[0], pairs[1]
 
 
@@ -160,23 +160,23 @@ def _decided(
 def _decide(
     images: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64], mirrored: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
-    rows, places = np.unique(np.concatenate([first, second]), return_inverse=True)
+    rows, positions = np.unique(np.concatenate([first, second]), return_inverse=True)
     pictures = np.concatenate([small_grey(images[rows[k : k + _READ]]) for k in range(0, len(rows), _READ)])
-    fixed, moving = pictures[places[: len(first)]], pictures[places[len(first) :]]
+    fixed, moving = pictures[positions[: len(first)]], pictures[positions[len(first) :]]
     return aligned_correlation(fixed, np.where(mirrored[:, None, None], moving[:, :, ::-1], moving))
 
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]
 
 
-def _best(rows: NDArray[np.int64], found: list[Pairs]) -> Pairs:
+def _best(rows: NDArray[np.int64], batches: list[Pairs]) -> Pairs:
     """Put pairs in order, those found both as they are and mirrored (a symmetric face) once, as they are more alike."""
-    if not found:
+    if not batches:
         none = np.empty(0, np.int64)
         return none, none, none.astype(np.bool_), none.astype(np.float32)
-    first, second = (np.concatenate([pairs[k] for pairs in found]) for k in (0, 1))
-    mirrored = np.concatenate([pairs[2] for pairs in found])
-    likeness = np.concatenate([pairs[3] for pairs in found])
+    first, second = (np.concatenate([pairs[k] for pairs in batches]) for k in (0, 1))
+    mirrored = np.concatenate([pairs[2] for pairs in batches])
+    likeness = np.concatenate([pairs[3] for pairs in batches])
     order = np.lexsort((-likeness, second, first))
     first, second, mirrored, likeness = first[order], second[order], mirrored[order], likeness[order]
     fresh = np.ones(len(first), np.bool_)

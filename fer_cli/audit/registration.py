@@ -48,9 +48,9 @@ def aligned_correlation(first: Pictures, second: Pictures) -> NDArray[np.float32
     rest = np.flatnonzero(likeness >= HOPEFUL)
     moves, _ = _refined(fixed[rest], moving[rest], moves[rest], STEPS[1], down, across)
     fixed, moving = (_blurred(part, _FINE[0]) - _blurred(part, _FINE[1]) for part in (first[rest], second[rest]))
-    found = np.zeros(len(first), np.float32)
-    found[rest] = _correlation(fixed, *_moved(moving, moves, down, across))
-    return found
+    correlation = np.zeros(len(first), np.float32)
+    correlation[rest] = _correlation(fixed, *_moved(moving, moves, down, across))
+    return correlation
 
 
 def _refined(
@@ -75,9 +75,9 @@ def _refined(
         best[better], most[better] = moves[better], likeness[better]
         if step < steps:
             target, norm = _standard(fixed, inside)
-            found, found_norm = _standard(moved, inside)
-            gain = norm / np.maximum(found_norm, 1e-3)
-            error = (target - gain[:, None, None] * found).reshape(len(fixed), height * width, 1)
+            current, current_norm = _standard(moved, inside)
+            gain = norm / np.maximum(current_norm, 1e-3)
+            error = (target - gain[:, None, None] * current).reshape(len(fixed), height * width, 1)
             moves = np.clip(moves + np.linalg.solve(curvature, slopes @ error)[..., 0], -_FURTHEST, _FURTHEST)
     return best, most
 

@@ -61,8 +61,8 @@ def class_folds(labels: Sequence[str], groups: Sequence[str], number: int, seed:
         )
     counts = np.zeros((len(names), int(label.max()) + 1))
     np.add.at(counts, (group, label), 1)
-    place = {name: index for index, name in enumerate(names.tolist())}
-    order = np.array([place[name] for name in shuffled(place, seed)])
+    index_of = {name: index for index, name in enumerate(names.tolist())}
+    order = np.array([index_of[name] for name in shuffled(index_of, seed)])
     order = order[np.argsort(-counts[order].sum(axis=1), kind="stable")]
     target = counts.sum(axis=0) / number
     over, images = np.tile(-target, (number, 1)), np.zeros(number)

@@ -101,7 +101,7 @@ def walk(root: Path) -> list[str]:
         FerError: a name that cannot be kept, a link that leads nowhere or in a circle, something that is not a file,
             or folders that nest deeper than split/class/picture.
     """
-    found: list[str] = []
+    files: list[str] = []
     faults: list[FerError] = []
     top = _stat(root)
     pending = [("", frozenset({(top.st_dev, top.st_ino)}))]
@@ -121,11 +121,11 @@ def walk(root: Path) -> list[str]:
                 faults.append(error)
                 continue
             if folder is None:
-                found.append(relative)
+                files.append(relative)
             else:
                 pending.append((f"{relative}/", above | {folder}))
     refuse(sorted(faults, key=lambda fault: str(fault.path)))
-    return sorted(found)
+    return sorted(files)
 
 
 def _folder_id(path: Path, above: frozenset[tuple[int, int]], level: int) -> tuple[int, int] | None:

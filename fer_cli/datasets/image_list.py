@@ -118,8 +118,8 @@ class Pictures:
         """
         paths = [self._root / item.path for item in self._items]
         return [
-            Pictured(_row(item, found), path, found.grey)
-            for item, path, found in zip(self._items, paths, probe_all(paths, jobs=self._jobs), strict=True)
+            Pictured(_row(item, picture), path, picture.grey)
+            for item, path, picture in zip(self._items, paths, probe_all(paths, jobs=self._jobs), strict=True)
         ]
 
     def _boxes(self, rows: Sequence[Row]) -> list[Box | None]:
@@ -184,7 +184,7 @@ def path_fault(root: Path, path: str) -> tuple[str, str] | None:
             return f"{path[:80]!r} leads out of the table's folder", "move the table above the pictures"
         return f"{path[:80]!r} is not a picture by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
     try:
-        there = (root / path).is_file()
+        exists = (root / path).is_file()
     except OSError:
-        there = False
-    return None if there else (f"names {path[:80]!r}, which is not there", "mend the row or put the picture there")
+        exists = False
+    return None if exists else (f"names {path[:80]!r}, which is not there", "mend the row or put the picture there")

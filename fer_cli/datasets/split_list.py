@@ -62,17 +62,17 @@ def read_list(path: Path, dataset: Dataset) -> SplitList:
     """
     names = {"split": ("split",), "fold": ("fold",), "validation_of": ("validation_of",)}
     table = open_table(path, {"id": ("id",)}, names)
-    wanted = [name for name in names if name in table.columns]
-    if "split" not in wanted and "fold" not in wanted:
+    columns = [name for name in names if name in table.columns]
+    if "split" not in columns and "fold" not in columns:
         raise FerError("it has neither a column split nor fold", hint="add one", path=path, line=1)
-    if "validation_of" in wanted and "fold" not in wanted:
+    if "validation_of" in columns and "fold" not in columns:
         raise FerError("it has a column validation_of but none fold", hint="add one", path=path, line=1)
-    place = {name: row for row, name in enumerate(dataset.ids.tolist())}
+    row_of = {name: row for row, name in enumerate(dataset.ids.tolist())}
     lines: dict[int, int] = {}
-    cells: dict[str, list[str]] = {name: [""] * len(place) for name in wanted}
+    cells: dict[str, list[str]] = {name: [""] * len(row_of) for name in columns}
     for line, row in table.rows:
         name = row[table.columns["id"]]
-        at = place.get(name)
+        at = row_of.get(name)
         if at is None:
             what, hint = f"id {name!r} is not of {dataset.artifact.reference}", "take the list of this data set"
             raise FerError(what, hint=hint, path=path, line=line)
@@ -80,9 +80,9 @@ def read_list(path: Path, dataset: Dataset) -> SplitList:
             what = f"id {name!r} stands twice, first in line {lines[at]}"
             raise FerError(what, hint="give every image one line", path=path, line=line)
         lines[at] = line
-        for column in wanted:
+        for column in columns:
             cells[column][at] = row[table.columns[column]]
-    if missing := [name for name, row in place.items() if row not in lines]:
+    if missing := [name for name, row in row_of.items() if row not in lines]:
         what = f"{len(missing):,} images of {dataset.artifact.reference} are missing, the first is {missing[0]!r}"
         raise FerError(what, hint="give every image a line", path=path)
     folds = _folds(path, lines, cells["fold"]) if "fold" in cells else None
@@ -110,12 +110,12 @@ def _folds(path: Path, lines: Mapping[int, int], cells: list[str]) -> NDArray[np
     for _, line, cell in _in_file(lines, cells):
         _number(path, line, cell)
     folds = np.array([int(cell) for cell in cells], dtype=np.int64)
-    there = set(folds.tolist())
-    if len(there) < 2:
+    used = set(folds.tolist())
+    if len(used) < 2:
         raise FerError("all images are in one fold", hint="give at least two", path=path)
-    if empty := set(range(max(there))) - there:
+    if empty := set(range(max(used))) - used:
         raise FerError(
-            f"no image is in fold {min(empty)}, but one in {max(there)}", hint="number the folds from 0 on", path=path
+            f"no image is in fold {min(empty)}, but one in {max(used)}", hint="number the folds from 0 on", path=path
         )
     return folds
 

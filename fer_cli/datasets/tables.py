@@ -106,12 +106,12 @@ def _columns(
     columns: dict[str, int] = {}
     wanted = {**required, **optional}
     for name, aliases in wanted.items():
-        found = [index for index, title in enumerate(header) if title in aliases]
-        if len(found) > 1:
-            titles = " and ".join(repr(header[index]) for index in found)
+        matches = [index for index, title in enumerate(header) if title in aliases]
+        if len(matches) > 1:
+            titles = " and ".join(repr(header[index]) for index in matches)
             raise FerError(f"the header has more than one {name} column: {titles}", hint="keep one", path=path, line=1)
-        if found:
-            columns[name] = found[0]
+        if matches:
+            columns[name] = matches[0]
     if missing := [name for name in required if name not in columns]:
         raise FerError(
             f"the header has no column {required[missing[0]][0]!r}: it reads {text[:80].strip()!r}",
@@ -323,42 +323,42 @@ def _wanted(name: str, members: Sequence[str]) -> bool:
 
 def _zip_member(path: Path, file: IO[bytes], members: Sequence[str]) -> Iterator[bytes]:
     with zipfile.ZipFile(file) as archive:
-        found = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, members)]
-        if not found:
-            found = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, ())]
-        if len(found) != 1:
-            raise _not_one(path, [info.filename for info in found], members)
-        if found[0].flag_bits & 1:
-            raise FerError(f"{found[0].filename!r} in the archive is encrypted", hint="unpack it first", path=path)
-        with archive.open(found[0]) as stream:
+        candidates = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, members)]
+        if not candidates:
+            candidates = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, ())]
+        if len(candidates) != 1:
+            raise _not_one(path, [info.filename for info in candidates], members)
+        if candidates[0].flag_bits & 1:
+            raise FerError(f"{candidates[0].filename!r} in the archive is encrypted", hint="unpack it first", path=path)
+        with archive.open(candidates[0]) as stream:
             yield from _pieces(stream)
 
 
 def _tar_member(path: Path, chunks: Iterator[bytes], members: Sequence[str]) -> Iterator[bytes]:
     # A tar has no table of contents: a second candidate shows itself only after the first has been read.
-    found: list[str] = []
+    candidates: list[str] = []
     with tarfile.open(fileobj=_Joined(chunks), mode="r|", bufsize=_CHUNK) as archive:
         for member in archive:
             if not _wanted(member.name, members) or member.isdir():
                 continue
-            found.append(member.name)
+            candidates.append(member.name)
             stream = archive.extractfile(member) if member.isreg() else None
             if stream is None:
                 raise FerError(f"{member.name!r} in the archive is not a regular file", hint="unpack it", path=path)
-            if len(found) > 1:
-                raise _not_one(path, found, members)
+            if len(candidates) > 1:
+                raise _not_one(path, candidates, members)
             yield from _pieces(stream)
-    if not found:
-        raise _not_one(path, found, members)
+    if not candidates:
+        raise _not_one(path, candidates, members)
 
 
-def _not_one(path: Path, found: Sequence[str], members: Sequence[str]) -> FerError:
-    if not found:
+def _not_one(path: Path, candidates: Sequence[str], members: Sequence[str]) -> FerError:
+    if not candidates:
         return FerError(
             f"the archive holds no {' or '.join(members) or '.csv file'}", hint="give the csv file itself", path=path
         )
-    names = " and ".join(repr(name) for name in found[:2])
-    more = f" and {len(found) - 2} more" if len(found) > 2 else ""
+    names = " and ".join(repr(name) for name in candidates[:2])
+    more = f" and {len(candidates) - 2} more" if len(candidates) > 2 else ""
     return FerError(f"the archive holds {names}{more}", hint="unpack it and give the one that is meant", path=path)
 
 

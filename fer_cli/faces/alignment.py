@@ -130,9 +130,9 @@ class Aligner:
 
         The points of the face are looked for again where it stands upright and is as large as the detector sees best.
         """
-        found = self.detector.detect(pictures)
-        chosen = [main_face(faces, *picture.shape[1::-1]) for picture, faces in zip(pictures, found, strict=True)]
-        points = {at: found[at].points[face] for at, face in enumerate(chosen) if face is not None}
+        detections = self.detector.detect(pictures)
+        chosen = [main_face(faces, *picture.shape[1::-1]) for picture, faces in zip(pictures, detections, strict=True)]
+        points = {at: detections[at].points[face] for at, face in enumerate(chosen) if face is not None}
         upright = [align(pictures[at], five, _NEAR, _NEAR_TEMPLATE) for at, five in points.items()]
         for (at, five), again in zip(points.items(), self.detector.detect(upright), strict=True):
             points[at] = _finer(five, again)
@@ -140,7 +140,7 @@ class Aligner:
             self._missed(picture, faces)
             if at not in points
             else Taken(align(picture, points[at], self.size), (SEVERAL,) if large_enough(faces).sum() > 1 else ())
-            for at, (picture, faces) in enumerate(zip(pictures, found, strict=True))
+            for at, (picture, faces) in enumerate(zip(pictures, detections, strict=True))
         ]
 
     def _missed(self, picture: NDArray[np.uint8], faces: Faces) -> Taken:
@@ -188,10 +188,10 @@ def open_aligner(
     """
     if without not in WITHOUT:
         raise UsageError(f"--no-face {without!r} is not known", hint=f"take {' or '.join(WITHOUT)}")
-    found = find_detector(detector, weights, sha256)
-    if found is None:
+    detection = find_detector(detector, weights, sha256)
+    if detection is None:
         return None
-    name, file = found
+    name, file = detection
     if detector == "auto":
         note(f"detector {name}: its weights are here")
     return Aligner(RetinaFace(name, file, device=device), size, without)

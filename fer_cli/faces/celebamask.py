@@ -33,20 +33,20 @@ class Face:
     parts: NDArray[np.uint8]  # (H, W), indices into PARTS
 
 
-def read_faces(source: Path, wanted: Sequence[str] | None = None) -> Iterator[Face]:
+def read_faces(source: Path, face_ids: Sequence[str] | None = None) -> Iterator[Face]:
     """Yield the faces of an archive in the order of their ids.
 
     Args:
         source: a tar with ``images/<id>.jpg`` and ``masks/<id>.png``; a mask's pixels are CelebAMask-HQ's
             own class ids.
-        wanted: ids to read; all of them where it is None.
+        face_ids: ids to read; all of them where it is None.
 
     Raises:
         FerError: not such an archive, a picture without its mask, or a mask that is not one.
     """
     with _reading(source), tarfile.open(source) as archive:
         members = _members(archive, source)
-        for face_id in sorted(members) if wanted is None else wanted:
+        for face_id in sorted(members) if face_ids is None else face_ids:
             if face_id not in members:
                 raise FerError(f"holds no face {face_id}", hint="is it the archive of these ids?", path=source)
             picture, mask = members[face_id]
@@ -80,23 +80,23 @@ Member = tarfile.TarInfo
 
 
 def _members(archive: tarfile.TarFile, source: Path) -> dict[str, tuple[Member, Member]]:
-    found: dict[str, dict[str, Member]] = {"images": {}, "masks": {}}
+    members: dict[str, dict[str, Member]] = {"images": {}, "masks": {}}
     for member in archive:
         path = Path(member.name)
         folder = path.parent.name
-        if member.isfile() and folder in found and not path.name.startswith("."):
+        if member.isfile() and folder in members and not path.name.startswith("."):
             if member.size > MAX_BYTES:
                 raise FerError(
                     f"{member.name} takes {member.size:,} bytes", hint="that is no face of 512 px", path=source
                 )
-            if path.stem in found[folder]:
+            if path.stem in members[folder]:
                 raise FerError(f"{member.name} is the second of its id", hint="leave one of them", path=source)
-            found[folder][path.stem] = member
-    alone = sorted(found["images"].keys() ^ found["masks"].keys())
-    if alone or not found["images"]:
+            members[folder][path.stem] = member
+    alone = sorted(members["images"].keys() ^ members["masks"].keys())
+    if alone or not members["images"]:
         what = f"{alone[0]} has a picture or a mask, not both" if alone else "holds no images/ID.jpg with masks/ID.png"
         raise FerError(what, hint="give an archive with images/ and masks/ of the same ids", path=source)
-    return {face_id: (member, found["masks"][face_id]) for face_id, member in found["images"].items()}
+    return {face_id: (member, members["masks"][face_id]) for face_id, member in members["images"].items()}
 
 
 def _content(archive: tarfile.TarFile, member: Member) -> bytes:

@@ -14,7 +14,7 @@ _LEVEL: Final = 6
 
 def pack(maps: NDArray[np.uint8]) -> list[bytes]:
     """Return each map of (n, H, W) as bytes: zlib's deflate of its pixels, row by row, one byte a pixel."""
-    return [zlib.compress(np.ascontiguousarray(one).tobytes(), _LEVEL) for one in maps]
+    return [zlib.compress(np.ascontiguousarray(pixels).tobytes(), _LEVEL) for pixels in maps]
 
 
 def unpack(packed: Iterable[bytes], height: int, width: int) -> NDArray[np.uint8]:

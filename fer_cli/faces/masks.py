@@ -99,11 +99,11 @@ def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:
     Raises:
         FerError: they were made for another data set or another version of it, or they are damaged.
     """
-    made_for, given = artifact.manifest.inputs["dataset"], dataset.artifact
-    if made_for.content != given.manifest.content:
+    source, parent = artifact.manifest.inputs["dataset"], dataset.artifact
+    if source.content != parent.manifest.content:
         raise FerError(
-            f"{artifact.reference} holds the masks of {made_for.name}@{made_for.version}, not of {given.reference}",
-            hint=f"make its own: fer parse-masks {given.name}@{given.version}",
+            f"{artifact.reference} holds the masks of {source.name}@{source.version}, not of {parent.reference}",
+            hint=f"make its own: fer parse-masks {parent.name}@{parent.version}",
         )
     blob, spans = read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS))
     fits = (

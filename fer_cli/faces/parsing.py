@@ -50,7 +50,8 @@ class Known:
 
     def __init__(self, earlier: Sequence[Artifact]) -> None:
         self._sources = [
-            (read_array(one.file(MAPS)), read_array(one.file(SPANS)), read_table(one.file(SCORES))) for one in earlier
+            (read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS)), read_table(artifact.file(SCORES)))
+            for artifact in earlier
         ]
         self._places: dict[str, tuple[int, int]] = {}
         for number, (_, _, table) in enumerate(self._sources):
@@ -60,19 +61,19 @@ class Known:
     def __contains__(self, pixels: str) -> bool:
         return pixels in self._places
 
-    def table(self, rows: Rows, wanted: NDArray[np.int64]) -> pa.Table:
+    def table(self, rows: Rows, chosen: NDArray[np.int64]) -> pa.Table:
         """Return the block's columns for rows whose pixels are known."""
         import pyarrow as pa
 
         maps, scores = [], []
-        for row in wanted:
-            number, place = self._places[str(rows.pixels[row])]
+        for row in chosen:
+            number, row_there = self._places[str(rows.pixels[row])]
             blob, spans, table = self._sources[number]
-            maps.append(blob[spans[place, 0] : spans[place, 1]].tobytes())
-            scores.append(table.slice(place, 1))
-        found = pa.concat_tables(scores)
-        ids = pa.array(rows.ids[wanted].tolist(), pa.string())
-        return found.set_column(found.schema.get_field_index("id"), "id", ids).append_column(
+            maps.append(blob[spans[row_there, 0] : spans[row_there, 1]].tobytes())
+            scores.append(table.slice(row_there, 1))
+        block = pa.concat_tables(scores)
+        ids = pa.array(rows.ids[chosen].tolist(), pa.string())
+        return block.set_column(block.schema.get_field_index("id"), "id", ids).append_column(
             _MAP, pa.array(maps, pa.binary())
         )
 
@@ -103,7 +104,7 @@ def parse_blocks(
     directory: Path,
     journal: Journal,
     *,
-    bar: QualityThresholds,
+    thresholds: QualityThresholds,
     batch: int,
     finished: Callable[[int], None],
 ) -> tuple[int, float]:
@@ -116,7 +117,7 @@ def parse_blocks(
         known: maps that need not be computed again.
         directory: where the blocks' files go.
         journal: where finished blocks are noted.
-        bar: what a map must reach.
+        thresholds: what a map must reach.
         batch: pictures at once.
         finished: told after each block how many pictures it had; may raise to stop the work there.
     """
@@ -124,15 +125,17 @@ def parse_blocks(
     with ThreadPoolExecutor(1) as background:
         saving = None
         for block in blocks:
-            every = np.arange(block * BLOCK, min(len(rows), (block + 1) * BLOCK))
-            there = np.array([str(rows.pixels[row]) in known for row in every])
-            fresh = every[~there]
+            block_rows = np.arange(block * BLOCK, min(len(rows), (block + 1) * BLOCK))
+            reused = np.array([str(rows.pixels[row]) in known for row in block_rows])
+            fresh = block_rows[~reused]
             parsed += len(fresh)
             parts = [parse_rows(fresh[start : start + batch]) for start in range(0, len(fresh), batch)]
             # Scores are computed and written while the next block is parsed; errors come out at that block's end.
             if saving is not None:
                 finished(saving.result())
-            saving = background.submit(_save, block, rows, fresh, every[there], parts, known, directory, journal, bar)
+            saving = background.submit(
+                _save, block, rows, fresh, block_rows[reused], parts, known, directory, journal, thresholds
+            )
         if saving is not None:
             finished(saving.result())
     return parsed, time.perf_counter() - begun
@@ -147,7 +150,7 @@ def _save(
     known: Known,
     directory: Path,
     journal: Journal,
-    bar: QualityThresholds,
+    thresholds: QualityThresholds,
 ) -> int:
     import pyarrow as pa
 
@@ -159,7 +162,7 @@ def _save(
         columns = {
             "id": pa.array(rows.ids[fresh].tolist(), pa.string()),
             "pixels": pa.array(rows.pixels[fresh].tolist(), pa.string()),
-            **score(maps, agreement, confidence, bar).columns(),
+            **score(maps, agreement, confidence, thresholds).columns(),
             _MAP: pa.array(pack(maps), pa.binary()),
         }
         tables.append(pa.table(columns))
@@ -182,15 +185,15 @@ def assemble(directory: Path, blocks: Iterable[int]) -> pa.Table:
     numbers = list(blocks)
     tables = [read_table(directory / block_name(block)) for block in numbers]
     whole = pa.concat_tables(tables)
-    places: dict[bytes, tuple[int, int]] = {}
+    span_of: dict[bytes, tuple[int, int]] = {}
     spans = np.empty((len(whole), 2), np.int64)
     end = 0
     for row, packed in enumerate(whole[_MAP].to_pylist()):
-        if packed not in places:
-            places[packed] = (end, end + len(packed))
+        if packed not in span_of:
+            span_of[packed] = (end, end + len(packed))
             end += len(packed)
-        spans[row] = places[packed]
-    blob = np.frombuffer(b"".join(places), np.uint8)
+        spans[row] = span_of[packed]
+    blob = np.frombuffer(b"".join(span_of), np.uint8)
     for name, array in ((MAPS, blob), (SPANS, spans)):
         with ArrayWriter(directory / name, array.shape[1:], array.dtype, len(array), reserve=True) as writer:
             writer.write(0, array)

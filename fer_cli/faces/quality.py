@@ -86,32 +86,35 @@ class Scores:
 
 
 def score(
-    maps: NDArray[np.uint8], agreement: NDArray[np.float32], confidence: NDArray[np.float32], bar: QualityThresholds
+    maps: NDArray[np.uint8],
+    agreement: NDArray[np.float32],
+    confidence: NDArray[np.float32],
+    thresholds: QualityThresholds,
 ) -> Scores:
     """Score region maps (n, H, W); ``agreement`` and ``confidence`` (n,) may be NaN, then nothing is said of them."""
     n, height, width = maps.shape
     counts = np.stack([(maps == index).sum((1, 2)) for index in range(len(REGIONS))], axis=1)
     face = np.isin(maps, [REGIONS.index(name) for name in FACE])
     covered = face.sum((1, 2))
-    outside = np.array([_outside(one) for one in face], dtype=np.float32).reshape(n)
-    least = np.maximum(1.0, bar.part * covered)
+    outside = np.array([_outside(pixels) for pixels in face], dtype=np.float32).reshape(n)
+    least = np.maximum(1.0, thresholds.part * covered)
     cut = np.max([_on_border(maps == REGIONS.index(name), least) for name in NEEDED], axis=0)
     missing = [[name for name in NEEDED if counts[row, REGIONS.index(name)] < least[row]] for row in range(n)]
     share = (covered / (height * width)).astype(np.float32)
     reasons = []
     for row in range(n):
-        if share[row] < bar.face:
+        if share[row] < thresholds.face:
             reasons.append(["no face"])
             continue
         checks = {
-            "in pieces": outside[row] > bar.outside,
-            "cut": cut[row] > bar.cut,
-            "mirror": agreement[row] < bar.agreement,
-            "unsure": confidence[row] < bar.confidence,
+            "in pieces": outside[row] > thresholds.outside,
+            "cut": cut[row] > thresholds.cut,
+            "mirror": agreement[row] < thresholds.agreement,
+            "unsure": confidence[row] < thresholds.confidence,
         }
-        reasons.append([f"no {name}" for name in missing[row]] + [name for name, found in checks.items() if found])
+        reasons.append([f"no {name}" for name in missing[row]] + [name for name, failed in checks.items() if failed])
     sure = np.fmin(np.nan_to_num(agreement, nan=1.0), np.nan_to_num(confidence, nan=1.0))
-    weight = [len(REASONS) if found == ["no face"] else len(found) for found in reasons]
+    weight = [len(REASONS) if names == ["no face"] else len(names) for names in reasons]
     return Scores(
         shares=(counts / (height * width)).astype(np.float32),
         face=share,

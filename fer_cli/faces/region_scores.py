@@ -34,8 +34,8 @@ class RegionScores:
         """Return the scores of no picture."""
         return cls(np.zeros((len(REGIONS), len(REGIONS)), np.int64))
 
-    def plus(self, true: NDArray[Any], found: NDArray[Any]) -> Self:
+    def plus(self, true: NDArray[Any], predicted: NDArray[Any]) -> Self:
         """Return the scores with the pixels of more maps counted: two arrays of one shape, indices into REGIONS."""
-        pairs = true.astype(np.int64) * len(REGIONS) + found
+        pairs = true.astype(np.int64) * len(REGIONS) + predicted
         counts = np.bincount(pairs.ravel(), minlength=self.confusion.size)
         return type(self)(self.confusion + counts.reshape(self.confusion.shape))

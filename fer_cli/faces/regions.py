@@ -88,8 +88,8 @@ class Grouping:
 
     def table(self, order: Iterable[str] = PARTS) -> NDArray[np.uint8]:
         """Return the index into REGIONS for each class of ``order``: it turns class maps into region maps."""
-        of = self.record()
-        return np.array([REGIONS.index(of[part_of(name)]) for name in order], dtype=np.uint8)
+        mapping = self.record()
+        return np.array([REGIONS.index(mapping[part_of(name)]) for name in order], dtype=np.uint8)
 
 
 def grouping(changes: Iterable[str] = ()) -> Grouping:
@@ -101,11 +101,11 @@ def grouping(changes: Iterable[str] = ()) -> Grouping:
     Raises:
         UsageError: a change names no part or no region, or the background is moved; or two name the same part.
     """
-    of = dict(DEFAULT_GROUPING)
+    mapping = dict(DEFAULT_GROUPING)
     moved: set[str] = set()
     for change in changes:
         part, equals, region = (text.strip() for text in change.partition("="))
-        if not equals or part not in of:
+        if not equals or part not in mapping:
             raise UsageError(f"--group {change!r} names no part of a face", hint=f"PART=REGION, of {', '.join(PARTS)}")
         if region not in REGIONS:
             raise UsageError(f"--group {change!r} names no region", hint=f"the regions are {', '.join(REGIONS)}")
@@ -114,5 +114,5 @@ def grouping(changes: Iterable[str] = ()) -> Grouping:
         if part in moved:
             raise UsageError(f"--group {change!r} moves {part} a second time", hint="give each part once")
         moved.add(part)
-        of[part] = region
-    return Grouping(tuple(of[part] for part in PARTS))
+        mapping[part] = region
+    return Grouping(tuple(mapping[part] for part in PARTS))

@@ -57,11 +57,11 @@ def make_template(
     height, width = images.shape[1:3]
     counts = np.zeros((len(REGIONS), height, width))
     for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        maps = parser.parse(images[some]).maps
+        chunk = rows[start : start + batch]
+        maps = parser.parse(images[chunk]).maps
         for index in range(len(REGIONS)):
             counts[index] += (maps == index).sum(0)
-        finished(len(some))
+        finished(len(chunk))
     shares = (counts + counts[:, :, ::-1]) / (2 * len(rows))
     return Template(shares, balanced(shares), len(rows))
 
@@ -75,14 +75,14 @@ def balanced(shares: NDArray[np.float64]) -> NDArray[np.uint8]:
     Args:
         shares: (regions, H, W), how often each region stands at each pixel.
     """
-    wanted = shares.sum((1, 2))
+    target = shares.sum((1, 2))
     weights = np.ones(len(shares))
     best, least = shares.argmax(0), np.inf
     for _ in range(STEPS):
-        found = (shares * weights[:, None, None]).argmax(0)
-        room = np.bincount(found.ravel(), minlength=len(shares))
-        if (error := float(np.abs(room - wanted).sum())) < least:
-            best, least = found, error
-        weights *= ((wanted + 0.5) / (room + 0.5)) ** 0.25
+        assigned = (shares * weights[:, None, None]).argmax(0)
+        room = np.bincount(assigned.ravel(), minlength=len(shares))
+        if (error := float(np.abs(room - target).sum())) < least:
+            best, least = assigned, error
+        weights *= ((target + 0.5) / (room + 0.5)) ** 0.25
     balanced_map: NDArray[np.uint8] = best.astype(np.uint8)
     return balanced_map

@@ -151,11 +151,14 @@ def preprocessing_of(
         FerError: the network takes no such size.
     """
     cfg = network.pretrained_cfg
-    own = int(cfg["input_size"][-1])
-    if cfg.get("fixed_input_size") and size not in (None, own):
-        raise FerError(f"{name} takes images of {own} px only", hint=f"take {own} px (--size; in a recipe data.size)")
+    native_size = int(cfg["input_size"][-1])
+    if cfg.get("fixed_input_size") and size not in (None, native_size):
+        raise FerError(
+            f"{name} takes images of {native_size} px only",
+            hint=f"take {native_size} px (--size; in a recipe data.size)",
+        )
     mode = cfg["interpolation"] if cfg["interpolation"] in {"bilinear", "bicubic"} else "bicubic"
-    return Preprocessing(size or own, tuple(cfg["mean"]), tuple(cfg["std"]), mode, crop)
+    return Preprocessing(size or native_size, tuple(cfg["mean"]), tuple(cfg["std"]), mode, crop)
 
 
 def cost(backbone: Backbone) -> dict[str, int]:

@@ -29,12 +29,12 @@ def gradcam(network: nn.Module, layer: nn.Module, x: torch.Tensor, classes: torc
         (n, S, S) float32 from 0 to 1. A map without any positive place is zero throughout.
     """
     assert not network.training, "Grad-CAM is of a network in evaluation mode"
-    taken: list[torch.Tensor] = []
+    activations: list[torch.Tensor] = []
 
     def take(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
         # A leaf of its own: nothing before it is differentiated. A copy goes on, which the next layer may overwrite.
-        taken.append(output.detach().requires_grad_())
-        return taken[-1].clone()
+        activations.append(output.detach().requires_grad_())
+        return activations[-1].clone()
 
     with torch.enable_grad():
         handle = layer.register_forward_hook(take)
@@ -42,11 +42,11 @@ def gradcam(network: nn.Module, layer: nn.Module, x: torch.Tensor, classes: torc
             logits: torch.Tensor = network(x)
         finally:
             handle.remove()
-        assert len(taken) == 1, f"the layer runs once, not {len(taken)} times"
-        (slopes,) = torch.autograd.grad(logits.gather(1, classes.to(logits.device)[:, None]).sum(), taken)
+        assert len(activations) == 1, f"the layer runs once, not {len(activations)} times"
+        (slopes,) = torch.autograd.grad(logits.gather(1, classes.to(logits.device)[:, None]).sum(), activations)
     with torch.no_grad():
         weights = slopes.mean(dim=(2, 3), keepdim=True)
-        maps = (weights * taken[0]).sum(dim=1, keepdim=True).relu()
+        maps = (weights * activations[0]).sum(dim=1, keepdim=True).relu()
         maps = functional.interpolate(maps, x.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         most = maps.amax(dim=(1, 2), keepdim=True)
         return (maps / torch.where(most > 0, most, 1)).to(torch.float32)

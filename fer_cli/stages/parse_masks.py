@@ -341,7 +341,7 @@ def _run(
                 known,
                 place,
                 Journal(place, ranks.rank),
-                bar=bar,
+                thresholds=bar,
                 batch=batch,
                 finished=finished,
             )

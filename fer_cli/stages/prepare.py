@@ -49,7 +49,7 @@ def prepare(
         validation: share of train that becomes validation where the source has none.
         seed: of the carved splits.
         drop_duplicates: leave out training pictures that are copies of others, as
-            :mod:`fer_cli.audit.deduplication` says; the artifact's name says so.
+            :mod:`fer_cli.audit.deduplicate` says; the artifact's name says so.
         command: what the user typed, for the reports of all that is made from it; no part of the version.
         force: make it anew even when it is up to date.
 

@@ -108,14 +108,18 @@ def keep(path: Path, data: bytes, record: Record, *, force: bool) -> tuple[Recor
     try:
         make_directory(path.parent)
         with FileLock(path.with_name(f".{path.name}.lock")):
-            there = sha256_file(path) if path.is_file() else None
-            already = there == record.sha256
-            if there is not None and not already and not force:
-                raise FerError(f"other weights are here, sha256 {there[:16]}", hint="--force replaces them", path=path)
+            existing = sha256_file(path) if path.is_file() else None
+            already = existing == record.sha256
+            if existing is not None and not already and not force:
+                raise FerError(
+                    f"other weights are here, sha256 {existing[:16]}", hint="--force replaces them", path=path
+                )
             old = None if force else read_record(path)
             if old is not None and old.sha256 == record.sha256:
-                told = {key: getattr(record, key) or getattr(old, key) for key in ("source", "pretraining", "licence")}
-                record = record.model_copy(update=told)
+                merged = {
+                    key: getattr(record, key) or getattr(old, key) for key in ("source", "pretraining", "licence")
+                }
+                record = record.model_copy(update=merged)
             with ExitStack() as both:  # the file takes its place first, and neither where one cannot be written
                 write_file(
                     both.enter_context(replacing(record_path(path))), f"{record.model_dump_json(indent=1)}\n".encode()

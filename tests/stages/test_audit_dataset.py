@@ -16,7 +16,7 @@ from PIL import Image
 from fer_cli.artifacts.payload import read_array, read_table
 from fer_cli.artifacts.store import Store
 from fer_cli.audit import near_duplicates
-from fer_cli.audit.deduplication import CONTRADICTORY, OF_SCORED, OF_TRAINING, copies_to_drop
+from fer_cli.audit.deduplicate import CONTRADICTORY, OF_SCORED, OF_TRAINING, copies_to_drop
 from fer_cli.audit.findings import Index, findings
 from fer_cli.audit.near_duplicates import NearCopies
 from fer_cli.cli.app import run

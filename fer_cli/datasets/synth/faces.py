@@ -69,29 +69,29 @@ def region_truth(face: FaceParameters, size: int = 112) -> NDArray[np.uint8]:
 
 def sketch_face(face: FaceParameters) -> Sketch:
     """Return the outlines of a face, back to front."""
-    who, scene, sketch = face.identity, face.scene, Sketch()
+    identity, scene, sketch = face.identity, face.scene, Sketch()
     aus = Aus(face.aus, scene.asymmetry)
-    behind, before = _hair(who)
+    behind, before = _hair(identity)
     sketch.extend(behind)
-    add_head(sketch, who, aus)
-    add_clothing(sketch, who)
-    add_beard(sketch, who, aus)
-    add_nose(sketch, who, aus)
-    add_mouth(sketch, who, aus, face.smirk_side)
+    add_head(sketch, identity, aus)
+    add_clothing(sketch, identity)
+    add_beard(sketch, identity, aus)
+    add_nose(sketch, identity, aus)
+    add_mouth(sketch, identity, aus, face.smirk_side)
     for side in SIDES:
-        add_eye(sketch, who, aus, scene, side)
-        add_brow(sketch, who, aus, side)
+        add_eye(sketch, identity, aus, scene, side)
+        add_brow(sketch, identity, aus, side)
     sketch.extend(before)
-    add_glasses(sketch, who)
+    add_glasses(sketch, identity)
     return sketch
 
 
 @lru_cache(maxsize=4)
-def _hair(who: Identity) -> tuple[Sketch, Sketch]:
+def _hair(identity: Identity) -> tuple[Sketch, Sketch]:
     """Return the hair behind and before the face: half of all outlines, and the same in all pictures of a person."""
-    strands, behind, before = Generator(PCG64(who.texture)), Sketch(), Sketch()
-    add_back_hair(behind, who, strands)
-    add_front_hair(before, who, strands)
+    strands, behind, before = Generator(PCG64(identity.texture)), Sketch(), Sketch()
+    add_back_hair(behind, identity, strands)
+    add_front_hair(before, identity, strands)
     return behind, before
 
 
@@ -130,8 +130,8 @@ def _paint(outlines: Outlines, pixels: int) -> Image.Image:
 
 def _palette(face: FaceParameters) -> list[int]:
     """Return the colour of every part before light falls on it, as a flat palette."""
-    who, scene = face.identity, face.scene
-    skin, hair, iris, lip = (np.array(colour) for colour in (who.skin, who.hair, who.iris, who.lip))
+    identity, scene = face.identity, face.scene
+    skin, hair, iris, lip = (np.array(colour) for colour in (identity.skin, identity.hair, identity.iris, identity.lip))
     beard = 0.7 * hair + 0.3 * skin
     colours = {
         Part.BACKGROUND: np.zeros(3),  # the backdrop is added later, as a gradient
@@ -156,7 +156,7 @@ def _palette(face: FaceParameters) -> list[int]:
         Part.PUPIL: np.array([14, 11, 12]),
         Part.GLINT: np.array([255, 255, 255]),
         Part.LASH: np.array([30, 22, 22]),
-        Part.BROW: np.array(who.brow),
+        Part.BROW: np.array(identity.brow),
         Part.LIP_UPPER: lip * (0.86, 0.8, 0.82),
         Part.LIP_LOWER: lip,
         Part.LIP_SHINE: np.minimum(lip * 1.08 + 14.0, 255.0),
@@ -169,7 +169,7 @@ def _palette(face: FaceParameters) -> list[int]:
         Part.HAIR: hair,
         Part.HAIR_LIGHT: np.minimum(hair * 1.22 + 10.0, 255.0),
         Part.HAIR_DARK: hair * 0.76,
-        Part.FRAME: np.array(who.frame),
+        Part.FRAME: np.array(identity.frame),
     }
     flat = np.concatenate([colours[part] for part in Part])
     return [round(value) for value in flat.tolist()]

@@ -11,7 +11,7 @@ from fer_cli.datasets.synth.sketch import Array, Part, Sketch, ellipse, stroke
 _ACROSS = np.linspace(-1.0, 1.0, 21)
 
 
-def add_mouth(sketch: Sketch, who: Identity, aus: Aus, smirk_side: int) -> None:
+def add_mouth(sketch: Sketch, identity: Identity, aus: Aus, smirk_side: int) -> None:
     """Add the mouth.
 
     AU12 pulls the corners out and up, AU15 down, AU20 straight outwards; AU14 pulls one corner into a dimple; AU10
@@ -23,15 +23,15 @@ def add_mouth(sketch: Sketch, who: Identity, aus: Aus, smirk_side: int) -> None:
     for side in SIDES:
         pull, down = aus.on("AU12", side), aus.on("AU15", side)
         smirk = aus["AU14"] if side == smirk_side else 0.0
-        x = who.mouth_width + 0.12 * pull + 0.12 * stretch + 0.1 * smirk + 0.03 * down + 0.03 * sneer
+        x = identity.mouth_width + 0.12 * pull + 0.12 * stretch + 0.1 * smirk + 0.03 * down + 0.03 * sneer
         x -= 0.065 * drop * (1.0 - pull) + 0.06 * press + 0.015 * part
-        y = who.mouth_y - 0.13 * pull + 0.14 * down + 0.035 * stretch - 0.17 * smirk + 0.05 * drop + 0.06 * sneer
+        y = identity.mouth_y - 0.13 * pull + 0.14 * down + 0.035 * stretch - 0.17 * smirk + 0.05 * drop + 0.06 * sneer
         corners[side] = (x, y)
     gap = (0.075 * part + 0.32 * drop) * (1.0 - 0.7 * press) + 0.06 * sneer * (1.0 - press) + 0.06 * stretch * part
     gap += 0.055 * smile * part
     up = 0.28 * gap + 0.055 * sneer + 0.03 * aus["AU9"]
     down_by = gap - up + 0.01
-    middle = who.mouth_y + 0.02 * smile - 0.035 * frown - 0.03 * sneer - 0.012 * aus["AU14"]
+    middle = identity.mouth_y + 0.02 * smile - 0.035 * frown - 0.03 * sneer - 0.012 * aus["AU14"]
 
     side_of = np.where(_ACROSS < 0.0, -1, 1)
     reach = np.where(side_of < 0, corners[-1][0], corners[1][0])
@@ -46,9 +46,9 @@ def add_mouth(sketch: Sketch, who: Identity, aus: Aus, smirk_side: int) -> None:
 
     thin = (1.0 - 0.62 * press) * (1.0 - 0.3 * stretch) * (1.0 - 0.25 * smile)
     bow = (1.0 - t**2.4) * (1.0 + 0.16 * np.exp(-(((t - 0.24) / 0.14) ** 2)) - 0.24 * np.exp(-((t / 0.11) ** 2)))
-    top_lip = top_edge - who.lip_upper * thin * (1.0 - 0.25 * sneer) * bow
+    top_lip = top_edge - identity.lip_upper * thin * (1.0 - 0.25 * sneer) * bow
     full = (1.0 - t**2.6) ** 0.85
-    low_lip = low_edge + who.lip_lower * thin * (1.0 - 0.15 * drop) * full
+    low_lip = low_edge + identity.lip_lower * thin * (1.0 - 0.15 * drop) * full
 
     parts = sketch.parts
     parts.add(_between(across, top_lip, low_lip), Part.LIP_LOWER, lift=0.06)
@@ -58,7 +58,7 @@ def add_mouth(sketch: Sketch, who: Identity, aus: Aus, smirk_side: int) -> None:
         inside = np.abs(_ACROSS) < 0.95
         ix, itop, ilow = across[inside], top_edge[inside], low_edge[inside]
         if gap > 0.12:
-            tongue = ellipse(0.0, float(low_edge.max()) + 0.01, 0.6 * who.mouth_width, 0.6 * (gap - 0.12))
+            tongue = ellipse(0.0, float(low_edge.max()) + 0.01, 0.6 * identity.mouth_width, 0.6 * (gap - 0.12))
             bounds_top, bounds_low = np.interp(tongue[:, 0], ix, itop), np.interp(tongue[:, 0], ix, ilow)
             tongue[:, 1] = np.clip(tongue[:, 1], bounds_top, bounds_low)
             parts.add(tongue, Part.TONGUE, lift=0.03)
@@ -81,8 +81,10 @@ def add_mouth(sketch: Sketch, who: Identity, aus: Aus, smirk_side: int) -> None:
         sketch.crease(tick, [0.0, 0.04, 0.0], 110 + 30 * (frown + smile), side=side, start=(end[0], end[1]))
     sheen = np.abs(_ACROSS) < 0.5
     gleam = np.stack([across[sheen], (low_edge + 0.42 * (low_lip - low_edge))[sheen]], axis=1)
-    parts.add(stroke(gleam, np.array([0.0, 0.3, 0.34, 0.3, 0.0]) * who.lip_lower * thin), Part.LIP_SHINE, lift=0.08)
-    _add_surroundings(sketch, who, aus, smirk_side, ends, float(low_lip.max()), float(top_lip.min()))
+    parts.add(
+        stroke(gleam, np.array([0.0, 0.3, 0.34, 0.3, 0.0]) * identity.lip_lower * thin), Part.LIP_SHINE, lift=0.08
+    )
+    _add_surroundings(sketch, identity, aus, smirk_side, ends, float(low_lip.max()), float(top_lip.min()))
 
 
 def _between(x: Array, top: Array, bottom: Array) -> Array:
@@ -90,10 +92,10 @@ def _between(x: Array, top: Array, bottom: Array) -> Array:
 
 
 def _add_surroundings(
-    sketch: Sketch, who: Identity, aus: Aus, smirk_side: int, ends: Array, bottom: float, top: float
+    sketch: Sketch, identity: Identity, aus: Aus, smirk_side: int, ends: Array, bottom: float, top: float
 ) -> None:
     """Add philtrum, the shadow below the lower lip, dimples and the lines that a pulled corner makes."""
-    middle = who.mouth_y
+    middle = identity.mouth_y
     sketch.bump(0.0, middle, 0.32, 0.2, height=0.05)
     sketch.bump(0.0, bottom + 0.06, 0.2, 0.045, dark=0.16, height=-0.02)
     sketch.bump(0.0, top - 0.07, 0.035, 0.05, height=-0.025, dark=0.06)
