@@ -6,13 +6,14 @@ import difflib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fer_cli.core.errors import FerError, UsageError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from fer_cli.core.recipes import KeyReference
     from fer_cli.systems.base import System
 
@@ -30,6 +31,8 @@ SYSTEMS: Final = {
 
 @cache
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
     return {point.name: point for point in entry_points(group=GROUP) if point.name not in SYSTEMS}
 
 
