@@ -15,7 +15,7 @@ from typing import Any, Final
 from typer.main import get_command
 
 from fer_cli.cli.app import app
-from fer_cli.core.recipes import KeyReference, key_reference
+from fer_cli.core.recipe_reference import KeyReference, key_reference
 from fer_cli.systems import registry
 
 FOLDER: Final = Path(__file__).parents[1] / "docs" / "reference"

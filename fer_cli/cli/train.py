@@ -139,7 +139,7 @@ def _reference(system: str) -> Output:
 
 
 def _config(system: str, recipe: Path | None, changes: list[str]) -> Output:
-    from fer_cli.core.recipes import toml_text
+    from fer_cli.core.toml_text import toml_text
     from fer_cli.systems.registry import read_recipe
 
     read = read_recipe(system, recipe, changes)

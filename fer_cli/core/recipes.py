@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
 import tomllib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin
+from typing import Any, ClassVar, Final, TypeVar, get_args
 
-import annotated_types
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from fer_cli.core.errors import FerError, UsageError
@@ -29,8 +24,8 @@ class Section(BaseModel):
 
     renamed: ClassVar[dict[str, str]] = {}
     """Keys that had another name before: an old one is refused with its new name."""
-    renamed_values: ClassVar[dict[str, dict[str, str]]] = {}
-    """The same of a key's values."""
+    renamed_variants: ClassVar[dict[str, str]] = {}
+    """The same of the values of ``name``, where a table has several forms."""
 
 
 def key(
@@ -131,17 +126,15 @@ def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
 def _drop_keys_of_other_variants(
     values: dict[str, Any], form: type[Section], changed: dict[tuple[str, ...], str]
 ) -> None:
-    """Where a change takes another variant of a table, drop what the file says that only the other variants have."""
+    """Where a change takes another variant of a table, drop what the file says that the others alone have."""
     for name, variants in tables(form):
         table = values.get(name)
-        if not isinstance(table, dict) or (name, "name") not in changed:
+        if (name, "name") not in changed or not isinstance(table, dict) or table.get("name") not in variants:
             continue
-        chosen = variants.get(str(table.get("name")))
-        if chosen is not None:
-            others = {key for variant in variants.values() for key in variant.model_fields}
-            for key in others - chosen.model_fields.keys():
-                if (name, key) not in changed:
-                    table.pop(key, None)
+        known = {key for section in variants.values() for key in section.model_fields}
+        for key in known - variants[table["name"]].model_fields.keys():
+            if (name, key) not in changed:
+                table.pop(key, None)
 
 
 def tables(form: type[Section]) -> Iterator[tuple[str, dict[str, type[Section]]]]:
@@ -158,102 +151,6 @@ def _is_section(kind: Any) -> bool:  # noqa: ANN401 - any annotation
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyReference:
-    """A key of a recipe as a reader wants to know it."""
-
-    key: str  # such as ``optim.lr``
-    variant: str | None  # the value of ``TABLE.name`` that it belongs to, where not all have it
-    default: str | None  # as TOML; None: it must be given
-    values: str  # its range or choices
-    unit: str | None
-    title: str
-
-
-def key_reference(form: type[Section]) -> list[KeyReference]:
-    """Return every key of a recipe but those of ``about``, in the order of its tables."""
-    keys: list[KeyReference] = []
-    for table, variants in tables(form):
-        if table == "about":
-            continue
-        names: dict[str, list[str]] = {}
-        for variant, section in variants.items():
-            for name in section.model_fields:
-                names.setdefault(name, []).append(variant)
-        for name, having in names.items():
-            if name == "name" and len(variants) > 1:
-                choices = ", ".join(toml_value(variant) for variant in variants)
-                keys.append(KeyReference(f"{table}.name", None, None, choices, None, f"which {table}"))
-                continue
-            field = variants[having[0]].model_fields[name]
-            default = field.get_default(call_default_factory=True)
-            extra = field.json_schema_extra
-            keys.append(
-                KeyReference(
-                    key=f"{table}.{name}",
-                    variant=None if len(having) == len(variants) else ", ".join(having),
-                    default=None if field.is_required() else "left out" if default is None else toml_value(default),
-                    values=_values(field),
-                    unit=str(extra["unit"]) if isinstance(extra, dict) and extra.get("unit") else None,
-                    title=field.title or "",
-                )
-            )
-    return keys
-
-
-def _values(field: FieldInfo) -> str:
-    """Return the choices or the range of a key, in words."""
-    kind = field.annotation
-    if get_origin(kind) is Literal:
-        return ", ".join(toml_value(choice) for choice in get_args(kind))
-    words = {bool: "true, false", int: "integer", float: "number", str: "text"}
-    plain = next((words[one] for one in (kind, *get_args(kind)) if one in words), "")
-    if get_origin(kind) is dict:
-        plain = "table of integers"
-    elif get_origin(kind) is tuple:
-        plain = "array of integers"
-    signs = {annotated_types.Ge: ">=", annotated_types.Gt: ">", annotated_types.Le: "<=", annotated_types.Lt: "<"}
-    limits = [
-        f"{sign} {getattr(limit, kind.__name__.lower()):g}"
-        for limit in field.metadata
-        for kind, sign in signs.items()
-        if isinstance(limit, kind)
-    ]
-    return ", ".join([plain, *limits])
-
-
-def toml_value(value: object) -> str:
-    """Return a value as TOML writes it: text, a number, a truth value, an array or an inline table of those."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(toml_value(item) for item in value)}]"
-    assert isinstance(value, dict), f"TOML has no {type(value).__name__}"
-    items = ", ".join(f"{_toml_key(name)} = {toml_value(item)}" for name, item in value.items())
-    return f"{{ {items} }}" if items else "{}"
-
-
-def _toml_key(name: str) -> str:
-    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
-
-
-def toml_text(recipe: Section) -> str:
-    """Return a recipe as a TOML file that :func:`load_recipe` reads as the same recipe."""
-    loose: list[str] = []
-    parts: list[str] = []
-    for name, value in recipe.model_dump(mode="json", exclude_none=True).items():
-        if isinstance(value, dict):
-            lines = [f"{_toml_key(key)} = {toml_value(item)}" for key, item in value.items()]
-            parts.append("\n".join([f"[{_toml_key(name)}]", *lines]))
-        else:
-            loose.append(f"{_toml_key(name)} = {toml_value(value)}")
-    return "\n\n".join(filter(None, ["\n".join(loose), *parts])) + "\n"
-
-
 def _first(
     error: ValidationError,
     form: type[Section],
@@ -261,46 +158,57 @@ def _first(
     lines: dict[tuple[str | int, ...], int],
     changed: dict[tuple[str, ...], str],
 ) -> FerError:
+    """Return the error of the first fault, at its line, or of the change that is to blame."""
     faults: list[Any] = list(error.errors(include_url=False))
     # A misspelt key is two faults: that it is there tells more than that the right one is missing.
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
-    variants = dict(tables(form)).get(str(fault["loc"][0]), {}) if fault["loc"] else {}
-    place = tuple(fault["loc"])
-    if "" not in variants and len(place) > 1:
-        place = (place[0], *place[2:])  # pydantic names the variant too
-    key = ".".join(str(part) for part in place)
-    if fault["type"] == "extra_forbidden" and (now := _renamed(place, variants)):
-        what, hint = f"{key} is now {now}", "rename it"
-    elif fault["type"] == "extra_forbidden":
-        near = _near(key, form)
-        what = f"{key} is not a key of this recipe"
-        hint = f"did you mean {' or '.join(near)}?" if near else "remove it, or correct its name"
-        if owners := [name for name, section in variants.items() if name and place[-1] in section.model_fields]:
-            hint = f"it belongs to {place[0]}.name = {' or '.join(map(repr, owners))}"
-    elif fault["type"] == "value_error":
-        # Our own words, `what: hint`; a fault of the whole recipe begins with the key that it is about.
-        what, _, hint = f"{key} {fault['ctx']['error']}".strip().partition(": ")
-        place = place or tuple(what.partition(" ")[0].split("."))
-    elif fault["type"] == "model_type":
-        what, hint = f"{key} is a table", f"set its keys one by one: {key}.KEY"
-    elif fault["type"] in {"union_tag_invalid", "union_tag_not_found"}:
-        place = (*place, "name")
-        key, choices = ".".join(map(str, place)), " or ".join(map(repr, variants))
-        given = fault["ctx"].get("tag")
-        what, hint = f"{key} is missing" if given is None else f"{key}: there is no {given!r} here", f"take {choices}"
-        if now := _renamed_value("name", str(given), variants):
-            what, hint = f"{key} = {given!r} is now {now!r}", "rename it" if now in variants else f"take {choices}"
-    elif fault["type"] == "missing":
-        what, hint = f"{key} is missing", "add it"
-    else:
-        what, hint = f"{key}: {fault['msg'][:1].lower()}{fault['msg'][1:]}", "correct the value"
+    place, what, hint = _explained(fault, form)
     line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
     blamed = (
         change for parts, change in changed.items() if place and all(a == b for a, b in zip(place, parts, strict=False))
     )
-    if by := next(blamed, None):
-        return UsageError(f"--set {by!r}: {what}", hint="; ".join(filter(None, [hint, "see --print-config"])))
+    if change := next(blamed, None):
+        return UsageError(f"--set {change!r}: {what}", hint="; ".join(filter(None, [hint, "see --print-config"])))
     return FerError(what, hint=hint, path=path, line=line)
+
+
+def _explained(fault: dict[str, Any], form: type[Section]) -> tuple[tuple[str | int, ...], str, str]:
+    """Return the path of the key that is at fault, what is wrong with it, and what to do."""
+    place: tuple[str | int, ...] = tuple(fault["loc"])
+    variants = dict(tables(form)).get(str(place[0]), {}) if place else {}
+    if variants and "" not in variants and len(place) > 1:
+        place = (place[0], *place[2:])  # pydantic names the variant too
+    key = ".".join(str(part) for part in place)
+    match fault["type"]:
+        case "extra_forbidden":
+            if now := _renamed(place, variants):
+                return place, f"{key} is now {now}", "rename it"
+            what = f"{key} is not a key of this recipe"
+            if owners := [name for name, section in variants.items() if name and place[-1] in section.model_fields]:
+                return place, what, f"it belongs to {place[0]}.name = {' or '.join(map(repr, owners))}"
+            near = _near(key, form)
+            return place, what, f"did you mean {' or '.join(near)}?" if near else "remove it, or correct its name"
+        case "value_error":
+            # Our own words, `what: hint`; a fault of the whole recipe begins with the key that it is about.
+            what, _, hint = f"{key} {fault['ctx']['error']}".strip().partition(": ")
+            return place or tuple(what.partition(" ")[0].split(".")), what, hint
+        case "model_type":
+            return place, f"{key} is a table", f"set its keys one by one: {key}.KEY"
+        case "union_tag_not_found":
+            return place, f"{key}.name is missing", f"take {' or '.join(map(repr, variants))}"
+        case "union_tag_invalid":
+            given, choices = str(fault["ctx"]["tag"]), " or ".join(map(repr, variants))
+            place, key = (*place, "name"), f"{key}.name"
+            now = next(
+                (kind.renamed_variants[given] for kind in variants.values() if given in kind.renamed_variants), ""
+            )
+            if now in variants:
+                return place, f"{key} = {given!r} is now {now!r}", "rename it"
+            return place, f"{key}: there is no {given!r} here", f"take {choices}"
+        case "missing":
+            return place, f"{key} is missing", "add it"
+        case _:
+            return place, f"{key}: {fault['msg'][:1].lower()}{fault['msg'][1:]}", "correct the value"
 
 
 def _renamed(place: tuple[str | int, ...], variants: dict[str, type[Section]]) -> str | None:
@@ -308,11 +216,6 @@ def _renamed(place: tuple[str | int, ...], variants: dict[str, type[Section]]) -
     table, name = place[0], str(place[-1])
     now = next((section.renamed[name] for section in variants.values() if name in section.renamed), None)
     return None if now is None or len(place) != 2 else f"{table}.{now}"
-
-
-def _renamed_value(name: str, value: str, variants: dict[str, type[Section]]) -> str | None:
-    found = (section.renamed_values.get(name, {}).get(value) for section in variants.values())
-    return next(filter(None, found), None)
 
 
 def _near(key: str, form: type[Section]) -> list[str]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class LossConfig(Section):
     """What every loss has."""
 
-    renamed_values: ClassVar[dict[str, dict[str, str]]] = {"name": {"joint": "island"}}
+    renamed_variants: ClassVar[dict[str, str]] = {"joint": "island"}
     needs_features: ClassVar[bool] = False
     """It takes (logits, features) and (shares, classes), not logits and shares alone."""
 

@@ -14,7 +14,7 @@ from fer_cli.core.errors import FerError, UsageError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-    from fer_cli.core.recipes import KeyReference
+    from fer_cli.core.recipe_reference import KeyReference
     from fer_cli.systems.base import System
 
 GROUP: Final = "fer_cli.systems"
@@ -101,6 +101,6 @@ def read_recipe(name: str, path: Path | None = None, changes: Sequence[str] = ()
 
 def recipe_reference(name: str) -> list[KeyReference]:
     """Return every key of a system's recipe."""
-    from fer_cli.core.recipes import key_reference
+    from fer_cli.core.recipe_reference import key_reference
 
     return key_reference(load(name).recipe_type)

@@ -12,7 +12,8 @@ import pytest
 from typer.main import get_command
 
 from fer_cli.cli.app import app, run
-from fer_cli.core.recipes import key_reference, load_recipe
+from fer_cli.core.recipe_reference import key_reference
+from fer_cli.core.recipes import load_recipe
 from fer_cli.systems import registry
 from tests.docs.markdown import (
     GENERATED,

@@ -14,7 +14,8 @@ import torch
 
 from fer_cli.core import assets
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.recipes import load_recipe, toml_text, toml_value
+from fer_cli.core.recipes import load_recipe
+from fer_cli.core.toml_text import toml_text, toml_value
 from fer_cli.losses.cross_entropy import balanced_weights, cross_entropy
 from fer_cli.systems import registry
 from fer_cli.systems.baseline.recipe import BaselineRecipe
