@@ -1,8 +1,8 @@
-"""What a trained model looks at and how it separates the classes, for plots and for the report of what was scored."""
+"""Where a trained model looks (Grad-CAM) and how it separates the classes (t-SNE), for plots and for the report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -13,16 +13,15 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.sampling import stratified_subsample
-from fer_cli.reporting.heatmap import GradCamGrid, GradCamRow, GradCamTile, heat_thumbnail
-from fer_cli.reporting.scatter import Scatter
-from fer_cli.reporting.tsne import tsne_embedding
+from fer_cli.reporting.gradcam import Example, Row, gradcam_figure
+from fer_cli.reporting.report import FigureSection
+from fer_cli.reporting.tsne import tsne_embedding, tsne_figure
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fer_cli.evaluation.predictor import EvaluationResult, Rows
     from fer_cli.models.trained import TrainedModel
-    from fer_cli.reporting.gradcam import Example, Row
 
 BATCH: Final = 16
 EACH: Final = 2
@@ -31,9 +30,9 @@ EMBEDDED: Final = 1000
 """Images in a report's embedding: more take longer than the report may."""
 PERPLEXITY: Final = 30.0
 GRADCAM_NOTE: Final = (
-    "The most confident right and wrong answers of each true class, with what was said and how sure. Heat is evidence "
-    "for the predicted class (Grad-CAM), as a share of the greatest in the picture; the white line goes round what has "
-    "half of that or more. The map has {side} x {side} places in a picture: what looks finer is drawn between them."
+    "the most confident right and wrong answers of each true class, with the prediction and its probability. Colour is "
+    "evidence for the predicted class (Grad-CAM), relative to the maximum in the picture. The map has {side} x {side} "
+    "cells: what looks finer is interpolated."
 )
 FEWEST: Final = 5
 """Images that t-SNE can embed."""
@@ -54,7 +53,7 @@ def predict_with_features(
     device, layer = next(model.network.parameters()).device, last_linear(model.network)
     size = 1 if model.mixes_batch else BATCH
     shares, taken = [], []
-    with track("look", len(rows)) as advance, torch.inference_mode():
+    with track("predict", len(rows)) as advance, torch.inference_mode():
         for start in range(0, len(rows), size):
             some = rows[start : start + size]
             x = model.preprocessing.apply(torch.from_numpy(dataset.images[some]).to(device))
@@ -86,7 +85,6 @@ def examples(
     import torch
 
     from fer_cli.models.gradcam import gradcam
-    from fer_cli.reporting.gradcam import Example, Row
 
     true, found = dataset.labels[rows], probabilities.argmax(axis=1)
     outputs = np.array([model.classes.index(name) for name in dataset.classes])
@@ -100,7 +98,7 @@ def examples(
     device = next(model.network.parameters()).device
     size = 1 if model.mixes_batch else BATCH
     shown: dict[int, Example] = {}
-    with track("heat", len(items)) as advance:
+    with track("grad-cam", len(items)) as advance:
         for start in range(0, len(items), size):
             some = items[start : start + size]
             images = dataset.images[rows[some]]
@@ -117,72 +115,70 @@ def examples(
     ]
 
 
-def drawn(labels: NDArray[np.integer]) -> NDArray[np.int64]:
+def embedded_items(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     """Return which of the scored images, by their labels (n,), a report embeds: positions, sorted."""
     return stratified_subsample(labels, EMBEDDED, seed=0)
 
 
-def look(
-    models: Mapping[str, Artifact], taken: Mapping[str, NDArray[np.float32]], scored: EvaluationResult, of: str = ""
-) -> tuple[GradCamGrid, Scatter]:
+def explain(
+    models: Mapping[str, Artifact],
+    features: Mapping[str, NDArray[np.float32]],
+    scored: EvaluationResult,
+    which: str = "",
+) -> tuple[FigureSection, ...]:
     """Return what a report shows of a trained model: the chosen one, of several the first where none of them is.
 
     Args:
         models: by their predictors' names.
-        taken: by the same names, what the last linear layer took of the images that :func:`drawn` names, (m, d).
-        scored: what they answered.
-        of: what more there is to say of which models these are.
+        features: by the same names, the last linear layer's inputs for the images of :func:`embedded_items`, (m, d).
+        scored: their predictions.
+        which: more that tells which models these are.
     """
     name = scored.chosen if scored.chosen in models else next(iter(models))
-    words = [*([name] if len(models) > 1 else []), *([of] if of else [])]
-    which = f"Of {', '.join(words)}. " if words else ""
-    return _looks(models[name], name, which, scored), _scatter(taken[name], name, which, scored)
+    parts = [*([name] if len(models) > 1 else []), *([which] if which else [])]
+    prefix = f"{', '.join(parts)}: ".capitalize() if parts else ""
+    return _separation(features[name], name, prefix, scored), _gradcam(models[name], name, prefix, scored)
 
 
-def _looks(artifact: Artifact, name: str, which: str, scored: EvaluationResult) -> GradCamGrid:
+def _gradcam(artifact: Artifact, name: str, prefix: str, scored: EvaluationResult) -> FigureSection:
     from fer_cli.systems.trained import map_layer, map_side, open_trained
 
+    id, heading = "gradcam", "Where the model looks"
     model = open_trained(artifact, scored.measured["device"])
     try:
         layer = map_layer(artifact, model)
     except FerError as error:
-        return GradCamGrid(refusal=f"{which}Nothing can be shown: {error.what}.")
+        return FigureSection(id, heading, f"{prefix}no picture: {error.what}.")
     rows = examples(model, layer, scored.dataset, scored.rows, scored.probabilities[name], EACH)
-
-    def looks(found: Sequence[Example]) -> tuple[GradCamTile, ...]:
-        return tuple(GradCamTile(heat_thumbnail(one.image, one.map), one.predicted, one.probability) for one in found)
-
-    note = which + GRADCAM_NOTE.format(side=map_side(model, layer))
+    note = prefix + GRADCAM_NOTE.format(side=map_side(model, layer))
     if scored.protocol["tta"] == "flip":
-        note += " The answers are the mean of both views, the heat is of the view shown."
+        note += " Predictions are the mean of both views, the map is of the view shown."
     if scored.subject.mixes_batch and scored.subject.batching != "alone":
-        note += " The answers depend on the pictures beside them, the heat is of each alone."
-    return GradCamGrid(tuple(GradCamRow(row.name, looks(row.right), looks(row.wrong)) for row in rows), note)
+        note += " Predictions depend on the other images of the batch, the map is of each image alone."
+    title = f"Grad-CAM of right and wrong answers of {len(rows)} classes"
+    return FigureSection(id, heading, note, gradcam_figure(rows), title)
 
 
-def _scatter(features: NDArray[np.float32], name: str, which: str, scored: EvaluationResult) -> Scatter:
+def _separation(features: NDArray[np.float32], name: str, prefix: str, scored: EvaluationResult) -> FigureSection:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
-    items = drawn(scored.dataset.labels[scored.rows])
+    id, heading = "separation", "How the model separates the classes"
+    items = embedded_items(scored.dataset.labels[scored.rows])
     labels = scored.dataset.labels[scored.rows][items]
     if len(items) < FEWEST:
-        return Scatter(refusal=f"Nothing can be shown: {len(items)} images are too few for t-SNE.")
+        return FigureSection(id, heading, f"{prefix}no picture: {len(items)} images are too few for t-SNE.")
     perplexity = min(PERPLEXITY, (len(items) - 1) // 4)
     try:
         # So few points gain little from threads, and where the cores are taken their waiting costs ten times the work.
         with threadpool_limits(1):
             points = tsne_embedding(features, seed=0, perplexity=perplexity)
     except FerError as error:
-        return Scatter(refusal=f"{which}Nothing can be shown: {error.what}.")
+        return FigureSection(id, heading, f"{prefix}no picture: {error.what}.")
     wrong = scored.probabilities[name][items].argmax(axis=1) != labels
     number = f"{len(items):,}" if len(items) == len(scored.rows) else f"{len(items):,} of {len(scored.rows):,}"
-    return Scatter(
-        points=tuple((round(float(x), 2), round(float(y), 2)) for x, y in points),
-        labels=tuple(int(label) for label in labels),
-        wrong=tuple(bool(one) for one in wrong),
-        classes=scored.dataset.classes,
-        title=f"t-SNE of {len(items):,} images, {int(wrong.sum()):,} of them answered wrongly; counts by class follow",
-        note=f"{which}What the last layer takes of {number} images, each class with its share, laid out in two "
-        f"dimensions (t-SNE, perplexity {perplexity:g}): neighbours are alike to the network. Distances between far "
-        "clusters mean little.",
+    note = (
+        f"{prefix}inputs of the last layer for {number} images, each class by its share, in two dimensions (t-SNE, "
+        f"perplexity {perplexity:g}): neighbours look alike to the network."
     )
+    title = f"t-SNE of {len(items):,} images, {int(wrong.sum()):,} of them predicted wrongly"
+    return FigureSection(id, heading, note, tsne_figure(points, labels, scored.dataset.classes, wrong=wrong), title)

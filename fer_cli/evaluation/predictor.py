@@ -19,10 +19,7 @@ from fer_cli.metrics.bootstrap import Estimate
 
 if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel
-    from fer_cli.reporting.charts import Curve
-    from fer_cli.reporting.heatmap import GradCamGrid
-    from fer_cli.reporting.report import Cost
-    from fer_cli.reporting.scatter import Scatter
+    from fer_cli.reporting.report import Cost, FigureSection
 
 Rows = NDArray[np.int64]
 
@@ -34,7 +31,7 @@ class ReportExtras:
     subtitle: str
     notes: Mapping[str, str]  # how each predictor decides
     cost: Cost | None
-    curves: tuple[Curve, ...]
+    figures: tuple[FigureSection, ...]
     commands: tuple[str, ...]  # that make it again from the data set's artifact on
 
 
@@ -95,7 +92,7 @@ class Predictor:
     told: Callable[[Mapping[str, Any]], ReportExtras]  # of what was measured
     batching: str | None = None  # what stands beside an image when it is scored; None: nothing ever does
     mixes_batch: bool = False  # whether that matters
-    look: Callable[[EvaluationResult], tuple[GradCamGrid, Scatter]] | None = None  # None: it is no network
+    look: Callable[[EvaluationResult], tuple[FigureSection, ...]] | None = None  # None: it is no network
     calibrated: bool = True  # whether it says how sure it is, or a label alone
     learned: TrainingRecord | None = None  # None: nobody here knows
     networks: Callable[[], Mapping[str, TrainedModel]] | None = None  # opens its networks

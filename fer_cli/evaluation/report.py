@@ -46,7 +46,7 @@ def report_html(store: Store, scored: EvaluationResult, plan: Plan) -> str:
     """Return the report of an evaluation as one HTML page."""
     chosen = scored.metrics[scored.chosen]
     told = scored.subject.told(scored.measured)
-    looks, scatter = scored.subject.look(scored) if scored.subject.look else (None, None)
+    explained = scored.subject.look(scored) if scored.subject.look else ()
     data = ReportData(
         title=f"{scored.subject.origin.title} on {scored.dataset.artifact.name}",
         subtitle=f"{told.subtitle}; {chosen.n:,} images of the {scored.split} split",
@@ -70,9 +70,7 @@ def report_html(store: Store, scored: EvaluationResult, plan: Plan) -> str:
         mistakes_note=f"the {'most confident' if scored.subject.calibrated else 'first'} wrong answers, at most three "
         "of each true class",
         protocol=tuple(_facts(scored)),
-        curves=told.curves,
-        scatter=scatter,
-        looks=looks,
+        figures=(*told.figures, *explained),
         lineage=_lineage(store, scored, plan),
         intended_use=INTENDED_USE,
         limits=LIMITS,

@@ -1,33 +1,42 @@
-"""Training curves as a figure: loss, validation metrics and learning rate by epoch, of one run or of several."""
+"""Curves as figures: training by epoch, of one run or of several, and validation accuracy by a hyper-parameter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, floor, log10
+from dataclasses import dataclass
+from math import ceil, floor, isfinite, log10
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.core.errors import one_line
-from fer_cli.reporting.charts import tick_label
-from fer_cli.reporting.style import GRID, INK, MARKERS, MUTED, bare, heading, new_figure, styled
+from fer_cli.reporting.style import (
+    DASHES,
+    GRID,
+    INK,
+    LINES,
+    MARKERS,
+    MUTED,
+    bare,
+    heading,
+    new_figure,
+    power_label,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 Runs = Mapping[str, Sequence[Mapping[str, float]]]
 
-# Each line by its words, colour and dashes: the dashes tell them apart in grey. What was chosen on is drawn solid.
-_DASHED: Final = (0, (4.2, 1.5))
-_DOTTED: Final = (0, (1.1, 1.3))
-_NAVY: Final = "#123e73"
-_LOSSES: Final = {"train_loss": ("train", "#c96a00"), "validation_loss": ("validation", _NAVY)}
-_METRICS: Final = {
-    "accuracy": ("accuracy", "#3f7fc1"),
-    "balanced_accuracy": ("balanced accuracy", _NAVY),
-    "macro_f1": ("macro F1", "#8b49a4"),
+_LOSSES: Final = {"train_loss": ("train", LINES[1]), "validation_loss": ("validation", LINES[0])}
+METRICS: Final = {
+    "accuracy": ("accuracy", LINES[2]),
+    "balanced_accuracy": ("balanced accuracy", LINES[0]),
+    "macro_f1": ("macro F1", LINES[3]),
 }
 _PANELS: Final = (2.75, 3.6, 2.2)  # inches
 _PER_ROW: Final = 4  # runs in a row of the legend of chosen epochs
@@ -39,7 +48,7 @@ def curves_figure(
     *,
     chosen: Mapping[str, int],
     metric: str = "balanced_accuracy",
-    title: str = "Training",
+    title: str = "",
     subtitle: str = "",
 ) -> Figure:
     """Draw how training went, with the chosen epoch of every run marked.
@@ -60,8 +69,8 @@ def curves_figure(
     """
     from matplotlib.lines import Line2D
 
-    if metric not in _METRICS:
-        raise ValueError(f"epochs are chosen by one of {', '.join(_METRICS)}, not by {metric!r}")
+    if metric not in METRICS:
+        raise ValueError(f"epochs are chosen by one of {', '.join(METRICS)}, not by {metric!r}")
     if not runs or not all(runs.values()):
         raise ValueError("no run, or a run without an epoch")
     for name, epoch in chosen.items():
@@ -83,9 +92,9 @@ def curves_figure(
         losses, metrics, rates = panels
         solid = "validation_loss"
         _lines(losses, runs, {key: (*look, key == solid) for key, look in _LOSSES.items()})
-        _lines(metrics, runs, {key: (*look, key == metric) for key, look in _METRICS.items()}, factor=100)
+        _lines(metrics, runs, {key: (*look, key == metric) for key, look in METRICS.items()}, factor=100)
         rates_words = _rate_axis(rates, runs)
-        _lines(rates, runs, {"lr": ("", _NAVY, True)}, stepped=True)
+        _lines(rates, runs, {"lr": ("", LINES[0], True)}, stepped=True)
         for axes, words in (
             (losses, "Loss"),
             (metrics, "Validation metrics, %"),
@@ -95,22 +104,108 @@ def curves_figure(
         for k, (name, epoch) in enumerate(chosen.items()):
             marker, row = MARKERS[k % len(MARKERS)], next(one for one in runs[name] if one["epoch"] == epoch)
             for axes, key, factor in ((losses, solid, 1), (metrics, metric, 100), (rates, "lr", 1)):
-                colour = {**_LOSSES, **_METRICS}.get(key, ("", _NAVY))[1]
+                colour = {**_LOSSES, **METRICS}.get(key, ("", LINES[0]))[1]
                 axes.plot(epoch, factor * row[key], marker, color=colour, zorder=5, clip_on=False, **_RING)
             x, y = 0.28 + k % _PER_ROW * (width - 0.4) / _PER_ROW, footer + 0.3 * (1 + k // _PER_ROW)
             at = (x + 0.08) / width, 1 - y / height
             figure.add_artist(Line2D([at[0]], [at[1]], marker=marker, color=INK, linestyle="", **_RING))
             said = f"{one_line(name)}: epoch {epoch}, {100 * row[metric]:.1f}%"
             figure.text((x + 0.24) / width, at[1], said, va="center_baseline", fontsize=8.5, parse_math=False)
-        words = f"Chosen by {_METRICS[metric][0]}" if chosen else ""
+        words = f"Chosen by {METRICS[metric][0]}" if chosen else ""
         figure.text(0.28 / width, 1 - footer / height, words, va="center_baseline", fontsize=8.5, fontweight="bold")
         if len(runs) > 1:
             words = f"Thin lines are the {len(runs)} runs, bold ones their mean."
             figure.text(
                 1 - 0.3 / width, 1 - footer / height, words, ha="right", va="center_baseline", fontsize=8, color=MUTED
             )
-        heading(figure, title, subtitle, left=0.28, top=0.25)
+        heading(figure, title, subtitle)
     return figure
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterPath:
+    """Validation accuracy by the values of a hyper-parameter."""
+
+    parameter: str
+    values: Sequence[float]
+    """positive, ascending"""
+    lines: Mapping[str, Sequence[float]]
+    """predictor -> accuracies as shares; NaN where it was not tried"""
+    chosen: tuple[str, float] | None = None
+    """which predictor's choice is marked, and the value"""
+
+
+def path_figure(paths: Sequence[ParameterPath], title: str = "", subtitle: str = "") -> Figure:
+    """Draw a panel a hyper-parameter, its values on a logarithmic axis, with the chosen one marked.
+
+    Raises:
+        ValueError: no path, a line that does not fit the values, or a value that is not positive.
+    """
+    if not paths:
+        raise ValueError("no hyper-parameter to draw")
+    for path in paths:
+        if not path.values or any(len(line) != len(path.values) for line in path.lines.values()):
+            raise ValueError(f"the lines do not have the {len(path.values)} values of {path.parameter}")
+        if min(path.values) <= 0:
+            raise ValueError(f"{path.parameter} is not positive throughout: no logarithmic axis holds it")
+    left, gap, top, wide, high = 0.68, 0.8, 1.52, 4.1, 2.7
+    with styled():
+        figure = new_figure(left + len(paths) * (wide + gap), top + high + 0.7)
+        width, height = figure.get_size_inches()
+        for k, path in enumerate(paths):
+            place = (left + k * (wide + gap)) / width, 1 - (top + high) / height, wide / width, high / height
+            axes = figure.add_axes(place)
+            axes.set_xscale("log")
+            _log_ticks(axes.xaxis)
+            axes.set_xlabel(path.parameter, labelpad=5)
+            axes.grid(axis="y", color=GRID, linewidth=0.8)
+            axes.set_axisbelow(True)
+            bare(axes, keep=("bottom",))
+            for number, (name, line) in enumerate(path.lines.items()):
+                points = [
+                    (value, 100 * share) for value, share in zip(path.values, line, strict=True) if isfinite(share)
+                ]
+                look: dict[str, Any] = {"color": LINES[number % 4], "linestyle": DASHES[number % 4]}
+                axes.plot(*zip(*points, strict=True), label=name, linewidth=1.9, marker="o", markersize=3.4, **look)
+                if path.chosen is not None and path.chosen[0] == name:
+                    chosen = path.chosen[1], 100 * line[list(path.values).index(path.chosen[1])]
+                    axes.plot(*chosen, "o", color=INK, zorder=5, clip_on=False, **_RING)
+                    axes.annotate(f"chosen: {chosen[0]:,.4g}", chosen, (0, 9), textcoords="offset points", ha="center")
+            axes.margins(y=0.14)
+            words = "Validation accuracy, %"
+            axes.annotate(words, (0, 1), (0, 22), "axes fraction", textcoords="offset points", fontweight="bold")
+            _legend(axes)
+        heading(figure, title, subtitle)
+    return figure
+
+
+def _legend(axes: Axes, handles: Sequence[Any] | None = None) -> None:
+    """Say above the axes which line is which."""
+    names = handles or axes.get_legend_handles_labels()[0]
+    legend = axes.legend(
+        handles=names,
+        loc="lower left",
+        bbox_to_anchor=(0, 1.015),
+        ncols=len(names),
+        frameon=False,
+        fontsize=8.2,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=2.3,
+        handletextpad=0.5,
+        columnspacing=1.3,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
+def _log_ticks(axis: Axis) -> None:
+    """Write every label of a logarithmic axis as a power of ten."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axis.set_major_formatter(FuncFormatter(lambda number, _: power_label(number)))
+    axis.set_minor_formatter(NullFormatter())
+    axis.axes.tick_params(which="minor", length=0)
 
 
 def _prepare(axes: Axes, runs: Runs) -> None:
@@ -122,6 +217,7 @@ def _prepare(axes: Axes, runs: Runs) -> None:
     room = max(0.025 * (last - first), 0 if last > first else 0.5)
     axes.set_xlim(first - room, last + room)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
     axes.set_xlabel("epoch", labelpad=5)
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
@@ -164,24 +260,12 @@ def _lines(
             axes.plot(epochs[alone], line[alone], "o", color=colour, markersize=size, alpha=look.get("alpha"), zorder=3)
         handles.append(Line2D([], [], label=words, **bold))
     if len(looks) > 1:
-        axes.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0, 1.015),
-            ncols=len(handles),
-            frameon=False,
-            fontsize=8.2,
-            borderpad=0,
-            borderaxespad=0,
-            handlelength=2.3,
-            handletextpad=0.5,
-            columnspacing=1.3,
-        )
+        _legend(axes, handles)
 
 
 def _dashes(looks: Mapping[str, tuple[str, str, bool]]) -> list[Any]:
     """Return a solid line for the one that counts and other dashes for each of the rest."""
-    rest = iter((_DASHED, _DOTTED))
+    rest = iter(DASHES[1:])
     return ["-" if counts else next(rest) for _, _, counts in looks.values()]
 
 
@@ -194,20 +278,15 @@ def _alone(line: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 def _rate_axis(axes: Axes, runs: Runs) -> str:
     """Set the axis of learning rates, logarithmic where they span a decade, and return its words."""
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter
 
     rates = [row["lr"] for rows in runs.values() for row in rows if np.isfinite(row["lr"]) and row["lr"] > 0]
     least, most = min(rates, default=1), max(rates, default=1)
-    unit = 1.0
-    if logarithmic := most >= 10 * least:
+    if most >= 10 * least:
         axes.set_yscale("log", nonpositive="mask")
-        axes.yaxis.set_minor_formatter(NullFormatter())
-        axes.tick_params(which="minor", length=0)
-    else:
-        axes.set_ylim(0, 1.12 * most)
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        if most < 1e-3:
-            unit = 10.0 ** floor(log10(most) + 1e-9)
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: tick_label(rate / unit)))
-    scale = ", log scale" if logarithmic else "" if unit == 1 else f", in {tick_label(unit)}"
-    return f"Learning rate{scale}"
+        _log_ticks(axes.yaxis)
+        return "Learning rate, log scale"
+    axes.set_ylim(0, 1.12 * most)
+    unit = 10.0 ** floor(log10(most) + 1e-9) if most < 1e-3 else 1.0
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda rate, _: f"{rate / unit:,.10g}"))
+    return "Learning rate" if unit == 1 else f"Learning rate, in {power_label(unit)}"

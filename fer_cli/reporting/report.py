@@ -1,4 +1,4 @@
-"""The report: one HTML file that stands alone. It asks nothing of a network, runs no script, and escapes every name.
+"""The report: one self-contained HTML file. It asks nothing of a network, runs no script, and escapes every name.
 
 What goes in are the frozen dataclasses below. Metrics come in by shape (:mod:`fer_cli.reporting.shapes`), which
 ``fer_cli.metrics.Metrics`` has.
@@ -14,12 +14,16 @@ from typing import TYPE_CHECKING, Final, Literal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from fer_cli.core.format import binary, decimal, interval, percent, points, quantity, whole_percent
-from fer_cli.reporting.charts import Curve, interval_bar, line_chart, reliability_chart
-from fer_cli.reporting.heatmap import PNG_URI, GradCamGrid, heat_key
-from fer_cli.reporting.scatter import Scatter, scatter_chart, scatter_mark
+from fer_cli.reporting.calibration import calibration_figure
+from fer_cli.reporting.confusion import confusion_figure
+from fer_cli.reporting.heatmap import PNG_URI
+from fer_cli.reporting.interval_bar import interval_bar
 from fer_cli.reporting.style import class_colour
+from fer_cli.reporting.svg import inline_svg
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fer_cli.metrics import Estimate, Metrics
 
 
@@ -57,6 +61,17 @@ class Mistake:
     score: float
     label_score: float
     thumbnail: str = ""  # a data URI, data:image/png;base64,...
+
+
+@dataclass(frozen=True, slots=True)
+class FigureSection:
+    """A section with one picture; without a figure the note says why there is none."""
+
+    id: str
+    heading: str
+    note: str
+    figure: Figure | None = None
+    title: str = ""  # what the figure shows, for screen readers
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +114,7 @@ class ReportData:
         mistakes_note: how they were picked.
         protocol: dataset, version, split hash, classes, label rule and N, selection split, pretraining source,
             test-time augmentation, seed, configurations tried, times that the test set was scored.
-        curves: charts such as the lambda path.
-        scatter: how a network separates the classes.
-        looks: where a network looks.
+        figures: such as the training curves or Grad-CAM.
         lineage: the artifact that was evaluated, and below it what it was made from.
         intended_use: a paragraph each.
         limits: a sentence each.
@@ -122,9 +135,7 @@ class ReportData:
     mistakes: tuple[Mistake, ...] = ()
     mistakes_note: str = ""
     protocol: tuple[Fact, ...] = ()
-    curves: tuple[Curve, ...] = ()
-    scatter: Scatter | None = None
-    looks: GradCamGrid | None = None
+    figures: tuple[FigureSection, ...] = ()
     lineage: LineageNode | None = None
     intended_use: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
@@ -213,11 +224,9 @@ def render_report(data: ReportData) -> str:
     )
     environment.globals.update(
         interval_bar=interval_bar,
-        reliability_chart=reliability_chart,
-        line_chart=line_chart,
-        scatter_chart=scatter_chart,
-        scatter_mark=scatter_mark,
-        heat_key=heat_key,
+        inline_svg=inline_svg,
+        confusion_figure=confusion_figure,
+        calibration_figure=calibration_figure,
         class_colour=class_colour,
         isnan=math.isnan,
         interval=lambda score, form: interval(score.low, score.high, _FORMS[form]),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -49,6 +50,14 @@ INK: Final = "#1b1d22"
 MUTED: Final = "#666b75"
 GRID: Final = "#e3e4e8"
 
+HEAT: Final = "#1c5496"
+ON_MID_HEAT: Final = "#1b1d23"
+ON_HEAT: Final = "#fffffe"
+LINES: Final = ("#1f5fa0", "#c2571a", "#1c7a58", "#7d4aa0")
+"""Colours of lines that are no classes, the one that counts first."""
+DASHES: Final[tuple[Any, ...]] = ("-", (0, (4.2, 1.5)), (0, (1.1, 1.3)), (0, (6, 1.5, 1.5, 1.5)))
+"""One for each of the lines' colours: they are told apart in grey too."""
+
 MARKERS: Final = ("o", "s", "^", "D", "v", "P", "X", "*")
 """One shape an expression, in the order of the canonical names: colour never stands alone."""
 
@@ -74,11 +83,11 @@ _RC: Final[dict[str, Any]] = {
 }
 
 
-def styled() -> AbstractContextManager[None]:
+def styled(changes: Mapping[str, Any] | None = None) -> AbstractContextManager[None]:
     """Return the context in which every figure is drawn and saved: our fonts and colours, not the user's own."""
     from matplotlib import rc_context
 
-    settings: Any = _RC  # typed by matplotlib as a literal of every setting there is
+    settings: Any = {**_RC, **(changes or {})}  # typed by matplotlib as a literal of every setting there is
     return rc_context(settings)
 
 
@@ -106,13 +115,21 @@ def bare(axes: Axes, *, keep: Sequence[str] = ()) -> None:
     axes.tick_params(length=0)
 
 
-def heading(figure: Figure, title: str, subtitle: str, *, left: float, top: float) -> None:
+def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.28, top: float = 0.25) -> None:
     """Write the title and, under it, the subtitle; ``left`` and ``top`` in inches from the figure's upper left."""
     width, height = figure.get_size_inches()
     figure.text(left / width, 1 - top / height, title, fontsize=13.5, fontweight="bold", va="top", parse_math=False)
     figure.text(
         left / width, 1 - (top + 0.29) / height, subtitle, fontsize=9.5, color=MUTED, va="top", parse_math=False
     )
+
+
+def power_label(number: float) -> str:
+    """Return a power of ten as 10⁻³, for a logarithmic axis, and nothing for what lies between two of them."""
+    power = round(math.log10(number))
+    if not math.isclose(number, 10.0**power):
+        return ""
+    return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:

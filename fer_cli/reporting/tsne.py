@@ -16,7 +16,7 @@ from fer_cli.reporting.style import INK, MUTED, bare, class_colour, class_marker
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_RING: Final = 1.0  # points, round a wrong answer
+_RING: Final = 0.7  # points, round a wrong answer
 
 
 def tsne_backend() -> str:
@@ -88,7 +88,7 @@ def tsne_figure(
     points: NDArray[np.floating],
     labels: NDArray[np.integer],
     classes: Sequence[str],
-    title: str,
+    title: str = "",
     subtitle: str = "",
     *,
     wrong: NDArray[np.bool_] | None = None,
@@ -112,58 +112,58 @@ def tsne_figure(
         raise ValueError(f"points of shape {points.shape} for {len(labels)} labels")
     if wrong is not None and wrong.shape != labels.shape:
         raise ValueError(f"{len(wrong)} answers for {len(labels)} labels")
-    names = [classes[k] for k in labels]
-    counts = [names.count(name) for name in classes]
-    size = float(np.clip(24000 / max(len(names), 1), 9, 50))
+    missed = np.zeros(len(labels), bool) if wrong is None else wrong
+    counts = np.bincount(labels, minlength=len(classes))
+    spread = np.ptp(points, axis=0) if len(points) else np.ones(2)
+    if spread[1] > spread[0]:  # the directions mean nothing: the longer one lies across, and no part is empty
+        points, spread = points[:, ::-1], spread[::-1]
+    wide, top = 6.4, 1.0
+    high = max(3.6, wide * spread[1] / (spread[0] or 1))
     with styled():
-        figure = new_figure(8.6, 7.4)
-        axes = figure.add_axes((0.035, 0.035, 0.72, 0.84))
-        # In a random but fixed order: drawn class by class, the last class would hide the others.
-        order = np.random.default_rng(0).permutation(len(names))
-        rank = np.empty(len(names))
-        rank[order] = np.arange(len(names))
-        batches = 40
-        ringed = np.zeros(len(names), bool) if wrong is None else wrong
-        for batch in range(batches):
-            here = rank * batches // max(len(names), 1) == batch
-            for position, name in enumerate(classes):
-                for ring in (False, True):
-                    chosen = here & (labels == position) & (ringed == ring)
+        figure = new_figure(wide + 2.5, top + high + 0.2)
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((0.2 / width, 0.2 / height, wide / width, high / height))
+        handles, names = [], []
+        # The rarest class last: it would vanish below the others.
+        for order, label in enumerate(np.argsort(-counts, kind="stable")):
+            name = classes[label]
+            look: dict[str, Any] = {"marker": class_marker(name, label), "color": class_colour(name, label)}
+            for ring in (False, True):
+                chosen = (labels == label) & (missed == ring)
+                edge: dict[str, Any] = {"linewidths": _RING if ring else 0.25, "edgecolors": INK if ring else "white"}
+                size = float(np.clip(24000 / max(len(labels), 1), 9, 50))
+                if chosen.any():
                     axes.scatter(
-                        points[chosen, 0],
-                        points[chosen, 1],
-                        s=size,
-                        marker=class_marker(name, position),
-                        color=class_colour(name, position),
-                        alpha=0.8,
-                        linewidths=_RING if ring else 0.25,
-                        edgecolors=INK if ring else "white",
-                        zorder=2 + batch / batches,
+                        points[chosen, 0], points[chosen, 1], s=size, alpha=0.8, zorder=2 + order, **edge, **look
                     )
+        for label, name in enumerate(classes):
+            look = {"marker": class_marker(name, label), "color": class_colour(name, label)}
+            handles.append(Line2D([], [], linestyle="", markersize=7, **look))
+            of_class = labels == label
+            names.append(
+                f"{name}   {counts[label]:,}" + (f", {missed[of_class].sum():,} wrong" if wrong is not None else "")
+            )
+        if wrong is not None:
+            look = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": _RING}
+            handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, **look))
+            names.append("ring: wrong answer")
         bare(axes)
         axes.set_xticks([])
         axes.set_yticks([])
+        axes.margins(0.03)
         axes.set_aspect("equal", adjustable="datalim")
-        handles = [
-            Line2D([], [], linestyle="", marker=class_marker(name, k), markersize=7, color=class_colour(name, k))
-            for k, name in enumerate(classes)
-        ]
-        said = [f"{name}   {count:,}" for name, count in zip(classes, counts, strict=True)]
-        if wrong is not None:
-            look: dict[str, Any] = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": _RING}
-            handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, **look))
-            said.append(f"wrong   {int(wrong.sum()):,}")
         legend = figure.legend(
             handles,
-            said,
+            names,
             loc="upper left",
-            bbox_to_anchor=(0.775, 0.86),
+            bbox_to_anchor=((wide + 0.3) / width, 1 - top / height),
             frameon=False,
             labelspacing=0.75,
             handletextpad=0.4,
         )
         for text in legend.get_texts():
             text.set_parse_math(False)
-        figure.text(0.785, 0.06, "Distances between far\nclusters mean little.", color=MUTED, fontsize=7.8)
-        heading(figure, title, subtitle, left=0.3, top=0.25)
+        words = "Distances between far\nclusters mean little."
+        figure.text((wide + 0.45) / width, 0.3 / height, words, color=MUTED, fontsize=7.8)
+        heading(figure, title, subtitle)
     return figure

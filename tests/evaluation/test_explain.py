@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from torch import nn
 
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.core.format import whole_percent
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.evaluation import explain
 from fer_cli.evaluation.explain import examples, predict_with_features
@@ -144,7 +146,7 @@ def test_the_most_confident_answers_are_picked_and_heated(mixes: bool) -> None:
                 assert one.probability == share[k, found[k]]
                 x = model.preprocessing.apply(torch.from_numpy(dataset.images[rows[k : k + 1]]))
                 heat = gradcam(model.network, layer, x, torch.tensor([int(found[k])]))[0]
-                np.testing.assert_allclose(one.map, heat.numpy(), atol=1e-6)
+                np.testing.assert_allclose(one.heatmap, heat.numpy(), atol=1e-6)
     assert shown[2].wrong == []
     assert len(shown[2].right) == 2
 
@@ -169,8 +171,8 @@ def test_what_was_kept_while_scoring_is_what_a_second_pass_gives(
     monkeypatch.setattr(explain, "EMBEDDED", 21)
     kept: dict[str, NDArray[np.float32]] = {}
     monkeypatch.setattr(
-        "fer_cli.evaluation.predictors.model.look",
-        lambda _models, taken, _scored, of: kept.update(taken) or (None, None),
+        "fer_cli.evaluation.predictors.model.explain",
+        lambda _models, features, _scored, _which: kept.update(features) or (),
     )
     one = store.find(f"model/{whole.name}-seed1", ["model"])
     dataset = open_dataset(store.find(None, ["dataset"]))
@@ -181,7 +183,7 @@ def test_what_was_kept_while_scoring_is_what_a_second_pass_gives(
         assert subject.look is not None
         subject.look(cast(Any, None))
         _, features = predict_with_features(open_trained(one, "cpu"), dataset, rows)
-        drawn = explain.drawn(dataset.labels[rows])
+        drawn = explain.embedded_items(dataset.labels[rows])
         assert len(drawn) == 21
         np.testing.assert_allclose(kept["seed 1"], features[drawn], rtol=1e-4, atol=1e-5)
         assert np.abs(kept["seed 0"] - kept["seed 1"]).max() > 1e-3
@@ -193,30 +195,33 @@ def test_the_report_of_a_study_shows_its_chosen_or_first_model(study: tuple[Stor
         page, artifact = page_of(store, whole.reference, predictor=predictor)
         table = read_table(artifact.file("all-predictors.parquet")).to_pylist()
         table = [row for row in table if row["predictor"] == shown]
-        looks, points = section(page, "looks"), section(page, "separation")
-        assert f"Of {shown}. The most confident" in looks
-        assert "The map has 2 x 2 places" in looks
-        assert f"Of {shown}. What the last layer takes of 42 images" in points
+        grid, points = section(page, "gradcam"), section(page, "separation")
+        assert f"{shown.capitalize()}: the most confident right and wrong answers" in grid
+        assert "The map has 2 x 2 cells" in grid
+        assert f"{shown.capitalize()}: inputs of the last layer for 42 images" in points
         wrong = [row for row in table if row["label"] != row["predicted"]]
-        assert f"42 images, {len(wrong)} of them answered wrongly" in points
-        escaped = HOSTILE.replace("<", "&lt;").replace(">", "&gt;")
+        assert f"42 images, {len(wrong)} of them predicted wrongly" in points
+        expected = []
         for name in (*CLASSES[:6], HOSTILE):
-            safe = name.replace(HOSTILE, escaped)
             of = [row for row in table if row["label"] == name]
             missed = [row for row in of if row["predicted"] != name]
-            assert re.search(
-                rf'{re.escape(safe)}</th><td class="num">{len(of)}</td><td class="num">{len(missed)}</td>', points
-            )
-            said = [alt for alt in re.findall(r'alt="([^"]+), with the heat', looks) if alt.startswith(f"{safe}, ")]
-            assert said.count(f"{safe}, recognised") == min(2, len(of) - len(missed))
-            surest = sorted(missed, key=lambda row: -row[f"score_{row['predicted']}"])[:2]
-            assert sorted(said)[len(said) - len(surest) :] == sorted(
-                f"{safe}, taken for {row['predicted'].replace(HOSTILE, escaped)}" for row in surest
-            )
+            safe = name.replace("<", "&lt;").replace(">", "&gt;")
+            assert re.search(rf">{re.escape(safe)} +{len(of)}, {len(missed)} wrong<", points)
+            hits = [row for row in of if row["predicted"] == name]
+            for rows in (hits, missed):
+                surest = sorted(rows, key=lambda row: -row[f"score_{row['predicted']}"])[:2]
+                expected += [(row["predicted"], whole_percent(row[f"score_{row['predicted']}"])) for row in surest]
+        captions = [html.unescape(one) for one in re.findall(r">([^<>]+ {2}[&;a-z]*\d+%)<", grid)]
+        short = [(name if name != HOSTILE else "", share) for name, share in expected]
+        assert [(caption.split("  ")[0], caption.split("  ")[1]) for caption in captions if "alert" not in caption] == [
+            one for one in short if one[0]
+        ]
+        assert len(captions) == len(expected)
         assert "<script" not in page
-        pictures = re.findall(r'<img src="data:image/png;base64,([\w+/=]+)" alt="[^"]+, with the heat', looks)
-        assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures} == {(112, 112)}
-        assert len(page) < 500_000
+        pictures = re.findall(r'xlink:href="data:image/png;base64,([\w+/=]+)"', grid)
+        assert len(pictures) == len(expected) + 1, "each example and the key"
+        assert {Image.open(io.BytesIO(base64.b64decode(one))).size for one in pictures[:-1]} <= {(156, 156), (157, 157)}
+        assert len(page) < 1_000_000
 
 
 def test_only_what_is_a_network_is_looked_at(store: Store) -> None:
@@ -224,7 +229,7 @@ def test_only_what_is_a_network_is_looked_at(store: Store) -> None:
     extract(store=store, backbone="test_efficientnet", size=32, weights="none", device="cpu")
     page, _ = page_of(store, fit_ahm(store=store).artifact.reference)
     assert "Worst mistakes" in page
-    assert not section(page, "looks")
+    assert not section(page, "gradcam")
     assert not section(page, "separation")
 
 
@@ -232,10 +237,10 @@ def test_a_transformer_has_no_map_and_says_so(store: Store) -> None:
     toy_dataset(store, images=70)
     one = trained(store, *SMALL, "model.backbone=test_vit", "data.size=160", "model.drop_path=0.0")
     page, _ = page_of(store, one.reference)
-    assert "Nothing can be shown: Grad-CAM needs a feature map, and VisionTransformer has none at 160 px." in section(
-        page, "looks"
+    assert "no picture: Grad-CAM needs a feature map, and VisionTransformer has none at 160 px." in section(
+        page, "gradcam"
     )
-    assert "<img" not in section(page, "looks")
+    assert "<svg" not in section(page, "gradcam")
     assert "t-SNE of 14 images" in section(page, "separation")
 
 
@@ -245,18 +250,18 @@ def test_conv_cut_is_looked_at_before_its_head(store: Store, tmp_path: Path) -> 
     opened = open_trained(one, "cpu")
     assert map_side(opened, map_layer(one, opened)) == 8
     page, _ = page_of(store, one.reference)
-    assert "depend on the pictures beside them" not in section(page, "looks")
+    assert "depend on the other images" not in section(page, "gradcam")
     page, _ = page_of(store, one.reference, batching="sorted", tta="flip")
-    looks = section(page, "looks")
-    assert "The map has 8 x 8 places" in looks
-    assert "depend on the pictures beside them, the heat is of each alone." in looks
-    assert "mean of both views, the heat is of the view shown." in looks
-    assert "What the last layer takes of 14 images" in section(page, "separation")
+    grid = section(page, "gradcam")
+    assert "The map has 8 x 8 cells" in grid
+    assert "depend on the other images of the batch, the map is of each image alone." in grid
+    assert "mean of both views, the map is of the view shown." in grid
+    assert "inputs of the last layer for 14 images" in section(page, "separation")
     # The model is newer than the maps that it keeps as features.
     text = plot(store=store, what="tsne", out=tmp_path / "t.svg", perplexity=4, device="cpu").read_text()
     assert f"Features of {one.name}" in text
     assert "input of the last layer; t-SNE, perplexity 4; 14 images of the test split" in text
-    assert re.search(r"<!-- wrong   \d+ -->", text)
+    assert re.search(r"<!-- ring: wrong answer -->", text)
     features = store.find(None, ["features"])
     text = plot(store=store, what="tsne", source=features.reference, perplexity=4, out=tmp_path / "f.svg").read_text()
     assert f"Features of {features.name}" in text

@@ -24,8 +24,9 @@ from torch import nn
 
 from fer_cli.core.errors import FerError
 from fer_cli.models.gradcam import gradcam, last_map
-from fer_cli.reporting.curves import curves_figure
+from fer_cli.reporting.curves import ParameterPath, curves_figure, path_figure
 from fer_cli.reporting.gradcam import Example, Row, gradcam_figure
+from fer_cli.reporting.heatmap import tinted
 from fer_cli.reporting.style import save_figure, styled
 from tests.kits.celebamask import drawn_face
 
@@ -238,7 +239,7 @@ def check_layout(figure: Figure) -> None:
             for one in figure.findobj(Text)
             if isinstance(one, Text) and one.get_text().strip() and one.get_visible() and one not in beyond
         ]
-        boxes += [("picture", axes.get_window_extent()) for axes in figure.axes if axes.images]
+        boxes += [("picture", one.get_window_extent(renderer)) for axes in figure.axes for one in axes.images]
     for said, box in boxes:
         assert box.x0 >= 0, said
         assert box.y0 >= 0, said
@@ -374,10 +375,10 @@ def test_one_epoch_still_shows(seeds: int) -> None:
 @pytest.mark.parametrize(
     ("lr", "words", "labels"),
     [
-        (lambda epoch: 1e-3 * 0.1 ** (epoch // 4), "Learning rate, log scale", ["10⁻⁵", "10⁻⁴", "0.001"]),
+        (lambda epoch: 1e-3 * 0.1 ** (epoch // 4), "Learning rate, log scale", ["10⁻⁵", "10⁻⁴", "10⁻³"]),
         (lambda epoch: 1e-3 * (epoch - 1) / 8, "Learning rate", ["0", "0.0005", "0.001"]),
         (lambda epoch: 1e-3 * (epoch - 1) / 80, "Learning rate, in 10⁻⁴", ["0", "0.5", "1"]),
-        (lambda epoch: 1e-3 * (epoch - 1) ** 2, "Learning rate, log scale", ["0.001", "0.01"]),
+        (lambda epoch: 1e-3 * (epoch - 1) ** 2, "Learning rate, log scale", ["10⁻³", "10⁻²"]),
         (lambda _: 2e-4, "Learning rate, in 10⁻⁴", ["0", "1", "2"]),
         (lambda _: 0.0, "Learning rate", ["0", "1"]),
     ],
@@ -418,6 +419,48 @@ def test_what_no_curve_can_show(runs: Any, chosen: dict[str, int], metric: str, 
         curves_figure(runs, chosen=chosen, metric=metric)
 
 
+PATH = ParameterPath(
+    "lambda",
+    (0.01, 1.0, 100.0, 10000.0),
+    {"semantic": (0.4, 0.45, 0.5, 0.48), "$\\frac{": (0.3, math.nan, 0.35, 0.32)},
+    ("semantic", 100.0),
+)
+
+
+def test_the_path_of_a_parameter_is_logarithmic_and_its_choice_marked() -> None:
+    figure = path_figure([PATH, ParameterPath("C", (1e-5,), {"logistic": (0.5,)})], "Selection", "of what")
+    axes = figure.axes[0]
+    assert axes.get_xscale() == "log"
+    semantic, other = line(axes, "semantic"), line(axes, "$\\frac{")
+    assert np.ravel(semantic.get_xdata()).tolist() == list(PATH.values)
+    np.testing.assert_allclose(data(semantic), (40, 45, 50, 48))
+    assert np.ravel(other.get_xdata()).tolist() == [0.01, 100, 10000]
+    assert rings(axes) == [("o", 100, 50)]
+    assert str(semantic._dash_pattern) != str(other._dash_pattern), "seen in grey"  # type: ignore[attr-defined]
+    said = texts(figure)
+    for text in ("chosen: 100", "lambda", "C", "semantic", "$\\frac{", "logistic", "Selection", "of what"):
+        assert text in said, text
+    with rendered(figure):
+        low, high = axes.get_xlim()
+        labels = {text.get_text() for text in axes.get_xticklabels() if low <= text.get_position()[0] <= high}
+    assert {"10⁻²", "10⁰", "10²", "10⁴"} <= labels
+    assert all(text.startswith("10") for text in labels if text)
+    check_layout(figure)
+
+
+@pytest.mark.parametrize(
+    ("paths", "what"),
+    [
+        ([], "no hyper-parameter"),
+        ([ParameterPath("c", (1.0, 2.0), {"s": (1.0,)})], "the 2 values of c"),
+        ([ParameterPath("c", (0.0, 2.0), {"s": (1.0, 2.0)})], "not positive"),
+    ],
+)
+def test_what_no_path_can_show(paths: list[ParameterPath], what: str) -> None:
+    with pytest.raises(ValueError, match=what):
+        path_figure(paths)
+
+
 def example(predicted: str, probability: float = 0.61, size: int = 12, colour: bool = False) -> Example:
     heat = np.zeros((SIDE, SIDE), np.float32)
     heat[8:, :8] = 1  # lower left
@@ -435,56 +478,72 @@ def test_words_of_the_grid() -> None:
     figure = gradcam_figure(ROWS, "Grad-CAM $\\frac{", "of what")
     said = texts(figure)
     assert [text for text in said if "%" in text] == [
-        *("happy, 93%", "happy, >99%", "happy → sad, 61%"),
-        *("fear → surprise, 61%", "fear → contempt, 61%", "fear → a_b^$, 61%"),
-        "disgust, <1%",
+        *("happy  93%", "happy  >99%", "sad  61%"),
+        *("surprise  61%", "contempt  61%", "a_b^$  61%"),
+        "disgust  <1%",
     ]
     for text in ("happy", "fear", "disgust", "right", "wrong", "less", "more", "Grad-CAM $\\frac{", "of what"):
         assert text in said, text
     assert said.count("none") == 2
+    assert "no evidence" not in said
     check_layout(figure)
+
+
+def shown(figure: Figure) -> list[tuple[float, float, float, float]]:
+    """Return left, top, width and height of each example's picture, in the page's dots."""
+    found = [one.get_extent() for one in figure.axes[0].images[:-1]]
+    return [(left, top, right - left, bottom - top) for left, right, bottom, top in found]
 
 
 def test_right_on_the_left_and_wrong_on_the_right() -> None:
     figure = gradcam_figure(ROWS)
-    shown = [axes.get_position() for axes in figure.axes if len(axes.images) == 2][:-1]
-    assert len(shown) == 7
-    at = {one.get_text(): one.get_position() for one in figure.texts}
-    for place, row, block in zip(shown, [0, 0, 0, 1, 1, 1, 2], "rrwwwwr", strict=True):
-        assert (place.x0 >= at["wrong"][0] - 1e-9) == (block == "w")
-        assert place.x0 >= at["right"][0] - 1e-9
-        assert place.y0 < at[ROWS[row].name][1] < place.y1, "beside its class"
+    places = shown(figure)
+    assert len(places) == 7
+    at = {one.get_text(): one.get_position() for one in figure.axes[0].texts}
+    for (x, y, _, high), row, block in zip(places, [0, 0, 0, 1, 1, 1, 2], "rrwwwwr", strict=True):
+        assert (x >= at["wrong"][0] - 1e-9) == (block == "w")
+        assert x >= at["right"][0] - 1e-9
+        assert y < at[ROWS[row].name][1] < y + high, "beside its class"
 
 
 @pytest.mark.parametrize("colour", [False, True])
-def test_heat_lies_over_the_picture(colour: bool) -> None:
+def test_the_heatmap_is_overlaid_on_the_picture(colour: bool) -> None:
     from matplotlib import colormaps
 
     figure = gradcam_figure([Row("happy", [example("happy", colour=colour)], [])])
-    with rendered(figure) as (page, _):
-        box = figure.axes[0].get_window_extent()
+    with rendered(figure) as (page, renderer):
+        box, bar = (one.get_window_extent(renderer) for one in figure.axes[0].images)
     height = page.shape[0]
 
     def at(across: float, down: float) -> NDArray[np.float64]:
         return np.asarray(page[int(height - box.y1 + down * box.height), int(box.x0 + across * box.width)])
 
-    np.testing.assert_allclose(at(0.8, 0.2), 90, atol=2, err_msg="without heat the picture stays as it is")
+    np.testing.assert_allclose(at(0.8, 0.2), 90, atol=2, err_msg="without evidence the picture stays as it is")
     np.testing.assert_allclose(at(0.8, 0.8), 90, atol=2)
-    hot = 0.72 * 255 * np.array(colormaps["plasma"](0.95)[:3]) + 0.28 * 90
+    hot = 0.7 * 255 * np.array(colormaps["plasma"](0.95)[:3]) + 0.3 * 90
     np.testing.assert_allclose(at(0.2, 0.8), hot, atol=3)
-    np.testing.assert_allclose(at(0.5, 0.8), 255, atol=90, err_msg="the line at half")
-    bar = figure.axes[-1].get_window_extent()
+    line = page[int(height - box.y1 + 0.8 * box.height), int(box.x0) : int(box.x1)].min(axis=1)
+    assert line.max() > 150, "the line at half"
+    assert 0.45 < line.argmax() / len(line) < 0.55
     x = int(bar.x0 + 0.8 * bar.width)
-    heat = (x + 0.5 - bar.x0) / bar.width
-    said = 0.72 * heat * 255 * np.array(colormaps["plasma"](0.1 + 0.85 * heat)[:3]) + (1 - 0.72 * heat) * 128
-    np.testing.assert_allclose(page[int(height - (bar.y0 + bar.y1) / 2), x], said, atol=3)
+    evidence = (x + 0.5 - bar.x0) / bar.width
+    opacity = 0.7 * evidence**2
+    tint = opacity * 255 * np.array(colormaps["plasma"](0.1 + 0.85 * evidence)[:3]) + (1 - opacity) * 128
+    np.testing.assert_allclose(page[int(height - (bar.y0 + bar.y1) / 2), x], tint, atol=3)
+
+
+def test_a_coarse_map_does_not_hide_the_face() -> None:
+    """Of a 2 x 2 map nothing is near zero: where there is half of the evidence, most of the picture shows through."""
+    assert tinted(np.array([0.0, 0.5, 1.0]))[:, 3].tolist() == pytest.approx([0, 0.175, 0.7])
 
 
 @pytest.mark.parametrize("heat", [0.0, 1.0])
-def test_a_flat_map_has_no_line(heat: float) -> None:
+def test_a_flat_map_has_no_line_and_an_empty_one_says_so(heat: float) -> None:
     one = Example(np.zeros((9, 7), np.uint8), np.full((4, 4), heat, np.float32), "happy", 0.5)
     figure = gradcam_figure([Row("happy", [one], [])])
-    assert not figure.axes[0].collections
+    picture = np.asarray(figure.axes[0].images[0].get_array())
+    assert (picture == picture[0, 0]).all()
+    assert ("no evidence" in texts(figure)) == (heat == 0)
     check_layout(figure)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from matplotlib.colors import to_rgb
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
@@ -114,10 +114,11 @@ def test_confusion_says_counts_shares_and_support() -> None:
 
 
 def test_confusion_colours_follow_the_row_shares() -> None:
-    image = figure().axes[0].images[0]
-    shares = np.asarray(image.get_array())
-    np.testing.assert_allclose(shares, [[0.75, 0.25, 0.0], [0.2, 0.7, 0.1], [0.0, 0.0, 0.0]])
-    assert image.get_clim() == (0, 1)
+    cells = figure().axes[0].patches
+    assert [cell.get_center() for cell in cells] == [pytest.approx((j, i)) for i in range(3) for j in range(3)]  # type: ignore[attr-defined]
+    shares = [0.75, 0.25, 0.0, 0.2, 0.7, 0.1, 0.0, 0.0, 0.0]
+    assert [cell.get_alpha() for cell in cells] == pytest.approx([0.03 + 0.89 * share for share in shares])
+    assert {to_hex(cell.get_facecolor()) for cell in cells} == {style.HEAT}
 
 
 def test_subsample_keeps_the_shares() -> None:
@@ -200,7 +201,8 @@ def test_wrong_answers_are_ringed() -> None:
         if np.allclose(np.asarray(one.get_edgecolor())[:, :3], to_rgb(style.INK))
     ]
     assert sorted(ringed) == [(2.0, 3.0), (8.0, 9.0)]
-    assert "wrong   2" in texts(drawn)
+    assert "ring: wrong answer" in texts(drawn)
+    assert {"happy   3, 1 wrong", "a_b^   2, 1 wrong"} <= set(texts(drawn))
     offsets = np.concatenate([np.asarray(one.get_offsets()) for one in drawn.axes[0].collections])
     assert len(offsets) == 5
     assert not [text for text in texts(tsne_figure(points, labels, CLASSES, "features")) if "wrong" in text]

@@ -16,18 +16,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fer_cli.core.format import whole_percent
 from fer_cli.metrics import Estimate, Metrics, evaluate
 from fer_cli.reporting import report
-from fer_cli.reporting.charts import Curve, Series, interval_bar, line_chart, nice_ticks, reliability_chart, tick_label
-from fer_cli.reporting.heatmap import HALF, GradCamGrid, GradCamRow, GradCamTile, heat_thumbnail, laid_over
-from fer_cli.reporting.report import Cost, Fact, LineageNode, Mistake, PredictorScores, ReportData, render_report
-from fer_cli.reporting.scatter import Scatter, scatter_chart
-from fer_cli.reporting.style import class_colour
+from fer_cli.reporting.calibration import calibration_figure
+from fer_cli.reporting.confusion import confusion_figure
+from fer_cli.reporting.curves import METRICS, ParameterPath, curves_figure, path_figure
+from fer_cli.reporting.gradcam import Example, Row, gradcam_figure
+from fer_cli.reporting.heatmap import HALF, overlaid
+from fer_cli.reporting.interval_bar import interval_bar
+from fer_cli.reporting.report import (
+    Cost,
+    Fact,
+    FigureSection,
+    LineageNode,
+    Mistake,
+    PredictorScores,
+    ReportData,
+    render_report,
+)
+from fer_cli.reporting.style import HEAT, INK, LINES, class_colour, new_figure, styled
+from fer_cli.reporting.svg import inline_svg
+from fer_cli.reporting.tsne import tsne_figure
 
 CLASSES = ("neutral", "happy", "sad", "surprise")
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>{{ 7 * 7 }}{% raw %}&amp;"
 VOID = {"meta", "img"}
+KEYS = ("train_loss", "validation_loss", *METRICS)
 
 
 def scored(seed: int, strength: float, n: int = 300) -> Metrics:
@@ -46,14 +60,24 @@ def png() -> str:
 
 
 WEAK, STRONG = scored(1, 0.7), scored(2, 2.0)
-SCATTER = Scatter(
-    points=((0.0, 0.0), (4.0, 2.0), (2.0, 1.0), (3.0, 0.0), (1.0, 2.0)),
-    labels=(0, 1, 1, 3, 1),
-    wrong=(False, True, False, True, False),
-    classes=CLASSES,
-    title="t-SNE of five",
-    note="Of the last layer.",
-)
+
+
+def figures(name: str = "happy") -> tuple[FigureSection, ...]:
+    run = [{"epoch": epoch, "lr": 1e-3 / epoch, **dict.fromkeys(KEYS, 0.5 / epoch)} for epoch in (1, 2, 3)]
+    training = curves_figure({"seed 0": run}, chosen={"seed 0": 2})
+    path = ParameterPath("lambda", (0.01, 1.0, 100.0), {name: (0.4, 0.5, 0.45)}, (name, 1.0))
+    image, heatmap = np.full((9, 9, 3), 90, np.uint8), np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    rows = [Row(name, [Example(image, heatmap, name, 0.934)], [])]
+    points = np.array([[0.0, 0.0], [4.0, 2.0], [2.0, 1.0], [3.0, 0.0], [1.0, 2.0]])
+    labels, wrong = np.array([0, 1, 1, 3, 1]), np.array([False, True, False, True, False])
+    scatter = tsne_figure(points, labels, ("neutral", name, "sad", "surprise"), wrong=wrong)
+    return (
+        FigureSection("selection", "Lambda path", "By lambda.", path_figure([path])),
+        FigureSection("separation", "Separation", "Of the last layer.", scatter, "t-SNE of five"),
+        FigureSection("gradcam", "Grad-CAM", "Colour is evidence.", gradcam_figure(rows), "Grad-CAM of one"),
+        FigureSection("training", "Training", "By epoch.", training),
+        FigureSection("none", "No picture", "Nothing to see: too few images."),
+    )
 
 
 def full(**changes: Any) -> ReportData:
@@ -78,30 +102,7 @@ def full(**changes: Any) -> ReportData:
         mistakes=(Mistake("img/1.png", "happy", "sad", 0.991, 0.004, png()),),
         mistakes_note="The worst ones.",
         protocol=(Fact("Data", "fer2013@1f3a"), Fact("Selected on", "test", "unsound"), Fact("Scored", "3", "caution")),
-        curves=(
-            Curve(
-                "Lambda path",
-                "lambda",
-                "validation accuracy",
-                (0.01, 1.0, 100.0, 10000.0),
-                (Series("semantic", (0.4, 0.45, 0.5, 0.48)), Series("visual", (0.3, math.nan, 0.35, 0.32))),
-                log_x=True,
-                chosen=("semantic", 2),
-                note="By lambda.",
-            ),
-        ),
-        scatter=SCATTER,
-        looks=GradCamGrid(
-            rows=(
-                GradCamRow(
-                    "happy",
-                    (GradCamTile(png(), "happy", 0.934),),
-                    (GradCamTile(png(), "sad", 0.612), GradCamTile(png(), "fear", 0.3)),
-                ),
-                GradCamRow("sad", (), ()),
-            ),
-            note="Heat is evidence.",
-        ),
+        figures=figures(),
         lineage=LineageNode("ahm", "top", "7c41", inputs=(middle,)),
         intended_use=("To compare.",),
         limits=("Not for decisions.",),
@@ -153,7 +154,7 @@ class Page(HTMLParser):
 def each_string(value: Any, change: Callable[[str], str]) -> Any:
     """Rebuild ``value`` with every string changed, but for the ones that are no free text."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fixed = {"mark", "thumbnail", "picture", "refusal"}
+        fixed = {"mark", "thumbnail", "id"} if isinstance(value, FigureSection) else {"mark", "thumbnail"}
         parts = {
             field.name: getattr(value, field.name)
             if field.name in fixed
@@ -174,8 +175,20 @@ def test_every_string_is_escaped() -> None:
     assert hostile.shape == harmless.shape
     assert "script" not in {tag for tag, _ in hostile.shape}
     assert "{{ 7 * 7 }}" in hostile.words()
-    # Titles of charts and cells, which a browser shows and reads out, arrive as they were.
-    assert f"semantic{HOSTILE}" in hostile.words()
+    # Titles of pictures, which a browser shows and reads out, arrive as they were.
+    assert f"t-SNE of five{HOSTILE}" in hostile.words()
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_every_word_of_a_figure_is_escaped(k: int) -> None:
+    harmless, hostile = (
+        Page(str(inline_svg(figures(name)[k].figure or new_figure(1, 1), f"of {name}"))) for name in ("happy", HOSTILE)
+    )
+    assert hostile.shape == harmless.shape
+    assert {"script", "img"}.isdisjoint({tag for tag, _ in hostile.shape})
+    assert f"of {HOSTILE}" in hostile.words()
+    if k < 2:  # in a grid of pictures a long name is shortened
+        assert HOSTILE in hostile.words()
 
 
 @pytest.mark.parametrize("data", [full(), minimal()], ids=["full", "minimal"])
@@ -187,8 +200,13 @@ def test_nothing_is_asked_of_a_network(data: ReportData) -> None:
         assert not any(name.startswith("on") for name in attributes)
         for name in ("src", "href", "xlink:href", "srcset", "data"):
             assert (attributes.get(name) or "#").startswith(("#", "data:image/png;base64,"))
+    # What a picture is clipped by is in the page itself.
+    bare = re.sub(r"data:image/png;base64,[\w+/=]+|url\(#[\w-]+\)", "", text)
     for word in ("http:", "https:", "//", "@import", "url("):
-        assert word not in re.sub(r"data:image/png;base64,[\w+/=]+", "", text)
+        assert word not in bare
+    ids = {str(one["id"]) for _, one in page.attributes if "id" in one}
+    assert set(re.findall(r"url\(#([\w-]+)\)", text)) <= ids
+    assert {str(one["xlink:href"])[1:] for tag, one in page.attributes if tag == "use"} <= ids
     policy = next(one for tag, one in page.attributes if one.get("http-equiv"))["content"]
     assert policy is not None
     assert policy.startswith("default-src 'none';")
@@ -200,7 +218,8 @@ def test_links_and_charts_are_accessible(data: ReportData) -> None:
     page = Page(render_report(data))
     ids = [one["id"] for _, one in page.attributes if "id" in one]
     assert len(ids) == len(set(ids))
-    assert {str(one["href"])[1:] for tag, one in page.attributes if tag == "a"} == set(ids)
+    anchors = [one["id"] for tag, one in page.attributes if "id" in one and tag == "section"]
+    assert [str(one["href"])[1:] for tag, one in page.attributes if tag == "a"] == anchors
     kinds = [tag for tag, _ in page.attributes]
     for k, (tag, attributes) in enumerate(page.attributes):
         if tag == "svg":
@@ -217,11 +236,12 @@ def test_full_report_says_what_it_was_given() -> None:
     for phrase in (
         "ahm on fer2013", "split test", "predictor ahm-semantic",
         "This number is not sound selection split: optimistic", "Read with care PublicTest is the test split",
-        "parameters 4.65 M", "multiply-adds an image 101 M", "images a second 312", "peak memory 700 MiB",
+        "parameters 4.65 M", "MACs per image 101 M", "images/s 312", "peak memory 700 MiB",
         "Difference from logistic", "Most frequent confusions", "test (unsound)", "3 (caution)",
-        "ahm top @7c41", "dataset low @1f3a note", "chosen: 100", "img/1.png happy sad 99.1 0.4", "To compare.",
-        "Of the last layer. t-SNE of five Points by true class", "neutral 1 0 happy 3 1 sad 0 0 surprise 1 1",
-        "Heat is evidence. less more happy right 93% wrong sad 61% fear 30% sad right none wrong none",
+        "ahm top @7c41", "dataset low @1f3a note", "chosen: 1", "img/1.png happy sad 99.1 0.4", "To compare.",
+        "Of the last layer. t-SNE of five", "neutral 1, 0 wrong happy 3, 1 wrong sad 0, 0 wrong surprise 1, 1 wrong",
+        "Colour is evidence. Grad-CAM of one", "right wrong happy happy 93% none less more",
+        "No picture Nothing to see: too few images.",
         "Not for decisions.", "torch 2.10", "fer eval --report", "bootstrap of 300 items, 200 resamples, seed 0",
     ):  # fmt: skip
         assert phrase in words, phrase
@@ -249,10 +269,11 @@ def test_gains_say_what_the_interval_allows() -> None:
 
 def test_confusion_and_classes_hold_every_count() -> None:
     words = Page(render_report(minimal())).words()
-    matrix = words[words.index("Each row holds") : words.index("Most frequent")]
+    matrix, table = words[words.index("Each row holds") : words.index("In percent, with")].split("Most frequent")
     for row, one in zip(WEAK.confusion, WEAK.per_class, strict=True):
-        cells = " ".join(f"{count} {whole_percent(count / one.support)}" for count in row)
-        assert f"{cells} {one.support}" in matrix
+        assert " ".join(f"{count} {count / one.support:.1%}" for count in row) in matrix
+        assert f" {one.support} " in matrix
+        assert f"{one.name} {' '.join(map(str, row))} {one.support}" in table
     classes = words[words.index("In percent, with 95%") :]
     for one in WEAK.per_class:
         ends = f"[{100 * one.recall.low:.1f}, {100 * one.recall.high:.1f}]"
@@ -269,9 +290,8 @@ def test_confusion_and_classes_hold_every_count() -> None:
         ("cost", Cost(parameters=5), "peak memory"),
         ("mistakes", (), "Worst mistakes"),
         ("protocol", (), "Protocol"),
-        ("curves", (), "Lambda path"),
-        ("scatter", None, "separates the classes"),
-        ("looks", None, "Where"),
+        ("figures", (), "Lambda path"),
+        ("figures", (), "Grad-CAM"),
         ("lineage", None, "Lineage"),
         ("limits", (), "Not for decisions"),
         ("intended_use", (), "To compare"),
@@ -317,16 +337,6 @@ def test_reports_that_would_mislead_are_refused() -> None:
     for uri in ("https://example.org/a.png", 'data:image/png;base64,AA" onerror="x', "data:image/svg+xml;base64,AAAA"):
         with pytest.raises(ValueError, match="no PNG data URI"):
             full(mistakes=(Mistake("i", "happy", "sad", 0.9, 0.1, uri),))
-        with pytest.raises(ValueError, match="no PNG data URI"):
-            GradCamTile(uri, "happy", 0.9)
-    with pytest.raises(ValueError, match="5 points, 4 labels"):
-        dataclasses.replace(SCATTER, labels=(0, 1, 1, 3))
-    with pytest.raises(ValueError, match="nowhere"):
-        dataclasses.replace(SCATTER, points=((0.0, math.nan), *SCATTER.points[1:]))
-    with pytest.raises(ValueError, match="points of x"):
-        Curve("c", "x", "y", (1.0, 2.0), (Series("s", (1.0,)),))
-    with pytest.raises(ValueError, match="logarithmic"):
-        Curve("c", "x", "y", (0.0, 2.0), (Series("s", (1.0, 2.0)),), log_x=True)
 
 
 def test_every_colour_exists_in_both_themes() -> None:
@@ -335,8 +345,9 @@ def test_every_colour_exists_in_both_themes() -> None:
         set(re.findall(r"(--[\w-]+):", block)) for block in re.findall(r":root \{(.*?)\n\s*\}", style, re.S)[:2]
     )
     assert light == dark
-    # Two more are set where they are used: a class's colour and a cell's share.
-    assert set(re.findall(r"var\((--[\w-]+)\)", style)) == light | {"--c", "--p"}
+    # One more is set where it is used, a class's colour; and figures take theirs from the page.
+    used = set(re.findall(r"var\((--[\w-]+)\)", style + render_report(full())))
+    assert used == light | {"--c"}
     assert style.count("{") == style.count("}")
 
 
@@ -354,100 +365,57 @@ def test_interval_bar_is_to_scale() -> None:
     assert "tick" not in interval_bar(math.nan, math.nan, math.nan, 0.0, 1.0)
 
 
-def test_ticks_are_round_and_hold_the_data() -> None:
-    assert nice_ticks(0.33, 0.462, 4) == [0.3, 0.35, 0.4, 0.45, 0.5]
-    assert nice_ticks(0, 100, 5) == [0, 20, 40, 60, 80, 100]
-    assert nice_ticks(3, 3)[0] < 3 < nice_ticks(3, 3)[-1]
-    assert [tick_label(x) for x in (1e-4, 0.01, 1, 1000, 1e4, 2e5, 0)] == [
-        "10⁻⁴",
-        "0.01",
-        "1",
-        "1,000",
-        "10⁴",
-        "200,000",
-        "0",
-    ]
-
-
-def test_line_chart_places_points() -> None:
-    curve = full().curves[0]
-    page = Page(str(line_chart(curve)))
-    lines = [one["points"] for tag, one in page.attributes if tag == "polyline"]
-    assert [len(str(points).split()) for points in lines] == [4, 3]  # NaN leaves a point out
-    xs = [float(point.split(",")[0]) for point in str(lines[0]).split()]
-    np.testing.assert_allclose(np.diff(xs), np.diff(xs)[0], atol=0.11)  # equal steps on a logarithmic axis
-    ring = next(one for _, one in page.attributes if one.get("class") == "ring")
-    assert [ring["cx"], ring["cy"]] == str(lines[0]).split()[2].split(",")
-    assert "10⁴" in page.words()
-    single = Curve("one", "epoch", "loss", (1.0,), (Series("s", (0.5,)),), percent=False)
-    assert "nan" not in line_chart(single)
-
-
-def test_reliability_chart_has_a_point_a_bin() -> None:
-    page = Page(str(reliability_chart(WEAK.reliability, "a <title>")))
-    held = [one for one in WEAK.reliability if one.count]
-    dots = [one for _, one in page.attributes if one.get("class") == "dot"]
-    assert len(dots) == len(held) == sum(1 for _, one in page.attributes if one.get("class") == "hist")
-    heights = [float(str(one["cy"])) for one in dots]
-    order = np.argsort([one.accuracy.value for one in held], kind="stable")
-    assert np.all(np.diff(np.array(heights)[order]) <= 0.1)  # more accurate is higher up
-    assert "a <title>" in page.words()
-
-
-def test_what_cannot_be_shown_is_said_in_its_section() -> None:
-    refusal = f"Nothing can be shown: <b>{HOSTILE}"
-    text = render_report(full(looks=GradCamGrid(refusal=refusal), scatter=Scatter(refusal=f"{refusal}, 3 images.")))
+def test_a_figure_takes_the_pages_colours_and_font() -> None:
+    with styled():
+        figure = new_figure(2, 1)
+        figure.text(0.1, 0.6, "ink", color=INK)
+        figure.text(0.1, 0.2, f"line {INK}", color=LINES[1])
+        axes = figure.add_axes((0.5, 0.2, 0.4, 0.6))
+        axes.scatter([1], [2], color=class_colour("happy"), edgecolors="white")
+        axes.fill_between([0, 1], [0, 1], color=HEAT)
+    text = str(inline_svg(figure, "of what"))
     page = Page(text)
-    assert f"Where the model looks {refusal}" in page.words()
-    assert f"How the model separates the classes {refusal}, 3 images." in page.words()
-    assert "script" not in {tag for tag, _ in page.shape}
-    pictures = [one for tag, one in page.attributes if tag == "img"]
-    assert [one["alt"] for one in pictures] == ["happy, taken for sad"]
-    assert not [tag for tag, one in page.attributes if one.get("class") == "chart scatter"]
+    styles = " ".join(str(one.get("style", "")) for _, one in page.attributes)
+    for colour in ("var(--ink)", "var(--s1)", "var(--page)", "rgb(var(--heat))", class_colour("happy")):
+        assert colour in styles, colour
+    assert INK not in styles
+    assert f"line {INK}" in page.words(), "words stay as they are"
+    assert page.shape[0] == ("svg", ("class", "role", "viewbox", "style"))
+    assert page.shape[1][0] == "title"
+    assert "style" not in {tag for tag, _ in page.shape}, "a rule would be the whole page's"
+    assert text == str(inline_svg(figure, "of what"))
+    assert len(text) < 15_000
 
 
-def marks(page: Page) -> dict[tuple[str, str], list[tuple[float, float]]]:
-    """Return where a scatter's marks stand, by ring and fill."""
-    found: dict[tuple[str, str], list[tuple[float, float]]] = {}
-    for tag, one in page.attributes:
-        if tag == "path":
-            at = re.findall(r"M([\d.]+) ([\d.]+)m", str(one["d"]))
-            found.setdefault((str(one["class"]), str(one["fill"])), []).extend((float(x), float(y)) for x, y in at)
-    return found
+def test_calibration_has_a_point_a_bin() -> None:
+    axes, histogram = calibration_figure(WEAK.reliability, "a", "b").axes
+    held = [one for one in WEAK.reliability if one.count]
+    points = np.asarray(axes.collections[0].get_offsets())
+    np.testing.assert_allclose(points, [(one.confidence, one.accuracy.value) for one in held])
+    sizes = axes.collections[0].get_sizes()  # type: ignore[attr-defined]
+    assert np.argmax(sizes) == np.argmax([one.count for one in held])
+    assert [bar.get_height() for bar in histogram.patches] == [one.count for one in held]  # type: ignore[attr-defined]
+    whiskers = [np.asarray(line.get_ydata()) for line in axes.lines[1:]]
+    np.testing.assert_allclose(whiskers, [(one.accuracy.low, one.accuracy.high) for one in held])
+    assert calibration_figure([]).axes
 
 
-def test_scatter_places_points_and_rings_wrong_answers() -> None:
-    page = Page(str(scatter_chart(SCATTER)))
-    happy, surprise, neutral = (class_colour(name) for name in ("happy", "surprise", "neutral"))
-    found = marks(page)
-    assert {key: len(at) for key, at in found.items()} == {
-        **{("right", neutral): 1, ("right", happy): 2, ("wrong", happy): 1, ("wrong", surprise): 1}
-    }
-    # One scale for both axes, the second one upwards, all of it inside.
-    (x0, y0), (x1, y1) = found["right", neutral][0], found["wrong", happy][0]
-    assert x1 - x0 == pytest.approx(2 * (y0 - y1), abs=0.2)
-    right = sorted(found["right", happy])
-    np.testing.assert_allclose(right, [(x0 + (x1 - x0) / 4, y1), ((x0 + x1) / 2, (y0 + y1) / 2)], atol=0.2)
-    box = [float(number) for number in str(page.attributes[0][1]["viewbox"]).split()]
-    assert x0 > 6
-    assert y1 > 6
-    assert x1 < box[2] - 6
-    assert y0 < box[3] - 6
-    assert SCATTER.tally() == [("neutral", 1, 0), ("happy", 3, 1), ("sad", 0, 0), ("surprise", 1, 1)]
-    one = dataclasses.replace(SCATTER, points=((1.0, 1.0),), labels=(0,), wrong=(True,))
-    assert "nan" not in scatter_chart(one)
-    names = tuple(f"class {k}" for k in range(8))
-    every = Scatter(tuple((float(k), 0.0) for k in range(8)), tuple(range(8)), (False,) * 8, names)
-    shapes = re.findall(r'd="M[\d.]+ [\d.]+(m[^"]+z)"', str(scatter_chart(every)))
-    assert len(shapes) == len(set(shapes)) == 8, "a shape a class"
+def test_a_report_is_small() -> None:
+    assert len(render_report(full())) < 200_000
+    names = [f"class {k}" for k in range(8)]
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 8, 1000)
+    scatter = tsne_figure(rng.normal(size=(1000, 2)), labels, names, wrong=labels > 3)
+    assert len(inline_svg(scatter, "t-SNE")) < 200_000
+    assert len(inline_svg(confusion_figure(np.eye(8, dtype=int), names), "confusion")) < 60_000
 
 
 @pytest.mark.parametrize("colour", [False, True])
-def test_a_thumbnail_is_grey_but_for_its_heat(colour: bool) -> None:
+def test_a_picture_is_grey_but_for_its_heatmap(colour: bool) -> None:
     image = np.full((30, 20, 3) if colour else (30, 20), 90, np.uint8)
     heat = np.zeros((40, 40), np.float32)
     heat[20:] = 1  # below
-    shown = laid_over(image, heat, 60)
+    shown = overlaid(image, heat, 60)
     assert shown.shape == (60, 40, 3)
     assert (shown[:28] == 90).all()
     below = shown[33:].astype(int)
@@ -456,10 +424,23 @@ def test_a_thumbnail_is_grey_but_for_its_heat(colour: bool) -> None:
     assert line.sum() == 1, "one line, where half of the heat is"
     assert abs(int(np.flatnonzero(line)[0]) - 29) <= 1
     for flat in (0.0, HALF, 1.0):
-        plain = laid_over(image, np.full((4, 4), flat, np.float32), 30)
+        plain = overlaid(image, np.full((4, 4), flat, np.float32), 30)
         assert (plain == plain[0, 0]).all(), "no line where nothing lies on both sides"
-    uri = heat_thumbnail(image, heat)
-    kept = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
-    assert kept.size == (75, 112)
-    difference = np.abs(np.asarray(kept.convert("RGB"), dtype=int) - laid_over(image, heat))
-    assert difference.mean() < 2
+
+
+def test_a_picture_in_a_page_has_few_colours_and_looks_the_same() -> None:
+    rng = np.random.default_rng(0)
+    image = np.cumsum(rng.normal(size=(30, 20)), axis=0) * 6 + 128
+    heatmap = np.linspace(0, 1, 16, dtype=np.float32).reshape(4, 4)
+    shown = gradcam_figure([Row("happy", [Example(image.clip(0, 255).astype(np.uint8), heatmap, "happy", 0.9)], [])])
+    uri = re.findall(r"data:image/png;base64,([\w+/=]+)", str(inline_svg(shown, "of what")))[0]
+    kept = Image.open(io.BytesIO(base64.b64decode(uri)))
+    assert kept.mode == "P"
+    assert kept.size[1] == pytest.approx(1.3 * 120, abs=1)
+    expected = np.asarray(Image.fromarray(np.asarray(shown.axes[0].images[0].get_array())).resize(kept.size))
+    assert (
+        np.abs(
+            np.asarray(kept.convert("RGB").transpose(Image.Transpose.FLIP_TOP_BOTTOM), dtype=int) - expected.astype(int)
+        ).mean()
+        < 3
+    )

@@ -167,7 +167,7 @@ def test_the_report_of_folds_says_what_they_are(scored: Artifact) -> None:
     page = scored.file("report.html").read_text()
     assert "3 folds: fold i holds sorted(subjects)[i::3]" in page
     assert "3 models, each on the fold that it never saw" in page
-    assert "Of seed 0, fold 0." in page
+    assert "Seed 0, fold 0: the most confident" in page
     assert "--fold all" in page
     assert "accuracy by fold" in page
     assert "fer split films@" in page

@@ -337,7 +337,10 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     metrics = json.loads((result.path / "metrics.json").read_text())
     assert list(metrics["predictors"]) == ["seed 0", "seed 1", "ensemble"]
     page = (result.path / "report.html").read_text()
-    assert "Loss by epoch" in page
+    assert "Loss, validation metrics and learning rate by epoch" in page
+    for name in ("seed 0", "seed 1"):
+        assert f"{name}: epoch 1, " in page
+    assert "Thin lines are the 2 runs, bold ones their mean." in page
     assert "fer train baseline" in page
     config = trained.models[0].artifact.manifest.config
     dataset = open_dataset(toys.find("toy", ["dataset"]))

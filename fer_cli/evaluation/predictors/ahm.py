@@ -19,8 +19,8 @@ from fer_cli.evaluation.cross_dataset import resolve_target
 from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, TrainingRecord
 from fer_cli.evaluation.report import command_line
 from fer_cli.models.features import open_features
-from fer_cli.reporting.charts import Curve, Series
-from fer_cli.reporting.report import Cost
+from fer_cli.reporting.curves import ParameterPath, path_figure
+from fer_cli.reporting.report import Cost, FigureSection
 from fer_cli.stages.extract import extract
 from fer_cli.systems.ahm.hierarchy import default_hierarchy
 from fer_cli.systems.ahm.predictors import PREDICTORS, Predictors
@@ -111,7 +111,7 @@ def _told(model: Artifact, features: Artifact, dataset: Dataset) -> ReportExtras
         subtitle=f"{config['backbone']} features, {config['level']}, {config['preprocessing']['size']} px",
         notes=NOTES,
         cost=_cost(features),
-        curves=tuple(_curves(model)),
+        figures=(_selection(model),),
         commands=tuple(_commands(model, features, dataset.artifact)),
     )
 
@@ -127,33 +127,28 @@ def _cost(features: Artifact) -> Cost:
     )
 
 
-def _curves(model: Artifact) -> Iterator[Curve]:
-    """Yield validation accuracy along the path of lambdas, and along that of logistic regression's C."""
+def _selection(model: Artifact) -> FigureSection:
+    """Return validation accuracy along the path of lambdas, and along that of logistic regression's C."""
     table = read_table(model.file("path.parquet")).to_pylist()
     chosen = model.manifest.summary["chosen"]
-    for parameter, title, label in (
-        ("lambda", "Choosing lambda", "lambda"),
-        ("C", "Choosing C of the logistic regression", "C"),
-    ):
+    paths = []
+    for parameter in dict.fromkeys(row["parameter"] for row in table):
         rows = [row for row in table if row["parameter"] == parameter]
+        values = sorted({row["value"] for row in rows})
         names = list(dict.fromkeys(row["predictor"] for row in rows))
-        x = sorted({row["value"] for row in rows})
-        if not x:
-            continue
         lines = {name: {row["value"]: row["accuracy"] for row in rows if row["predictor"] == name} for name in names}
         marked = chosen if chosen in names else names[0]
-        best = next((row for row in rows if row["predictor"] == marked and row["chosen"]), None)
-        yield Curve(
-            title=title,
-            x_label=label,
-            y_label="validation accuracy",
-            x=tuple(x),
-            series=tuple(
-                Series(name, tuple(line.get(value, float("nan")) for value in x)) for name, line in lines.items()
-            ),
-            log_x=True,
-            chosen=None if best is None else (marked, x.index(best["value"])),
+        best = next((row["value"] for row in rows if row["predictor"] == marked and row["chosen"]), None)
+        paths.append(
+            ParameterPath(
+                parameter,
+                values,
+                {name: [line.get(value, float("nan")) for value in values] for name, line in lines.items()},
+                None if best is None else (marked, best),
+            )
         )
+    note = "Accuracy on the validation split by the hyper-parameter of each predictor; the ring is what was chosen."
+    return FigureSection("selection", "Model selection", note, path_figure(paths))
 
 
 def _commands(model: Artifact, features: Artifact, dataset: Artifact) -> Iterator[str]:

@@ -93,7 +93,7 @@ def external_predictor(path: Path, data: Artifact, split: str) -> Predictor:
             subtitle=f"predictions of {path.name}, as {foreign.form}",
             notes={},
             cost=None,
-            curves=(),
+            figures=(),
             commands=(),
         ),
         calibrated=foreign.probabilities is not None,

@@ -17,8 +17,7 @@ from fer_cli.evaluation.predictor import EvaluationResult, Origin, Predictor, Ro
 from fer_cli.evaluation.predictors.model import Networks, by_seed, models_of, models_predictor
 
 if TYPE_CHECKING:
-    from fer_cli.reporting.heatmap import GradCamGrid
-    from fer_cli.reporting.scatter import Scatter
+    from fer_cli.reporting.report import FigureSection
 
 
 def folds_predictor(
@@ -71,7 +70,7 @@ def folds_predictor(
             seconds += len(places) / measured["images_per_second"]
         return found, {**measured, "images_per_second": round(len(rows) / seconds, 1)}
 
-    def look(scored: EvaluationResult) -> tuple[GradCamGrid, Scatter]:
+    def look(scored: EvaluationResult) -> tuple[FigureSection, ...]:
         # The first fold's alone: the network of another has a space of features of its own.
         part, places = subject.parted(scored.rows)[0]
         assert part.look is not None

@@ -20,19 +20,20 @@ from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.common_classes import over_common
 from fer_cli.evaluation.cross_dataset import resolve_target
-from fer_cli.evaluation.explain import drawn, look
+from fer_cli.evaluation.explain import embedded_items, explain
 from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, TrainingRecord
 from fer_cli.evaluation.report import command_line
-from fer_cli.reporting.charts import Curve, Series
-from fer_cli.reporting.report import Cost
+from fer_cli.reporting.curves import METRICS, curves_figure
+from fer_cli.reporting.report import Cost, FigureSection
 from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY
 from fer_cli.training.study import STUDY
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from fer_cli.models.trained import TrainedModel
 
-SHARES: Final = ("accuracy", "balanced accuracy", "macro F1")
 NETWORK: Final = "network"
 ENSEMBLE: Final = "ensemble"
 
@@ -146,7 +147,7 @@ def models_predictor(
                 rows,
                 tta=tta,
                 batching=how,
-                kept=drawn(dataset.labels[rows]),
+                kept=embedded_items(dataset.labels[rows]),
                 advance=advance,
             )
         found = {
@@ -178,7 +179,7 @@ def models_predictor(
         told=lambda measured: _told(models, learned, measured, folds),
         batching=how,
         mixes_batch=mixes,
-        look=lambda scored: look(models, taken, scored, of=f"fold {fold}" if folds else ""),
+        look=lambda scored: explain(models, taken, scored, f"fold {fold}" if folds else ""),
         learned=_learned(learned, models, named),
         networks=lambda: networks.of(models),
         cautions=on.cautions,
@@ -205,6 +206,7 @@ def _learned(dataset: Dataset, models: Mapping[str, Artifact], named: Mapping[st
 def _told(models: Mapping[str, Artifact], dataset: Dataset, measured: Mapping[str, Any], folds: int) -> ReportExtras:
     first = next(iter(models.values()))
     summary, config = first.manifest.summary, first.manifest.config
+    fold = f" of fold {config['fold']}" if folds else ""
     notes = {name: str(model.manifest.summary["headline"]) for name, model in models.items()}
     if folds:
         notes = dict.fromkeys(models, f"{folds} models, each on the fold that it never saw")
@@ -220,7 +222,14 @@ def _told(models: Mapping[str, Artifact], dataset: Dataset, measured: Mapping[st
             peak_memory=measured.get("peak_memory"),
             device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
         ),
-        curves=tuple(_curves(models, f", fold {config['fold']}" if folds else "")),
+        figures=(
+            FigureSection(
+                "training",
+                "Training",
+                f"Loss, validation metrics and learning rate by epoch{fold}; the ring is the epoch that was chosen.",
+                training_figure(models),
+            ),
+        ),
         commands=tuple(
             _commands(
                 config,
@@ -239,36 +248,15 @@ def read_history(model: Artifact) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def _curves(models: Mapping[str, Artifact], fold: str) -> Iterator[Curve]:
-    """Yield loss and validation scores by epoch of the first model."""
-    name, model = next(iter(models.items()))
-    history = read_history(model)
-    chosen = model.manifest.summary["epoch"] - 1
-    metric = model.manifest.config["train"]["monitor"].replace("_", " ").replace("f1", "F1")
-    of = ("" if len(models) == 1 else f", {name}") + fold
-    x = tuple(line["epoch"] for line in history)
-
-    def lines(**keys: str) -> tuple[Series, ...]:
-        return tuple(
-            Series(label.replace("_", " "), tuple(line[key] for line in history)) for label, key in keys.items()
-        )
-
-    yield Curve(
-        title=f"Loss by epoch{of}",
-        x_label="epoch",
-        y_label="loss",
-        percent=False,
-        x=x,
-        series=lines(training="train_loss", validation="validation_loss"),
-        chosen=("validation", chosen),
-    )
-    yield Curve(
-        title=f"Validation scores by epoch{of}",
-        x_label="epoch",
-        y_label="share",
-        x=x,
-        series=lines(accuracy="accuracy", balanced_accuracy="balanced_accuracy", macro_F1="macro_f1"),
-        chosen=(metric if metric in SHARES else "accuracy", chosen),
+def training_figure(models: Mapping[str, Artifact], title: str = "", subtitle: str = "") -> Figure:
+    """Draw the training of models, by their names."""
+    metric = next(iter(models.values())).manifest.config["train"]["monitor"]
+    return curves_figure(
+        {name: read_history(model) for name, model in models.items()},
+        chosen={name: model.manifest.summary["epoch"] for name, model in models.items()},
+        metric=metric if metric in METRICS else "balanced_accuracy",
+        title=title,
+        subtitle=subtitle,
     )
 
 
