@@ -23,7 +23,7 @@ from benchmarks.mutation.sandbox import Sandbox
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 TESTS: Final[dict[str, tuple[str, ...]]] = {
-    "fer_cli/core/labels.py": ("tests/datasets/test_folder.py", "tests/systems/test_hierarchy.py"),
+    "fer_cli/core/labels.py": ("tests/core/test_labels.py",),
     "fer_cli/metrics/values.py": ("tests/metrics/test_metrics.py", "tests/metrics/test_bootstrap.py"),
     "fer_cli/metrics/bootstrap.py": ("tests/metrics/test_bootstrap.py",),
     "fer_cli/metrics/paired.py": ("tests/metrics/test_paired.py", "tests/stages/test_compare.py"),
@@ -33,7 +33,7 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "fer_cli/datasets/overlap.py": ("tests/training/test_train_folds.py", "tests/stages/test_audit_model.py"),
     "fer_cli/systems/ahm/ahp.py": ("tests/systems/test_ahp.py",),
     "fer_cli/systems/ahm/projection.py": ("tests/systems/test_projection.py",),
-    "fer_cli/losses/cross_entropy.py": ("tests/training/test_training_parts.py",),
+    "fer_cli/losses/cross_entropy.py": ("tests/losses/test_cross_entropy.py", "tests/training/test_training_parts.py"),
     "fer_cli/losses/focal.py": ("tests/losses/test_focal.py",),
     "fer_cli/losses/island.py": ("tests/losses/test_island.py",),
 }

@@ -71,7 +71,7 @@ def mutants(source: str, most: int, seed: int) -> tuple[list[Mutant], int]:
         operator, occurrence = kind(), 0
         for node in ast_nodes(tree):
             for start, end in operator.mutation_positions(node):
-                if not any(low <= start < high for low, high in skipped):
+                if not _is_marker(node) and not any(low <= start < high for low, high in skipped):
                     choices[start, end].append((name, occurrence))
                 occurrence += 1
     order = sorted(choices, key=lambda place: _drawn(seed, place))[:most]
@@ -83,6 +83,11 @@ def mutants(source: str, most: int, seed: int) -> tuple[list[Mutant], int]:
                 made.append(Mutant(place[0][0], name, changed, _change(source, changed)))
                 break
     return made, len(choices)
+
+
+def _is_marker(node: Any) -> bool:  # noqa: ANN401 - of parso
+    """Return whether a node is the ``*`` or ``/`` of a signature, which cosmic-ray takes for an operator."""
+    return node.type == "operator" and node.parent.type in {"parameters", "param"}
 
 
 def _drawn(*parts: object) -> bytes:
