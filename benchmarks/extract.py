@@ -65,9 +65,8 @@ def ratios(name: str, size: int, pairs: int, tuned: bool) -> None:
     """Pair fer's extraction with the bare forward pass over the same images."""
     import torch
 
-    from fer_cli.artifacts.journal import Journal
-    from fer_cli.artifacts.payload import ArrayWriter
-    from fer_cli.inference.extraction import BLOCK, VIEWS, extract_blocks
+    from fer_cli.core.distributed import Ranks
+    from fer_cli.inference.extraction import BLOCK, VIEWS, extract_features
     from fer_cli.models.backbones import cost, open_backbone
     from fer_cli.weights.files import find_weights
 
@@ -91,25 +90,20 @@ def ratios(name: str, size: int, pairs: int, tuned: bool) -> None:
 
     def ours() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            place = Path(folder)
-            writers = {
-                view: ArrayWriter(place / f"{view}.npy", (dimension,), np.float32, len(images), reserve=True)
-                for view in VIEWS
-            }
-            seconds = extract_blocks(
+            begun = time.perf_counter()
+            extract_features(
+                Path(folder),
                 network,
                 images,
-                range(BLOCKS),
-                writers,
-                Journal(place, 0),
+                views=VIEWS,
+                shape=(dimension,),
+                dtype="float32",
                 batch=BATCH,
                 device="cpu",
-                finished=lambda _: None,
+                ranks=Ranks(0, 1, 0, 1),
+                title="extract",
             )
-            for writer in writers.values():
-                with writer:
-                    writer.finish(len(images))
-            return seconds
+            return time.perf_counter() - begun
 
     bare(), ours()
     found = []

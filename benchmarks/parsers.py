@@ -120,7 +120,7 @@ def _bisenet(images: NDArray[np.uint8], size: int, batch: int) -> Callable[[], N
 
 
 def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8]) -> Callable[[], None]:
-    from fer_cli.artifacts.journal import Journal
+    from fer_cli.core.distributed import Ranks
     from fer_cli.faces import parsing
     from fer_cli.faces.quality import QualityThresholds
 
@@ -129,16 +129,15 @@ def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8
 
     def run() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            parsing.parse_blocks(
+            parsing.parse_dataset(
                 lambda some: parse(images[some]),  # type: ignore[arg-type, return-value]
                 rows,
-                range(-(-len(images) // parsing.BLOCK)),
                 parsing.Known([]),
                 Path(folder),
-                Journal(Path(folder), 0),
                 thresholds=QualityThresholds(),
                 batch=BATCH,
-                finished=lambda _: None,
+                ranks=Ranks(0, 1, 0, 1),
+                title="parse",
             )
 
     return run

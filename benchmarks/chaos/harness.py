@@ -152,7 +152,9 @@ def _run(stage: str, place: Path, *, force: bool, plain: bool, kill_after: float
 
 
 @contextmanager
-def _plain_make(self: Store, plan: Plan, *, force: bool = False, resumable: bool = False) -> Iterator[Work]:
+def _plain_make(
+    self: Store, plan: Plan, *, force: bool = False, resumable: bool = False, restart: bool = False
+) -> Iterator[Work]:
     target = self.root / plan.kind / plan.name / plan.version
     target.mkdir(parents=True, exist_ok=True)
     work = Work(plan, target, target)

@@ -1,15 +1,26 @@
-"""Which blocks of a long piece of work are on the disk: what an interrupted command goes on from."""
+"""Long work in blocks of rows: shared among processes, noted on the disk as it is done, resumed after a stop."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fer_cli.artifacts.atomic_io import append
+from fer_cli.core import signals
+from fer_cli.core.distributed import Ranks, barrier
+from fer_cli.core.progress import note, track
 
+T = TypeVar("T")
+Rows = NDArray[np.int64]
 JOURNALS: Final = "journal-*.jsonl"
 
 
@@ -40,3 +51,71 @@ class Journal:
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
         return blocks
+
+
+def process_blocks(
+    directory: Path,
+    rows: int,
+    size: int,
+    *,
+    title: str,
+    ranks: Ranks,
+    compute: Callable[[Rows], T],
+    save: Callable[[int, T], Mapping[str, int]],
+    is_sound: Callable[[int, Mapping[str, int]], bool],
+) -> tuple[int, float]:
+    """Compute and save every block that is not on the disk yet; this process takes its share of them.
+
+    A block is saved by a thread while the next one is computed. SIGTERM and SIGUSR1 stop the work after a block.
+
+    Args:
+        directory: where blocks and journals are.
+        rows: how many there are in all.
+        size: rows of a block; the last has fewer.
+        title: of the progress.
+        ranks: the processes that share the blocks. All are done when this returns.
+        compute: returns what is to be saved of some rows (n,).
+        save: writes it as the block of this number, forces it to the disk, and returns its checksums by name.
+        is_sound: tells whether what is on the disk of a block has the journal's checksums.
+
+    Returns:
+        How many rows this process computed, and in how many seconds.
+
+    Raises:
+        PreemptedError: a signal came; the journal says what is done.
+    """
+    count = math.ceil(rows / size)
+    done = {
+        block for block, checksums in Journal.read(directory).items() if block < count and is_sound(block, checksums)
+    }
+    if done and ranks.rank == 0:
+        note(f"resuming: {len(done)} of {count} blocks are there already")
+    barrier(ranks)  # every process has read the journals before one of them grows
+    missing = [block for block in range(count) if block not in done][ranks.rank :: ranks.world]
+    blocks = {block: np.arange(block * size, min(rows, (block + 1) * size)) for block in missing}
+    journal, begun = Journal(directory, ranks.rank), time.perf_counter()
+
+    def finish(block: int, result: T) -> int:
+        journal.note(block, save(block, result))
+        return len(blocks[block])
+
+    with (
+        signals.stop_on_signal() as stop,
+        track(title, rows, done=min(rows, len(done) * size)) as advance,
+        ThreadPoolExecutor(1) as background,
+    ):
+        saving: Future[int] | None = None
+
+        def wait() -> None:  # the errors of the thread come out here
+            if saving is not None:
+                advance(saving.result() * ranks.world)
+                stop.check("what was finished is kept")
+
+        for block, some in blocks.items():
+            result = compute(some)
+            wait()
+            saving = background.submit(finish, block, result)
+        wait()
+    seconds = time.perf_counter() - begun
+    barrier(ranks)
+    return sum(map(len, blocks.values())), seconds

@@ -316,21 +316,27 @@ class Store:
 
     def holds(self, plan: Plan, name: str) -> bool:
         """Tell whether the artifact that a plan leads to is there and has a file of this name."""
-        return (self.root / plan.kind / plan.name / plan.version / name).is_file()
+        return (self.target(plan) / name).is_file()
+
+    def target(self, plan: Plan) -> Path:
+        """Return the directory of the artifact that a plan leads to."""
+        return self.root / plan.kind / plan.name / plan.version
 
     @contextmanager
-    def make(self, plan: Plan, *, force: bool = False, resumable: bool = False) -> Iterator[Work]:
+    def make(
+        self, plan: Plan, *, force: bool = False, resumable: bool = False, restart: bool = False
+    ) -> Iterator[Work]:
         """Yield the place to make an artifact in, or, as ``committed``, the one that is there already.
 
         One process at a time makes an artifact; a second one waits and then finds it done. When the block ends
         without ``commit`` the directory is removed, unless the work is ``resumable`` and has begun: then the next call
-        finds it as it was left.
+        finds it as it was left, or empty where it is to ``restart``.
         """
         assert plan.kind in KINDS
         if not _NAME.fullmatch(plan.name):
             raise FerError(f"{plan.name!r} cannot be an artifact's name", hint="take a-z, 0-9, '.', '_' and '-'")
-        parent = self.root / plan.kind / plan.name
-        target = parent / plan.version
+        target = self.target(plan)
+        parent = target.parent
         if not force and (existing := self._existing(target)) is not None:
             yield Work(plan, target, target, committed=existing)
             return
@@ -339,12 +345,12 @@ class Store:
                 yield Work(plan, target, target, committed=existing)
                 return
             for stale in parent.glob(f".*-{plan.version}*"):
-                if not (resumable and stale.name == f".partial-{plan.version}"):
+                if restart or not resumable or stale.name != f".partial-{plan.version}":
                     atomic_io.remove_tree(stale)
             name = f".partial-{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
             work = Work(plan, parent / name, target)
             needed = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}{NEEDED}"
-            if not force and self._take_up_sealed(work):
+            if self._take_up_sealed(work):
                 needed.unlink(missing_ok=True)
                 yield work
                 return

@@ -8,7 +8,7 @@ import platform
 import resource
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fer_cli.core.distributed import ranks
 from fer_cli.core.errors import FerError, UsageError
@@ -35,6 +35,26 @@ def tune_allocator() -> bool:
 def usable_cpus() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def share_cores(device: str) -> None:
+    """Give each of the processes that ``torchrun`` started here an equal share of the cores; imports torch."""
+    if device == "cpu" and (local_world := ranks().local_world) > 1:
+        import torch
+
+        torch.set_num_threads(max(1, usable_cpus() // local_world))
+
+
+def usage(device: str) -> dict[str, Any]:
+    """Return what a manifest records of the machine: device, torch's threads, peak memory in bytes; imports torch."""
+    import torch
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "device": torch.cuda.get_device_name(device) if on_gpu else device,
+        "threads": torch.get_num_threads(),
+        "peak_memory": torch.cuda.max_memory_allocated(device) if on_gpu else peak_memory(),
+    }
 
 
 def peak_memory() -> int:

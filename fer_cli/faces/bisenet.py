@@ -11,13 +11,16 @@ import torch
 from torch import nn
 
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.faces.parsers import NetworkParser
+from fer_cli.faces.parsers import DatasetParser, NetworkParser, ParserOptions
 from fer_cli.faces.regions import BISENET_ORDER, Grouping
 from fer_cli.models.backbones import Preprocessing
+from fer_cli.weights.download import BISENET, find_release
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 SIZE: Final = 512
 """Side of the input that the published weights were trained at, in pixels."""
+BATCH: Final = 4
+"""Images at once: its outputs are large."""
 STRIDE: Final = 32
 """Sides of the input are multiples of this: the network takes others, and its levels then disagree on positions."""
 _SMALLEST, _LARGEST = 64, 1024
@@ -36,6 +39,26 @@ class MainOutput(nn.Module):
         """Return logits (n, classes, S, S) of standardised pictures (n, 3, S, S)."""
         logits: torch.Tensor = self.network(x)[0]
         return logits
+
+
+def open_parser(options: ParserOptions) -> DatasetParser:
+    """Open BiSeNet for a data set, with its published weights where no others are given.
+
+    Raises:
+        UsageError: the network takes no such size.
+        FerError: the weights are not here, damaged or another network's, or facexlib cannot be imported.
+    """
+    weights = find_release(BISENET, options.weights, options.weights_sha256, fetch=True)
+    assert weights is not None, "fetched or refused"
+    network = open_bisenet(
+        weights,
+        grouping=options.grouping,
+        size=SIZE if options.size is None else options.size,
+        mirror=options.mirror,
+        device=options.torch_device(),
+        precision="float32" if options.precision == "auto" else options.precision,
+    )
+    return network.on(options, BATCH)
 
 
 def open_bisenet(

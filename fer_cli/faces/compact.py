@@ -15,8 +15,11 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from fer_cli.core import machine
+from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.errors import UsageError
-from fer_cli.faces.parsers import NetworkParser
+from fer_cli.faces.compact_weights import find_compact
+from fer_cli.faces.parsers import DatasetParser, NetworkParser, ParserOptions
 from fer_cli.faces.regions import PARTS, Grouping
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
@@ -27,6 +30,8 @@ STD: Final = (0.229, 0.224, 0.225)
 SMALL: Final = 96
 """px: the larger side up to which a picture counts as small."""
 
+BATCH: Final = 16
+"""Images at once."""
 STRIDE: Final = 32
 """Sides of the input are multiples of this."""
 
@@ -106,6 +111,34 @@ class CompactParser(nn.Module):
             y = self.merge[step](functional.relu6(y))
         logits: torch.Tensor = self.head(y)
         return logits
+
+
+def open_parser(options: ParserOptions) -> DatasetParser:
+    """Open the compact parser for a data set, with the weights that come with fer where no others are given.
+
+    Raises:
+        UsageError: the network takes no such size.
+        FerError: the weights are missing, damaged or another network's.
+    """
+    return open_network(options).on(options, BATCH)
+
+
+def open_network(options: ParserOptions) -> NetworkParser:
+    """Return the network of :func:`open_parser`."""
+    device, precision = options.torch_device(), options.precision
+    if precision == "auto":  # one for all processes, whatever their machines
+        precision = broadcast_object("bfloat16" if machine.fast_bfloat16(device) else "float32", options.ranks)
+    height, width = options.dataset.images.shape[1:3]
+    size, mirror_size = working_sizes(height, width) if options.size is None else (options.size, options.size)
+    return open_compact(
+        find_compact(options.weights, options.weights_sha256),
+        grouping=options.grouping,
+        size=size,
+        mirror=options.mirror,
+        device=device,
+        mirror_size=mirror_size,
+        precision=precision,
+    )
 
 
 def open_compact(

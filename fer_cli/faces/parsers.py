@@ -1,14 +1,18 @@
-"""Running a parsing network over a batch of pictures: region maps, and how sure the network is of them."""
+"""What a parser is, and the parsers that are networks: region maps of a batch of images, and how sure they are."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core import machine
+from fer_cli.core.distributed import Ranks
 from fer_cli.core.labels import REGIONS
+from fer_cli.datasets.dataset import Dataset
 from fer_cli.faces.regions import Grouping
 from fer_cli.models.backbones import Preprocessing
 
@@ -35,6 +39,75 @@ class Parsed:
     maps: NDArray[np.uint8]
     confidence: NDArray[np.float32]
     agreement: NDArray[np.float32]
+
+    @classmethod
+    def certain(cls, maps: NDArray[np.uint8]) -> Parsed:
+        """Return maps (n, H, W) of which nothing says how sure they are."""
+        unknown = np.full(len(maps), np.nan, np.float32)
+        return cls(maps, unknown, unknown)
+
+
+ParseRows = Callable[[NDArray[np.int64]], Parsed]
+"""Returns the regions of some rows of a data set."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParserOptions:
+    """What ``fer parse-masks`` gives a parser; one that has no such option refuses it, or does without.
+
+    Attributes:
+        dataset: whose faces are parsed.
+        weights: a file.
+        weights_sha256: the hash that the weights must have.
+        grouping: which region each part belongs to.
+        regrouped: whether that is another grouping than the usual one.
+        size: side in px that images are resized to.
+        mirror: parse the mirror image too.
+        batch: images a forward pass.
+        device: ``auto`` or torch's name of a device.
+        precision: ``auto`` or one of :data:`PRECISIONS`.
+        ranks: the processes that share the work.
+    """
+
+    dataset: Dataset
+    weights: str | None
+    weights_sha256: str | None
+    grouping: Grouping
+    regrouped: bool
+    size: int | None
+    mirror: bool
+    batch: int | None
+    device: str
+    precision: str
+    ranks: Ranks
+
+    def torch_device(self) -> str:
+        """Return torch's name of the device, with the process made ready for a network on it; imports torch."""
+        machine.tune_allocator()
+        device = machine.device_name(self.device)
+        machine.share_cores(device)
+        return device
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetParser:
+    """A parser that is ready for a data set.
+
+    Attributes:
+        name: in the registry.
+        name_parts: what names of masks say of it.
+        record: what decides its maps.
+        summary: what else a summary says of it.
+        batch: images that it takes at once.
+        prepare: does what is needed before the first rows, in every process, and returns the parser of rows.
+    """
+
+    name: str
+    name_parts: tuple[str, ...]
+    record: dict[str, Any]
+    summary: dict[str, Any]
+    batch: int
+    prepare: Callable[[], ParseRows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +149,27 @@ class NetworkParser:
             "precision": self.precision,
             "grouping": self.grouping.record(),
         }
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a summary of masks says of the network."""
+        return {"weights": self.weights, "size": self.preprocessing.size, "precision": self.precision}
+
+    def on(self, options: ParserOptions, batch: int) -> DatasetParser:
+        """Return the parser of a data set, which takes ``batch`` images at once where the options name no number."""
+        sizes = () if options.size is None else (str(options.size),)
+        record = self.record()
+
+        def parse(rows: NDArray[np.int64]) -> Parsed:
+            return self.parse(options.dataset.images[rows])
+
+        return DatasetParser(
+            name=self.name,
+            name_parts=(self.name, *sizes, *(("regrouped",) if options.regrouped else ())),
+            record=record,
+            summary={**self.summary(), "mirror": record["mirror"]},
+            batch=options.batch or batch,
+            prepare=lambda: parse,
+        )
 
     def shares(self, images: NDArray[np.uint8]) -> torch.Tensor:
         """Return each region's share (1 or 2, n, regions, h, w), at the network's largest output resolution.

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,24 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.atomic_io import write_file
-from fer_cli.artifacts.journal import Journal
+from fer_cli.artifacts.journal import process_blocks
 from fer_cli.artifacts.payload import ArrayWriter, read_array, read_table, table_bytes
 from fer_cli.artifacts.store import Artifact
+from fer_cli.core.distributed import Ranks
 from fer_cli.faces.mask_codec import pack
 from fer_cli.faces.masks import DOUBTFUL, MAPS, SCORES, SPANS
-from fer_cli.faces.parsers import Parsed
+from fer_cli.faces.parsers import Parsed, ParseRows
 from fer_cli.faces.quality import QualityThresholds, score
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 BLOCK = 512
-"""Pictures between two points from which interrupted parsing goes on; tests make it small."""
+"""Images between two points from which interrupted parsing resumes; tests make it small."""
 
 _MAP = "map"
-
-ParseRows = Callable[[NDArray[np.int64]], Parsed]
-"""Returns the regions of some rows of a data set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +46,10 @@ class Known:
     """Region maps that earlier masks of the same parser and settings hold, by the hash of the picture's pixels."""
 
     def __init__(self, earlier: Sequence[Artifact]) -> None:
+        self.references = [masks.reference for masks in earlier]
         self._sources = [
-            (read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS)), read_table(artifact.file(SCORES)))
-            for artifact in earlier
+            (read_array(masks.file(MAPS)), read_array(masks.file(SPANS)), read_table(masks.file(SCORES)))
+            for masks in earlier
         ]
         self._places: dict[str, tuple[int, int]] = {}
         for number, (_, _, table) in enumerate(self._sources):
@@ -86,104 +84,102 @@ def block_name(block: int) -> str:
     return f"block-{block:06}.parquet"
 
 
-def sound_blocks(directory: Path) -> set[int]:
-    """Return the blocks whose files hold the bytes that the journals name."""
-    sound = set()
-    for block, checksums in Journal.read(directory).items():
-        path = directory / block_name(block)
-        if path.is_file() and zlib.crc32(path.read_bytes()) == checksums.get("file"):
-            sound.add(block)
-    return sound
-
-
-def parse_blocks(
-    parse_rows: ParseRows,
+def parse_dataset(
+    parse: ParseRows,
     rows: Rows,
-    blocks: Sequence[int],
     known: Known,
     directory: Path,
-    journal: Journal,
     *,
     thresholds: QualityThresholds,
     batch: int,
-    finished: Callable[[int], None],
-) -> tuple[int, float]:
-    """Write the maps and scores of the given blocks; return how many pictures were parsed, and in how many seconds.
+    ranks: Ranks,
+    title: str,
+) -> float | None:
+    """Write the maps and scores of a data set in blocks; return the images a second that this process parsed.
 
     Args:
-        parse_rows: returns the regions of some rows.
+        parse: returns the regions of some rows.
         rows: all of the data set.
-        blocks: numbers of blocks of :data:`BLOCK` pictures.
         known: maps that need not be computed again.
-        directory: where the blocks' files go.
-        journal: where finished blocks are noted.
+        directory: where the blocks' files go, and what an earlier call left of them is.
         thresholds: what a map must reach.
-        batch: pictures at once.
-        finished: told after each block how many pictures it had; may raise to stop the work there.
+        batch: images at once.
+        ranks: the processes that share the work.
+        title: of the progress.
+
+    Raises:
+        PreemptedError: a signal came; what was finished is kept.
     """
-    begun, parsed = time.perf_counter(), 0
-    with ThreadPoolExecutor(1) as background:
-        saving = None
-        for block in blocks:
-            block_rows = np.arange(block * BLOCK, min(len(rows), (block + 1) * BLOCK))
-            reused = np.array([str(rows.pixels[row]) in known for row in block_rows])
-            fresh = block_rows[~reused]
-            parsed += len(fresh)
-            parts = [parse_rows(fresh[start : start + batch]) for start in range(0, len(fresh), batch)]
-            # Scores are computed and written while the next block is parsed; errors come out at that block's end.
-            if saving is not None:
-                finished(saving.result())
-            saving = background.submit(
-                _save, block, rows, fresh, block_rows[reused], parts, known, directory, journal, thresholds
-            )
-        if saving is not None:
-            finished(saving.result())
-    return parsed, time.perf_counter() - begun
+    from fer_cli.models.batches import batches
+
+    parsed = 0
+
+    def compute(block: NDArray[np.int64]) -> _Block:
+        nonlocal parsed
+        is_known = np.array([str(rows.pixels[row]) in known for row in block])
+        fresh = block[~is_known]
+        parsed += len(fresh)
+        return _Block(fresh, block[is_known], [part for _, part in batches(parse, fresh, batch)])
+
+    def is_sound(block: int, checksums: Mapping[str, int]) -> bool:
+        path = directory / block_name(block)
+        return path.is_file() and zlib.crc32(path.read_bytes()) == checksums.get("file")
+
+    _, seconds = process_blocks(
+        directory,
+        len(rows),
+        BLOCK,
+        title=title,
+        ranks=ranks,
+        compute=compute,
+        save=lambda block, result: _save(block, result, rows, known, directory, thresholds),
+        is_sound=is_sound,
+    )
+    return round(parsed / seconds, 1) if parsed else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Rows that were parsed, those whose maps are known, and the regions of the former by batch."""
+
+    fresh: NDArray[np.int64]
+    known: NDArray[np.int64]
+    parts: list[Parsed]
 
 
 def _save(
-    block: int,
-    rows: Rows,
-    fresh: NDArray[np.int64],
-    old: NDArray[np.int64],
-    parts: Sequence[Parsed],
-    known: Known,
-    directory: Path,
-    journal: Journal,
-    thresholds: QualityThresholds,
-) -> int:
+    number: int, block: _Block, rows: Rows, known: Known, directory: Path, thresholds: QualityThresholds
+) -> dict[str, int]:
     import pyarrow as pa
 
     tables = []
-    if len(fresh):
-        maps = np.concatenate([part.maps for part in parts])
-        agreement = np.concatenate([part.agreement for part in parts])
-        confidence = np.concatenate([part.confidence for part in parts])
+    if len(block.fresh):
+        maps = np.concatenate([part.maps for part in block.parts])
+        agreement = np.concatenate([part.agreement for part in block.parts])
+        confidence = np.concatenate([part.confidence for part in block.parts])
         columns = {
-            "id": pa.array(rows.ids[fresh].tolist(), pa.string()),
-            "pixels": pa.array(rows.pixels[fresh].tolist(), pa.string()),
+            "id": pa.array(rows.ids[block.fresh].tolist(), pa.string()),
+            "pixels": pa.array(rows.pixels[block.fresh].tolist(), pa.string()),
             **score(maps, agreement, confidence, thresholds).columns(),
             _MAP: pa.array(pack(maps), pa.binary()),
         }
         tables.append(pa.table(columns))
-    if len(old):
-        tables.append(known.table(rows, old))
-    order = np.argsort(np.concatenate([fresh, old]), kind="stable")
+    if len(block.known):
+        tables.append(known.table(rows, block.known))
+    order = np.argsort(np.concatenate([block.fresh, block.known]), kind="stable")
     data = _bytes(pa.concat_tables(tables).take(pa.array(order)))
-    write_file(directory / block_name(block), data)
-    journal.note(block, {"file": zlib.crc32(data)})
-    return len(fresh) + len(old)
+    write_file(directory / block_name(number), data)
+    return {"file": zlib.crc32(data)}
 
 
-def assemble(directory: Path, blocks: Iterable[int]) -> pa.Table:
-    """Put finished blocks together into the files of a masks artifact, and return the table of scores.
+def assemble(directory: Path, rows: int) -> pa.Table:
+    """Put the blocks of ``rows`` rows together into the files of a masks artifact, and return the table of scores.
 
     Equal maps are kept once.
     """
     import pyarrow as pa
 
-    numbers = list(blocks)
-    tables = [read_table(directory / block_name(block)) for block in numbers]
+    tables = [read_table(directory / block_name(block)) for block in range(math.ceil(rows / BLOCK))]
     whole = pa.concat_tables(tables)
     span_of: dict[bytes, tuple[int, int]] = {}
     spans = np.empty((len(whole), 2), np.int64)

@@ -13,8 +13,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.labels import REGIONS
-from fer_cli.faces.parsers import NetworkParser
+from fer_cli.core.progress import track
+from fer_cli.faces.parsers import DatasetParser, NetworkParser, Parsed, ParserOptions, ParseRows
 
 MOST: Final = 2000
 """Pictures that a template is made from: a mean of more looks the same."""
@@ -29,6 +31,37 @@ class Template:
     shares: NDArray[np.float64]
     map: NDArray[np.uint8]
     images: int
+
+
+def open_parser(options: ParserOptions) -> DatasetParser:
+    """Open the template parser for a data set: the compact parser parses its training images first.
+
+    Raises:
+        FerError: as for the compact parser.
+    """
+    from fer_cli.faces.compact import BATCH, open_network
+
+    dataset, batch = options.dataset, options.batch or BATCH
+    network = open_network(options)
+    rows = chosen_rows(dataset.rows("train"))
+
+    def prepare() -> ParseRows:
+        template = None
+        if options.ranks.rank == 0:
+            with track("the mean of the training faces", len(rows)) as advance:
+                template = make_template(network, dataset.images, rows, batch, advance).map
+        regions = broadcast_object(template, options.ranks)
+        assert regions is not None, "the first process made it"
+        return lambda some: Parsed.certain(np.broadcast_to(regions, (len(some), *regions.shape)))
+
+    return DatasetParser(
+        name="template",
+        name_parts=("template",),
+        record={"parser": "template", "from": network.record(), "images": len(rows)},
+        summary={**network.summary(), "training_images": len(rows)},
+        batch=batch,
+        prepare=prepare,
+    )
 
 
 def chosen_rows(train: NDArray[np.int64]) -> NDArray[np.int64]:

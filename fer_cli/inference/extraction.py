@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import time
+import math
+import shutil
 import zlib
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.journal import Journal
+from fer_cli.artifacts.journal import Rows, process_blocks
 from fer_cli.artifacts.payload import ArrayWriter
+from fer_cli.core.distributed import Ranks, barrier
 from fer_cli.core.errors import FerError
+from fer_cli.core.progress import note
 from fer_cli.models.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -21,75 +25,106 @@ if TYPE_CHECKING:
 
 VIEWS: Final = ("original", "flip")
 BLOCK = 512
-"""Images between two points from which an interrupted extraction goes on; tests make it small."""
+"""Images between two points from which an interrupted extraction resumes; tests make it small."""
 
 
-def sound_blocks(writers: Mapping[str, ArrayWriter], rows: int, journal: Mapping[int, Mapping[str, int]]) -> set[int]:
-    """Return the blocks whose rows on the disk match the journal's checksums in every view."""
-    sound = set()
-    for block, checksums in journal.items():
-        start, stop = block * BLOCK, min(rows, (block + 1) * BLOCK)
-        if start < rows and all(
-            view in checksums and zlib.crc32(writer.read(start, stop).tobytes()) == checksums[view]
-            for view, writer in writers.items()
-        ):
-            sound.add(block)
-    return sound
+def feature_shape(backbone: Backbone, device: str) -> tuple[int, ...]:
+    """Return the shape of one image's features, found by running the backbone once.
 
-
-def extract_blocks(
-    backbone: Backbone,
-    images: NDArray[np.uint8],
-    blocks: Sequence[int],
-    writers: Mapping[str, ArrayWriter],
-    journal: Journal,
-    *,
-    batch: int,
-    device: str,
-    finished: Callable[[int], None],
-) -> float:
-    """Write the features of the given blocks and return the seconds that it took.
-
-    Args:
-        backbone: the network, on ``device``.
-        images: all images of the data set, uint8 (N, H, W) or (N, H, W, 3).
-        blocks: numbers of blocks of :data:`BLOCK` images.
-        writers: view -> the file of its features.
-        journal: where finished blocks are noted.
-        batch: images a forward pass.
-        device: torch's name of the device.
-        finished: told after each block how many images it had; may raise to stop the work there.
+    Raises:
+        FerError: the backbone cannot take images of its size.
     """
     import torch
 
-    begun = time.perf_counter()
-    with torch.inference_mode(), ThreadPoolExecutor(1) as background:
-        saving = None
-        for block in blocks:
-            start, stop = block * BLOCK, min(len(images), (block + 1) * BLOCK)
-            parts: dict[str, list[torch.Tensor]] = {view: [] for view in writers}
-            for first in range(start, stop, batch):
-                pixels = torch.from_numpy(np.array(images[first : min(first + batch, stop)])).to(device)
-                x = backbone.preprocessing.apply(pixels)
-                for view, outputs in parts.items():
-                    outputs.append(backbone.features(x.flip(-1) if view == "flip" else x))
-            features = {view: torch.cat(outputs).cpu().numpy() for view, outputs in parts.items()}
-            # The disk works while the next block is computed; its errors come out here, at the next block's end.
-            if saving is not None:
-                finished(saving.result())
-            saving = background.submit(_save, block, start, features, writers, journal)
-        if saving is not None:
-            finished(saving.result())
-    return time.perf_counter() - begun
+    size = backbone.preprocessing.size
+    try:
+        with torch.inference_mode():
+            return tuple(backbone.features(torch.zeros(1, 3, size, size, device=device)).shape[1:])
+    except (RuntimeError, ValueError, AssertionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise FerError(
+            f"{backbone.name} cannot take images of {size} px ({reason})", hint="give another --size"
+        ) from error
 
 
-def _save(
-    block: int,
-    start: int,
-    features: Mapping[str, NDArray[Any]],
-    writers: Mapping[str, ArrayWriter],
-    journal: Journal,
-) -> int:
+def extract_features(
+    directory: Path,
+    backbone: Backbone,
+    images: NDArray[np.uint8],
+    *,
+    views: Sequence[str],
+    shape: tuple[int, ...],
+    dtype: str,
+    batch: int,
+    device: str,
+    ranks: Ranks,
+    title: str,
+) -> float | None:
+    """Write one ``<view>.npy`` a view, (N, *shape); return the images a second that this process forwarded.
+
+    Args:
+        directory: where the files go, and what an earlier call left of them is.
+        backbone: the network, on ``device``.
+        images: all images of the data set, uint8 (N, H, W) or (N, H, W, 3).
+        views: of :data:`VIEWS`.
+        shape: of one image's features, :func:`feature_shape`.
+        dtype: of the stored features.
+        batch: images a forward pass.
+        device: torch's name of the device.
+        ranks: the processes that share the work.
+        title: of the progress.
+
+    Raises:
+        FerError: the disk is too small, or a feature is not finite.
+        PreemptedError: a signal came; what was finished is kept.
+    """
+    from fer_cli.models.batches import batches, load_images
+
+    rows = len(images)
+    first = ranks.rank == 0
+    if first:
+        _announce(directory, rows, views, shape, dtype)
+    with ExitStack() as stack:
+        writers = {
+            view: stack.enter_context(ArrayWriter(directory / f"{view}.npy", shape, dtype, rows, reserve=first))
+            for view in views
+        }
+        barrier(ranks)  # the files have their length
+
+        def forward(some: Rows) -> dict[str, torch.Tensor]:
+            x = load_images(images, some, backbone.preprocessing, device)
+            return {view: backbone.features(x.flip(-1) if view == "flip" else x) for view in views}
+
+        def compute(block: Rows) -> dict[str, NDArray[Any]]:
+            import torch
+
+            parts = [outputs for _, outputs in batches(forward, block, batch)]
+            return {view: torch.cat([outputs[view] for outputs in parts]).cpu().numpy() for view in views}
+
+        def is_sound(block: int, checksums: Mapping[str, int]) -> bool:
+            start, stop = block * BLOCK, min(rows, (block + 1) * BLOCK)
+            return all(
+                zlib.crc32(writer.read(start, stop).tobytes()) == checksums.get(view)
+                for view, writer in writers.items()
+            )
+
+        images_done, seconds = process_blocks(
+            directory,
+            rows,
+            BLOCK,
+            title=title,
+            ranks=ranks,
+            compute=compute,
+            save=lambda block, features: _save(block * BLOCK, features, writers),
+            is_sound=is_sound,
+        )
+        if first:
+            for writer in writers.values():
+                writer.finish(rows)
+    return round(len(views) * images_done / seconds, 1) if images_done else None
+
+
+def _save(start: int, features: Mapping[str, NDArray[Any]], writers: Mapping[str, ArrayWriter]) -> dict[str, int]:
     checksums = {}
     for view, writer in writers.items():
         rows = np.ascontiguousarray(features[view].astype(writer.dtype, copy=False))
@@ -101,5 +136,22 @@ def _save(
         writer.write(start, rows)
         writer.sync()
         checksums[view] = zlib.crc32(rows.tobytes())
-    journal.note(block, checksums)
-    return len(next(iter(features.values())))
+    return checksums
+
+
+def _announce(directory: Path, rows: int, views: Sequence[str], shape: tuple[int, ...], dtype: str) -> None:
+    """Say what will be written, and refuse now what cannot fit."""
+    size = len(views) * rows * math.prod(shape) * np.dtype(dtype).itemsize
+    written = sum(path.stat().st_blocks * 512 for path in directory.glob("*.npy"))
+    free = shutil.disk_usage(directory).free + written
+    if size > free:
+        raise FerError(
+            f"needs {size / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free",
+            hint="free some, take --dtype float16 or fewer --views, or give another --store",
+            path=directory.parent,
+        )
+    dimensions = "x".join(str(side) for side in shape)
+    note(
+        f"writing {rows:,} images x {len(views)} view{'s' * (len(views) > 1)} x {dimensions} {dtype} = "
+        f"{size / 1e6:,.1f} MB to {directory.parent}"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -14,15 +14,24 @@ from fer_cli.artifacts.store import Store
 from fer_cli.core import distributed, machine
 from fer_cli.core.distributed import process_group
 from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fold_view import seen
 from fer_cli.faces.masks import find_masks, open_masks
+from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
+from fer_cli.models.features import open_features
+from fer_cli.stages.extract import extract
 from fer_cli.systems import registry
 from fer_cli.training.history import check_tensorboard
 from fer_cli.training.job import Job, train_one
 from fer_cli.training.study import study_of
 from fer_cli.weights.files import find_weights
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from fer_cli.systems.base import FeatureCache
 
 SELECT_ON: Final = ("validation", "test")
 
@@ -114,18 +123,29 @@ def train(
         check_name(backbone.backbone)
         weights = find_weights(backbone.backbone, backbone.weights)
     target = machine.device_name(device)
-    if ranks.local_world > 1 and target == "cpu":
-        import torch
-
-        torch.set_num_threads(max(1, machine.usable_cpus() // ranks.local_world))
+    machine.share_cores(target)
     if workers is None:
         workers = 2 if target.startswith("cuda") else 0
     maps = None
     if registry.load(system).needs(read).masks:
         maps = open_masks(find_masks(store, opened.artifact, masks), opened)
     jobs = [
-        Job(store, system, one, maps, read, weights, select_on, target, ranks, workers, tensorboard, force)
-        for one in of
+        Job(
+            store=store,
+            system=system,
+            seen=view,
+            masks=maps,
+            recipe=read,
+            weights=weights,
+            select_on=select_on,
+            device=target,
+            ranks=ranks,
+            workers=workers,
+            tensorboard=tensorboard,
+            force=force,
+            open_feature_cache=_feature_cache,
+        )
+        for view in of
     ]
     with process_group(ranks):
         models = tuple(train_one(job, seed) for seed in seeds for job in jobs)
@@ -134,6 +154,23 @@ def train(
             folds = [one.fold for one in of if one.fold is not None] if fold == "all" else []
             study = study_of(store, system, [one.artifact for one in models], seeds, folds)
     return TrainedResult(models, study)
+
+
+def _feature_cache(job: Job, cache: FeatureCache) -> dict[str, NDArray[Any]]:
+    """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
+    features = extract(
+        store=job.store,
+        dataset=job.dataset.artifact.reference,
+        backbone=job.recipe.backbone.backbone,
+        level=cache.level,
+        size=job.recipe.data.size,
+        views=VIEWS,
+        weights=job.recipe.backbone.weights,
+        dtype=cache.dtype,
+        device=job.device,
+    ).artifact
+    note(f"feature maps: {features.reference}")
+    return open_features(features, len(job.dataset.images)).views
 
 
 def _folds(dataset: Dataset, fold: int | Literal["all"] | None) -> list[int | None]:

@@ -90,7 +90,7 @@ def fit(
     recipe: Recipe,
     *,
     seed: int,
-    place: Path,
+    directory: Path,
     device: str,
     ranks: distributed.Ranks,
     workers: int,
@@ -104,7 +104,7 @@ def fit(
         task: what is trained.
         recipe: how.
         seed: of the order, the augmentation and the dropout.
-        place: where checkpoints are.
+        directory: where checkpoints are.
         device: torch's name of the device.
         ranks: the processes that share each batch.
         workers: threads that prepare batches ahead.
@@ -116,7 +116,7 @@ def fit(
         FerError: the loss is not finite, memory is short, or a checkpoint is damaged.
         PreemptedError: a signal came; the checkpoint is written.
     """
-    return _Training(task, recipe, seed, place, device, ranks, stop, workers).run(advance, record)
+    return _Training(task, recipe, seed, directory, device, ranks, stop, workers).run(advance, record)
 
 
 class _Training:
@@ -125,13 +125,13 @@ class _Training:
         task: Task,
         recipe: Recipe,
         seed: int,
-        place: Path,
+        directory: Path,
         device: str,
         ranks: distributed.Ranks,
         stop: signals.StopRequest,
         workers: int,
     ) -> None:
-        self.task, self.recipe, self.seed, self.place = task, recipe, seed, place
+        self.task, self.recipe, self.seed, self.directory = task, recipe, seed, directory
         self.device, self.ranks, self.stop, self.workers = device, ranks, stop, workers
         self.optimiser = new_optimiser(task.groups, recipe.optim)
         self.averaged = copy.deepcopy(task.network).requires_grad_(False) if recipe.train.ema else None
@@ -290,7 +290,7 @@ class _Training:
     def _diverged(self, what: str) -> FerError:
         """Return the error of a training that came to what is no number; it says what there is to go back to."""
         hint = "take a lower optim.lr, more schedule.warmup or a lower optim.clip"
-        if has_checkpoint(self.place):
+        if has_checkpoint(self.directory):
             hint = f"the last good checkpoint is kept; begin anew with --force, and {hint}"
         return FerError(what, hint=hint)
 
@@ -370,11 +370,11 @@ class _Training:
         sums = all_gather([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
         if self.ranks.rank == 0:
             done = self.state.epoch * (self.steps + 1) + self.state.step  # an epoch's end comes after its last step
-            save_checkpoint(self.place, done, tensors_of(self._held()), {"state": asdict(self.state), "sums": sums})
+            save_checkpoint(self.directory, done, tensors_of(self._held()), {"state": asdict(self.state), "sums": sums})
         self.saved = time.perf_counter()
 
     def _restore(self) -> None:
-        found = load_checkpoint(self.place)
+        found = load_checkpoint(self.directory)
         if found is None:
             return
         self.best = put_back(found.tensors, self._held())
@@ -387,7 +387,7 @@ class _Training:
             raise FerError(
                 f"the checkpoint is of {len(sums)} processes, now there are {self.ranks.world}",
                 hint="in the middle of an epoch go on with as many as before",
-                path=self.place,
+                path=self.directory,
             )
         note(f"going on from epoch {self.state.epoch + 1}, step {self.state.step}")
 

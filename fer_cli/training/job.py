@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,17 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fer_cli.artifacts.result import Result
+from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.store import Plan, Store, Work
 from fer_cli.core import distributed, machine, signals
-from fer_cli.core.distributed import barrier, broadcast_object
 from fer_cli.core.errors import FerError
-from fer_cli.core.progress import note, track
+from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
-from fer_cli.inference.extraction import VIEWS
-from fer_cli.models.features import open_features
-from fer_cli.stages.extract import extract
 from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY, history_bytes, recorder
 from fer_cli.training.resume import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
@@ -52,6 +48,7 @@ class Job:
     workers: int
     tensorboard: Path | None
     force: bool
+    open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, NDArray[Any]]]
 
     @property
     def dataset(self) -> Dataset:
@@ -60,37 +57,31 @@ class Job:
 
 
 def train_one(job: Job, seed: int) -> Result:
-    """Train with one seed, or go on where that stopped; in every process of a job of several.
+    """Train with one seed, or resume where that stopped; in every process of a job of several.
 
     Raises:
         FerError: the recipe or the machine is at fault; or an unfinished training of the same name has other settings.
-        PreemptedError: SIGTERM or SIGUSR1 came; the same call goes on from there.
+        PreemptedError: SIGTERM or SIGUSR1 came; the same call resumes.
     """
     plan, store = _plan(job, seed), job.store
     first = job.ranks.rank == 0
-    with ExitStack() as stack:
-        if first and not job.force:
-            refuse_changed(store, plan)
-        goes_on = first and not job.force and is_forced(store, plan)
-        work = stack.enter_context(store.make(plan, force=job.force or goes_on, resumable=True)) if first else None
-        place = broadcast_object(None if work is None or work.committed is not None else str(work.directory), job.ranks)
-        if place is None:
-            return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=True)
-        if work is not None:
-            if job.force:
-                for path in work.directory.iterdir():
-                    path.unlink()
-            begin(work.directory, plan, forced=job.force or goes_on)
-        barrier(job.ranks)
+    if first and not job.force:
+        refuse_changed(store, plan)
+    forced = job.force or (first and is_forced(store, plan))
+
+    def produce(work: Work) -> None:
+        if not first:
+            _train(job, seed, work)
+            return
+        begin(work.directory, plan, forced=forced)
         try:
-            _run(job, seed, plan, Path(place), work)
+            _train(job, seed, work)
         finally:
-            begun = work is not None and (work.is_sealed or any(work.directory.glob(CHECKPOINTS)))
-            if work is not None and work.committed is None and not begun:
-                forget(work.directory)  # nothing to go on from
+            if work.committed is None and not (work.is_sealed or any(work.directory.glob(CHECKPOINTS))):
+                forget(work.directory)  # nothing to resume
                 (work.directory / HISTORY).unlink(missing_ok=True)
-        barrier(job.ranks)
-        return Result(store.open(store.root / plan.kind / plan.name / plan.version), up_to_date=False)
+
+    return run(store, plan, produce, ranks=job.ranks, force=forced, restart=job.force)
 
 
 def _plan(job: Job, seed: int) -> Plan:
@@ -127,9 +118,7 @@ def _variant(job: Job) -> list[str]:
     return [*job.recipe.variant(), *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
 
 
-def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> None:
-    import torch
-
+def _train(job: Job, seed: int, work: Work) -> None:
     from fer_cli.systems.trained import WEIGHTS, cost_of
     from fer_cli.training.engine import Task, fit
     from fer_cli.training.inputs import limited
@@ -159,19 +148,20 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
         mixes_batch=mixes_batch,
     )
     steps = recipe.train.epochs * (len(shown) // recipe.train.batch)
-    board = None if job.tensorboard is None or work is None else job.tensorboard / f"{plan.name}-{plan.version}"
+    plan, first = work.plan, job.ranks.rank == 0
+    board = job.tensorboard / f"{plan.name}-{plan.version}" if first and job.tensorboard is not None else None
     with (
         signals.stop_on_signal() as stop,
         track(f"train {plan.name}", steps, unit="steps") as advance,
-        recorder(None if work is None else place / HISTORY, board) as record,
+        recorder(work.directory / HISTORY if first else None, board) as record,
     ):
         if job.force:
-            stop.again = "run the same command without --force to go on"
+            stop.again = "run the same command without --force to resume"
         trained = fit(
             task,
             recipe,
             seed=seed,
-            place=place,
+            directory=work.directory,
             device=device,
             ranks=job.ranks,
             workers=job.workers,
@@ -179,7 +169,7 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
             advance=advance,
             record=record,
         )
-    if work is None:
+    if not first:
         return
     from safetensors.torch import save
 
@@ -214,13 +204,9 @@ def _run(job: Job, seed: int, plan: Plan, place: Path, work: Work | None) -> Non
             "seconds": round(trained.seconds, 1),
             "images_per_second": None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
             "batch": recipe.train.batch,
-            "device": torch.cuda.get_device_name(device) if device.startswith("cuda") else device,
             "processes": job.ranks.world,
-            "threads": torch.get_num_threads(),
             "workers": job.workers,
-            "peak_memory": torch.cuda.max_memory_allocated(device)
-            if device.startswith("cuda")
-            else machine.peak_memory(),
+            **machine.usage(device),
         },
         warnings=[
             *job.seen.warnings,
@@ -251,26 +237,9 @@ def _build(job: Job, rows: NDArray[np.int64], seed: int) -> Trainable:
             seed=seed,
             device=job.device,
             masks=job.masks,
-            feature_cache=None if cache is None else partial(_cached_features, job, cache),
+            feature_cache=None if cache is None else partial(job.open_feature_cache, job, cache),
         ),
     )
-
-
-def _cached_features(job: Job, cache: FeatureCache) -> dict[str, NDArray[Any]]:
-    """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
-    features = extract(
-        store=job.store,
-        dataset=job.dataset.artifact.reference,
-        backbone=job.recipe.backbone.backbone,
-        level=cache.level,
-        size=job.recipe.data.size,
-        views=VIEWS,
-        weights=job.recipe.backbone.weights,
-        dtype=cache.dtype,
-        device=job.device,
-    ).artifact
-    note(f"feature maps: {features.reference}")
-    return open_features(features, len(job.dataset.images)).views
 
 
 def _protocol(job: Job, images: int, epochs: int) -> dict[str, Any]:

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 import torch
 
-from fer_cli.artifacts.journal import Journal
+from fer_cli.artifacts.journal import Journal, process_blocks
 from fer_cli.artifacts.maintenance import leftovers, verify_directory
 from fer_cli.artifacts.payload import ArrayWriter, read_array
 from fer_cli.artifacts.store import Artifact, Store, Work
+from fer_cli.core.distributed import Ranks
 from fer_cli.core.errors import FerError, PreemptedError, UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.inference import extraction
@@ -90,7 +91,7 @@ def test_stopped_work_goes_on_where_it_was(store: Store, tmp_path: Path, monkeyp
     saved = 0
     save = extraction._save
 
-    def counting(*arguments: object) -> int:
+    def counting(*arguments: object) -> dict[str, int]:
         nonlocal saved
         saved += 1
         if saved == 2:
@@ -244,5 +245,15 @@ def test_a_block_is_noted_only_after_its_rows_are_on_the_disk(tmp_path: Path, mo
             view: stack.enter_context(ArrayWriter(tmp_path / f"{view}.npy", (3,), np.float32, 2, reserve=True))
             for view in features
         }
-        assert extraction._save(0, 0, features, writers, Journal(tmp_path, 0)) == 2
+        done, _ = process_blocks(
+            tmp_path,
+            2,
+            extraction.BLOCK,
+            title="features",
+            ranks=Ranks(0, 1, 0, 1),
+            compute=lambda rows: features,
+            save=lambda block, rows: extraction._save(0, rows, writers),
+            is_sound=lambda block, checksums: False,
+        )
+    assert done == 2
     assert events == ["write", "sync", "write", "sync", "note"]

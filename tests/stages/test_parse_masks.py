@@ -25,7 +25,7 @@ from fer_cli.datasets.synth.loader import Synth
 from fer_cli.faces import parsing
 from fer_cli.faces.compact import CompactParser, open_compact, tensors_to_keep
 from fer_cli.faces.masks import DOUBTFUL, SCORES, Masks, open_masks
-from fer_cli.faces.parsers import Parsed
+from fer_cli.faces.parsers import Parsed, ParseRows
 from fer_cli.faces.quality import QualityThresholds, score
 from fer_cli.faces.regions import DEFAULT_GROUPING, PARTS, grouping
 from fer_cli.faces.template import balanced
@@ -173,7 +173,7 @@ def test_stopped_work_goes_on_where_it_was(
     saved = []
     save = parsing._save
 
-    def counting(block: int, *arguments: object) -> int:
+    def counting(block: int, *arguments: object) -> dict[str, int]:
         saved.append(block)
         if len(saved) == 2:
             os.kill(os.getpid(), signal.SIGUSR1)
@@ -212,7 +212,7 @@ def test_a_block_that_the_disk_lost_is_parsed_again(
     parsed: list[int] = []
     save = parsing._save
 
-    def noting(block: int, *arguments: object) -> int:
+    def noting(block: int, *arguments: object) -> dict[str, int]:
         parsed.append(block)
         return save(block, *arguments)  # type: ignore[arg-type]
 
@@ -234,16 +234,16 @@ def test_maps_of_the_same_pictures_are_taken_over(
     known = np.isin(open_dataset(many).pixels, open_dataset(few).pixels).sum()
     assert 0 < known < 100
     sizes: list[int] = []
-    parse = parsing.parse_blocks
+    parse = parsing.parse_dataset
 
-    def spying(parse_rows: parsing.ParseRows, *arguments: object, **options: object) -> tuple[int, float]:
+    def spying(parse_rows: ParseRows, *arguments: object, **options: object) -> float | None:
         def counted(rows: NDArray[np.int64]) -> Parsed:
             sizes.append(len(rows))
             return parse_rows(rows)
 
         return parse(counted, *arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("fer_cli.stages.parse_masks.parse_blocks", spying)
+    monkeypatch.setattr("fer_cli.stages.parse_masks.parse_dataset", spying)
     grown = run(store, weights, dataset=many.reference)
     assert sum(sizes) == 100 - known
     assert grown.manifest.measured["taken_over"] == known
