@@ -23,7 +23,7 @@ class IslandLoss(Objective):
         delta_j = sum over y = j of (c_j - x) / (1 + n_j) + pairs / (C - 1) * sum over k != j of d cos(c_j, c_k) / d c_j
         c_j <- c_j - rate * delta_j
 
-    A centre begins as zero. Such a one has no direction: no pair holds it, until an image of its class has come.
+    A centre starts at zero. It then has no direction, and is in no pair until an image of its class has come.
 
     Args:
         softmax: the cross-entropy.
@@ -42,7 +42,7 @@ class IslandLoss(Objective):
         super().__init__()
         if classes < 2:
             raise FerError(
-                "the joint loss moves classes apart, and there is one", hint="take loss.name = 'cross-entropy'"
+                "the island loss separates classes, and the dataset has one", hint="take loss.name = 'cross-entropy'"
             )
         self.softmax = softmax
         self.island, self.pairs, self.rate = island, pairs, rate

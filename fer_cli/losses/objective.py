@@ -13,7 +13,7 @@ from fer_cli.core.distributed import Ranks
 class Objective(nn.Module):
     """A scalar of a network's output and its targets. Persistent buffers are saved and resumed with the training.
 
-    What a training has learned lies in the network: an objective has no parameters.
+    All trained parameters are the network's: an objective has none.
     """
 
     def forward(self, output: Any, target: Any) -> torch.Tensor:  # noqa: ANN401 - a system's network and loss agree

@@ -53,7 +53,7 @@ def fit_ahm(
         lambdas: multiples of the lambda at which both terms of Eq. 6 weigh the same.
         ridge: on SS' and XX', relative to the mean of their diagonals.
         metric: ``accuracy`` or ``balanced``: what the choices are made by.
-        force: make it anew even when it is up to date.
+        force: rebuild it even when it is up to date.
 
     Raises:
         FerError: the hierarchy, the features or the data set's splits are at fault.
@@ -64,8 +64,8 @@ def fit_ahm(
     opened = open_features(artifact, len(dataset.images))
     if len(dataset.classes) < 2:
         raise FerError(
-            f"one class alone ({dataset.classes[0]}): there is nothing to tell apart",
-            hint="prepare a data set with two classes or more",
+            f"the dataset has a single class, {dataset.classes[0]}: nothing to classify",
+            hint="prepare a dataset with two classes or more",
             path=dataset.artifact.path,
         )
     tree = default_hierarchy() if hierarchy is None else load_hierarchy(hierarchy)
@@ -167,11 +167,11 @@ def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], met
     validated = result.chosen
 
     def quality(name: str) -> float:
-        found = validated[name]  # type: ignore[index]
-        return found.accuracy if metric == "accuracy" else found.balanced_accuracy
+        point = validated[name]  # type: ignore[index]
+        return point.accuracy if metric == "accuracy" else point.balanced_accuracy
 
     chosen = max(DIRECTIONS, key=quality)
-    settings = {name: found.setting.value for name, found in validated.items() if found.setting is not None}
+    settings = {name: point.setting.value for name, point in validated.items() if point.setting is not None}
     return {
         "headline": f"{chosen}, lambda {settings[chosen]:.4g}; validation accuracy "  # type: ignore[index]
         f"{validated[chosen].accuracy:.1%}, logistic {validated['logistic'].accuracy:.1%}",  # type: ignore[index]
@@ -179,8 +179,8 @@ def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], met
         "settings": settings,
         "balance": result.balance,
         "validation": {
-            name: {"accuracy": found.accuracy, "balanced_accuracy": found.balanced_accuracy}
-            for name, found in validated.items()
+            name: {"accuracy": point.accuracy, "balanced_accuracy": point.balanced_accuracy}
+            for name, point in validated.items()
         },
         "classes": list(dataset.classes),
         "paths": list(path_names),

@@ -68,7 +68,7 @@ class BuildInputs:
 
 
 class SystemSummary(BaseModel):
-    """What a system adds to a model's summary; a system with more to say has a subclass."""
+    """A system's part of a model's summary: a subclass with its fields, or this one, which is empty."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -78,7 +78,7 @@ class Trainable:
     """What the engine trains.
 
     Attributes:
-        network: learns; on its device. Maps what ``inputs`` gives to what ``loss`` takes.
+        network: that is trained, on its device. Maps what ``inputs`` gives to what ``loss`` takes.
         groups: of its parameters, each with the factor of its learning rate.
         inputs: the network's input of rows and epoch (None: without augmentation), on the device.
         targets: what the loss compares with, of rows and epoch, on the device.
@@ -86,7 +86,7 @@ class Trainable:
         inference: the network of preprocessed images (n, 3, S, S) that is kept; it shares its modules with ``network``.
         preprocessing: of the images.
         tensors_loaded: from the backbone's weights.
-        summary: what else a model's summary says.
+        summary: the system's part of a model's summary.
     """
 
     network: nn.Module

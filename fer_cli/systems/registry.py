@@ -59,8 +59,8 @@ def load(name: str) -> System[Any]:
     """
     if name in SYSTEMS:
         module, _, attribute = SYSTEMS[name].partition(":")
-        system: System[Any] = getattr(import_module(module), attribute)()
-        return system
+        builtin: System[Any] = getattr(import_module(module), attribute)()
+        return builtin
     from fer_cli.systems.base import System
 
     point = _installed().get(name)
@@ -72,12 +72,12 @@ def load(name: str) -> System[Any]:
         )
     where = f"system {name!r} of the package {point.dist.name if point.dist is not None else point.value}"
     try:
-        found = point.load()()
+        system = point.load()()
     except Exception as error:
         raise FerError(f"{where} cannot be imported: {error}", hint="update or remove that package") from error
-    if not isinstance(found, System) or found.name != name:
+    if not isinstance(system, System) or system.name != name:
         raise FerError(f"{where} is not a System of this name", hint="update or remove that package")
-    return found
+    return system
 
 
 def describe(config: Mapping[str, Any]) -> str:

@@ -93,10 +93,10 @@ def limited(rows: Rows, labels: NDArray[np.int64], limit: int | None, seed: int)
         return rows
     generator = np.random.default_rng(seed)
     shuffled = generator.permutation(len(rows))
-    # The k-th of n images of its class comes at (k + 1/2) / n: the first ones by place hold every class by its share.
-    place = np.empty(len(rows))
+    # The k-th of n images of its class is at (k + 1/2) / n: the first in this order hold every class by its share.
+    order = np.empty(len(rows))
     for label in np.unique(labels):
         of_class = shuffled[labels[shuffled] == label]
-        place[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
-        place[of_class[0]] = -1  # the first of each class in any case
-    return np.sort(rows[np.argsort(place, kind="stable")[:limit]])
+        order[of_class] = (np.arange(len(of_class)) + 0.5) / len(of_class)
+        order[of_class[0]] = -1  # the first of each class in any case
+    return np.sort(rows[np.argsort(order, kind="stable")[:limit]])

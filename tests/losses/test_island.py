@@ -173,6 +173,6 @@ def test_a_batch_of_one_class_moves_its_centre_alone_where_no_pair_holds_it() ->
 
 
 def test_one_class_is_refused() -> None:
-    with pytest.raises(FerError, match="moves classes apart, and there is one"):
+    with pytest.raises(FerError, match="separates classes, and the dataset has one"):
         IslandLoss(CrossEntropy(), 1, WIDTH, island=1, pairs=1, rate=0.5)
     IslandLoss(CrossEntropy(), 2, WIDTH, island=1, pairs=1, rate=0.5)  # two are enough

@@ -48,13 +48,13 @@ def judgement(value: object) -> float:
     """
     hint = 'write a number from 1 to 9, or a fraction such as "1/5"'
     if isinstance(value, str):
-        found = _NUMBER.fullmatch(value)
-        if found is None:
+        match = _NUMBER.fullmatch(value)
+        if match is None:
             raise JudgementError(f"{value!r} is not a judgement", hint=hint)
-        below = Fraction(found[2] or 1)
+        below = Fraction(match[2] or 1)
         if below == 0:
             raise JudgementError(f"{value!r} divides by zero", hint=hint)
-        number = float(Fraction(found[1]) / below)
+        number = float(Fraction(match[1]) / below)
     elif isinstance(value, int | float) and not isinstance(value, bool):
         # An int of many digits does not fit a float, and infinity fails the range check below like any other number.
         number = float(value) if abs(value) < 1e6 else math.inf
@@ -70,7 +70,7 @@ def judgement_matrix(rows: object) -> Matrix:
     """Return a checked judgement matrix (n, n) float64 from nested lists of numbers and fractions.
 
     Checked: square, n from 1 to 10, every entry on Saaty's scale, a diagonal of ones, reciprocal, and a consistency
-    ratio of at most 0.1. The reciprocity needs its own check: a 2x2 matrix has CR 0 whatever it says.
+    ratio of at most 0.1. The reciprocity needs its own check: a 2x2 matrix has CR 0 whatever its entries.
 
     Raises:
         JudgementError: one of these does not hold.

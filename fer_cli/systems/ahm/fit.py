@@ -44,7 +44,7 @@ _DIRECTIONS: Final[tuple[PredictorName, PredictorName]] = ("ahm-semantic", "ahm-
 
 @dataclass(frozen=True, slots=True)
 class PathPoint:
-    """What validation said about one value of a predictor's setting.
+    """The validation scores of one value of a predictor's setting.
 
     ``relative`` is lambda / balance. ``residual`` is of the projection, ``iterations`` and ``converged`` of the
     logistic regression; ``seconds`` is the time for fitting and validating (shared by the two directions of AHM).
@@ -103,8 +103,8 @@ def fit(
     for every step, so they are kept (float32) where they take at most 2 GiB and read again from ``train`` otherwise.
 
     Args:
-        train: gives the training set anew at each call, in blocks of features (n, d) and labels: indices (n,) or
-            soft labels (n, C) that sum to 1.
+        train: returns the training set, at each call from its start, in blocks of features (n, d) and labels: indices
+            (n,) or soft labels (n, C) that sum to 1.
         validation: features (n, d) and labels (n,). Every choice is made here.
         classes: C names, at least two.
         prototypes: (k, C) semantic vectors.
@@ -113,7 +113,7 @@ def fit(
         ridge: see :mod:`fer_cli.systems.ahm.projection`.
         metric: what chooses lambda and C: accuracy or balanced accuracy. Among equals the first in ascending order.
         moments: those of the training set where they were gathered elsewhere (several processes).
-        progress: is told what begins.
+        progress: called with the name of each step as it starts.
 
     Raises:
         FerError: a class without training samples, an empty validation split, features that are not finite or of

@@ -1,6 +1,6 @@
 """The hierarchy image -> expression -> part of the face -> action unit, and the semantic vectors it gives.
 
-Source: Zhang & Dong, section 3.1, Eq. 1-5. ``hierarchy.toml`` beside this module is the one we ship; its comments say
+Source: Zhang & Dong, section 3.1, Eq. 1-5. ``hierarchy.toml`` next to this module is the one we ship; its comments say
 what the paper prints and what is ours.
 """
 
@@ -251,22 +251,22 @@ class _Checker:
             self.fail(("schema",), f"schema {data['schema']!r} is not known", f"this version reads schema {SCHEMA}")
         parts = self.parts(data["parts"])
         home = {unit: part.name for part in parts for unit, _ in part.action_units}
-        found: dict[str, Expression] = {}
+        expressions: dict[str, Expression] = {}
         for name, value in self.table(data["expressions"], ("expressions",)).items():
             at: TomlPath = ("expressions", name)
             if name not in EXPRESSIONS:
                 known = canonical(name)
                 hint = f"write {known!r}" if known else f"the canonical names are {', '.join(EXPRESSIONS)}"
                 self.fail(at, f"unknown expression {name!r}", hint)
-            found[name] = self.expression(name, value, at, parts, home)
+            expressions[name] = self.expression(name, value, at, parts, home)
         hierarchy = Hierarchy(
             name=self.words(data["name"], ("name",)),
             parts=parts,
-            expressions=tuple(found[name] for name in EXPRESSIONS if name in found),
+            expressions=tuple(expressions[name] for name in EXPRESSIONS if name in expressions),
             text=text,
             source=self.source,
         )
-        self.told_apart(hierarchy)
+        self.distinct(hierarchy)
         return hierarchy
 
     def parts(self, value: object) -> tuple[Part, ...]:
@@ -323,8 +323,8 @@ class _Checker:
             )
         return Expression(name, judged, tuple(branches))
 
-    def told_apart(self, hierarchy: Hierarchy) -> None:
-        """Refuse two expressions with the same vector: no projection can tell them apart."""
+    def distinct(self, hierarchy: Hierarchy) -> None:
+        """Refuse two expressions with the same vector: no projection separates them."""
         for index, later in enumerate(hierarchy.expressions):
             vector = hierarchy.path_weights(later)
             for earlier in hierarchy.expressions[:index]:

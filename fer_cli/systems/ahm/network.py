@@ -1,4 +1,4 @@
-"""The network behind an ahm artifact, from pictures to scores: for the audit, which runs it again."""
+"""The network behind an ahm artifact, from images to scores: for the audit, which runs it again."""
 
 from __future__ import annotations
 

@@ -62,8 +62,8 @@ def logistic_path(
     """Yield one fit per C, in ascending order, each started from the one before.
 
     Args:
-        blocks: gives the training set anew at each call, as standardised features (n, d) and targets (n, classes),
-            float32; targets are one-hot or soft labels that sum to 1.
+        blocks: returns the training set, at each call from its start, as standardised features (n, d) and targets
+            (n, classes), float32; targets are one-hot or soft labels that sum to 1.
         class_counts: (classes,) sum of the targets, all positive.
         eigenvalues: (d,) of ZZ', ascending; what is below zero by rounding counts as zero.
         eigenvectors: (d, d), one per column.

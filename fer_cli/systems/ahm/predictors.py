@@ -168,5 +168,5 @@ def fit_temperature(scores: Array, labels: NDArray[np.integer[Any]]) -> float:
         return float(np.mean(scipy.special.logsumexp(logits, axis=1) - logits[rows, labels]))
 
     limit = float(np.log(1e4))
-    found = scipy.optimize.minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-5})
-    return float(spread * np.exp(found.x))
+    minimum = scipy.optimize.minimize_scalar(loss, bounds=(-limit, limit), method="bounded", options={"xatol": 1e-5})
+    return float(spread * np.exp(minimum.x))

@@ -40,12 +40,12 @@ class CachedInputs:
         self._images = len(views["original"])
         self._held: torch.Tensor | None = None  # (2 N, C, h, w): what is not flipped, then what is
         size = sum(maps.nbytes for maps in views.values())
-        where = "on the disk"
-        for place, free in ((device, _free(device)), ("cpu", machine.free_memory())):
+        storage = "on disk"
+        for target, free in ((device, _free(device)), ("cpu", machine.free_memory())):
             if self._held is None and size < free / 2:
-                self._held = _held(views, place)
-                where = "in memory" if place == "cpu" else "on the device"
-        note(f"feature cache: {size / 1e6:,.0f} MB, {where}")
+                self._held = _held(views, target)
+                storage = "in memory" if target == "cpu" else "on the device"
+        note(f"feature cache: {size / 1e6:,.0f} MB, {storage}")
 
     def __call__(self, rows: NDArray[np.int64], epoch: int | None) -> torch.Tensor:
         """Return the maps; those of flipped images where the epoch's numbers say so, none where it is None."""
@@ -53,21 +53,21 @@ class CachedInputs:
         if epoch is not None and self._flip:
             draws = counter_rng.uniform(self._seed, epoch, torch.from_numpy(rows), Stream.FLIP)
             flipped = draws.to(torch.float64) < self._flip
-        places = torch.from_numpy(rows % self._images)
+        images = torch.from_numpy(rows % self._images)
         if self._held is not None:
-            index = (places + self._images * flipped).to(self._held.device)
+            index = (images + self._images * flipped).to(self._held.device)
             return self._held.index_select(0, index).float().to(self._device)
         maps = torch.empty((len(rows), *self._views["original"].shape[1:]))
         for view, part in (("original", ~flipped), ("flip", flipped)):
-            maps[part] = torch.from_numpy(self._views[view][places[part].numpy()]).float()
+            maps[part] = torch.from_numpy(self._views[view][images[part].numpy()]).float()
         return maps.to(self._device)
 
 
-def _held(views: Mapping[str, NDArray[np.floating]], place: str) -> torch.Tensor:
-    """Return both views in one tensor at a place, without a third copy of a view in memory."""
+def _held(views: Mapping[str, NDArray[np.floating]], device: str) -> torch.Tensor:
+    """Return both views in one tensor on a device, without a third copy of a view in memory."""
     images, *shape = views["original"].shape
-    kind = torch.from_numpy(np.array(views["original"][:0])).dtype
-    held = torch.empty((2 * images, *shape), dtype=kind, device=place)
+    dtype = torch.from_numpy(np.array(views["original"][:0])).dtype
+    held = torch.empty((2 * images, *shape), dtype=dtype, device=device)
     for number, view in enumerate(("original", "flip")):
         for start in range(0, images, BLOCK):
             stop = min(start + BLOCK, images)

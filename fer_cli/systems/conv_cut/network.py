@@ -60,8 +60,8 @@ class SeparableConv(nn.Module):
 class DetailBlock(nn.Sequential):
     """One to three separable convolutions to 256 channels: 4x4 with stride 4, then 2x2 with stride 2.
 
-    The paper compares one, two and three layers (Table 3) and tells the first two. The third repeats the second: it
-    goes on with halving the side, and of a 14x14 map it leaves the one position that pooling would.
+    The paper compares one, two and three layers (Table 3) and describes the first two. The third repeats the second: it
+    halves the side once more, and of a 14x14 map it leaves a single position, as pooling would.
 
     Args:
         channels: of the feature map.

@@ -1,7 +1,7 @@
 """SLFER's network: expression, and while it trains also face regions and which of them are large (Lv et al.).
 
 Segmentation (section "ST"): the fourth residual stage, enlarged to the third's side and joined with it; convolution,
-batch norm, ReLU, enlarged; then three times enlarged and convolved, the last time to one map a region at the picture's
+batch norm, ReLU, enlarged; then three times enlarged and convolved, the last time to one map a region at the image's
 side. Components ("CT"): the pooled features and two fully connected layers. Expression ("ECT"): the pooled features and
 three. The paper gives no widths: ours are :data:`WIDTHS`, :data:`COMPONENTS_WIDTH` and :data:`HIDDEN`.
 """
@@ -19,7 +19,7 @@ from fer_cli.models.classifier import ClassifierNetwork, perceptron
 from fer_cli.models.truncation import level_shapes
 
 WIDTHS: Final = (128, 64, 32)
-"""Channels in the segmentation head, at the third stage's side, at a quarter and at half of the picture's."""
+"""Channels in the segmentation head, at the third stage's side, at a quarter and at half of the image's."""
 COMPONENTS_WIDTH: Final = 256
 HIDDEN: Final = (512, 256)
 """Widths of the expression branch's first two fully connected layers."""
@@ -51,7 +51,7 @@ class SLFER(nn.Module):
         classifier: the expression branch, which is all that a test needs.
         segmentation: whether there is that head.
         components: whether there is that head.
-        size: side of the pictures, px.
+        size: side of the images, px.
     """
 
     def __init__(self, classifier: ClassifierNetwork, *, segmentation: bool, components: bool, size: int) -> None:
@@ -69,7 +69,7 @@ class SLFER(nn.Module):
             self.components = nn.Sequential(*layers, nn.Linear(COMPONENTS_WIDTH, len(REGIONS)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Return logits (n, C) of pictures (n, 3, S, S).
+        """Return logits (n, C) of images (n, 3, S, S).
 
         In training mode also region logits (n, 8, S, S) and component logits (n, 8), None each without its head.
         """
