@@ -12,7 +12,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from fer_cli.artifacts import atomic_io
-from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, content_digest, read_manifest
+from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
 from fer_cli.artifacts.store import LOCKS, NEEDED, Artifact, Store
 from fer_cli.core.errors import FerError
 
@@ -171,8 +171,11 @@ def _open_input(store: Store, source: Input) -> Artifact | None:
     if (directory / MANIFEST).is_file():
         return store.open(directory)
     for other in store.directories((source.kind,), source.name):
-        if read_manifest(other).content == source.content:
-            return store.open(other)
+        try:
+            if read_manifest(other).content == source.content:
+                return store.open(other)
+        except OldSchemaError:
+            continue
     return None
 
 
@@ -213,6 +216,9 @@ def _superseded(store: Store) -> list[Leftover]:
         needed.add(path)
         try:
             inputs = read_manifest(path).inputs.values()
+        except OldSchemaError as error:
+            queue += [store.root / part for part in error.inputs]
+            continue
         except FerError:  # damaged: what it was made from is not known, and it is not for gc to say
             continue
         queue += [store.root / source.kind / source.name / source.version for source in inputs]

@@ -11,13 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fer_cli.core.errors import FerError
 
+SCHEMA: Final = 2
+"""Of the manifest and all its sections (:mod:`fer_cli.artifacts.sections`): raised when one changes its form."""
 PAYLOAD_FORMATS: Final = {
     "dataset": 1,
     "masks": 1,
     "features": 1,
     "ahm": 1,
     "model": 1,
-    "study": 1,
+    "study": 2,
     "evaluation": 1,
 }
 """Of each kind: raised when the files of its payload change their meaning."""
@@ -64,7 +66,7 @@ class Manifest(_Strict):
     everything else in the manifest, so that damage to the manifest itself is found too.
     """
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
+    schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
     kind: str
     name: str
     version: str
@@ -113,11 +115,62 @@ def content_digest(files: list[FileEntry]) -> str:
     return digest(sorted([entry.path, entry.size, entry.sha256] for entry in files if not entry.view))
 
 
+class OldSchemaError(FerError):
+    """A manifest of an older schema: sound, as far as anyone knows, but not read any more.
+
+    ``inputs`` are the store's directories, relative to its root, that the artifact was made from.
+    """
+
+    def __init__(self, schema: int, command: str, inputs: tuple[Path, ...], path: Path) -> None:
+        super().__init__(
+            f"old schema: manifest of schema {schema}, this fer reads schema {SCHEMA}",
+            hint=f"make it again: {command}",
+            path=path,
+        )
+        self.inputs = inputs
+
+
+def _text(value: object, *keys: str) -> str:
+    """Return what stands under some keys of a JSON tree of unknown form, as text; empty where it is not there."""
+    for key in keys:
+        value = value.get(key) if isinstance(value, dict) else None
+    return "" if value is None or isinstance(value, dict | list) else str(value)
+
+
+def _command_again(raw: dict[str, Any]) -> str:
+    """Return the command that makes an artifact of an older schema again, from its stage and what it recorded."""
+    inputs = {role: _text(raw, "inputs", role, "name") for role in ("dataset", "features", "model", "predictions")}
+    system, seeds = _text(raw, "config", "system"), raw.get("seeds")
+    listed = ",".join(map(str, seeds)) if isinstance(seeds, list) else ""
+    match _text(raw, "stage"):
+        case "prepare":
+            command = _text(raw, "measured", "command") or "fer prepare"
+        case "split":
+            command = _text(raw, "measured", "command") or f"fer split {inputs['dataset']}"
+        case "train":
+            command = f"fer train {system} {inputs['dataset']}{f' --seeds {listed}' if listed else ''}"
+        case "fit-ahm":
+            command = f"fer fit-ahm {inputs['features']}"
+        case "eval":
+            command = f"fer eval {inputs['model']}" if inputs["model"] else "fer eval --predictions FILE"
+        case stage:
+            command = f"fer {stage} {inputs['dataset']}"
+    return " ".join(command.split())
+
+
+def _inputs_of_old(raw: dict[str, Any]) -> tuple[Path, ...]:
+    inputs = raw.get("inputs")
+    sources = inputs.values() if isinstance(inputs, dict) else ()
+    parts = [[_text(source, key) for key in ("kind", "name", "version")] for source in sources]
+    return tuple(Path(*part) for part in parts if all(part) and part[0] in KINDS)
+
+
 def read_manifest(directory: Path) -> Manifest:
     """Read, parse and check ``directory/manifest.json``.
 
     Raises:
-        FerError: it is unreadable, of another schema, or damaged; the error names the file.
+        OldSchemaError: it is of an older schema; the error names the command that makes the artifact again.
+        FerError: it is unreadable, of a newer schema, or damaged; the error names the file.
     """
     path = directory / MANIFEST
     try:
@@ -126,10 +179,15 @@ def read_manifest(directory: Path) -> Manifest:
         raise FerError(f"the manifest is not valid JSON ({error})", hint=_DAMAGED, path=path) from error
     except FileNotFoundError as error:
         raise FerError("there is no artifact here", hint="see 'fer ls'", path=directory) from error
-    if not isinstance(raw, dict) or raw.get("schema") != 1:
-        found = raw.get("schema") if isinstance(raw, dict) else type(raw).__name__
+    if not isinstance(raw, dict):
+        raise FerError(f"the manifest is a JSON {type(raw).__name__}, not an object", hint=_DAMAGED, path=path)
+    if (schema := raw.get("schema")) != SCHEMA:
+        if isinstance(schema, int) and 0 < schema < SCHEMA:
+            raise OldSchemaError(schema, _command_again(raw), _inputs_of_old(raw), path)
         raise FerError(
-            f"manifest of schema {found!r}, this fer reads schema 1", hint="use the fer that wrote it", path=path
+            f"manifest of schema {schema!r}, this fer reads schema {SCHEMA}",
+            hint="use the version of fer that wrote it",
+            path=path,
         )
     try:
         manifest = Manifest.model_validate(raw)

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock, Timeout
 
@@ -34,6 +34,10 @@ from fer_cli.artifacts.manifest import (
 from fer_cli.core import provenance
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, track
+
+if TYPE_CHECKING:
+    from fer_cli.artifacts.sections import Section
+    from fer_cli.artifacts.summaries import Measured
 
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
@@ -167,9 +171,9 @@ class Work:
     def commit(
         self,
         *,
-        summary: Mapping[str, Any],
-        protocol: Mapping[str, Any],
-        measured: Mapping[str, Any] | None = None,
+        summary: Section,
+        protocol: Section,
+        measured: Measured | None = None,
         warnings: Sequence[str] = (),
         scratch: Sequence[str] = (),
     ) -> Artifact:
@@ -211,10 +215,10 @@ class Work:
             payload_format=self.plan.payload_format,
             inputs=dict(self.plan.inputs),
             config=dict(self.plan.config),
-            protocol=dict(protocol),
+            protocol=protocol.record(),
             seeds=list(self.plan.seeds),
-            summary=dict(summary),
-            measured=dict(measured or {}),
+            summary=summary.record(),
+            measured={} if measured is None else measured.record(),
             warnings=list(warnings),
             code=Code(**provenance.code_version()),
             environment=provenance.environment(),

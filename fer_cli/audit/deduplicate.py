@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import ArrayWriter, read_array
+from fer_cli.artifacts.protocol import DuplicatesLeftOut
 from fer_cli.artifacts.store import Work
 from fer_cli.audit.near_duplicates import LIKENESS, PROPOSED, NearCopies, near_copies
 from fer_cli.core.progress import note
@@ -39,9 +40,9 @@ class Kept:
     positions: NDArray[np.int64]
     dropped: dict[str, int]
 
-    def protocol(self) -> dict[str, Any]:
+    def protocol(self) -> DuplicatesLeftOut:
         """Return what every number that comes from these pictures has to say of it."""
-        return {"rule": RULE, "likeness": LIKENESS, "rows": self.dropped}
+        return DuplicatesLeftOut(rule=RULE, likeness=LIKENESS, rows=self.dropped)
 
 
 def leave_out_copies(work: Work, rows: Sequence[Row], splits: Sequence[str], hashes: Sequence[str]) -> Kept:

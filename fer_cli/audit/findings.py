@@ -11,10 +11,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.audit.near_duplicates import NearCopies
+from fer_cli.core.findings import Case, Check, Finding, Verdict
 from fer_cli.datasets.leaks import apart, rows_by_name
 
-State = Literal["ok", "defect", "leak", "unknown"]
 _EVALUATED: Final = ("test", "validation")
+_ACROSS: Final = {
+    "split": {
+        "exact": Check.EXACT_COPIES_ACROSS_SPLITS,
+        "near": Check.NEAR_COPIES_ACROSS_SPLITS,
+        "subjects": Check.SUBJECTS,
+        "sequences": Check.SEQUENCES,
+    },
+    "fold": {
+        "exact": Check.EXACT_COPIES_ACROSS_FOLDS,
+        "near": Check.NEAR_COPIES_ACROSS_FOLDS,
+        "subjects": Check.SUBJECTS_ACROSS_FOLDS,
+        "sequences": Check.SEQUENCES_ACROSS_FOLDS,
+    },
+}
+_OF_FOLDS: Final = frozenset(_ACROSS["fold"].values())
+_DROP_DUPLICATES: Final = "'fer prepare' with --drop-duplicates leaves training copies out"
+_SPLIT_BY_SUBJECT: Final = "'fer split' with --folds keeps subjects and sequences whole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,26 +51,6 @@ class Index:
     side: Literal["split", "fold"] = "split"
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
-    """Pictures, as rows of the index, that are a fault together. ``likeness`` is 1 for equal pixels."""
-
-    rows: tuple[int, ...]
-    likeness: float | None = None
-    mirrored: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What one check found. A ``leak`` makes scores on the test or validation split optimistic."""
-
-    check: str
-    state: State
-    count: int
-    text: str
-    cases: tuple[Case, ...] = ()
-
-
 def findings(index: Index, near: NearCopies) -> list[Finding]:
     """Return what each check of the pictures and their labels says, in a fixed order; the worst cases come first."""
     return [
@@ -67,8 +64,8 @@ def findings(index: Index, near: NearCopies) -> list[Finding]:
 
 def fold_findings(index: Index, near: NearCopies) -> list[Finding]:
     """Return what the checks of an index whose splits are folds say of what stands in several of them."""
-    found = [*_exact(index), *_near(index, near), *_both_names(index)]
-    return [one for one in found if one.check.endswith(f"across {index.side}s")]
+    every = [*_exact(index), *_near(index, near), *_both_names(index)]
+    return [finding for finding in every if finding.check in _OF_FOLDS]
 
 
 def _exact(index: Index) -> list[Finding]:
@@ -79,36 +76,37 @@ def _exact(index: Index) -> list[Finding]:
     conflicting.sort(key=lambda rows: rows not in both)
     extra = sum(len(rows) - 1 for rows in groups)
     leaking = {row for rows in across for row in rows}
-    told = f"{_number(len(across), 'group')}, {len(both):,} with different labels"
+    counted = f"{_number(len(across), 'group')}, {len(both):,} with different labels"
     return [
         Finding(
-            "exact copies",
-            "defect" if extra else "ok",
-            extra,
+            Check.EXACT_COPIES,
+            "caution" if extra else "pass",
             f"{_number(extra, 'extra copy', 'extra copies')} of equal pixels in {_number(len(groups), 'group')}"
             if extra
-            else "no picture stands twice",
-            tuple(Case(rows, 1.0) for rows in groups),
+            else "no image is duplicated",
+            count=extra,
+            cases=tuple(Case(rows, 1.0) for rows in groups),
         ),
         Finding(
-            f"exact copies across {index.side}s",
-            "leak" if across else "ok",
-            len(across),
-            f"{told}; {_affected(index, leaking)}" if across else "none",
-            tuple(Case(rows, 1.0) for rows in across),
+            _ACROSS[index.side]["exact"],
+            "fail" if across else "pass",
+            f"{counted}; {_affected(index, leaking)}" if across else "none",
+            _DROP_DUPLICATES if across else "",
+            count=len(across),
+            cases=tuple(Case(rows, 1.0) for rows in across),
         ),
         Finding(
-            "labels of exact copies",
-            "defect" if conflicting else "ok",
-            len(conflicting),
+            Check.LABELS_OF_EXACT_COPIES,
+            "caution" if conflicting else "pass",
             f"{_number(len(conflicting), 'group')} with different labels" if conflicting else "agree",
-            tuple(Case(rows, 1.0) for rows in conflicting),
+            count=len(conflicting),
+            cases=tuple(Case(rows, 1.0) for rows in conflicting),
         ),
     ]
 
 
 def _near(index: Index, near: NearCopies) -> list[Finding]:
-    """Judge near copies by the splits and labels of all pictures that have the pixels of either."""
+    """Judge near copies by the splits and labels of all images that have the pixels of either."""
     several = near.of_several(index.subjects, index.splits)
     same: dict[str, list[int]] = {}
     for row, name in enumerate(index.pixels.tolist()):
@@ -130,23 +128,30 @@ def _near(index: Index, near: NearCopies) -> list[Finding]:
     mirrored_pairs = int(several.mirrored.sum())
     text = f"{_number(len(several), 'pair')}, {mirrored_pairs:,} of them mirrored" if len(several) else "none"
     if alike := len(near) - len(several):
-        text += f"; {_number(alike, 'pair')} of one person in one split not counted"
-    told = f"{_number(len(across), 'pair')}, {both:,} with different labels"
+        text += f"; {_number(alike, 'pair')} of one subject in one split not counted"
+    counted = f"{_number(len(across), 'pair')}, {both:,} with different labels"
     return [
-        Finding("near copies", "defect" if len(several) else "ok", len(several), text, tuple(everything)),
         Finding(
-            f"near copies across {index.side}s",
-            "leak" if across else "ok",
-            len(across),
-            f"{told}; {_affected(index, leaking)}" if across else "none",
-            tuple(across),
+            Check.NEAR_COPIES,
+            "caution" if len(several) else "pass",
+            text,
+            count=len(several),
+            cases=tuple(everything),
         ),
         Finding(
-            "labels of near copies",
-            "defect" if conflicting else "ok",
-            len(conflicting),
+            _ACROSS[index.side]["near"],
+            "fail" if across else "pass",
+            f"{counted}; {_affected(index, leaking)}" if across else "none",
+            _DROP_DUPLICATES if across else "",
+            count=len(across),
+            cases=tuple(across),
+        ),
+        Finding(
+            Check.LABELS_OF_NEAR_COPIES,
+            "caution" if conflicting else "pass",
             f"{_number(len(conflicting), 'pair')} with different labels" if conflicting else "agree",
-            tuple(conflicting),
+            count=len(conflicting),
+            cases=tuple(conflicting),
         ),
     ]
 
@@ -170,27 +175,28 @@ def _foreign(values: Sequence[str], ours: Sequence[int], theirs: Sequence[int]) 
 
 
 def _both_names(index: Index) -> list[Finding]:
-    where = "" if index.side == "split" else f" across {index.side}s"
     return [
-        _names(f"subjects{where}", "persons", index.subjects, index),
-        _names(f"sequences{where}", "sequences", index.sequences, index),
+        _names(_ACROSS[index.side]["subjects"], "subjects", index.subjects, index),
+        _names(_ACROSS[index.side]["sequences"], "sequences", index.sequences, index),
     ]
 
 
-def _names(check: str, things: str, names: Sequence[str | None], index: Index) -> Finding:
+def _names(check: Check, things: str, names: Sequence[str | None], index: Index) -> Finding:
     members = rows_by_name(names)
     if not members:
-        return Finding(check, "unknown", 0, f"the source names no {things}")
+        return Finding(check, "not measured", f"the source names no {things}", count=0)
     across = apart(members, index.splits)
     unnamed = sum(name is None for name in names)
-    more = f"; of {_number(unnamed, 'picture')} nothing is known" if unnamed else ""
+    more = f"; {_number(unnamed, 'image')} unnamed" if unnamed else ""
     if not across:
-        return Finding(check, "ok", 0, f"each of {len(members):,} {things} is in one {index.side}{more}")
+        return Finding(check, "pass", f"each of {len(members):,} {things} is in one {index.side}{more}", count=0)
     leaking = {row for rows in across for row in rows}
     text = (
         f"{len(across):,} of {len(members):,} {things} are in several {index.side}s; {_affected(index, leaking)}{more}"
     )
-    return Finding(check, "leak", len(across), text, tuple(Case(rows) for rows in across))
+    return Finding(
+        check, "fail", text, _SPLIT_BY_SUBJECT, count=len(across), cases=tuple(Case(rows) for rows in across)
+    )
 
 
 def _non_faces(index: Index, near: NearCopies) -> Finding:
@@ -199,13 +205,15 @@ def _non_faces(index: Index, near: NearCopies) -> Finding:
     voted = [row for row, votes in enumerate(index.votes) if votes is not None and 2 * votes[0] > votes[1]]
     showing = [row for row, name in enumerate(index.pixels) if name in names] if names else []
     rows = sorted({*voted, *showing})
-    parts = [f"{_number(len(showing), 'picture')} of one grey"] if showing else []
+    parts = [f"{_number(len(showing), 'image')} of one grey"] if showing else []
     if any(votes is not None for votes in index.votes):
-        parts.append(f"{_number(len(voted), 'picture')} that most voters call no face")
+        parts.append(f"{_number(len(voted), 'image')} that most voters call no face")
     else:
         parts.append("no votes that would tell" if not showing else "no votes that would tell of others")
-    state: State = "defect" if rows else "unknown" if all(votes is None for votes in index.votes) else "ok"
-    return Finding("non-faces", state, len(rows), ", ".join(parts), tuple(Case((row,)) for row in rows))
+    verdict: Verdict = "caution" if rows else "not measured" if all(votes is None for votes in index.votes) else "pass"
+    return Finding(
+        Check.NON_FACES, verdict, ", ".join(parts), count=len(rows), cases=tuple(Case((row,)) for row in rows)
+    )
 
 
 def _balance(index: Index) -> Finding:
@@ -214,16 +222,17 @@ def _balance(index: Index) -> Finding:
     splits = list(dict.fromkeys(index.splits))
     absent = [f"{split} has no {name}" for split in splits for name in counts if not there[split, name]]
     (largest, most), (smallest, fewest) = counts.most_common()[0], counts.most_common()[-1]
-    told = f"{largest} {most:,} to {smallest} {fewest:,}, {most / fewest:.1f} to 1"
-    return Finding("class balance", "defect" if absent else "ok", len(absent), "; ".join([*absent, told]))
+    ratio = f"{largest} {most:,} to {smallest} {fewest:,}, {most / fewest:.1f} to 1"
+    measured = "; ".join([*absent, ratio])
+    return Finding(Check.CLASS_BALANCE, "caution" if absent else "pass", measured, count=len(absent))
 
 
 def _affected(index: Index, leaking: set[int]) -> str:
     """Say which part of each evaluated split, or of all folds, has a counterpart in another."""
     if index.side == "fold":
-        return f"{len(leaking):,} pictures ({len(leaking) / len(index.splits):.1%})"
+        return f"{len(leaking):,} images ({len(leaking) / len(index.splits):.1%})"
     sizes, hit = Counter(index.splits), Counter(index.splits[row] for row in leaking)
-    parts = [f"{hit[name]:,} {name} pictures ({hit[name] / sizes[name]:.1%})" for name in _EVALUATED if hit[name]]
+    parts = [f"{hit[name]:,} {name} images ({hit[name] / sizes[name]:.1%})" for name in _EVALUATED if hit[name]]
     return ", ".join(parts)
 
 

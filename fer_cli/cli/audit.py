@@ -57,7 +57,7 @@ def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | No
 
     def show() -> None:
         headline(artifact.reference)
-        rows = [[finding.check, _STATES[finding.state], finding.text] for finding in result.findings]
+        rows = [[finding.check, _VERDICTS[finding.verdict], finding.measured] for finding in result.findings]
         print_table({"check": "left", "": "left", "found": "left"}, rows, wrap=["found"])
         pairs = [("verdict", result.verdict)]
         if out is not None:
@@ -67,14 +67,9 @@ def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | No
     def check() -> None:
         if not result.leaks:
             return
-        copies = {"copies" in finding.check for finding in result.leaks}
-        hints = {
-            True: "'fer prepare' with --drop-duplicates leaves training copies out",
-            False: "'fer split' with --folds keeps subjects and sequences whole",
-        }
         raise CheckFailedError(
             f"{artifact.reference} leaks: {', '.join(finding.check for finding in result.leaks)}",
-            hint="; ".join(text for of_copies, text in hints.items() if of_copies in copies),
+            hint="; ".join(dict.fromkeys(finding.advice for finding in result.leaks)),
         )
 
     values: dict[str, object] = {
@@ -115,4 +110,4 @@ def model_audit_output(audit: ModelAudit) -> Output:
 
 
 _STYLES: Final = {"pass": "green", "caution": "yellow", "not measured": "yellow", "fail": "bold red"}
-_STATES: Final = {"ok": "ok", "defect": "DEFECT", "leak": "LEAK", "unknown": "?"}
+_VERDICTS: Final = {"pass": "ok", "caution": "CAUTION", "fail": "LEAK", "not measured": "?"}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fer_cli.core.errors import FerError, UsageError, one_line
 
@@ -188,8 +188,3 @@ def console(*, wide: bool = False) -> Console:
 def counted(number: int, thing: str) -> str:
     """Return a number with its noun, in the plural where it is not one."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def summary_of(result: Result) -> dict[str, Any]:
-    """Return the summary of a result's artifact."""
-    return result.artifact.manifest.summary

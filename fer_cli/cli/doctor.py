@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fer_cli.cli.common import Output, console, print_table
 from fer_cli.cli.options import command
@@ -22,9 +22,12 @@ def doctor(store: Store) -> Output:
     findings = examine(store)
 
     def show() -> None:
-        rows = [[finding.state, finding.what, finding.found, finding.advice] for finding in findings]
+        rows = [[_MARKS[one.verdict], one.check, one.measured, one.advice] for one in findings]
         print_table({"": "left", "what": "left", "found": "left", "what to do": "left"}, rows)
-        missing = sum(finding.state == "missing" for finding in findings)
+        missing = sum(finding.verdict == "fail" for finding in findings)
         console().print(f"{missing} missing" if missing else "nothing is missing", highlight=False)
 
     return Output({"findings": [finding.to_json() for finding in findings]}, show)
+
+
+_MARKS: Final = {"pass": "ok", "caution": "note", "fail": "missing", "not measured": "?"}

@@ -102,6 +102,8 @@ def evaluation_output(result: Result) -> Output:
 
 
 def _show(result: Result, metrics: Mapping[str, Any], page: Path | None) -> None:
+    from fer_cli.artifacts.protocol import EvaluationProtocol
+
     artifact = result.artifact
     number = metrics["predictors"][metrics["chosen"]]["n"]
     console().print(
@@ -118,9 +120,9 @@ def _show(result: Result, metrics: Mapping[str, Any], page: Path | None) -> None
         print_table(columns, [[name, f"{of['n']:,}", *_intervals(of)] for name, of in subsets.items()])
     pairs = _folds(metrics)
     pairs += [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
-    checks = artifact.manifest.protocol["checks"]
-    passed = sum(one["verdict"] == "pass" for one in checks)
-    pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(one['check'] for one in checks)}"))
+    checks = EvaluationProtocol.of(artifact).checks
+    passed = sum(one.verdict == "pass" for one in checks)
+    pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(one.check for one in checks)}"))
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
     if page is not None:

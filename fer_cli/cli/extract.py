@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import Output, artifact_output, listed, summary_of
+from fer_cli.cli.common import Output, artifact_output, listed
 from fer_cli.cli.options import (
     BatchOption,
     DatasetArgument,
@@ -45,6 +45,7 @@ def extract(
 
     Resumes where it stopped; `torchrun -m fer_cli extract ...` shares the work among processes.
     """
+    from fer_cli.artifacts.summaries import FeaturesSummary, Measured
     from fer_cli.stages.extract import extract as stage
 
     result = stage(
@@ -60,16 +61,16 @@ def extract(
         device=device,
         force=force,
     )
-    summary, measured = summary_of(result), result.artifact.manifest.measured
-    shape = " x ".join(str(side) for side in summary["shape"])
+    summary, measured = FeaturesSummary.of(result.artifact), Measured.of(result.artifact)
+    shape = " x ".join(str(side) for side in summary.shape)
     lines = [
-        ("features", f"{summary['images']:,} images x {', '.join(summary['views'])} x {shape} {summary['dtype']}"),
-        ("weights", "none: random" if summary["weights"] is None else str(summary["weights"]["source"])),
+        ("features", f"{summary.images:,} images x {', '.join(summary.views)} x {shape} {summary.dtype}"),
+        ("weights", "none: random" if summary.weights is None else summary.weights.source),
         (
             "network",
-            f"{summary['parameters'] / 1e6:.2f} M parameters, {summary['multiply_adds'] / 1e9:.3f} G multiply-adds",
+            f"{summary.parameters / 1e6:.2f} M parameters, {summary.multiply_adds / 1e9:.3f} G multiply-adds",
         ),
     ]
-    if measured.get("images_per_second"):
-        lines.append(("speed", f"{measured['images_per_second']:,.0f} images/s on {measured['device']}"))
+    if measured.images_per_second:
+        lines.append(("speed", f"{measured.images_per_second:,.0f} images/s on {measured.device}"))
     return artifact_output(result, lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import Output, artifact_output, listed, summary_of
+from fer_cli.cli.common import Output, artifact_output, listed
 from fer_cli.cli.options import FeaturesArgument, ForceOption, command
 from fer_cli.core.errors import UsageError
 
@@ -38,6 +38,7 @@ def fit_ahm(
 
     The two plain classifiers show what AHM gains.
     """
+    from fer_cli.artifacts.summaries import AhmSummary
     from fer_cli.stages.fit_ahm import fit_ahm as stage
     from fer_cli.systems.ahm.fit import RELATIVE_LAMBDAS
     from fer_cli.systems.ahm.hierarchy import default_hierarchy
@@ -55,14 +56,12 @@ def fit_ahm(
         metric=metric,
         force=force,
     )
-    summary = summary_of(result)
-    lines = [("fitted on", f"{summary['training_samples']:,} samples"), ("chosen", summary["chosen"])]
-    for name, scores in summary["validation"].items():
-        setting = summary["settings"].get(name)
+    summary = AhmSummary.of(result.artifact)
+    lines = [("fitted on", f"{summary.training_samples:,} samples"), ("chosen", summary.chosen)]
+    for name, scores in summary.validation.items():
+        setting = summary.settings.get(name)
         at = "" if setting is None else f"  at {'C' if name == 'logistic' else 'lambda'} {setting:.4g}"
-        lines.append(
-            (name, f"validation accuracy {scores['accuracy']:.1%}, balanced {scores['balanced_accuracy']:.1%}{at}")
-        )
+        lines.append((name, f"validation accuracy {scores.accuracy:.1%}, balanced {scores.balanced_accuracy:.1%}{at}"))
     return artifact_output(result, lines)
 
 

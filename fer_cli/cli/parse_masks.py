@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fer_cli.cli.common import Output, artifact_output, counted, summary_of
+from fer_cli.cli.common import Output, artifact_output, counted
 from fer_cli.cli.options import DatasetArgument, DeviceOption, ForceOption, WeightsHashOption, command
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def parse_masks(
 
     Resumes where it stopped; `torchrun -m fer_cli parse-masks ...` shares the work among processes.
     """
+    from fer_cli.artifacts.summaries import MasksSummary, Measured
     from fer_cli.faces.quality import REASONS
     from fer_cli.stages.parse_masks import parse_masks as stage
 
@@ -68,18 +69,14 @@ def parse_masks(
         precision=precision,
         force=force,
     )
-    summary, measured = summary_of(result), result.artifact.manifest.measured
-    lines = [("masks", f"{counted(summary['images'], 'image')} by {summary['parser']}")]
-    if "weights" in summary:
-        lines.append(("weights", f"{summary['weights']['source']}, input {_sizes(summary)}, {summary['precision']}"))
-    lines.append(("regions", ", ".join(f"{name} {100 * share:.0f}%" for name, share in summary["regions"].items())))
-    lines.append(("doubtful", f"{summary['doubtful']:,} ({summary['doubtful'] / summary['images']:.1%})"))
-    lines += [("", f"{count:,} {reason}: {REASONS[reason]}") for reason, count in summary["reasons"].items()]
-    if measured.get("images_per_second") and "mirror" in summary:  # a template's or a truth's maps cost nothing
-        lines.append(("speed", f"{measured['images_per_second']:,.0f} images/s"))
+    summary, measured = MasksSummary.of(result.artifact), Measured.of(result.artifact)
+    lines = [("masks", f"{counted(summary.images, 'image')} by {summary.parser}")]
+    if summary.weights is not None:
+        sizes = f"{summary.size} px" + ("" if summary.mirror is None else f", mirrored at {summary.mirror} px")
+        lines.append(("weights", f"{summary.weights.source}, input {sizes}, {summary.precision}"))
+    lines.append(("regions", ", ".join(f"{name} {100 * share:.0f}%" for name, share in summary.regions.items())))
+    lines.append(("doubtful", f"{summary.doubtful:,} ({summary.doubtful / summary.images:.1%})"))
+    lines += [("", f"{count:,} {reason}: {REASONS[reason]}") for reason, count in summary.reasons.items()]
+    if measured.images_per_second and summary.parser in {"bisenet", "compact"}:  # the others' maps cost nothing
+        lines.append(("speed", f"{measured.images_per_second:,.0f} images/s"))
     return artifact_output(result, lines)
-
-
-def _sizes(summary: dict[str, Any]) -> str:
-    straight, mirrored = summary["size"], summary.get("mirror")
-    return f"{straight} px" if mirrored is None else f"{straight} px, mirrored at {mirrored} px"

@@ -17,7 +17,7 @@ from fer_cli.core.errors import FerError
 from fer_cli.datasets.registry import DATASETS, DatasetDefinition, default_source
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Store
+    from fer_cli.artifacts.store import Artifact, Store
 
 ValidationOption = Annotated[
     float, typer.Option("--validation", help="Share of train to hold out for validation where the source has none.")
@@ -74,8 +74,7 @@ def _command(name: str, dataset: DatasetDefinition) -> Callable[..., None]:
             force=force,
             **shared,
         )
-        manifest = result.artifact.manifest
-        return artifact_output(result, _lines(manifest.summary, manifest.protocol))
+        return artifact_output(result, _lines(result.artifact))
 
     parameters = [*_options(dataset), *([] if dataset.generated else _SPLITTING), *_SHARED]
     store_parameter = Parameter("store", Parameter.KEYWORD_ONLY)
@@ -96,18 +95,23 @@ def _options(dataset: DatasetDefinition) -> list[Parameter]:
     return options
 
 
-def _lines(summary: dict[str, Any], protocol: dict[str, Any]) -> list[tuple[str, str]]:
-    lines = [("labels", str(protocol["label_rule"]))]
-    for split, counts in summary["classes"].items():
+def _lines(artifact: Artifact) -> list[tuple[str, str]]:
+    from fer_cli.artifacts.protocol import DatasetProtocol
+    from fer_cli.artifacts.summaries import DatasetSummary
+
+    summary, protocol = DatasetSummary.of(artifact), DatasetProtocol.of(artifact)
+    lines = [("labels", protocol.label_rule)]
+    for split, counts in summary.classes.items():
         of = ", ".join(f"{name} {number:,}" for name, number in counts.items())
         lines.append((split, f"{sum(counts.values()):,}  ({of})"))
-    lines += [(f"{split} split", protocol[split]) for split in ("validation", "test") if "carved" in protocol[split]]
-    lines += [(part, role) for part, role in protocol["roles"].items()]
-    if "alignment" in protocol:
-        lines.append(("alignment", protocol["alignment"]))
-    lines += [("dropped", f"{number:,} {reason}") for reason, number in summary["dropped"].items()]
-    lines += [("missing", text) for text in summary["missing"]]
-    if extra := summary["duplicates"]["extra_copies"]:
-        across = summary["duplicates"]["groups_across_splits"]
+    origins = {"validation": protocol.validation, "test": protocol.test}
+    lines += [(f"{split} split", str(origin)) for split, origin in origins.items() if origin.kind == "carved"]
+    lines += protocol.roles()
+    if protocol.alignment is not None:
+        lines.append(("alignment", str(protocol.alignment)))
+    lines += [("dropped", f"{number:,} {reason}") for reason, number in summary.dropped.items()]
+    lines += [("missing", text) for text in summary.missing]
+    if extra := summary.duplicates.extra_copies:
+        across = summary.duplicates.groups_across_splits
         lines.append(("duplicates", f"{extra:,} extra copies of equal pixels, {across:,} groups across splits"))
     return lines

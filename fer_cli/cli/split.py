@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -82,36 +82,38 @@ def split(
 
 
 def _lines(artifact: Artifact) -> list[tuple[str, str]]:
-    manifest = artifact.manifest
-    protocol: dict[str, Any] = manifest.protocol
-    lines = []
-    if folds := protocol.get("folds"):
-        images = folds["images"]
-        lines += [
-            ("folds", f"{folds['number']} of {min(images):,} to {max(images):,} images: {folds['rule']}"),
-            ("validation", str(folds["validation"])),
-            ("folds hash", str(folds["hash"])),
+    from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol
+
+    protocol = DatasetProtocol.of(artifact)
+    if (folds := protocol.folds) is not None:
+        lines = [
+            ("folds", f"{folds.number} of {min(folds.images):,} to {max(folds.images):,} images: {folds.rule}"),
+            ("validation", str(folds.validation)),
+            ("folds hash", folds.hash),
         ]
         what = "without --fold"
     else:
-        lines += [(name, str(protocol[name])) for name in ("validation", "test")]
+        lines = [("validation", str(protocol.validation)), ("test", str(protocol.test))]
         what = "split"
-    lines.append((what, ", ".join(f"{number:,} {name}" for name, number in protocol["n"].items())))
-    lines.append(("split hash", str(protocol["split_hash"])))
-    if text := protocol.get("unsound_split"):
-        lines.append(("UNSOUND", str(text)))
+    lines.append((what, ", ".join(f"{number:,} {name}" for name, number in protocol.n.items())))
+    lines.append(("split hash", protocol.split_hash))
+    if protocol.leaky_frame_split:
+        lines.append(("UNSOUND", LEAKY_FRAMES))
     return lines
 
 
 def _exported(artifact: Artifact, path: Path) -> Output:
-    protocol = artifact.manifest.protocol
-    folds_hash = protocol.get("folds", {}).get("hash")
-    images = artifact.manifest.summary["images"]
+    from fer_cli.artifacts.protocol import DatasetProtocol
+    from fer_cli.artifacts.summaries import DatasetSummary
+
+    protocol = DatasetProtocol.of(artifact)
+    folds_hash = None if protocol.folds is None else protocol.folds.hash
+    images = DatasetSummary.of(artifact).images
 
     def show() -> None:
         headline(str(path), "written")
-        pairs = [("dataset", f"{artifact.reference}, {images:,} images"), ("split hash", str(protocol["split_hash"]))]
-        print_pairs([*pairs, *([("folds hash", str(folds_hash))] if folds_hash else [])])
+        pairs = [("dataset", f"{artifact.reference}, {images:,} images"), ("split hash", protocol.split_hash)]
+        print_pairs([*pairs, *([("folds hash", folds_hash)] if folds_hash else [])])
 
     values = {"artifact": artifact.to_json(), "export": str(path), "images": images}
-    return Output({**values, "split_hash": protocol["split_hash"], "folds_hash": folds_hash}, show)
+    return Output({**values, "split_hash": protocol.split_hash, "folds_hash": folds_hash}, show)

@@ -24,7 +24,7 @@ def ls(
     kind: Annotated[str | None, typer.Argument(help="Only this kind, such as dataset or features.")] = None,
 ) -> Output:
     """List the artifacts, the last built or used first."""
-    from fer_cli.artifacts.manifest import KINDS
+    from fer_cli.artifacts.manifest import KINDS, OldSchemaError
 
     if kind is not None and kind not in KINDS:
         raise typer.BadParameter(f"{kind!r} is not a kind of artifact; choose from {', '.join(KINDS)}")
@@ -34,14 +34,17 @@ def ls(
         size = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
         try:
             artifact = store.open(directory)
+            brief = _brief(artifact)
         except FerError as error:
+            is_old = isinstance(error, OldSchemaError)
+            text = f"old schema; {error.hint}" if is_old else f"DAMAGED: {error.what}"
             name = f"{directory.parent.name}@{directory.name}"
-            rows.append([directory.parent.parent.name, name, "", _bytes(size), f"DAMAGED: {error.what}"])
-            entries.append({"path": str(directory), "damaged": str(error)})
+            rows.append([directory.parent.parent.name, name, "", _bytes(size), text])
+            entries.append({"path": str(directory), "old_schema" if is_old else "damaged": str(error)})
             continue
         manifest = artifact.manifest
         created = manifest.created.replace("T", " ").removesuffix("+00:00")
-        rows.append([artifact.kind, f"{artifact.name}@{artifact.version[:6]}", created, _bytes(size), _brief(artifact)])
+        rows.append([artifact.kind, f"{artifact.name}@{artifact.version[:6]}", created, _bytes(size), brief])
         entries.append({**artifact.to_json(), "created": manifest.created, "bytes": size, "summary": manifest.summary})
 
     def show() -> None:
@@ -187,16 +190,28 @@ def _directory(store: Store, reference: str, kinds: tuple[str, ...]) -> Path:
 
 
 def _brief(artifact: Artifact) -> str:
-    summary = artifact.manifest.summary
+    from fer_cli.artifacts import summaries
+
     match artifact.kind:
         case "dataset":
-            folds = [f"{summary['folds']} folds"] if "folds" in summary else []
-            return ", ".join([*(f"{number:,} {split}" for split, number in summary["splits"].items()), *folds])
+            dataset = summaries.DatasetSummary.of(artifact)
+            folds = [] if dataset.folds is None else [f"{dataset.folds} folds"]
+            return ", ".join([*(f"{number:,} {split}" for split, number in dataset.splits.items()), *folds])
+        case "masks":
+            masks = summaries.MasksSummary.of(artifact)
+            return f"{masks.images:,} by {masks.parser}, {masks.doubtful:,} doubtful"
         case "features":
-            shape = "x".join(str(side) for side in summary["shape"])
-            return f"{summary['images']:,} x {shape} {summary['dtype']}, {'+'.join(summary['views'])}"
+            features = summaries.FeaturesSummary.of(artifact)
+            shape = "x".join(str(side) for side in features.shape)
+            return f"{features.images:,} x {shape} {features.dtype}, {'+'.join(features.views)}"
+        case "ahm":
+            return summaries.AhmSummary.of(artifact).headline
+        case "model":
+            return summaries.ModelSummary.of(artifact).headline
+        case "study":
+            return summaries.StudySummary.of(artifact).headline
         case _:
-            return str(summary.get("headline", ""))
+            return summaries.EvaluationSummary.of(artifact).headline
 
 
 def _flat(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -17,7 +17,6 @@ from fer_cli.cli.common import (
     listed,
     print_pairs,
     print_table,
-    summary_of,
 )
 from fer_cli.cli.options import SEED_MAX, DatasetArgument, DeviceOption, ForceOption, command
 from fer_cli.core.errors import UsageError
@@ -164,15 +163,15 @@ def _fold(text: str | None) -> int | Literal["all"] | None:
 
 
 def _trained(trained: TrainedResult) -> Output:
-    lines = [("", str(summary_of(model)["headline"])) for model in trained.models]
+    from fer_cli.artifacts.summaries import Measured, ModelSummary
+
+    lines = [("", ModelSummary.of(model.artifact).headline) for model in trained.models]
     if trained.study is None:
-        lines.append(("time", _time(trained.whole.artifact.manifest.measured)))
+        measured = Measured.of(trained.whole.artifact)
+        rate = measured.images_per_second
+        speed = "" if rate is None else f", {rate:,.0f} images/s"
+        lines.append(("time", f"{(measured.seconds or 0) / 60:.1f} min{speed}"))
     return artifact_output(trained.whole, lines)
-
-
-def _time(measured: dict[str, Any]) -> str:
-    rate = measured["images_per_second"]
-    return f"{measured['seconds'] / 60:.1f} min{'' if rate is None else f', {rate:,.0f} images/s'}"
 
 
 @app.command("parser")

@@ -14,6 +14,7 @@ from typing import Final
 import numpy as np
 from numpy.lib import format as npy_format
 
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
 from fer_cli.core.progress import Advance, track
@@ -62,7 +63,7 @@ OFFICIAL: Final = {
 """Part -> expression -> pictures, as published."""
 LATER: Final = OFFICIAL | {"val": OFFICIAL["val"] | {"contempt": 499}}
 """The same of the later release, as .npy files: it lacks one picture of contempt."""
-PARTS: Final = {"train": "train", "val": "validation"}
+PARTS: Final[dict[str, SplitName]] = {"train": "train", "val": "validation"}
 
 _LISTS: Final = "Manually_Annotated_file_lists"
 _IMAGES: Final = "Manually_Annotated_Images"
@@ -109,7 +110,7 @@ class AffectNet(ImageDatasetLoader):
         later = layout != "csv lists" and found.counts.get("val") == LATER["val"]
         official = LATER if later else OFFICIAL
         missing = check_counts("AffectNet", source, found.counts, official, allow=allow_incomplete)
-        super().__init__("affectnet", EMOTIONS, found, missing=missing, size=size, jobs=jobs)
+        super().__init__("affectnet", EMOTIONS, found, family="affectnet", missing=missing, size=size, jobs=jobs)
 
 
 def read_lists(source: Path, lists: Path) -> ParsedSource:

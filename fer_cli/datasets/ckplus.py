@@ -169,7 +169,15 @@ class CkPlus(ImageDatasetLoader):
         self.raw: Final = found.layout == SEQUENCE_LAYOUT
         classes = [name for name in EMOTIONS.values() if contempt or name != "contempt"]
         name = artifact_name(neutral=neutral, contempt=contempt)
-        super().__init__(name, [*classes, *["neutral"] * neutral], found, missing=missing, size=size, jobs=jobs)
+        super().__init__(
+            name,
+            [*classes, *["neutral"] * neutral],
+            found,
+            family="ckplus",
+            missing=missing,
+            size=size,
+            jobs=jobs,
+        )
 
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""
@@ -316,7 +324,7 @@ def _found(root: Path, layout: str, items: list[ImageEntry], label_rule: str) ->
         parts={WHOLE: "train"},
         label_rule=label_rule,
         faces="cropped by those who made this layout",
-        roles={"persons": f"{len(subjects):,}, papers use 10 folds of them (fer split --folds 10)"},
+        subjects_remark=f"{len(subjects):,}, papers use 10 folds of them (fer split --folds 10)",
     )
 
 

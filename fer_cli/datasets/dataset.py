@@ -18,8 +18,8 @@ INDEX: Final = "index.parquet"
 IMAGES: Final = "images.npy"
 MASKS: Final = "masks.npy"
 AUS: Final = "aus.parquet"
-UNKNOWN: Final = "image "
-"""What begins the name of a person or sequence that is not known: the image stands for itself."""
+Names = NDArray[np.object_]
+"""Of each image a name (str), or None where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ class Dataset:
     """A dataset artifact, opened. Row i of every array is the same image.
 
     ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3);
-    ``pixels`` (N,) holds the hash of each; ``subjects`` (N,) is
-    None where the source names none, and so is ``sequences`` (N,); ``targets`` (N, C) is None where labels are hard.
+    ``pixels`` (N,) holds the hash of each; ``subjects`` (N,) and ``sequences`` (N,) hold None where an image's is not
+    known, and are None where the source names none; ``targets`` (N, C) is None where labels are hard.
     ``folds`` (N,) holds the fold that each image is tested in, and ``chosen_on`` (N, K) whether the model of each of
     the K folds is chosen on it; both are None where the data set has no folds.
-    ``subgroups`` maps what the source says of the persons (``gender``) to (N,) values, empty where it is not known.
+    ``subgroups`` maps what the source says of the subjects (``gender``) to (N,) values, empty where it is not known.
     """
 
     artifact: Artifact
@@ -41,9 +41,9 @@ class Dataset:
     labels: NDArray[np.int64]
     images: NDArray[np.uint8]
     pixels: NDArray[np.str_]
-    subjects: NDArray[np.str_] | None
+    subjects: Names | None
     targets: NDArray[np.float64] | None
-    sequences: NDArray[np.str_] | None = None
+    sequences: Names | None = None
     folds: NDArray[np.int64] | None = None
     chosen_on: NDArray[np.bool_] | None = None
     subgroups: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
@@ -60,14 +60,20 @@ class Dataset:
             raise FerError(f"{self.artifact.reference} has no {split} split", hint=f"it has {there}")
         return found
 
-    def units(self) -> tuple[str, NDArray[np.str_] | None]:
-        """Return what is independent of each other and its name (N,) of each image: subjects, else sequences.
+    def units(self) -> tuple[str, NDArray[np.int64] | None]:
+        """Return what is independent of each other, and its number (N,) of each image: subjects, else sequences.
 
-        Where neither is named that is each item by itself, and there are no names.
+        An image whose subject is not known is a unit by itself. Where neither is named each item is, and there are no
+        numbers.
         """
         if self.subjects is not None:
-            return "subject", self.subjects
-        return ("item", None) if self.sequences is None else ("sequence", self.sequences)
+            return "subject", _numbered(self.subjects, self.ids)
+        return ("item", None) if self.sequences is None else ("sequence", _numbered(self.sequences, self.ids))
+
+    @property
+    def names_every_subject(self) -> bool:
+        """Whether the subject of each image is known."""
+        return self.subjects is not None and not any(name is None for name in self.subjects)
 
     @property
     def split_names(self) -> tuple[str, ...]:
@@ -107,10 +113,10 @@ def open_dataset(artifact: Artifact) -> Dataset:
         labels=np.array([number[name] for name in names], dtype=np.int64),
         images=images,
         pixels=_strings(table["pixels"]),
-        subjects=_units(table, "subject"),
+        subjects=_names(table, "subject"),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
         subgroups=_subgroups(table["flags"].to_pylist()),
-        sequences=_units(table, "sequence"),
+        sequences=_names(table, "sequence"),
         folds=folds,
         chosen_on=chosen_on,
     )
@@ -126,12 +132,18 @@ def over_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     return replace(dataset, classes=tuple(classes), labels=labels, splits=splits, targets=None)
 
 
-def _units(table: Any, column: str) -> NDArray[np.str_] | None:  # noqa: ANN401 - pyarrow has no types
-    """Return the person or sequence of each image, an image of which it is not known as one of its own."""
+def _names(table: Any, column: str) -> Names | None:  # noqa: ANN401 - pyarrow has no types
+    """Return the subject or sequence of each image; None where no image names one."""
     if table[column].null_count == len(table):
         return None
-    pairs = zip(table[column].to_pylist(), table["id"].to_pylist(), strict=True)
-    return np.array([f"{UNKNOWN}{name}" if unit is None else unit for unit, name in pairs], dtype=np.str_)
+    return np.array(table[column].to_pylist(), dtype=np.object_)
+
+
+def _numbered(names: Names, ids: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Number the names in their order; an image without one gets a number of its own, in the order of its id."""
+    keys = [(item, False) if name is None else (name, True) for name, item in zip(names, ids.tolist(), strict=True)]
+    number = {key: index for index, key in enumerate(sorted(set(keys)))}
+    return np.array([number[key] for key in keys], dtype=np.int64)
 
 
 def _folds(

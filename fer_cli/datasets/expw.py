@@ -67,7 +67,7 @@ class ExpW(ImageDatasetLoader):
             raise FerError("this folder is missing", hint="unpack origin.7z", path=missing)
         parsed = read_labels(table, images)
         differences = check_counts("ExpW", source, parsed.counts, OFFICIAL, allow=allow_incomplete)
-        super().__init__("expw", EMOTIONS, parsed, missing=differences, size=size, jobs=jobs)
+        super().__init__("expw", EMOTIONS, parsed, family="expw", missing=differences, size=size, jobs=jobs)
 
 
 def read_labels(table: Path, images: Path) -> ParsedSource:

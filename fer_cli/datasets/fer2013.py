@@ -171,7 +171,9 @@ class Fer2013:
         return LoadReport(
             classes=in_order(EMOTIONS),
             label_rule=f"{rule}, {in_words(self._kept)}",
-            roles=roles.roles,
+            family="fer2013",
+            official_counts=True,
+            parts=roles.parts,
             split_of=roles.split_of,
             missing=missing,
             warnings=list(self._warnings),

@@ -152,7 +152,9 @@ class FerPlus:
         return LoadReport(
             classes=EXPRESSIONS,
             label_rule=f"{_PHRASES[self._rule]}, {in_words(self._kept)}",
-            roles=roles.roles,
+            family="ferplus",
+            official_counts=True,
+            parts=roles.parts,
             split_of=roles.split_of,
             missing=missing + differences,
             warnings=list(self._warnings),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.protocol import DatasetProtocol, PartRole, SplitOrigin, TrainingProtocol
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.folds import of_fold
 from fer_cli.datasets.leaks import Leaks, find_leaks
-from fer_cli.datasets.splits import lasting_roles, split_hash
+from fer_cli.datasets.splits import split_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Seen:
 
     dataset: Dataset
     fold: int | None
-    protocol: Mapping[str, Any]
+    protocol: DatasetProtocol
     warnings: tuple[str, ...]
 
 
@@ -30,31 +32,33 @@ def seen(dataset: Dataset, fold: int | None) -> Seen:
     Raises:
         FerError: it has no such fold.
     """
-    manifest = dataset.artifact.manifest
+    whole, warnings = DatasetProtocol.of(dataset.artifact), dataset.artifact.manifest.warnings
     if fold is None:
-        return Seen(dataset, None, manifest.protocol, tuple(manifest.warnings))
+        return Seen(dataset, None, whole, tuple(warnings))
     view = of_fold(dataset, fold)
+    assert whole.folds is not None, "the index has folds"
     leaks, own = _leaks(view), set(_leaks(dataset).warnings)
-    folds = manifest.protocol["folds"]
-    counts = {name: len(view.rows(name)) for name in view.split_names}
-    protocol = {
-        **{name: value for name, value in manifest.protocol.items() if name != "unsound_split"},
-        "fold": fold,
-        "n": counts,
-        "split_hash": split_hash(view.ids.tolist(), view.splits.tolist()),
-        "roles": {
-            f"fold {fold}": "test",
-            f"the other {folds['number'] - 1}": "train, less validation",
-            **lasting_roles(manifest.protocol["roles"], persons_known=dataset.subjects is not None),
-        },
-        "validation": folds["validation"],
-        "test": f"fold {fold} of {folds['number']}: {folds['rule']}",
-        "duplicates_across_splits": leaks.duplicates_across,
-        "subjects_across_splits": leaks.subjects_across,
-        "sequences_across_splits": leaks.sequences_across,
-    }
-    warnings = [text for text in manifest.warnings if text not in own]
-    return Seen(view, fold, protocol, (*warnings, *leaks.warnings))
+    carved: tuple[SplitName, ...] = ("validation",) if "validation" in view.split_names else ()
+    protocol = whole.model_copy(
+        update={
+            "leaky_frame_split": False,
+            "fold": fold,
+            "n": {name: len(view.rows(name)) for name in view.split_names},
+            "split_hash": split_hash(view.ids.tolist(), view.splits.tolist()),
+            "parts": (
+                PartRole(part=f"fold {fold}", use="test"),
+                PartRole(part=f"the other {whole.folds.number - 1}", use="train", carved=carved),
+                *(role for role in whole.parts if role.use == "not read"),
+            ),
+            "subjects_remark": whole.subjects_remark if whole.subjects_named == "none" else None,
+            "validation": whole.folds.validation,
+            "test": SplitOrigin(kind="fold", fold=fold, folds=whole.folds.rule),
+            "duplicates_across_splits": leaks.duplicates_across,
+            "subjects_across_splits": leaks.subjects_across,
+            "sequences_across_splits": leaks.sequences_across,
+        }
+    )
+    return Seen(view, fold, protocol, (*(text for text in warnings if text not in own), *leaks.warnings))
 
 
 def _leaks(dataset: Dataset) -> Leaks:
@@ -74,36 +78,35 @@ def dataset_of(store: Store, model: Artifact) -> Dataset:
         FerError: it is gone, damaged, or not what it was.
     """
     dataset = open_dataset(open_parent(store, model, "dataset"))
-    fold = model.manifest.config.get("fold")
+    fold = ModelConfig.of(model).fold
     return dataset if fold is None else of_fold(dataset, fold)
 
 
-def protocol_of_all(models: Sequence[Artifact]) -> dict[str, Any]:
+def protocol_of_all(models: Sequence[Artifact]) -> TrainingProtocol:
     """Return the protocol of a study over folds: each image is tested once, what trains is counted where it is least.
 
     Leaks are those of the worst fold.
     """
-    protocols = [model.manifest.protocol for model in models]
-    first = protocols[0]
-    folds = first["folds"]
-    n = {name: min(one["n"][name] for one in protocols) for name in first["n"] if name != "test"}
-    leaks = ("duplicates_across_splits", "subjects_across_splits", "sequences_across_splits")
-    return {
-        **{name: value for name, value in first.items() if name != "fold"},
-        "n": {**n, "test": sum(folds["images"])},
-        "split_hash": folds["hash"],
-        "roles": {
-            "each fold": "test of a model of its own, which was trained and chosen on the other folds",
-            **{
-                name: role
-                for name, role in first["roles"].items()
-                if all(one["roles"].get(name) == role for one in protocols)
-            },
-        },
-        "test": f"{folds['number']} folds: {folds['rule']}",
-        **{name: max(one[name] for one in protocols) for name in leaks},
-        "selection": {
-            **first["selection"],
-            "tried": max(one["selection"]["tried"] for one in protocols),
-        },
-    }
+    protocols = [TrainingProtocol.of(model) for model in models]
+    first, datasets = protocols[0], [one.data for one in protocols]
+    whole, selections = datasets[0], [one.selection for one in protocols if one.selection is not None]
+    folds = whole.folds
+    assert folds is not None, "models of folds"
+    n = {name: min(one.n[name] for one in datasets) for name in whole.n if name != "test"}
+    data = whole.model_copy(
+        update={
+            "fold": None,
+            "n": {**n, "test": sum(folds.images)},
+            "split_hash": folds.hash,
+            "parts": (
+                PartRole(part="each fold", use="each fold"),
+                *(role for role in whole.parts if role.use == "not read"),
+            ),
+            "test": SplitOrigin(kind="all folds", folds=folds.rule),
+            "duplicates_across_splits": max(one.duplicates_across_splits for one in datasets),
+            "subjects_across_splits": max(one.subjects_across_splits for one in datasets),
+            "sequences_across_splits": max(one.sequences_across_splits for one in datasets),
+        }
+    )
+    selection = selections[0].model_copy(update={"tried": max(one.tried for one in selections)})
+    return first.model_copy(update={"data": data, "selection": selection})

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, canonical, in_order
 from fer_cli.datasets.image_files import SUFFIXES, refuse, walk
@@ -20,7 +21,7 @@ from fer_cli.datasets.splits import assign_roles
 from fer_cli.datasets.tables import open_table
 from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
-_SPLIT_NAMES: Final = {
+_SPLIT_NAMES: Final[dict[SplitName, tuple[str, ...]]] = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev", "publictest"),
     "test": ("test", "testing", "privatetest"),
@@ -38,11 +39,11 @@ class Listing:
     """The pictures of a source in the order of their paths, and what should be told about it."""
 
     items: list[ImageEntry]
-    parts: dict[str, str]  # the source's name of a split -> split
+    parts: dict[str, SplitName]  # the source's name of a split -> split
     warnings: list[str]
 
 
-def split_of_name(name: str) -> str | None:
+def split_of_name(name: str) -> SplitName | None:
     """Return the split that a folder or a cell names, or None when it names none; case does not matter."""
     return _SPLIT_OF.get(name.strip().lower())
 
@@ -118,7 +119,7 @@ class Folder:
         return LoadReport(
             classes=classes,
             label_rule=f"{rule}, N = {len(items):,}",
-            roles=roles.roles,
+            parts=roles.parts,
             split_of=roles.split_of,
             warnings=warnings,
             carve_validation=roles.carve_validation,
@@ -222,7 +223,7 @@ def _unknown_folder(path: Path) -> FerError:
     )
 
 
-def _refuse_twins(root: Path, meanings: dict[str, str]) -> None:
+def _refuse_twins(root: Path, meanings: Mapping[str, str]) -> None:
     """Refuse two folders that mean the same: which one was meant, or whether both, nobody but the user knows."""
     first: dict[str, str] = {}
     for folder, meaning in sorted(meanings.items()):
@@ -242,7 +243,7 @@ def read_list(table: Path) -> Listing:
     opened = open_table(table, _REQUIRED, _OPTIONAL)
     items: list[ImageEntry] = []
     faults: list[FerError] = []
-    parts: dict[str, str] = {}
+    parts: dict[str, SplitName] = {}
     first_line: dict[str, int] = {}
     for line, cells in opened.rows:
         values = {name: cells[column] for name, column in opened.columns.items()}

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from fer_cli.artifacts.protocol import PartRole
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
 from fer_cli.core.progress import note
@@ -37,7 +39,8 @@ class ParsedSource:
         faces: how a picture was made of what the authors took, in a phrase.
         labels: role -> file, of every file beside the pictures whose bytes decide the result.
         tables: part -> the table whose lines the items name.
-        roles: more to tell about the parts.
+        subjects_remark: what a reader should know of its subjects.
+        unread: parts whose labels were never given out.
         dropped: reason -> pictures that were left out.
         warnings: what a person should know.
     """
@@ -45,12 +48,13 @@ class ParsedSource:
     root: Path
     layout: str
     items: list[ImageEntry]
-    parts: dict[str, str]
+    parts: dict[str, SplitName]
     label_rule: str
     faces: str
     labels: dict[str, Path] = field(default_factory=dict)
     tables: dict[str, Path] = field(default_factory=dict)
-    roles: dict[str, str] = field(default_factory=dict)
+    subjects_remark: str | None = None
+    unread: list[str] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -70,7 +74,9 @@ class ImageDatasetLoader:
         name: the artifact's name.
         classes: the expressions that the complete data set has.
         found: the source, read and checked.
+        family: what it is of, whatever its name.
         missing: what it lacks, in words, where that was allowed.
+        official_counts: the counts were compared with the published ones, one by one.
         size: resize every picture to a square of this side in pixels (see ``listed.Pictures``).
         jobs: threads that decode.
     """
@@ -81,11 +87,13 @@ class ImageDatasetLoader:
         classes: Sequence[str],
         found: ParsedSource,
         *,
+        family: str,
         missing: Sequence[str],
+        official_counts: bool = True,
         size: int | None,
         jobs: int | None,
     ) -> None:
-        self._name = name
+        self._name, self._family, self._official_counts = name, family, official_counts
         self._classes = in_order(classes)
         self._found = found
         self._missing = list(missing)
@@ -127,7 +135,11 @@ class ImageDatasetLoader:
         return LoadReport(
             classes=self._classes,
             label_rule=f"{found.label_rule}, N = {number}",
-            roles=roles.roles | {"faces": found.faces} | found.roles,
+            family=self._family,
+            official_counts=self._official_counts,
+            parts=[*roles.parts, *(PartRole(part=part, use="not read") for part in found.unread)],
+            faces=found.faces,
+            subjects_remark=found.subjects_remark,
             split_of=roles.split_of,
             missing=self._missing,
             warnings=[*found.warnings, *self._pictures.warnings],

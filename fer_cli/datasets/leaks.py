@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from fer_cli.artifacts.summaries import DuplicateCounts
+
 Rows = tuple[int, ...]
 
 
@@ -18,6 +20,14 @@ class Leaks:
     subjects_across: int
     sequences_across: int
     warnings: tuple[str, ...]
+
+    def duplicates(self) -> DuplicateCounts:
+        """Return what a summary holds of equal images."""
+        return DuplicateCounts(
+            extra_copies=self.extra_copies,
+            groups_across_splits=self.duplicates_across,
+            groups_with_conflicting_labels=self.conflicting,
+        )
 
 
 def find_leaks(
@@ -41,19 +51,17 @@ def find_leaks(
     """
     images = rows_by_name(pixels)
     across, conflicting = len(apart(images, sides)), len(apart(images, labels))
-    persons, films = (len(apart(rows_by_name(names), sides)) for names in (subjects, sequences))
+    subjects_across, sequences_across = (len(apart(rows_by_name(names), sides)) for names in (subjects, sequences))
     warnings = [
-        f"{number} {noun} stand in more than one {thing}: scores are optimistic"
-        for number, noun in ((persons, "persons"), (films, "sequences"))
+        f"{number} {noun} are in more than one {thing}: scores are optimistic"
+        for number, noun in ((subjects_across, "subjects"), (sequences_across, "sequences"))
         if number
     ]
     if across:
-        warnings.append(
-            f"{across} groups of equal images stand in more than one {thing}: scores on them are optimistic"
-        )
+        warnings.append(f"{across} duplicate groups span {thing}s: scores on them are optimistic")
     if conflicting:
-        warnings.append(f"{conflicting} groups of equal images carry different labels")
-    return Leaks(len(pixels) - len(images), across, conflicting, persons, films, tuple(warnings))
+        warnings.append(f"{conflicting} duplicate groups have conflicting labels")
+    return Leaks(len(pixels) - len(images), across, conflicting, subjects_across, sequences_across, tuple(warnings))
 
 
 def rows_by_name(names: Iterable[str | None]) -> list[Rows]:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.datasets.dataset import UNKNOWN, Dataset
+from fer_cli.artifacts.protocol import DatasetProtocol
+from fer_cli.datasets.dataset import Dataset, Names
 
 Rows = NDArray[np.int64]
 
@@ -83,14 +84,15 @@ def same_id_space(dataset: Dataset, other: Dataset) -> bool:
     return not mine.isdisjoint(theirs)
 
 
-def _named_alike(names: NDArray[np.str_], others: NDArray[np.str_]) -> NDArray[np.int64]:
-    """Return the positions of names that stand among others; an image whose person is not known is nobody's kin."""
-    return np.flatnonzero(np.isin(names, others) & ~np.char.startswith(names, UNKNOWN))
+def _named_alike(names: Names, others: Names) -> NDArray[np.int64]:
+    """Return the positions of names that are among others; an unknown name equals no other."""
+    known = set(others.tolist()) - {None}
+    return np.flatnonzero([name in known for name in names.tolist()])
 
 
 def _prepared_as(dataset: Dataset) -> str:
     """Return the name that a data set had before it was split anew."""
-    return str(dataset.artifact.manifest.protocol["dataset"])
+    return DatasetProtocol.of(dataset.artifact).dataset
 
 
 def _same_source(one: Dataset, other: Dataset) -> bool:

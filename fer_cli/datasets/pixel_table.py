@@ -11,13 +11,14 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.pixels import parse_images
 from fer_cli.datasets.tables import open_table
 
 SIDE: Final = 48
 """Pixels of an image's side."""
-PARTS: Final = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
+PARTS: Final[dict[str, SplitName]] = {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
 """What ``Usage`` says -> the split that it is in the official protocol."""
 
 _BLOCK: Final = 1024  # rows that are yielded together

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
 from fer_cli.datasets.access import Access
@@ -50,7 +51,7 @@ _COUNTS: Final = {
 }
 OFFICIAL: Final = {part: dict(zip(EMOTIONS.values(), counts, strict=True)) for part, counts in _COUNTS.items()}
 """Part -> expression -> pictures, as published."""
-PARTS: Final = {"train": "train", "test": "test"}
+PARTS: Final[dict[str, SplitName]] = {"train": "train", "test": "test"}
 
 _NAME: Final = re.compile(r"(train_\d{5}|test_\d{4})\.jpg")
 _ALIGNED: Final = re.compile(r"(train_\d{5}|test_\d{4})_aligned\.(?:jpg|png)")
@@ -89,7 +90,9 @@ class RafDb(ImageDatasetLoader):
         else:
             found = read_folders((folders or source).parent, source)
         missing = check_counts("RAF-DB", source, found.counts, OFFICIAL, allow=allow_incomplete)
-        super().__init__("rafdb", tuple(EMOTIONS.values()), found, missing=missing, size=size, jobs=jobs)
+        super().__init__(
+            "rafdb", tuple(EMOTIONS.values()), found, family="rafdb", missing=missing, size=size, jobs=jobs
+        )
 
 
 def read_official(root: Path) -> ParsedSource:

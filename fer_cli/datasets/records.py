@@ -13,7 +13,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-SPLITS = ("train", "validation", "test")
+from fer_cli.artifacts.protocol import Alignment, PartRole
+from fer_cli.artifacts.sections import SPLIT_NAMES
+
+SPLITS = SPLIT_NAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,12 @@ class LoadReport:
 
     classes: tuple[str, ...]
     label_rule: str  # one phrase for the protocol: "FER2013 labels", "FER+ official majority" ...
-    roles: dict[str, str] = field(default_factory=dict)  # how the source's parts became splits, in words
+    family: str = "other"  # what it is of, such as "fer2013": official figures and accuracies are known by this
+    synthetic: bool = False  # the faces are rendered: no claim about real ones can be made
+    official_counts: bool = False  # the counts were compared with published ones
+    parts: list[PartRole] = field(default_factory=list)  # what the source's parts are used for
+    faces: str | None = None  # how an image was made of what the authors took, one phrase
+    subjects_remark: str | None = None  # what a reader should know of its subjects, one phrase
     split_of: dict[str, str] = field(default_factory=dict)  # Row.split -> split, where it is known only at the end
     missing: list[str] = field(default_factory=list)  # what --allow-incomplete let pass
     warnings: list[str] = field(default_factory=list)
@@ -67,7 +75,7 @@ class LoadReport:
     au_columns: tuple[str, ...] = ()
     carve_validation: bool = False  # the source has no validation split: carve one from train
     carve_test: bool = False  # the source has no split at all: carve a test split too
-    alignment: str = ""  # one phrase for the protocol, where faces were to be aligned
+    alignment: Alignment | None = None  # where faces were to be aligned
     alignment_record: dict[str, Any] = field(default_factory=dict)  # detector, weights, template, counts: the summary
 
 

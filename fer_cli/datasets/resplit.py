@@ -10,31 +10,35 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.protocol import DatasetProtocol, FoldsProtocol, FoldsRule, PartRole, PartUse, SplitOrigin
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.folds import carve_each, check_folds, class_folds, folds_hash, subject_folds
 from fer_cli.datasets.leaks import Leaks, find_leaks
-from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.split_list import read_list
-from fer_cli.datasets.splits import TOGETHER, carve, duplicate_groups, lasting_roles, random_frames, units_of
+from fer_cli.datasets.splits import carve, duplicate_groups, random_frames, units_of
 
 VALIDATION: Final = 0.1
-FRAMES_APART: Final = "frames of one sequence stand on both sides of this split, on purpose: optimistic"
 
 
 @dataclass(slots=True)
 class New:
-    """A split (N,) in place of the parent's, folds (N,) with what each is chosen on (N, K), and words for the protocol.
+    """A split (N,) in place of the parent's, folds (N,) with what each is selected on (N, K), and how they came to be.
 
-    ``test_stays``: the test split is the parent's.
+    ``parts``, ``validation`` and ``test`` are the parent's where they are None; ``keeps_test``: the test split is.
     """
 
     splits: list[str]
-    protocol: dict[str, Any]
+    parts: tuple[PartRole, ...] | None = None
+    validation: SplitOrigin | None = None
+    test: SplitOrigin | None = None
+    leaky_frame_split: bool = False
     folds: NDArray[np.int64] | None = None
     chosen_on: NDArray[np.bool_] | None = None
-    test_stays: bool = False
+    folds_protocol: FoldsProtocol | None = None
+    keeps_test: bool = False
 
 
 class Images:
@@ -42,6 +46,7 @@ class Images:
 
     def __init__(self, dataset: Dataset, table: Any) -> None:  # noqa: ANN401 - pyarrow has no types
         self.dataset, self.table = dataset, table
+        self.protocol = DatasetProtocol.of(dataset.artifact)
         self.ids: list[str] = dataset.ids.tolist()
         self.splits: list[str] = dataset.splits.tolist()
         self.labels: list[str] = table["label"].to_pylist()
@@ -55,12 +60,16 @@ class Images:
         chosen = carve([self.labels[row] for row in rows], [self.groups[row] for row in rows], share, seed)
         return [row for row, taken in zip(rows, chosen, strict=True) if taken]
 
-    def roles(self, role: str, but: str = "") -> dict[str, str]:
-        """Return the roles of the source's parts in another split, which leaves those alone that are ``but``."""
-        told = self.dataset.artifact.manifest.protocol["roles"]
-        lasting = lasting_roles(told, persons_known=any(self.subjects))
-        parts = {part: of for part, of in told.items() if of.startswith(SPLITS)}
-        return {part: of if but and of.startswith(but) else role for part, of in parts.items()} | lasting
+    def parts(
+        self, use: PartUse, *, carved: tuple[SplitName, ...] = (), keeps_test: bool = False
+    ) -> tuple[PartRole, ...]:
+        """Return what the source's parts are used for in another split, which may leave the test part alone."""
+        return tuple(
+            role
+            if role.use == "not read" or (keeps_test and role.use == "test")
+            else PartRole(part=role.part, use=use, carved=carved)
+            for role in self.protocol.parts
+        )
 
     def leaks(self, sides: Sequence[str], thing: str = "split") -> Leaks:
         """Count what stands on more than one side."""
@@ -78,44 +87,47 @@ def in_folds(images: Images, number: int, by: str, share: float, seed: int) -> N
     """Put the images in folds by ``subject`` or by ``class``, the splits left as they are."""
     if by == "subject":
         folds = subject_folds([str(subject) for subject in images.subjects], number)
-        rule = f"fold i holds sorted(subjects)[i::{number}]"
+        rule = FoldsRule(kind="subject", number=number)
     else:
         folds = class_folds(images.labels, images.groups, number, seed)
-        rule = f"{TOGETHER}, seed {seed}"
-    chosen_on, told = _carved_in_each(images, folds, share, seed)
-    protocol = _folds_protocol(images, folds, chosen_on, rule, told)
-    return New(images.splits, protocol, folds, chosen_on, test_stays=True)
+        rule = FoldsRule(kind="class", number=number, seed=seed)
+    chosen_on, validation = _carved_in_each(images, folds, share, seed)
+    protocol = _folds_protocol(images, folds, chosen_on, rule, validation)
+    return New(images.splits, folds=folds, chosen_on=chosen_on, folds_protocol=protocol, keeps_test=True)
 
 
-def _carved_in_each(images: Images, folds: NDArray[np.int64], share: float, seed: int) -> tuple[NDArray[np.bool_], str]:
+def _carved_in_each(
+    images: Images, folds: NDArray[np.int64], share: float, seed: int
+) -> tuple[NDArray[np.bool_], SplitOrigin]:
     number = int(folds.max()) + 1
     chosen_on = np.zeros((len(folds), number), dtype=np.bool_)
     if not share:
-        return chosen_on, "none"
+        return chosen_on, SplitOrigin(kind="none")
     with track("carve validation", number, unit="folds") as advance:
         for fold in range(number):
             chosen_on[:, fold] = carve_each(images.labels, images.groups, folds, share, seed, fold)
             advance()
-    return chosen_on, f"carved from each fold's training images: {share:.3g} asked, {TOGETHER}, seed {seed}"
+    return chosen_on, SplitOrigin(kind="carved", share=share, seed=seed, in_each_fold=True)
 
 
 def _folds_protocol(
-    images: Images, folds: NDArray[np.int64], chosen_on: NDArray[np.bool_], rule: str, validation: str
-) -> dict[str, Any]:
+    images: Images,
+    folds: NDArray[np.int64],
+    chosen_on: NDArray[np.bool_],
+    rule: FoldsRule,
+    validation: SplitOrigin,
+) -> FoldsProtocol:
     check_folds(images.labels, folds, chosen_on)
     leaks = images.leaks([str(fold) for fold in folds.tolist()], "fold")
-    return {
-        "folds": {
-            "number": chosen_on.shape[1],
-            "rule": rule,
-            "hash": folds_hash(images.ids, folds, chosen_on),
-            "validation": validation,
-            "images": np.bincount(folds).tolist(),
-            "duplicates_across": leaks.duplicates_across,
-            "subjects_across": leaks.subjects_across,
-            "sequences_across": leaks.sequences_across,
-        }
-    }
+    return FoldsProtocol(
+        rule=rule,
+        hash=folds_hash(images.ids, folds, chosen_on),
+        validation=validation,
+        images=tuple(np.bincount(folds, minlength=chosen_on.shape[1]).tolist()),
+        duplicates_across=leaks.duplicates_across,
+        subjects_across=leaks.subjects_across,
+        sequences_across=leaks.sequences_across,
+    )
 
 
 def by_frames(images: Images, train: int, test: int, share: float, seed: int) -> New:
@@ -131,7 +143,7 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
         )
     tested = random_frames(images.ids, train, test, seed)
     splits = ["test" if out else "train" for out in tested.tolist()]
-    told = _carve(images, splits, share, seed)
+    validation = _carve(images, splits, share, seed)
     learned = {label for label, split in zip(images.labels, splits, strict=True) if split == "train"}
     if "test" not in splits or learned != set(images.labels):
         lacks = ", ".join(sorted(set(images.labels) - learned))
@@ -140,31 +152,31 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
             + (f"no training image of {lacks}" if lacks else "nothing to test"),
             hint="take a ratio such as 2:1",
         )
-    protocol = {
-        "roles": images.roles("train or test by chance, image by image"),
-        "validation": told,
-        "test": f"{sum(tested):,} images at random, {train}:{test} of train to test, seed {seed}",
-        "unsound_split": FRAMES_APART,
-    }
-    return New(splits, protocol)
+    return New(
+        splits,
+        parts=images.parts("random"),
+        validation=validation,
+        test=SplitOrigin(kind="random", images=int(sum(tested)), ratio=(train, test), seed=seed),
+        leaky_frame_split=True,
+    )
 
 
 def carved_anew(images: Images, share: float, seed: int) -> New:
     """Carve validation from what is train or validation; test stays."""
     splits = ["train" if split == "validation" else split for split in images.splits]
-    told = _carve(images, splits, share, seed)
-    roles = images.roles("train, less the validation split carved from it", but="test")
-    return New(splits, {"roles": roles, "validation": told}, test_stays=True)
+    validation = _carve(images, splits, share, seed)
+    parts = images.parts("train", carved=("validation",), keeps_test=True)
+    return New(splits, parts=parts, validation=validation, keeps_test=True)
 
 
-def _carve(images: Images, splits: list[str], share: float, seed: int) -> str:
+def _carve(images: Images, splits: list[str], share: float, seed: int) -> SplitOrigin:
     """Make a share of what is train validation, in place, and return what a protocol says of it."""
     if not share:
-        return "none"
+        return SplitOrigin(kind="none")
     chosen = images.carve([row for row, split in enumerate(splits) if split == "train"], share, seed)
     for row in chosen:
         splits[row] = "validation"
-    return f"carved from train: {share:.3g} asked, {len(chosen):,} images taken, {TOGETHER}, seed {seed}"
+    return SplitOrigin(kind="carved", share=share, images=len(chosen), seed=seed)
 
 
 def as_listed(images: Images, ids: Path, validation: float | None, seed: int) -> New:
@@ -178,22 +190,21 @@ def as_listed(images: Images, ids: Path, validation: float | None, seed: int) ->
         UsageError: the list says what is validation, and so does ``validation``.
     """
     listed = read_list(ids, images.dataset)
-    says = "as the list of ids says"
-    protocol: dict[str, Any] = {}
-    splits, carves = images.splits, False
+    as_list_says = SplitOrigin(kind="listed")
+    new = New(images.splits, keeps_test=listed.splits is None)
+    carves = False
     if listed.splits is not None:
-        splits = listed.splits
-        told = says
-        if validation is not None and "validation" not in splits:
-            told, carves = _carve(images, splits, validation, seed), True
-        protocol = {"roles": images.roles(says), "validation": told, "test": says}
-    chosen_on = listed.chosen_on
+        new.splits, new.parts = listed.splits, images.parts("listed")
+        new.validation = new.test = as_list_says
+        if validation is not None and "validation" not in new.splits:
+            new.validation, carves = _carve(images, new.splits, validation, seed), True
     if listed.folds is not None:
-        told = says
-        if chosen_on is None:
+        new.folds, new.chosen_on, origin = listed.folds, listed.chosen_on, as_list_says
+        if new.chosen_on is None:
             share = VALIDATION if validation is None else validation
-            (chosen_on, told), carves = _carved_in_each(images, listed.folds, share, seed), True
-        protocol |= _folds_protocol(images, listed.folds, chosen_on, says, told)
+            (new.chosen_on, origin), carves = _carved_in_each(images, listed.folds, share, seed), True
+        rule = FoldsRule(kind="listed", number=new.chosen_on.shape[1])
+        new.folds_protocol = _folds_protocol(images, listed.folds, new.chosen_on, rule, origin)
     if validation is not None and not carves:
         raise UsageError("--validation has nothing to say: the list has validation images", hint="leave it out")
-    return New(splits, protocol, listed.folds, chosen_on, test_stays=listed.splits is None)
+    return new

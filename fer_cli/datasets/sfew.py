@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
 from fer_cli.core.progress import note
@@ -53,7 +54,7 @@ COUNTS: Final = {
     for layout, parts in _COUNTS.items()
 }
 """Layout -> part -> expression -> pictures, as commonly told; no list of the authors' was at hand."""
-PARTS: Final = {"Train": "train", "Val": "validation"}
+PARTS: Final[dict[str, SplitName]] = {"Train": "train", "Val": "validation"}
 
 _PLACES: Final[Mapping[str, Mapping[str, tuple[tuple[str, ...], ...]]]] = {
     "aligned": {
@@ -111,7 +112,9 @@ class Sfew(ImageDatasetLoader):
                 note(line)
             found.warnings.append(f"not the usual counts of SFEW 2.0: {', '.join(differences)}")
         self.raw: Final = found.layout == "raw"
-        super().__init__("sfew", EMOTIONS, found, missing=missing, size=size, jobs=jobs)
+        super().__init__(
+            "sfew", EMOTIONS, found, family="sfew", official_counts=False, missing=missing, size=size, jobs=jobs
+        )
 
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""
@@ -178,7 +181,7 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
         what = "aligned faces beside the raw frames" if layout == "raw" else "raw frames beside the aligned faces"
         found.warnings.append(f"the {what} were not read")
     if first_inside(source, *_TEST) is not None:
-        found.roles["Test"] = "not read: its labels were never given out"
+        found.unread.append("Test")
     return found
 
 

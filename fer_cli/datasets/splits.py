@@ -6,16 +6,14 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.protocol import PartRole
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.records import SPLITS
-
-TOGETHER: Final = "stratified, subjects, sequences and equal images kept together"
-"""How :func:`carve` draws, for a protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +21,12 @@ class Roles:
     """What the parts of a source are used for; the fields are those of ``records.LoadReport``."""
 
     split_of: dict[str, str]
-    roles: dict[str, str]
+    parts: list[PartRole]
     carve_validation: bool
     carve_test: bool
 
 
-def assign_roles(parts: Mapping[str, str]) -> Roles:
+def assign_roles(parts: Mapping[str, SplitName]) -> Roles:
     """Decide what each part of a source is used for, so that nothing is chosen on what is reported.
 
     A source without a test part reports on its validation part, and validation is then carved from training. A source
@@ -37,20 +35,17 @@ def assign_roles(parts: Mapping[str, str]) -> Roles:
     Args:
         parts: the source's name of each part that has rows -> the split it is by its name.
     """
-    split_of = dict(parts)
-    roles = dict(parts)
-    if "test" not in parts.values():
-        for part in [part for part, split in parts.items() if split == "validation"]:
-            split_of[part] = "test"
-            roles[part] = "test, because the source has no test part"
+    promotes = "test" not in parts.values()
+    split_of: dict[str, SplitName] = {
+        part: "test" if promotes and split == "validation" else split for part, split in parts.items()
+    }
     trains = "train" in split_of.values()
-    carve_validation = trains and "validation" not in split_of.values()
-    carve_test = trains and "test" not in split_of.values()
-    carved = [name for name, flag in (("validation", carve_validation), ("test", carve_test)) if flag]
-    for part, split in split_of.items():
-        if split == "train" and carved:
-            roles[part] = f"train, less the {' and '.join(carved)} split carved from it"
-    return Roles(split_of, roles, carve_validation, carve_test)
+    carved = tuple(name for name in SPLITS if trains and name not in split_of.values())
+    roles = [
+        PartRole(part=part, use=use, carved=carved if use == "train" else (), promoted=use != parts[part])
+        for part, use in split_of.items()
+    ]
+    return Roles(dict(split_of), roles, "validation" in carved, "test" in carved)
 
 
 def count_differences(found: Mapping[str, Mapping[str, int]], expected: Mapping[str, Mapping[str, int]]) -> list[str]:
@@ -100,20 +95,6 @@ def duplicate_groups(pixel_hashes: Sequence[str], subjects: Sequence[str | None]
         top = root(node)
         smallest[top] = min(smallest.get(top, node[1]), node[1])
     return [smallest[root(node)] for node in hashes]
-
-
-def lasting_roles(roles: Mapping[str, str], *, persons_known: bool) -> dict[str, str]:
-    """Return what the roles of a source's parts tell that stays true of another split: of its faces, say.
-
-    Args:
-        roles: as a protocol holds them.
-        persons_known: the data set names its subjects, so that leaks are counted.
-    """
-    return {
-        part: role
-        for part, role in roles.items()
-        if not role.startswith(SPLITS) and not (persons_known and part == "persons")
-    }
 
 
 def units_of(subjects: Sequence[str | None], sequences: Sequence[str | None]) -> list[str | None] | None:

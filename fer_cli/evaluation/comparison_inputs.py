@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.artifacts.payload import read_json, read_table
+from fer_cli.artifacts.manifest import OldSchemaError
+from fer_cli.artifacts.payload import read_table
+from fer_cli.artifacts.protocol import EvaluationProtocol
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import CheckFailedError, FerError
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import open_dataset
-from fer_cli.evaluation.predictors.model import ENSEMBLE
 
 KINDS: Final = ("model", "study", "ahm", "evaluation")
 COLUMNS: Final = ("id", "predictor", "label", "predicted")
@@ -32,7 +35,7 @@ class ComparisonInput:
     name: str  # the reference of what was scored
     evaluation: Artifact
     dataset: str
-    split: str
+    split: SplitName
     classes: tuple[str, ...]
     decides: str
     seeds: tuple[int, ...]
@@ -44,14 +47,14 @@ class ComparisonInput:
     members: frozenset[str] = frozenset()  # the references of a study's trainings
 
     @property
-    def protocol(self) -> dict[str, Any]:
+    def protocol(self) -> EvaluationProtocol:
         """The protocol that it was scored under."""
-        return self.evaluation.manifest.protocol
+        return EvaluationProtocol.of(self.evaluation)
 
     @property
     def unsound(self) -> tuple[str, ...]:
         """What makes its numbers unsound."""
-        return tuple(self.evaluation.manifest.summary["unsound"])
+        return EvaluationSummary.of(self.evaluation).unsound
 
 
 def open_comparison_input(store: Store, reference: str) -> ComparisonInput:
@@ -63,15 +66,15 @@ def open_comparison_input(store: Store, reference: str) -> ComparisonInput:
         FerError: there is no such thing, it has not been scored, or its predictions cannot be read.
     """
     evaluation = _evaluation(store, reference)
-    manifest = evaluation.manifest
-    metrics = read_json(evaluation.file("metrics.json"))
-    chosen = metrics["chosen"]
-    source = manifest.inputs.get("model")
-    is_study = source is not None and source.kind == "study" and chosen != ENSEMBLE
+    summary, protocol = EvaluationSummary.of(evaluation), EvaluationProtocol.of(evaluation)
+    source = evaluation.manifest.inputs.get("model")
+    chosen = summary.outputs[summary.chosen]
+    is_study = source is not None and source.kind == "study" and chosen.kind != "ensemble"
     path = evaluation.file("all-predictors.parquet" if is_study else "predictions.parquet")
     table = read_table(path, COLUMNS)
     names = np.array(table["predictor"].to_pylist(), dtype=np.str_)
-    wanted = [name for name in metrics["predictors"] if name != ENSEMBLE] if is_study else [chosen]
+    trainings = [name for name, output in summary.outputs.items() if output.kind == "network"]
+    wanted = trainings if is_study else [summary.chosen]
     ids, label, predicted = (
         np.array(table[column].to_pylist(), dtype=np.str_) for column in ("id", "label", "predicted")
     )
@@ -81,18 +84,18 @@ def open_comparison_input(store: Store, reference: str) -> ComparisonInput:
             "the predictors were not scored on the same items", hint="score it again with --force", path=path
         )
     if len(set(ids[rows[0]].tolist())) != len(rows[0]):
-        raise FerError("an id comes twice", hint="ids must tell the images apart", path=path)
-    seeds = tuple(int(name.removeprefix("seed ")) for name in wanted) if is_study else ()
+        raise FerError("duplicate ids", hint="ids must tell the images apart", path=path)
+    seeds = tuple(seed for name in wanted if is_study and (seed := summary.outputs[name].seed) is not None)
     return ComparisonInput(
         name=evaluation.reference if source is None else f"{source.kind}/{source.name}@{source.version}",
         evaluation=evaluation,
-        dataset=metrics["dataset"],
-        split=metrics["split"],
-        classes=tuple(metrics["predictors"][chosen]["classes"]),
-        decides=f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else chosen,
+        dataset=summary.dataset,
+        split=summary.split,
+        classes=protocol.data.classes,
+        decides=f"mean of seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else summary.chosen,
         seeds=seeds,
         trainings=0 if source is not None and source.kind == "ahm" else max(1, len(seeds)),
-        unit=metrics["predictors"][chosen]["unit"],
+        unit=protocol.intervals.unit,
         ids=ids[rows[0]],
         label=label[rows[0]],
         predicted=np.stack([predicted[part] for part in rows]),
@@ -110,25 +113,33 @@ def _members(store: Store, evaluation: Artifact) -> frozenset[str]:
 
 
 def _evaluation(store: Store, reference: str) -> Artifact:
-    """Return an evaluation as it is; of anything else the newest, on the data set that it learned from if there is one.
+    """Return an evaluation as it is; of anything else the newest, on the dataset it was trained on if there is one.
 
     Of these the newest that is sound, if there is one: a probe (``--batching sorted``) is not in the way. An unsound
-    score is not passed over for one on another data set.
+    score is not passed over for one on another dataset.
     """
     found = store.find(reference, KINDS)
     if found.kind == "evaluation":
         return found
     scored = []
     for directory in store.directories(("evaluation",), f"{found.kind}-{found.name}-*"):
-        evaluation = store.open(directory)
+        try:
+            evaluation = store.open(directory)
+        except OldSchemaError:
+            continue
         source = evaluation.manifest.inputs.get("model")
         if source is not None and (source.kind, source.content) == (found.kind, found.manifest.content):
             scored.append(evaluation)
     if not scored:
         raise FerError(f"{found.reference} has not been scored", hint=f"run `fer eval {found.reference}` first")
-    best = min(scored, key=lambda one: ("trained_on" in one.manifest.protocol, bool(one.manifest.summary["unsound"])))
+    best = min(scored, key=_preference)
     note(f"using {best.reference}")
     return best
+
+
+def _preference(evaluation: Artifact) -> tuple[bool, bool]:
+    elsewhere = EvaluationProtocol.of(evaluation).trained_on is not None
+    return elsewhere, bool(EvaluationSummary.of(evaluation).unsound)
 
 
 def in_order_of(first: ComparisonInput, other: ComparisonInput) -> NDArray[np.int64]:
@@ -151,11 +162,11 @@ def check_comparable(first: ComparisonInput, other: ComparisonInput) -> None:
     shown = [[name for name in one.classes if name in set(one.label.tolist())] for one in (first, other)]
     if shown[0] != shown[1]:  # a class that no image has is but a wrong answer
         reasons.append(f"classes ({', '.join(first.classes)} and {', '.join(other.classes)})")
-    rules = [one.protocol.get("label_rule", "not told") for one in (first, other)]
+    rules = [one.protocol.data.label_rule for one in (first, other)]
     if rules[0] != rules[1]:
         reasons.append(f"label rule ({rules[0]} and {rules[1]})")
     elif mine == theirs:
-        n = [one.protocol.get("n", {}).get(one.split, len(one.ids)) for one in (first, other)]
+        n = [one.protocol.data.n.get(one.split, len(one.ids)) for one in (first, other)]
         if n[0] != n[1]:
             reasons.append(f"N ({n[0]:,} and {n[1]:,} images under the label rule)")
         if unlike := int((first.label != other.label[in_order_of(first, other)]).sum()):
@@ -163,7 +174,7 @@ def check_comparable(first: ComparisonInput, other: ComparisonInput) -> None:
     if reasons:
         raise CheckFailedError(
             f"{first.evaluation.reference} and {other.evaluation.reference} differ in {'; '.join(reasons)}",
-            hint="score both on the same split of the same data set, or name the evaluations ('fer ls evaluation')",
+            hint="score both on the same split of the same dataset, or name the evaluations ('fer ls evaluation')",
         )
 
 
@@ -187,8 +198,8 @@ def check_pictures(store: Store, first: ComparisonInput, other: ComparisonInput)
     pairs = zip(mine.ids.tolist(), mine.pixels.tolist(), strict=True)
     if unlike := sum(pixels[name] != found for name, found in pairs if name in wanted):
         raise CheckFailedError(
-            f"{parents[0].reference} and {parents[1].reference} have other pictures under {unlike:,} of these ids",
-            hint="score both on the same data set",
+            f"{parents[0].reference} and {parents[1].reference} have different images under {unlike:,} of these ids",
+            hint="score both on the same dataset",
         )
 
 
@@ -206,14 +217,14 @@ def check_sound(systems: Sequence[ComparisonInput]) -> None:
             )
 
 
-def units_of(store: Store, systems: Sequence[ComparisonInput]) -> tuple[str, NDArray[np.str_] | None]:
-    """Return what is independent and its name (N,) of each item of the first system: :meth:`Dataset.units`."""
+def units_of(store: Store, systems: Sequence[ComparisonInput]) -> tuple[str, NDArray[np.int64] | None]:
+    """Return what is independent and its number (N,) of each item of the first system: :meth:`Dataset.units`."""
     named = next((one for one in systems if one.unit != "item"), None)
     if named is None:
         return "item", None
     dataset = open_dataset(open_parent(store, named.evaluation, "dataset"))
     unit, units = dataset.units()
     if units is None:
-        raise FerError(f"{dataset.artifact.reference} names no {named.unit}s", hint="score with the data set as it is")
-    name = dict(zip(dataset.ids.tolist(), units.tolist(), strict=True))
-    return unit, np.array([name[item] for item in systems[0].ids.tolist()], dtype=np.str_)
+        raise FerError(f"{dataset.artifact.reference} names no {named.unit}s", hint="score with the dataset as it is")
+    number = dict(zip(dataset.ids.tolist(), units.tolist(), strict=True))
+    return unit, np.array([number[item] for item in systems[0].ids.tolist()], dtype=np.int64)

@@ -7,16 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from fer_cli.artifacts.maintenance import Lineage, lineage
+from fer_cli.artifacts.protocol import EvaluationProtocol
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import (
+    AhmConfig,
+    FeaturesConfig,
+    FeaturesSummary,
+    Measured,
+    ModelConfig,
+    ModelSummary,
+)
 from fer_cli.reporting.comparison import ABSENT, ConfigDifference
 
-_SHOWN_ELSEWHERE: Final = {
-    *("classes", "label_rule", "dataset", "predictor"),
-    *("times_these_items_were_scored", "intervals"),
-}
-"""Parts of a protocol that are compared before, that stand beside the scores, or that say nothing of the system."""
-_SAME_AS: Final = {"features.backbone": "model.backbone", "features.weights": "model.weights"}
-"""Settings that different kinds of artifacts call otherwise."""
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _LONG: Final = 8
 
@@ -67,37 +69,74 @@ def _settings(store: Store, evaluation: Artifact) -> Iterator[tuple[str, str]]:
         yield "masks", f"{masks.name}@{masks.version}"
     if seeds := _seeds(node):
         yield "seeds", ", ".join(map(str, seeds))
-    protocol = {key: value for key, value in manifest.protocol.items() if key not in _SHOWN_ELSEWHERE}
-    scored = manifest.config["split"]
-    yield from _flat("images", {split: n for split, n in protocol.pop("n", {}).items() if split != scored})
-    for check in protocol.pop("checks", []):
-        yield f"check of {check['check']}", check["verdict"]
-    for key, value in protocol.items():
-        yield from _flat(key.replace("_", " "), value)
+    protocol = EvaluationProtocol.of(evaluation)
+    yield from _of_protocol(protocol)
     if (dataset := manifest.inputs.get("dataset")) is not None:
-        yield "data set", f"{dataset.name}@{dataset.version}"
-    if speed := manifest.measured.get("images_per_second"):
-        yield "images a second", f"{speed:,.0f} ({manifest.measured.get('device', 'device not told')})"
+        yield "dataset", f"{dataset.name}@{dataset.version}"
+    measured = Measured.of(evaluation)
+    if speed := measured.images_per_second:
+        yield "images a second", f"{speed:,.0f} ({measured.device or 'device unknown'})"
     if (trained := made.get("model") or made.get("ahm")) is not None:
         yield "made by", f"fer {trained.manifest.code.version} {(trained.manifest.code.commit or '')[:7]}".strip()
 
 
 def _of_artifact(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
-    config, summary = artifact.manifest.config, artifact.manifest.summary
-    for key, value in config.items():
-        if key in {"seed", "fold", "classes", "select_on"}:  # of a study together; or they stand in the protocol
-            continue
-        if kind == "model" or key == "preprocessing":  # a model's settings are named as in its recipe
-            yield from _flat(key, value)
-        else:
-            name = f"{kind}.{key}"
-            yield from _flat(_SAME_AS.get(name, name), value)
-    if kind == "model":
-        yield from _flat("preprocessing", summary.get("preprocessing", {}))
-    if kind in {"model", "features"}:
-        for key in ("parameters", "multiply_adds"):
-            if key in summary:
-                yield key.replace("_", "-"), _text(summary[key])
+    match kind:
+        case "model":
+            config, summary = ModelConfig.of(artifact), ModelSummary.of(artifact)
+            yield "system", config.system
+            yield from _flat("", config.recipe)  # named as in the recipe
+            yield from _flat("preprocessing", summary.preprocessing)
+            yield from _cost(summary)
+        case "features":
+            extraction = FeaturesConfig.of(artifact)
+            yield "model.backbone", extraction.backbone  # as of a model
+            yield "model.weights", _text(extraction.weights)
+            yield "features.level", extraction.level
+            yield "features.views", _text(extraction.views)
+            yield "features.dtype", extraction.dtype
+            yield from _flat("preprocessing", extraction.preprocessing)
+            yield from _cost(FeaturesSummary.of(artifact))
+        case "ahm":
+            yield from _flat("ahm", AhmConfig.of(artifact).record())
+
+
+def _cost(summary: ModelSummary | FeaturesSummary) -> Iterator[tuple[str, str]]:
+    yield "parameters", _text(summary.parameters)
+    yield "multiply-adds", _text(summary.multiply_adds)
+
+
+def _of_protocol(protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
+    """Yield what a protocol says, but for what is compared before, or stands beside the scores."""
+    data, training = protocol.data, protocol.training
+    seen = data if training is None else training.data
+    yield from _flat("images", {split: n for split, n in seen.n.items() if split != protocol.split})
+    for finding in protocol.checks:
+        yield f"check of {finding.check}", finding.verdict
+    yield "split", protocol.split
+    for name in ("family", "synthetic", "split_hash", "leaky_frame_split", "subjects_named", "missing", "fold"):
+        yield name.replace("_", " "), _text(getattr(data, name))
+    for what in ("duplicates", "subjects", "sequences"):
+        yield f"{what} across splits", _text(getattr(data, f"{what}_across_splits"))
+    for part, role in data.roles():
+        yield f"parts.{part}", role
+    yield "validation", str(data.validation)
+    yield "test", str(data.test)
+    for name in ("alignment", "duplicates_left_out"):
+        yield name.replace("_", " "), _text(getattr(data, name))
+    if protocol.trained_on is not None:
+        yield "trained on", protocol.trained_on.dataset
+    if training is None:
+        yield "trained on", "unknown"
+    else:
+        yield "pretraining", str(training.pretraining)
+        if training.selection is not None:
+            yield from _flat("selection", training.selection.record())
+        if training.views is not None:
+            yield "views", _text(training.views)
+    yield "test-time augmentation", protocol.tta
+    yield "batching", _text(protocol.batching)
+    yield "mixes batch", _text(protocol.mixes_batch)
 
 
 def _nodes(node: Lineage) -> Iterator[Lineage]:
@@ -109,13 +148,13 @@ def _nodes(node: Lineage) -> Iterator[Lineage]:
 
 def _seeds(node: Lineage) -> list[int]:
     models = [one.artifact for one in _nodes(node) if one.artifact is not None and one.artifact.kind == "model"]
-    return sorted({int(model.manifest.config["seed"]) for model in models})
+    return sorted({ModelConfig.of(model).seed for model in models})
 
 
 def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any JSON value
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _flat(f"{name}.{key}", inner)
+            yield from _flat(f"{name}.{key}" if name else key, inner)
     else:
         yield name, _text(value)
 
@@ -123,7 +162,7 @@ def _flat(name: str, value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 -
 def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         if len(value) > _LONG:
             return f"{len(value)} values, {_text(value[0])} to {_text(value[-1])}"
         return ", ".join(map(_text, value)) or "none"

@@ -1,111 +1,105 @@
-"""Scoring over the classes that a predictor and another data set have in common."""
+"""Scoring over the classes that a predictor and another dataset have in common."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.protocol import ClassesInCommon, DatasetProtocol, EvaluationProtocol, TrainedOn
+from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
 from fer_cli.artifacts.store import Artifact
 from fer_cli.datasets.dataset import Dataset, open_dataset, over_classes
 from fer_cli.evaluation.common_classes import RULE, InCommon, in_common
 
-_OF_TRAINING: Final = ("label_rule", "classes", "n", "split_hash", "fold")
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluationTarget:
-    """The data set that is scored on, over the classes in common, and the protocol and cautions that go with it."""
+    """The dataset that is scored on, over the classes in common, and the protocol and cautions that go with it."""
 
     dataset: Dataset
-    protocol: dict[str, Any]
-    cautions: tuple[str, ...]
+    data: DatasetProtocol
+    trained_on: TrainedOn | None = None
+    classes_in_common: ClassesInCommon | None = None
+    cautions: tuple[str, ...] = ()
 
 
 def resolve_target(
-    artifact: Artifact, learned: Dataset, known: Sequence[str], data: Artifact | None
+    reference: str, training_data: Dataset, seen: DatasetProtocol, known: Sequence[str], data: Artifact | None
 ) -> EvaluationTarget:
-    """Return what an artifact is scored on: its own data set, or another one.
+    """Return what an artifact is scored on: its own dataset, or another one.
 
     Args:
-        artifact: what is scored.
-        learned: the data set that it learned from.
+        reference: of the artifact that is scored.
+        training_data: the dataset that it was trained on.
+        seen: the protocol of that, as the training saw it.
         known: the names of its outputs.
-        data: the data set to score on; None, or one with the same content as its own, is its own.
+        data: the dataset to score on; None, or one with the same content as its own, is its own.
 
     Raises:
         FerError: fewer than two classes are in common.
     """
-    inherited = artifact.manifest.protocol
-    if data is None or data.manifest.content == learned.artifact.manifest.content:
-        common = in_common(known, learned.classes, artifact.reference)
-        return EvaluationTarget(over_classes(learned, common.classes), dict(inherited), ())
+    if data is None or data.manifest.content == training_data.artifact.manifest.content:
+        common = in_common(known, training_data.classes, reference)
+        return EvaluationTarget(over_classes(training_data, common.classes), seen)
     full = open_dataset(data)
-    common = in_common(known, full.classes, artifact.reference)
-    dataset = over_classes(full, common.classes)
-    of_data = learned.artifact.manifest.protocol
-    protocol: dict[str, Any] = {
-        **data.manifest.protocol,
-        **{key: value for key, value in inherited.items() if key not in {*of_data, "fold"}},
-        "trained_on": {
-            "dataset": f"{learned.artifact.name}@{learned.artifact.version}",
-            **{key: inherited[key] for key in _OF_TRAINING if key in inherited},
-            "pictures": pictures(learned),
-        },
-        **common_protocol(common, full),
-    }
-    text = f"Cross-dataset: learned from {learned.artifact.name}, scored on {data.name}"
-    return EvaluationTarget(dataset, protocol, (text, *left_out(common, full)))
+    common = in_common(known, full.classes, reference)
+    own = training_data.artifact
+    text = f"Cross-dataset: trained on {own.name}, scored on {data.name}"
+    return EvaluationTarget(
+        dataset=over_classes(full, common.classes),
+        data=DatasetProtocol.of(data).model_copy(update={"classes": common.classes}),
+        trained_on=TrainedOn(dataset=f"{own.name}@{own.version}", images=image_format(training_data)),
+        classes_in_common=classes_in_common(common, full),
+        cautions=(text, *left_out(common, full)),
+    )
 
 
-def common_protocol(common: InCommon, full: Dataset) -> dict[str, Any]:
-    """Return what a protocol says of the classes in common with a data set."""
-    return {
-        "classes": list(common.classes),
-        "classes_in_common": {
-            "rule": RULE,
-            "predictors_left_out": list(common.of_predictor),
-            "data_sets_left_out": images_left_out(common, full),
-        },
-    }
+def classes_in_common(common: InCommon, full: Dataset) -> ClassesInCommon:
+    """Return what a protocol says of the classes in common with a dataset."""
+    return ClassesInCommon(
+        rule=RULE,
+        left_out_of_predictor=common.of_predictor,
+        left_out_of_dataset=images_left_out(common, full),
+    )
 
 
-def images_left_out(common: InCommon, full: Dataset) -> dict[str, dict[str, int]]:
+def images_left_out(common: InCommon, full: Dataset) -> dict[SplitName, dict[str, int]]:
     """Return split -> class -> images, of the classes that the predictor does not know."""
     return {
         split: {
             name: int(np.sum((full.splits == split) & (full.labels == full.classes.index(name))))
             for name in common.of_dataset
         }
-        for split in full.split_names
-        if common.of_dataset
+        for split in SPLIT_NAMES
+        if common.of_dataset and split in full.split_names
     }
 
 
 def left_out(common: InCommon, full: Dataset) -> tuple[str, ...]:
     """Say which classes of either side are left out, one sentence without a full stop each."""
-    said = []
+    sentences = []
     if common.of_dataset:
-        said.append(
+        sentences.append(
             f"Left out of {full.artifact.name}: {', '.join(common.of_dataset)}, which the predictor does not know"
         )
     if common.of_predictor:
-        said.append(
-            f"Left out of the predictor: {', '.join(common.of_predictor)}, which {full.artifact.name} lacks; what it "
-            "gives to the others is divided by its sum"
+        sentences.append(
+            f"Left out of the predictor: {', '.join(common.of_predictor)}, which {full.artifact.name} lacks; the "
+            "probabilities of the others are renormalised"
         )
-    return tuple(said)
+    return tuple(sentences)
 
 
-def pictures(dataset: Dataset) -> str:
-    """Return the form of a data set's pictures, in words."""
+def image_format(dataset: Dataset) -> str:
+    """Return the form of a dataset's images, in words."""
     height, width = dataset.images.shape[1:3]
     return f"{width}x{height} px, {'grey' if dataset.images.ndim == 3 else 'colour'}"
 
 
-def split_counts(protocol: Mapping[str, Any], split: str) -> str:
-    """Return how many images of a split are left out and of what, in words; empty where none are."""
-    of = protocol.get("classes_in_common", {}).get("data_sets_left_out", {}).get(split, {})
-    return ", ".join(f"{count:,} {name}" for name, count in of.items())
+def split_counts(protocol: EvaluationProtocol) -> str:
+    """Return how many images of the scored split are left out and of what, in words; empty where none are."""
+    common = protocol.classes_in_common
+    counts = {} if common is None else common.left_out_of_dataset.get(protocol.split, {})
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items())

@@ -144,16 +144,16 @@ def _gradcam(artifact: Artifact, name: str, prefix: str, scored: EvaluationResul
     from fer_cli.systems.trained import map_layer, map_side, open_trained
 
     id, heading = "gradcam", "Where the model looks"
-    model = open_trained(artifact, scored.measured["device"])
+    model = open_trained(artifact, str(scored.measured.device))
     try:
         layer = map_layer(artifact, model)
     except FerError as error:
         return FigureSection(id, heading, f"{prefix}no picture: {error.what}.")
     rows = examples(model, layer, scored.dataset, scored.rows, scored.probabilities[name], EACH)
     note = prefix + GRADCAM_NOTE.format(side=map_side(model, layer))
-    if scored.protocol["tta"] == "flip":
+    if scored.protocol.tta == "flip":
         note += " Predictions are the mean of both views, the map is of the view shown."
-    if scored.subject.mixes_batch and scored.subject.batching != "alone":
+    if scored.predictor.mixes_batch and scored.predictor.batching != "alone":
         note += " Predictions depend on the other images of the batch, the map is of each image alone."
     title = f"Grad-CAM of right and wrong answers of {len(rows)} classes"
     return FigureSection(id, heading, note, gradcam_figure(rows), title)

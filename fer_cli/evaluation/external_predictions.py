@@ -47,7 +47,7 @@ _EXPECTED: Final = "give a column 'id', and 'predicted' or a score for each clas
 
 
 @dataclass(frozen=True, slots=True)
-class Foreign:
+class ExternalPredictions:
     """Predictions from a file, in the file's order.
 
     ``predicted`` (n,) are names; ``probabilities`` (n, C) of ``classes``, or None where the file has labels alone.
@@ -73,7 +73,7 @@ class _Columns:
     declared: Form | None
 
 
-def read_predictions(path: Path) -> Foreign:
+def read_predictions(path: Path) -> ExternalPredictions:
     """Read a csv (plain, compressed or in an archive) or a Parquet file of predictions.
 
     Raises:
@@ -102,7 +102,7 @@ def read_predictions(path: Path) -> Foreign:
         raise FerError("the table has no rows", hint=_EXPECTED, path=path)
     word = "row" if is_parquet else "line"
     if not wanted:
-        return Foreign(path, word, tuple(ids), tuple(lines), "labels", _known(names), tuple(names), None)
+        return ExternalPredictions(path, word, tuple(ids), tuple(lines), "labels", _known(names), tuple(names), None)
     classes = _known(columns.scores)
     order = [list(columns.scores).index(name) for name in classes]
     form, probabilities = _probabilities(path, lines, np.array(numbers)[:, order], columns.declared)
@@ -116,14 +116,16 @@ def read_predictions(path: Path) -> Foreign:
                 line=line,
             )
     predicted = tuple(classes[index] for index in best)
-    return Foreign(path, word, tuple(ids), tuple(lines), form, classes, predicted, probabilities)
+    return ExternalPredictions(path, word, tuple(ids), tuple(lines), form, classes, predicted, probabilities)
 
 
-def in_order_of(foreign: Foreign, ids: Sequence[str], where: str, elsewhere: dict[str, str]) -> NDArray[np.int64]:
+def in_order_of(
+    predictions: ExternalPredictions, ids: Sequence[str], where: str, elsewhere: dict[str, str]
+) -> NDArray[np.int64]:
     """Return for each of a split's ids its place in the file; the two must hold the same ids.
 
     Args:
-        foreign: the predictions.
+        predictions: the predictions.
         ids: (n,) of the split, in order.
         where: what the split is called in errors.
         elsewhere: ids of the data set's other splits -> their split.
@@ -135,36 +137,36 @@ def in_order_of(foreign: Foreign, ids: Sequence[str], where: str, elsewhere: dic
     place: dict[str, int] = {}
     wanted = set(ids)
     doubled = []
-    for index, name in enumerate(foreign.ids):
+    for index, name in enumerate(predictions.ids):
         if place.setdefault(name, index) != index:
             doubled.append(index)
-    if unknown := [index for index, name in enumerate(foreign.ids) if name not in wanted]:
-        name = foreign.ids[unknown[0]]
+    if unknown := [index for index, name in enumerate(predictions.ids) if name not in wanted]:
+        name = predictions.ids[unknown[0]]
         split = elsewhere.get(name)
         what = f"id {name[:80]!r} is " + (f"of the {split} split, not of {where}" if split else f"not in {where}")
         hint = f"give --split {split}, or remove these rows" if split else f"ids look like {ids[0][:80]!r}"
-        raise _at(foreign, unknown, what, hint)
+        raise _at(predictions, unknown, what, hint)
     if doubled:
-        first = foreign.lines[place[foreign.ids[doubled[0]]]]
-        name = foreign.ids[doubled[0]]
+        first = predictions.lines[place[predictions.ids[doubled[0]]]]
+        name = predictions.ids[doubled[0]]
         raise _at(
-            foreign,
+            predictions,
             doubled,
-            f"id {name[:80]!r} stands in {foreign.line_word} {first} already",
+            f"id {name[:80]!r} stands in {predictions.line_word} {first} already",
             "keep one row of each image",
         )
     if missing := [name for name in ids if name not in place]:
         raise FerError(
             f"{len(missing):,} of the {len(ids):,} ids of {where} are missing, the first is {missing[0][:80]!r}",
             hint="give one row for every image of the split",
-            path=foreign.path,
+            path=predictions.path,
         )
     return np.array([place[name] for name in ids], dtype=np.int64)
 
 
-def _at(foreign: Foreign, found: Sequence[int], what: str, hint: str) -> FerError:
+def _at(predictions: ExternalPredictions, found: Sequence[int], what: str, hint: str) -> FerError:
     more = f" (and {len(found) - 1:,} more such rows)" if len(found) > 1 else ""
-    return FerError(f"{what}{more}", hint=hint, path=foreign.path, line=foreign.lines[found[0]])
+    return FerError(f"{what}{more}", hint=hint, path=predictions.path, line=predictions.lines[found[0]])
 
 
 def _columns(path: Path, header: Sequence[str]) -> _Columns:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input
+from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, PredictionsFile, TrainingProtocol
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.datasets.dataset import Dataset
-from fer_cli.evaluation.findings import Finding
+from fer_cli.evaluation.cross_dataset import EvaluationTarget
 from fer_cli.evaluation.protocol_warnings import ProtocolWarnings
 from fer_cli.metrics import Metrics
 from fer_cli.metrics.bootstrap import Estimate
@@ -22,6 +26,8 @@ if TYPE_CHECKING:
     from fer_cli.reporting.report import Cost, FigureSection
 
 Rows = NDArray[np.int64]
+Tables = dict[str, NDArray[np.float64]]
+"""Name of an output -> probabilities (n, C)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +35,10 @@ class ReportExtras:
     """What a report says of the artifact that was scored, beyond its numbers."""
 
     subtitle: str
-    notes: Mapping[str, str]  # how each predictor decides
+    notes: Mapping[str, str]  # how each output is computed
     cost: Cost | None
     figures: tuple[FigureSection, ...]
-    commands: tuple[str, ...]  # that make it again from the data set's artifact on
+    commands: tuple[str, ...]  # that make it again from the dataset's artifact on
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +53,13 @@ class Origin:
     command: tuple[str, ...]  # what ``fer eval`` is given to score it again
 
     @staticmethod
-    def of(artifact: Artifact) -> Origin:
+    def of(artifact: Artifact, title: str) -> Origin:
         """Return the origin that an artifact is."""
-        config = artifact.manifest.config
         return Origin(
             artifact=artifact,
             source=artifact.as_input(),
             name=f"{artifact.kind}-{artifact.name}",
-            title=str(config.get("system", artifact.kind)),
+            title=title,
             reference=artifact.reference,
             command=(artifact.reference,),
         )
@@ -62,94 +67,111 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class TrainingRecord:
-    """What an artifact learned from, and what it recorded of itself. Rows are of ``dataset``."""
+    """What an artifact was trained on, and what it recorded of itself. Rows are of ``dataset``."""
 
     dataset: Dataset
-    trained: Rows
-    select_on: str  # the split that it was selected on
-    named: Mapping[str, tuple[str, ...]]  # of each part of the artifact, the names that it gives its outputs
-    recorded: Mapping[str, float]  # predictor -> its accuracy on the split that it was selected on
+    rows: Rows
+    select_on: SplitName
+    class_names: Mapping[str, tuple[str, ...]]  # of each part of the artifact, the names that it gives its outputs
+    accuracy: Mapping[str, float]  # output -> its recorded accuracy on the split that it was selected on
 
 
-@dataclass(frozen=True, slots=True)
-class Predictor:
-    """What can be scored, of whatever kind, on a data set.
+@dataclass(kw_only=True)
+class Predictor(ABC):
+    """What can be scored, of whatever kind, on a dataset.
 
-    ``dataset`` is the one that is scored on, over the classes in common. ``probabilities`` maps rows of it and a
-    test-time augmentation to (n, C) for each predictor, and what was measured on the way. ``reference`` is the
-    predictor that the others' gains are measured from; None has no gains. ``look`` shows what a network looks at and
-    how it separates the classes, of what ``probabilities`` scored last. ``parts`` are, of a study over folds, each
-    fold's models on the splits that these saw, and ``folds`` (N,) is which of them scores each image.
+    ``target`` is what it is scored on, over the classes in common. ``outputs`` are the columns that it gives, by name;
+    ``chosen`` is the one whose numbers count; ``reference`` is the one that the others' gains are measured from, None
+    where there are no gains. ``parts`` are, of a study over folds, each fold's models on the splits that these saw, and
+    ``folds`` (N,) is which of them scores each image.
     """
 
     origin: Origin
-    dataset: Dataset
-    protocol: Mapping[str, Any]
-    predictors: tuple[str, ...]
+    target: EvaluationTarget
+    training: TrainingProtocol | None = None  # None: predictions from a file
+    training_record: TrainingRecord | None = None  # None: what they were trained on is not known
+    outputs: Mapping[str, Output]
     chosen: str
-    reference: str | None
-    probabilities: Callable[[Rows, str], tuple[dict[str, NDArray[np.float64]], dict[str, Any]]]
-    told: Callable[[Mapping[str, Any]], ReportExtras]  # of what was measured
-    batching: str | None = None  # what stands beside an image when it is scored; None: nothing ever does
-    mixes_batch: bool = False  # whether that matters
-    look: Callable[[EvaluationResult], tuple[FigureSection, ...]] | None = None  # None: it is no network
+    reference: str | None = None
+    batching: Batching | None = None  # how images are batched when they are scored; None: they never are
+    mixes_batch: bool = False  # whether a prediction depends on the other images in its batch
     calibrated: bool = True  # whether it says how sure it is, or a label alone
-    learned: TrainingRecord | None = None  # None: nobody here knows
-    networks: Callable[[], Mapping[str, TrainedModel]] | None = None  # opens its networks
+    predictions: PredictionsFile | None = None
     cautions: tuple[str, ...] = ()  # what a reader must know of where the scores come from
     parts: tuple[Predictor, ...] = ()
-    folds: NDArray[np.int64] | None = None
+    folds: NDArray[np.int64] | None = field(default=None, repr=False)
 
-    def parted(self, rows: Rows) -> list[tuple[Predictor, NDArray[np.intp]]]:
+    @abstractmethod
+    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+        """Score rows of the dataset: (n, C) for each output, and what was measured on the way."""
+
+    @abstractmethod
+    def report_extras(self, measured: Measured) -> ReportExtras:
+        """Return what a report says of what was scored, with what was measured."""
+
+    def networks(self) -> Mapping[str, TrainedModel]:
+        """Open the networks, by their outputs' names; none where kept features or a file are scored."""
+        return {}
+
+    def explain(self, result: EvaluationResult) -> tuple[FigureSection, ...]:
+        """Show how a network separates the classes and where it looks, of what was scored last."""
+        del result
+        return ()
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset that it is scored on, over the classes in common."""
+        return self.target.dataset
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is scored on the dataset that it was trained on."""
+        record = self.training_record
+        if record is None:
+            return False
+        return record.dataset.artifact.manifest.content == self.dataset.artifact.manifest.content
+
+    def by_part(self, rows: Rows) -> list[tuple[Predictor, NDArray[np.intp]]]:
         """Return who scores which of the rows (positions among them): itself all, or each fold's models theirs."""
         if self.folds is None:
             return [(self, np.arange(len(rows)))]
         return [(part, np.flatnonzero(self.folds[rows] == fold)) for fold, part in enumerate(self.parts)]
 
-    @property
-    def is_own(self) -> bool:
-        """Whether it is scored on the data set that it learned from."""
-        return (
-            self.learned is not None
-            and self.learned.dataset.artifact.manifest.content == self.dataset.artifact.manifest.content
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class EvaluationResult:
-    """One subject scored on one split.
+    """One predictor scored on one split.
 
-    ``rows`` (n,) are the split's rows in the data set; ``probabilities`` maps each predictor to (n, C); ``gains`` maps
+    ``rows`` (n,) are the split's rows in the dataset; ``probabilities`` maps each output to (n, C); ``gains`` maps
     each but the reference to its paired differences from the reference; ``subsets`` maps some of them
-    (:mod:`fer_cli.evaluation.subsets`) to the chosen predictor's metrics on it.
+    (:mod:`fer_cli.evaluation.subsets`) to the chosen output's metrics on it.
     """
 
-    subject: Predictor
-    split: str
+    predictor: Predictor
+    split: SplitName
     rows: Rows
     probabilities: Mapping[str, NDArray[np.float64]]
-    measured: Mapping[str, Any]
+    measured: Measured
     metrics: Mapping[str, Metrics]
     gains: Mapping[str, Mapping[str, Estimate]]
     chosen: str
     subsets: Mapping[str, Metrics]
-    protocol: Mapping[str, Any]
-    soundness: ProtocolWarnings
-    findings: tuple[Finding, ...] = ()
+    protocol: EvaluationProtocol
+    warnings: ProtocolWarnings
 
     @property
     def dataset(self) -> Dataset:
-        """The data set that it was scored on."""
-        return self.subject.dataset
+        """The dataset that it was scored on."""
+        return self.predictor.dataset
 
     def by_fold(self) -> dict[str, Any] | None:
-        """Return how many images each fold has, and each predictor's accuracy in each; None where there are no folds.
+        """Return how many images each fold has, and each output's accuracy in each; None where there are no folds.
 
         Papers print the mean of the latter.
         """
-        if self.subject.folds is None:
+        if self.predictor.folds is None:
             return None
-        folds, true = self.subject.folds[self.rows], self.dataset.labels[self.rows]
+        folds, true = self.predictor.folds[self.rows], self.dataset.labels[self.rows]
         hits = {name: table.argmax(axis=1) == true for name, table in self.probabilities.items()}
         numbers = range(int(folds.max()) + 1)
         return {

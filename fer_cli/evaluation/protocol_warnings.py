@@ -1,15 +1,14 @@
-"""What makes a number unsound, and what a reader must know of it: read from protocols, said in words."""
+"""What makes a number unsound, and what a reader must know of it: decided by the protocol's fields, said in words."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+
+from fer_cli.artifacts.protocol import LEAKY_FRAMES, EvaluationProtocol
 
 SUSPICIOUS: Final = {"rafdb": 0.93, "fer2013": 0.77, "ferplus": 0.92}
-"""Accuracy above which one model without extra face data should be taken for a bug until shown otherwise."""
-
-
+"""Family of datasets -> accuracy above which one model without extra face data should be taken for a bug."""
 FEW: Final = 100
 """Images below which a selection split decides more by chance than by merit: its standard error is 5 points."""
 
@@ -22,52 +21,68 @@ class ProtocolWarnings:
     cautions: tuple[str, ...]
 
 
-def judge(
-    protocol: Mapping[str, Any], *, split: str, accuracy: float, own: bool = True, known: bool = True
-) -> ProtocolWarnings:
-    """Return what is to be said of an accuracy, measured on a split under a protocol.
+def judge(protocol: EvaluationProtocol, accuracy: float) -> ProtocolWarnings:
+    """Return what is to be said of an accuracy that was measured under a protocol.
 
-    ``own``: on the data set that was learned from. Its splits say nothing of another data set's. ``known``: whether it
-    is known what was learned from; where it is not, it may have been this data set.
+    The splits of the dataset that was trained on say nothing of another dataset's. Where nobody knows what was trained
+    on, it may have been the dataset that is scored.
     """
-    unsound, cautions = [], []
-    selection = protocol.get("selection", {}).get("split")
-    if not own:
-        pass
-    elif split == "train":
-        unsound.append("scored on the training split: this is no estimate of anything else")
-    elif split == selection:
-        unsound.append("selection split: optimistic")
-    elif selection == "test":
-        unsound.append("selected on test: optimistic everywhere")
-    if split == "train" and not known:
-        cautions.append("Scored on the training split: an estimate only where other images were learned from")
-    if (own or not known) and protocol.get("unsound_split"):
-        unsound.append(str(protocol["unsound_split"]))
-    if protocol.get("mixes_batch") and protocol.get("batching") != "alone":
-        unsound.append(f"predictions depend on the images beside them in the batch ({protocol['batching']})")
-    for key, thing in (("subjects_across_splits", "persons"), ("sequences_across_splits", "sequences")):
-        if own and protocol.get(key):
-            unsound.append(f"{protocol[key]} {thing} stand in more than one split: optimistic")
-        elif not known and protocol.get(key):
-            cautions.append(f"{protocol[key]} {thing} stand in more than one split: optimistic if it was learned from")
-    if protocol.get("missing"):
-        cautions.append(f"The source was incomplete: {'; '.join(protocol['missing'])}")
-    if str(protocol.get("alignment", "")).startswith("none"):
-        cautions.append("Pictures were taken as face crops: faces were to be aligned, and no detector was there")
-    if (own or not known) and protocol.get("duplicates_across_splits"):
+    return ProtocolWarnings(tuple(_unsound(protocol)), tuple(_cautions(protocol, accuracy)))
+
+
+def _unsound(protocol: EvaluationProtocol) -> list[str]:
+    data, training, is_own = protocol.data, protocol.training, protocol.is_own
+    selection = None if training is None or training.selection is None else training.selection.split
+    unsound = []
+    if is_own and protocol.split == "train":
+        unsound.append("scored on the training split: not an estimate of performance on new images")
+    elif is_own and protocol.split == selection:
+        unsound.append("scored on the selection split: optimistic")
+    elif is_own and selection == "test":
+        unsound.append("selected on the test split: optimistic on every split")
+    if data.leaky_frame_split and (is_own or training is None):
+        unsound.append(LEAKY_FRAMES)
+    if protocol.mixes_batch and protocol.batching != "alone":
+        unsound.append(f"predictions depend on the other images in the batch ({protocol.batching})")
+    if is_own:
+        unsound += [f"{count} {what} are in more than one split: optimistic" for what, count in _leaks(protocol)]
+    return unsound
+
+
+def _cautions(protocol: EvaluationProtocol, accuracy: float) -> list[str]:
+    data, training = protocol.data, protocol.training
+    cautions = []
+    if training is None:
+        if protocol.split == "train":
+            cautions.append("Scored on the training split: valid only if the predictor was trained on other images")
+        cautions += [
+            f"{count} {what} are in more than one split: optimistic if the predictor was trained on this dataset"
+            for what, count in _leaks(protocol)
+        ]
+    if data.missing:
+        cautions.append(f"The source was incomplete: {'; '.join(data.missing)}")
+    if data.alignment is not None and data.alignment.kind == "crops":
+        cautions.append("Faces were not aligned: no face detector weights found, images were used as face crops")
+    if data.duplicates_across_splits and (protocol.is_own or training is None):
+        cautions.append(f"{data.duplicates_across_splits} duplicate groups span splits: optimistic")
+    if training is not None:
+        selection = training.selection
+        images = None if selection is None else training.data.n.get(selection.split)
+        if selection is not None and images is not None and images < FEW:
+            cautions.append(f"Selected on {images} {selection.split} images: too few to select reliably")
+        if training.pretraining.kind == "random":
+            cautions.append("The backbone has random weights: this tests the pipeline, not a method")
+    if accuracy > SUSPICIOUS.get(data.family, 1.0):
         cautions.append(
-            f"{protocol['duplicates_across_splits']} groups of equal images stand in more than one split: optimistic"
+            f"Accuracy above {SUSPICIOUS[data.family]:.0%} on {data.family} without extra face data: suspect a bug or "
+            "a leak"
         )
-    if selection in (chosen_on := protocol.get("trained_on", protocol).get("n", {})) and chosen_on[selection] < FEW:
-        cautions.append(f"Chosen on {chosen_on[selection]} {selection} images: too few to choose well")
-    if "random" in str(protocol.get("pretraining", "")):
-        cautions.append("The backbone has random weights: this tests the chain, not a method")
-    dataset = str(protocol.get("dataset", "")).partition("-")[0]
-    if accuracy > SUSPICIOUS.get(dataset, 1.0):
-        cautions.append(
-            f"Accuracy above {SUSPICIOUS[dataset]:.0%} on {dataset} without extra face data: suspect a bug or a leak"
-        )
-    if dataset == "synth":
-        cautions.append("Drawn faces: a test bench, no claim about real ones")
-    return ProtocolWarnings(tuple(unsound), tuple(cautions))
+    if data.synthetic:
+        cautions.append("Synthetic faces: a test bench, not evidence about real faces")
+    return cautions
+
+
+def _leaks(protocol: EvaluationProtocol) -> list[tuple[str, int]]:
+    data = protocol.data
+    counts = (("subjects", data.subjects_across_splits), ("sequences", data.sequences_across_splits))
+    return [(what, count) for what, count in counts if count]

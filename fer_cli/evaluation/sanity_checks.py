@@ -11,106 +11,109 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.sections import SplitName
+from fer_cli.artifacts.summaries import ModelSummary
+from fer_cli.core.findings import Check, Finding
 from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
-from fer_cli.evaluation.cross_dataset import pictures
-from fer_cli.evaluation.findings import Finding
+from fer_cli.evaluation.cross_dataset import image_format
 from fer_cli.evaluation.label_permutation import swapped_names
-from fer_cli.evaluation.leakage import IDS, PIXELS, leaks, persons, selection
+from fer_cli.evaluation.leakage import leaks, selection, shared
 from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
 
 if TYPE_CHECKING:
     from fer_cli.evaluation.batch_invariance import LogitShift
     from fer_cli.models.trained import TrainedModel
 
-NAMES: Final = "class names"
-PREPROCESSING: Final = "preprocessing"
-ALONE: Final = "alone or in a batch"
-TWICE: Final = "the same twice"
 FEW: Final = 32
 """Images that ``fer eval`` runs alone and in a batch."""
 
 
-def cheap_checks(subject: Predictor, rows: Rows, split: str, probabilities: NDArray[np.float64]) -> tuple[Finding, ...]:
+def cheap_checks(
+    predictor: Predictor, rows: Rows, split: SplitName, probabilities: NDArray[np.float64]
+) -> tuple[Finding, ...]:
     """Make the checks that ``fer eval`` makes always.
 
     Args:
-        subject: what is scored.
-        rows: (n,) of its data set.
+        predictor: what is scored.
+        rows: (n,) of its dataset.
         split: that they are.
-        probabilities: (n, C) of the chosen predictor.
+        probabilities: (n, C) of the chosen output.
     """
-    learned = subject.learned
-    if learned is None:
-        told = (swapped(subject, rows, probabilities),)
-        return (*told, Finding(IDS, "not measured", "what the predictions learned from is not known"))
+    record = predictor.training_record
+    if record is None:
+        unknown = "what the predictions were trained on is unknown"
+        return (swapped(predictor, rows, probabilities), Finding(Check.TRAINING_IDS, "not measured", unknown))
     return (
-        names(subject, learned, rows, probabilities),
-        preprocessing(subject, learned),
-        *leaks(subject, rows),
-        *persons(subject, rows),
-        selection(subject, rows, split),
-        *_few_alone(subject, rows),
+        class_names(predictor, record, rows, probabilities),
+        preprocessing(predictor, record),
+        *leaks(predictor, rows),
+        *shared(predictor, rows),
+        selection(predictor, rows, split),
+        *_few_alone(predictor, rows),
     )
 
 
-def names(subject: Predictor, learned: TrainingRecord, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
-    """Compare the names that an artifact gives its outputs with its data set's, and with what it answers."""
-    wanted = learned.dataset.classes
-    for part, found in learned.named.items():
-        if found != wanted:
+def class_names(
+    predictor: Predictor, record: TrainingRecord, rows: Rows, probabilities: NDArray[np.float64]
+) -> Finding:
+    """Compare the names that an artifact gives its outputs with its dataset's, and with what it answers."""
+    wanted = record.dataset.classes
+    for part, names in record.class_names.items():
+        if names != wanted:
             return Finding(
-                NAMES,
+                Check.CLASS_NAMES,
                 "fail",
-                f"{part} names its outputs {', '.join(found)}, the data set that it learned from {', '.join(wanted)}",
+                f"{part} names its outputs {', '.join(names)}, the dataset it was trained on {', '.join(wanted)}",
                 "do not trust its answers: train it again, or bring back the artifact as it was made",
             )
-    return swapped(subject, rows, probabilities)
+    return swapped(predictor, rows, probabilities)
 
 
-def swapped(subject: Predictor, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
+def swapped(predictor: Predictor, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
     """Look in the answers for names that stand at the wrong outputs."""
-    classes = subject.dataset.classes
+    classes = predictor.dataset.classes
     confusion = np.zeros((len(classes), len(classes)))
-    np.add.at(confusion, (subject.dataset.labels[rows], probabilities.argmax(axis=1)), 1)
+    np.add.at(confusion, (predictor.dataset.labels[rows], probabilities.argmax(axis=1)), 1)
     swap = swapped_names(confusion)
     if swap is None:
-        return Finding(NAMES, "pass", f"{', '.join(classes)}: no other order of them fits the answers clearly better")
+        return Finding(
+            Check.CLASS_NAMES, "pass", f"{', '.join(classes)}: no other order of them fits the answers clearly better"
+        )
     pairs = ", ".join(f"{classes[true]} is answered {classes[given]}" for true, given in swap.pairs)
     return Finding(
-        NAMES,
+        Check.CLASS_NAMES,
         "fail",
         f"{pairs}: balanced accuracy {swap.balanced_accuracy:.1%}, with these names exchanged {swap.if_renamed:.1%}",
         "the names stand at the wrong outputs: mend their order where the predictions or weights were made",
     )
 
 
-def preprocessing(subject: Predictor, learned: TrainingRecord) -> Finding:
-    """Compare what a network does to pictures with what its training recorded, and the pictures with its own."""
-    artifact = subject.origin.artifact
-    now = {} if subject.networks is None else subject.networks()
-    recorded = None if artifact is None else artifact.manifest.summary.get("preprocessing")
-    for name, model in now.items():
-        found = model.preprocessing.record()
-        if recorded is not None and found != recorded:
-            odd = next(key for key in {**recorded, **found} if recorded.get(key) != found.get(key))
+def preprocessing(predictor: Predictor, record: TrainingRecord) -> Finding:
+    """Compare what a network does to images with what its training recorded, and the images with its own."""
+    artifact = predictor.origin.artifact
+    networks = predictor.networks()
+    recorded = ModelSummary.of(artifact).preprocessing if artifact is not None and artifact.kind == "model" else None
+    for name, model in networks.items():
+        applied = model.preprocessing.record()
+        if recorded is not None and applied != recorded:
+            key = next(key for key in {**recorded, **applied} if recorded.get(key) != applied.get(key))
             return Finding(
-                PREPROCESSING,
+                Check.PREPROCESSING,
                 "fail",
-                f"{name} was trained with {odd} {recorded.get(odd)}, and is run with {found.get(odd)}",
+                f"{name} was trained with {key} {recorded.get(key)}, and is run with {applied.get(key)}",
                 "use the fer and the timm that trained it, or train it again",
             )
-    mine, theirs = pictures(learned.dataset), pictures(subject.dataset)
-    if mine != theirs:
+    training, scored = image_format(record.dataset), image_format(predictor.dataset)
+    if training != scored:
         return Finding(
-            PREPROCESSING,
+            Check.PREPROCESSING,
             "caution",
-            f"learned from pictures of {mine}, scored on pictures of {theirs}",
-            "prepare both data sets alike (--size), or read the number with that in mind",
+            f"trained on images of {training}, scored on images of {scored}",
+            "prepare both datasets alike (--size), or read the number with that in mind",
         )
-    return Finding(
-        PREPROCESSING, "pass", f"pictures of {theirs}, as it learned from" + (", run as recorded" if now else "")
-    )
+    as_recorded = ", preprocessed as recorded" if networks else ""
+    return Finding(Check.PREPROCESSING, "pass", f"images of {scored}, as in training{as_recorded}")
 
 
 def steady(part: str, moved: list[LogitShift], again: LogitShift, images: int) -> tuple[Finding, Finding]:
@@ -120,21 +123,25 @@ def steady(part: str, moved: list[LogitShift], again: LogitShift, images: int) -
     if all(one.is_invariant for one in moved):
         most = max(one.logits for one in moved)
         alone = Finding(
-            ALONE, "pass", f"{who}{images} images alone and in batches: no class changed, logits within {most:.1e}"
+            Check.BATCH_INVARIANCE,
+            "pass",
+            f"{who}{images} images alone and in batches: no class changed, logits within {most:.1e}",
         )
     else:
         alone = Finding(
-            ALONE,
+            Check.BATCH_INVARIANCE,
             "fail",
             f"{who}{worst.classes} of {images} images change their class in {worst.how}, logits move by "
             f"{worst.logits:.3g}",
-            "predictions depend on the images beside them: score each alone (--batching alone), or train without what "
-            "mixes the batch (model.attention=tokens)",
+            "predictions depend on the other images in the batch: score each alone (--batching alone), or train "
+            "without what mixes the batch (model.attention=tokens)",
         )
     if again.is_invariant:
-        return alone, Finding(TWICE, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}")
+        return alone, Finding(
+            Check.REPEATABILITY, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}"
+        )
     return alone, Finding(
-        TWICE,
+        Check.REPEATABILITY,
         "fail",
         f"{who}{again.classes} of {images} images change their class when run again, logits move by {again.logits:.3g}",
         "something is random at test time: take dropout or random augmentation out of it",
@@ -146,19 +153,23 @@ def _not_steady(part: str, modules: list[str]) -> tuple[Finding, Finding]:
     who = f"{part}: " if part else ""
     shown = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
     return (
-        Finding(ALONE, "not measured", f"{who}it is not in evaluation mode", "run it in evaluation mode"),
-        Finding(TWICE, "fail", f"{who}not in evaluation mode: {shown}", "run it in evaluation mode"),
+        Finding(
+            Check.BATCH_INVARIANCE, "not measured", f"{who}it is not in evaluation mode", "run it in evaluation mode"
+        ),
+        Finding(Check.REPEATABILITY, "fail", f"{who}not in evaluation mode: {shown}", "run it in evaluation mode"),
     )
 
 
-def is_amber(finding: Finding, subject: Predictor) -> bool:
+def is_amber(finding: Finding, predictor: Predictor) -> bool:
     """Tell whether a reader must know of a finding although the number does not fall with it.
 
     That is what is doubtful; a network that mixes its batch where each image was scored alone; and copies of training
-    images that stand in the data set's own splits, as it is distributed.
+    images that are in the dataset's own splits, as it is distributed.
     """
     if finding.verdict == "fail":
-        return (finding.check == ALONE and subject.batching == "alone") or (finding.check == PIXELS and subject.is_own)
+        return (finding.check == Check.BATCH_INVARIANCE and predictor.batching == "alone") or (
+            finding.check == Check.TRAINING_IMAGES and predictor.is_own
+        )
     return finding.verdict == "caution"
 
 
@@ -169,12 +180,14 @@ def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
     return rows[stratified_subsample(labels[rows], number, seed=0)]
 
 
-def _few_alone(subject: Predictor, rows: Rows) -> Iterator[Finding]:
-    if subject.networks is None:
-        yield Finding(ALONE, "pass", "each image is scored from its own features alone")
+def _few_alone(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
+    networks = predictor.networks()
+    if not networks:
+        yield Finding(Check.BATCH_INVARIANCE, "pass", "each image is scored from its own features alone")
         return
-    opened = subject.networks()
-    yield from worst_of(measure_batch_invariance(opened, subject.dataset, rows, number=FEW, sizes=(FEW,), sort=False))
+    yield from worst_of(
+        measure_batch_invariance(networks, predictor.dataset, rows, number=FEW, sizes=(FEW,), sort=False)
+    )
 
 
 def measure_batch_invariance(

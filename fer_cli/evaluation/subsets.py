@@ -1,4 +1,4 @@
-"""Which of the scored images get numbers of their own: the data set's subgroups, and what was surely not learned."""
+"""Which of the scored images get numbers of their own: the data set's subgroups, and what was surely not trained on."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Final
 import numpy as np
 
 from fer_cli.core.format import estimate
-from fer_cli.evaluation.leakage import learned_from
+from fer_cli.evaluation.leakage import trained_on
 from fer_cli.evaluation.predictor import Predictor, Rows
 from fer_cli.metrics import Metrics
 
-UNSEEN: Final = "no image equal to one learned from"
+UNSEEN: Final = "not equal to any training image"
 
 
-def subsets_of(subject: Predictor, rows: Rows) -> dict[str, Rows]:
+def subsets_of(predictor: Predictor, rows: Rows) -> dict[str, Rows]:
     """Return the subsets by name, in order; positions among ``rows``.
 
     One is there where it leaves something out and holds something. Subgroups are those that the source names
     (RAF-DB: gender, race, age), each by ``name=value``; an image whose value is not known is in none of them.
 
     Args:
-        subject: what is scored.
-        rows: (n,) of its data set.
+        predictor: what is scored.
+        rows: (n,) of its dataset.
     """
     subsets: dict[str, Rows] = {}
-    if subject.learned is not None:
-        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), np.union1d(*learned_from(subject, rows)))
-    for name, of in subject.dataset.subgroups.items():
-        values = of[rows]
+    if predictor.training_record is not None:
+        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), np.union1d(*trained_on(predictor, rows)))
+    for name, of_all in predictor.dataset.subgroups.items():
+        values = of_all[rows]
         known = sorted({str(value) for value in values if value}, key=_by_number)
         subsets |= {f"{name}={value}": np.flatnonzero(values == value) for value in known}
     return {name: positions for name, positions in subsets.items() if 0 < len(positions) < len(rows)}
@@ -42,7 +42,7 @@ def _by_number(value: str) -> tuple[int, str]:
 
 
 def unseen_caution(subsets: dict[str, Metrics], whole: Metrics) -> str | None:
-    """Return what the number is without the images that were learned from, one sentence without a full stop."""
+    """Return what the number is without the images that were trained on, one sentence without a full stop."""
     if (rest := subsets.get(UNSEEN)) is None:
         return None
     shown = ", ".join(
@@ -53,4 +53,4 @@ def unseen_caution(subsets: dict[str, Metrics], whole: Metrics) -> str | None:
             ("macro F1", rest.macro_f1),
         )
     )
-    return f"Without the {whole.n - rest.n:,} images that equal one learned from ({rest.n:,} are left): {shown}"
+    return f"Without the {whole.n - rest.n:,} images equal to a training image ({rest.n:,} are left): {shown}"

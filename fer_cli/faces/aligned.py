@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import numpy as np
 from PIL import Image
 
+from fer_cli.artifacts.protocol import Alignment
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.image_files import decode_all
 from fer_cli.datasets.image_list import DEFAULT_SIZE
@@ -22,7 +23,6 @@ from fer_cli.faces.detection import TINY
 if TYPE_CHECKING:
     from fer_cli.faces.alignment import Aligner
 
-CROPS: Final = "none: no detector's weights were here, pictures were taken as face crops"
 _ROWS: Final = 16
 _BYTES: Final = 128 << 20  # of decoded pictures that are held at once, or one picture
 _INSTEAD: Final = ("size", "size_if_mixed", "resize", "faces")  # keys of a loader's settings that alignment replaces
@@ -175,12 +175,12 @@ class Aligned:
         if self._aligner is None:
             text = "no detector's weights are here: the pictures were taken as face crops, not aligned"
             report.warnings.append(f"{text} ('fer weights ls' says what to fetch)")
-            report.alignment = CROPS
+            report.alignment = Alignment(kind="crops")
             report.alignment_record = {"detector": None}
             return report
         record = self._aligner.record()
         dropped = self._aligner.without == "drop"
-        report.roles.pop("faces", None)  # how the loader itself would have made them
+        report.faces = None  # how the loader itself would have made them
         for flag, what in FLAGS.items():
             if not (count := self._flags[flag]):
                 continue
@@ -194,11 +194,16 @@ class Aligned:
         without = sum(self._flags[flag] for flag in (NO_FACE, TINY_FACE))
         if dropped and without:
             report.label_rule += f", less {without:,} without a face"
-        report.alignment = (
-            f"{record['detector']} ({record['weights'][:12]}), five points to a template of {record['size']} px; "
-            f"of several faces the largest, weighted by how central it is: {self._flags[SEVERAL]:,} pictures; "
-            f"{without:,} of {self._read:,} pictures without a face of {TINY:.0f} px "
-            f"{'dropped' if dropped else 'kept by their middle'}"
+        report.alignment = Alignment(
+            kind="aligned",
+            detector=record["detector"],
+            weights=record["weights"],
+            size=record["size"],
+            pictures=self._read,
+            several_faces=self._flags[SEVERAL],
+            without_face=without,
+            smallest_face=float(TINY),
+            dropped=dropped,
         )
         report.alignment_record = {**record, "weights": self._aligner.detector.provenance(), "counts": counts}
         return report

@@ -33,6 +33,7 @@ def find_compact(wanted: str | None, sha256: str | None) -> WeightsFile:
         path,
         "fer" if wanted is None else "file",
         "ImageNet-1k, CelebAMask-HQ" if wanted is None else UNKNOWN,
+        "bundled" if wanted is None else "file",
     )
     if expected is not None and (found := weights.sha256()) != expected.lower():
         hint = "the file is damaged: install fer again" if wanted is None else "is it the file that you mean?"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.summaries import WeightsRecord
 from fer_cli.core import machine
 from fer_cli.core.distributed import Ranks
 from fer_cli.core.labels import REGIONS
@@ -133,7 +134,7 @@ class NetworkParser:
     order: tuple[str, ...]
     grouping: Grouping
     preprocessing: Preprocessing
-    weights: dict[str, Any]
+    weights: WeightsRecord
     mirror: bool
     device: str
     mirror_size: int | None = None
@@ -143,7 +144,7 @@ class NetworkParser:
         """Return what decides its answers."""
         return {
             "parser": self.name,
-            "weights": self.weights["sha256"],
+            "weights": self.weights.sha256,
             "preprocessing": self.preprocessing.record(),
             "mirror": (self.mirror_size or self.preprocessing.size) if self.mirror else None,
             "precision": self.precision,

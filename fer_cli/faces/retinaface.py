@@ -88,7 +88,7 @@ class RetinaFace:
 
     def provenance(self) -> dict[str, Any]:
         """Return what is told of its weights."""
-        return self.weights.record()
+        return self.weights.record().record()
 
     def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
         """Return the faces of RGB pictures (H, W, 3), each of its own size, the surest first.

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_array
 from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.summaries import FeaturesSummary
 from fer_cli.core.errors import FerError
 
 BLOCK: Final = 4096
@@ -58,7 +59,7 @@ def open_features(artifact: Artifact, images: int) -> Features:
     Raises:
         FerError: it has another number of rows.
     """
-    views = {view: read_array(artifact.file(f"{view}.npy")) for view in artifact.manifest.summary["views"]}
+    views = {view: read_array(artifact.file(f"{view}.npy")) for view in FeaturesSummary.of(artifact).views}
     for view, array in views.items():
         if len(array) != images:
             raise FerError(

@@ -9,7 +9,9 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.plots.registry import Picture
 from fer_cli.reporting.style import GRID, MUTED, bare, class_colour, heading, new_figure, styled
@@ -33,10 +35,10 @@ def draw(
         chosen = np.sort(generator.choice(rows, size=min(faces, len(rows)), replace=False))
         examples[name] = [np.asarray(opened.images[row]) for row in chosen]
     figure = classes_figure(
-        artifact.manifest.summary["classes"],
+        {str(split): counts for split, counts in DatasetSummary.of(artifact).classes.items()},
         examples if faces else None,
         f"Classes of {artifact.name}",
-        str(artifact.manifest.protocol["label_rule"]),
+        DatasetProtocol.of(artifact).label_rule,
     )
     return Picture(artifact.name, figure)
 

@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.summaries import AhmSummary
 from fer_cli.core.progress import note
 from fer_cli.plots.registry import Picture
 from fer_cli.reporting.style import class_colour
@@ -50,7 +51,7 @@ def draw(
         return Picture("default", hierarchy_figure(default_hierarchy()))
     artifact = store.find(ahm, ["ahm"])
     hierarchy = load_hierarchy(artifact.file("hierarchy.toml"))
-    return Picture(artifact.name, hierarchy_figure(hierarchy, classes=artifact.manifest.protocol["classes"]))
+    return Picture(artifact.name, hierarchy_figure(hierarchy, classes=AhmSummary.of(artifact).classes))
 
 
 def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = None) -> Figure:

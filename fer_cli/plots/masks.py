@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.summaries import MasksSummary
 from fer_cli.core.errors import UsageError
 from fer_cli.core.labels import REGIONS
 from fer_cli.core.progress import note, track
@@ -69,17 +70,17 @@ def draw(
     artifact = store.find(masks, ["masks"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     opened = open_masks(artifact, dataset)
-    summary = artifact.manifest.summary
-    described = f"{summary['parser']} on {dataset.artifact.name}"
+    summary = MasksSummary.of(artifact)
+    described = f"{summary.parser} on {dataset.artifact.name}"
     if view == "mean":
         title = f"Mean region map of {dataset.artifact.name}"
         figure = mean_map_figure(_mean_shares(opened), title, f"{described}, {len(opened):,} images")
         return Picture(f"{artifact.name}-mean", figure)
     if compare_with is not None:
         other = open_masks(store.find(compare_with, ["masks"]), dataset)
-        name = f"{artifact.name}-vs-{other.artifact.manifest.summary['parser']}"
+        name = f"{artifact.name}-vs-{MasksSummary.of(other.artifact).parser}"
         return Picture(name, _compared(opened, other, dataset, faces))
-    uncertain = summary["doubtful"]
+    uncertain = summary.doubtful
     subtitle = f"{described}; {uncertain:,} of {len(opened):,} maps low-confidence ({uncertain / len(opened):.1%})"
     return Picture(
         artifact.name, _best_and_worst(opened, dataset, faces, f"Face regions of {dataset.artifact.name}", subtitle)
@@ -105,7 +106,7 @@ def _best_and_worst(opened: Masks, dataset: Dataset, faces: int, title: str, sub
 
 def _compared(first: Masks, second: Masks, dataset: Dataset, faces: int) -> Figure:
     rows = np.sort(np.random.default_rng(0).choice(len(first), min(faces, len(first)), replace=False))
-    names = [str(masks.artifact.manifest.summary["parser"]) for masks in (first, second)]
+    names = [str(MasksSummary.of(masks.artifact).parser) for masks in (first, second)]
     if names[0] == names[1]:
         names = [masks.artifact.reference.removeprefix("masks/") for masks in (first, second)]
     scores = mask_agreement(first, second)

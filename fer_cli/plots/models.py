@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.predictor import Rows
@@ -26,4 +27,4 @@ def split_of(store: Store, model: Artifact, split: str | None) -> tuple[Dataset,
 
 def described(model: Artifact, data: str) -> str:
     """Return which system and backbone a model is, and on what."""
-    return f"{registry.describe(model.manifest.config)}, on {data}"
+    return f"{registry.describe(ModelConfig.of(model))}, on {data}"

@@ -8,6 +8,7 @@ import typer
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core import machine
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import open_dataset
@@ -47,7 +48,7 @@ def draw(
         trained = open_trained(artifact, machine.device_name(device))
         probabilities, features = predict_with_features(trained, dataset, rows)
         wrong = probabilities.argmax(axis=1) != dataset.labels[rows]
-        described = f"{describe(artifact.manifest.config)}: input of the last layer; "
+        described = f"{describe(ModelConfig.of(artifact))}: input of the last layer; "
     else:
         dataset = open_dataset(open_parent(store, artifact, "dataset"))
         split = split or dataset.split_names[-1]

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
-from fer_cli.audit.findings import Case, Finding, Index, findings, fold_findings
+from fer_cli.artifacts.summaries import DatasetSummary
+from fer_cli.audit.findings import Index, findings, fold_findings
 from fer_cli.audit.near_duplicates import near_copies
 from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.findings import Case, Check, Finding, failed
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.models.features import open_features
 
@@ -27,12 +29,12 @@ if TYPE_CHECKING:
 SHOWN: Final = 12
 """Cases of a kind on a contact sheet."""
 _SHEET: Final = {
-    "near copies across splits": "Near copies across splits, the least alike first",
-    "labels of near copies": "Near copies with different labels, the least alike first",
-    "labels of exact copies": "Equal pixels, different labels",
-    "exact copies across splits": "Equal pixels across splits",
-    "near copies": "Near copies, the least alike first",
-    "non-faces": "No face",
+    Check.NEAR_COPIES_ACROSS_SPLITS: "Near copies across splits, the least alike first",
+    Check.LABELS_OF_NEAR_COPIES: "Near copies with different labels, the least alike first",
+    Check.LABELS_OF_EXACT_COPIES: "Equal pixels, different labels",
+    Check.EXACT_COPIES_ACROSS_SPLITS: "Equal pixels across splits",
+    Check.NEAR_COPIES: "Near copies, the least alike first",
+    Check.NON_FACES: "No face",
 }
 
 
@@ -47,27 +49,20 @@ class DatasetAudit:
     @property
     def leaks(self) -> tuple[Finding, ...]:
         """The findings that make scores on the test or validation split, or over folds, optimistic."""
-        return tuple(finding for finding in self.findings if finding.state == "leak")
+        return tuple(failed(self.findings))
 
     @property
     def verdict(self) -> str:
         """One line."""
         if self.leaks:
             return f"LEAKS: {', '.join(finding.check for finding in self.leaks)}"
-        defects = [finding.check for finding in self.findings if finding.state == "defect"]
-        return f"no leak between splits; to know of: {', '.join(defects)}" if defects else "nothing found"
+        cautions = [finding.check for finding in self.findings if finding.verdict == "caution"]
+        return f"no leak between splits; cautions: {', '.join(cautions)}" if cautions else "nothing found"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return every finding with its cases, the pictures by id."""
         return [
-            {
-                "check": finding.check,
-                "state": finding.state,
-                "count": finding.count,
-                "text": finding.text,
-                "cases": [self._case(case) for case in finding.cases],
-            }
-            for finding in self.findings
+            {**finding.to_json(), "cases": [self._case(case) for case in finding.cases]} for finding in self.findings
         ]
 
     def _case(self, case: Case) -> dict[str, Any]:
@@ -135,16 +130,19 @@ def _index(dataset: Dataset, table: pa.Table) -> Index:
 
 def _official_counts(dataset: Artifact) -> Finding:
     """Say what the manifest says: the loader compared the rows of each part and class with the published ones."""
-    manifest = dataset.manifest
-    if manifest.stage == "split":
-        source = manifest.inputs["dataset"]
-        told = f"see {source.name}@{source.version}, which it is split from"
-        return Finding("official counts", "unknown", 0, told)
-    if missing := manifest.summary["missing"]:
-        return Finding("official counts", "defect", len(missing), "; ".join(missing))
-    if "allow_incomplete" in manifest.config:
-        return Finding("official counts", "ok", 0, "as published")
-    return Finding("official counts", "unknown", 0, "none are published")
+    if dataset.manifest.stage == "split":
+        source = dataset.manifest.inputs["dataset"]
+        measured = f"see {source.name}@{source.version}, which it is split from"
+        return Finding(Check.OFFICIAL_COUNTS, "not measured", measured, count=0)
+    summary = DatasetSummary.of(dataset)
+    match summary.official_counts:
+        case "differ":
+            measured = "; ".join(summary.missing)
+            return Finding(Check.OFFICIAL_COUNTS, "caution", measured, count=len(summary.missing))
+        case "as published":
+            return Finding(Check.OFFICIAL_COUNTS, "pass", "as published", count=0)
+        case "none published":
+            return Finding(Check.OFFICIAL_COUNTS, "not measured", "no published counts", count=0)
 
 
 def _draw(audit: DatasetAudit, out: Path) -> Path | None:

@@ -12,27 +12,24 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core import machine
 from fer_cli.core.errors import CheckFailedError
+from fer_cli.core.findings import Check, Finding, Verdict, failed
 from fer_cli.core.progress import note
-from fer_cli.evaluation.findings import Finding, Verdict, failed
-from fer_cli.evaluation.leakage import leaks, persons, selection
+from fer_cli.evaluation.leakage import leaks, selection, shared
 from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
-from fer_cli.evaluation.predictors.opening import default_split, open_predictor
 from fer_cli.evaluation.sanity_checks import (
-    ALONE,
-    TWICE,
+    class_names,
     measure_batch_invariance,
-    names,
     preprocessing,
     training_mode,
     worst_of,
 )
+from fer_cli.stages.evaluate import open_for_scoring, split_of
 from fer_cli.systems.ahm.network import ahm_network
 
 if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel
 
 KINDS: Final = ("ahm", "model", "study")
-RECORDED: Final = "recorded score"
 IMAGES: Final = 256
 """Images that are run alone, shuffled and class by class."""
 SIZES: Final = (8, 32, 128)
@@ -94,7 +91,7 @@ def audit_model(
     Args:
         store: where artifacts are.
         model: reference of an ahm artifact, a model or a study; the newest where it is None.
-        data: reference of the data set that is scored; the one that the model learned from where it is None.
+        data: reference of the dataset that is scored; the one that the model was trained on where it is None.
         split: of that; test where it is None, else validation.
         device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
@@ -103,54 +100,61 @@ def audit_model(
     """
     artifact = store.find(model, KINDS)
     on = None if data is None else store.find(data, ["dataset"])
-    own = open_predictor(store, artifact, device, None)
-    subject = own if on is None else open_predictor(store, artifact, device, None, on)
-    split = split or default_split(subject.dataset.split_names)
-    rows = subject.dataset.rows(split)
-    note(f"auditing {artifact.reference} on the {split} split of {subject.dataset.artifact.reference}")
-    each, run = [], 0
-    for one, (scoring, places) in zip(own.parts or (own,), subject.parted(rows), strict=True):
-        opened = _networks(store, one, artifact, device)
-        each.append(
-            (*_answers(one, opened), preprocessing(scoring, _learned(one)), *_steadiness(scoring, rows[places], opened))
+    own = open_for_scoring(store, artifact, device, None)
+    predictor = own if on is None else open_for_scoring(store, artifact, device, None, on)
+    scored_split = split_of(split, predictor.dataset.artifact, predictor.dataset.split_names)
+    rows = predictor.dataset.rows(scored_split)
+    note(f"auditing {artifact.reference} on the {scored_split} split of {predictor.dataset.artifact.reference}")
+    by_fold, run = [], 0
+    for part, (scoring, places) in zip(own.parts or (own,), predictor.by_part(rows), strict=True):
+        networks = _networks(store, part, artifact, device)
+        by_fold.append(
+            (
+                *_answers(part, networks),
+                preprocessing(scoring, _training_record(part)),
+                *_batch_invariance(scoring, rows[places], networks),
+            )
         )
-        run += min(IMAGES, len(places)) if opened else 0
-    found = _of_all(each)
-    told = (*leaks(subject, rows), *persons(subject, rows), selection(subject, rows, split))
-    order = [one for one in found if one.check not in {ALONE, TWICE}]
-    return ModelAudit(artifact, subject.dataset.artifact, split, len(rows), run, (*order, *told, *found[len(order) :]))
+        run += min(IMAGES, len(places)) if networks else 0
+    of_networks = _of_all(by_fold)
+    of_images = (*leaks(predictor, rows), *shared(predictor, rows), selection(predictor, rows, scored_split))
+    first = [one for one in of_networks if one.check not in {Check.BATCH_INVARIANCE, Check.REPEATABILITY}]
+    findings = (*first, *of_images, *of_networks[len(first) :])
+    return ModelAudit(artifact, predictor.dataset.artifact, scored_split, len(rows), run, findings)
 
 
 def _networks(store: Store, own: Predictor, artifact: Artifact, device: str) -> dict[str, TrainedModel]:
-    if own.networks is not None:
-        return dict(own.networks())
+    if networks := own.networks():
+        return dict(networks)
     machine.tune_allocator()
     network = ahm_network(store, artifact, machine.device_name(device))
     return {} if network is None else {own.chosen: network}
 
 
-def _learned(own: Predictor) -> TrainingRecord:
-    assert own.learned is not None
-    return own.learned
+def _training_record(own: Predictor) -> TrainingRecord:
+    assert own.training_record is not None
+    return own.training_record
 
 
 def _answers(own: Predictor, opened: dict[str, TrainedModel]) -> Iterator[Finding]:
-    """Yield what the answers to the images say that chose a model."""
+    """Yield what the answers to the images say that selected a model."""
     if any(training_mode(model) for model in opened.values()):
         return  # what it answers now is nothing to compare with
-    learned = _learned(own)
-    rows = own.dataset.rows(learned.select_on)
+    record = _training_record(own)
+    rows = own.dataset.rows(record.select_on)
     probabilities, _ = own.probabilities(rows, "none")
-    yield names(own, learned, rows, probabilities[own.chosen])
-    yield _recorded(own, learned, rows, probabilities)
+    yield class_names(own, record, rows, probabilities[own.chosen])
+    yield _recorded(own, record, rows, probabilities)
 
 
-def _steadiness(subject: Predictor, rows: Rows, opened: dict[str, TrainedModel]) -> tuple[Finding, ...]:
+def _batch_invariance(predictor: Predictor, rows: Rows, opened: dict[str, TrainedModel]) -> tuple[Finding, ...]:
     if opened:
-        return worst_of(measure_batch_invariance(opened, subject.dataset, rows, number=IMAGES, sizes=SIZES, sort=True))
+        return worst_of(
+            measure_batch_invariance(opened, predictor.dataset, rows, number=IMAGES, sizes=SIZES, sort=True)
+        )
     why = "the backbone's weights are not on this machine"
     advice = "bring them back and audit again ('fer weights ls' says what is here)"
-    return tuple(Finding(check, "not measured", why, advice) for check in (ALONE, TWICE))
+    return tuple(Finding(check, "not measured", why, advice) for check in (Check.BATCH_INVARIANCE, Check.REPEATABILITY))
 
 
 def _of_all(each: Sequence[tuple[Finding, ...]]) -> list[Finding]:
@@ -173,17 +177,17 @@ def _of_all(each: Sequence[tuple[Finding, ...]]) -> list[Finding]:
 
 
 def _recorded(
-    own: Predictor, learned: TrainingRecord, rows: Rows, probabilities: dict[str, NDArray[np.float64]]
+    own: Predictor, record: TrainingRecord, rows: Rows, probabilities: dict[str, NDArray[np.float64]]
 ) -> Finding:
     """Compare the accuracy on the split that the model was selected on with the one that it recorded."""
     true = own.dataset.labels[rows]
-    now = {name: float((probabilities[name].argmax(axis=1) == true).mean()) for name in learned.recorded}
-    name = max(now, key=lambda one: abs(now[one] - learned.recorded[one]))
-    then, what = learned.recorded[name], f"{name}: accuracy on {learned.select_on}"
+    now = {name: float((probabilities[name].argmax(axis=1) == true).mean()) for name in record.accuracy}
+    name = max(now, key=lambda one: abs(now[one] - record.accuracy[one]))
+    then, what = record.accuracy[name], f"{name}: accuracy on {record.select_on}"
     if abs(now[name] - then) <= max(TOLERANCE, 2 / len(rows)):
-        return Finding(RECORDED, "pass", f"{what} {now[name]:.1%}, recorded {then:.1%}")
+        return Finding(Check.RECORDED_SCORE, "pass", f"{what} {now[name]:.1%}, recorded {then:.1%}")
     return Finding(
-        RECORDED,
+        Check.RECORDED_SCORE,
         "fail",
         f"{what} {now[name]:.1%}, recorded {then:.1%}: weights, class names or preprocessing are not what was selected",
         "bring back the artifact as it was made, or train it again",

@@ -139,7 +139,7 @@ def _pair(
     right_of_first: NDArray[np.bool_],
     true: NDArray[np.int64],
     classes: int,
-    units: tuple[str, NDArray[np.str_] | None],
+    units: tuple[str, NDArray[np.int64] | None],
     alpha: float,
 ) -> Pair:
     """Compare one system with the first; ``right`` (S, N) and ``right_of_first`` tell which items each training has."""

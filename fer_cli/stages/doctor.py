@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from fer_cli import __version__
 from fer_cli.artifacts.store import Store
 from fer_cli.core import machine, provenance
 from fer_cli.core.errors import FerError
+from fer_cli.core.findings import Finding
 
 _NEEDED: Final = (
     *("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pyarrow", "Pillow"),
@@ -24,39 +24,25 @@ _OPTIONAL: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One line of the examination."""
-
-    state: Literal["ok", "note", "missing"]
-    what: str
-    found: str
-    advice: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return it for ``--json``."""
-        return asdict(self)
-
-
 def examine(store: Store) -> list[Finding]:
     """Return what fer finds on this machine: packages, device, store, weights, data."""
     code = provenance.code_version()
     commit = "" if code["commit"] is None else f", commit {code['commit'][:10]}"
     findings = [
-        Finding("ok", "fer", f"{__version__}{commit}"),
-        Finding("ok", "python", f"{sys.version.split()[0]} ({sys.platform})"),
+        Finding("fer", "pass", f"{__version__}{commit}"),
+        Finding("python", "pass", f"{sys.version.split()[0]} ({sys.platform})"),
     ]
     for package in _NEEDED:
         version = provenance.version_of(package)
         findings.append(
-            Finding("ok", package, version)
+            Finding(package, "pass", version)
             if version
-            else Finding("missing", package, "not installed", "install fer-cli again: it depends on this")
+            else Finding(package, "fail", "not installed", "install fer-cli again: it depends on this")
         )
     for package, advice in _OPTIONAL.items():
         version = provenance.version_of(package)
         findings.append(
-            Finding("ok", package, version) if version else Finding("note", package, "not installed", advice)
+            Finding(package, "pass", version) if version else Finding(package, "caution", "not installed", advice)
         )
     return [*findings, *_device(), _store(store), _weights(), _hub(), *_faces(), _data()]
 
@@ -68,15 +54,15 @@ def _device() -> list[Finding]:
 
     found = machine.device_name("auto")
     if found.startswith("cuda"):
-        device = Finding("ok", "device", f"{found}: {torch.cuda.get_device_name(found)}")
+        device = Finding("device", "pass", f"{found}: {torch.cuda.get_device_name(found)}")
     else:
         device = Finding(
-            "ok", "device", f"{found}: {machine.usable_cpus()} cores, torch uses {torch.get_num_threads()}"
+            "device", "pass", f"{found}: {machine.usable_cpus()} cores, torch uses {torch.get_num_threads()}"
         )
     tuned = machine.tune_allocator()
     allocator = Finding(
-        "ok" if tuned else "note",
         "allocator",
+        "pass" if tuned else "caution",
         "glibc, tuned to keep memory" if tuned else "left as it is",
         "" if tuned else "on glibc, unset FER_ALLOCATOR: networks run up to twice as fast on the CPU",
     )
@@ -88,21 +74,21 @@ def _store(store: Store) -> Finding:
     nearest = next(parent for parent in (place, *place.parents) if parent.exists())
     free = shutil.disk_usage(nearest).free / 1e9
     if not os.access(nearest, os.W_OK):
-        return Finding("missing", "store", f"{place}: not writable", "give --store or set FER_STORE")
+        return Finding("store", "fail", f"{place}: not writable", "give --store or set FER_STORE")
     count = len(store.directories())
-    return Finding("ok", "store", f"{place}: {count} artifacts, {free:,.0f} GB free")
+    return Finding("store", "pass", f"{place}: {count} artifacts, {free:,.0f} GB free")
 
 
 def _weights() -> Finding:
     folder = os.environ.get("FER_WEIGHTS")
     if not folder:
         return Finding(
-            "note", "FER_WEIGHTS", "not set", "a folder with BACKBONE.safetensors files, for machines without a hub"
+            "FER_WEIGHTS", "caution", "not set", "a folder with BACKBONE.safetensors files, for machines without a hub"
         )
     if not Path(folder).is_dir():
-        return Finding("missing", "FER_WEIGHTS", f"{folder}: no such folder", "create it, or set it to one that exists")
+        return Finding("FER_WEIGHTS", "fail", f"{folder}: no such folder", "create it, or set it to one that exists")
     files = [path for path in Path(folder).iterdir() if path.suffix in {".safetensors", ".pth", ".pt", ".bin"}]
-    return Finding("ok", "FER_WEIGHTS", f"{folder}: {len(files)} files")
+    return Finding("FER_WEIGHTS", "pass", f"{folder}: {len(files)} files")
 
 
 def _hub() -> Finding:
@@ -112,7 +98,7 @@ def _hub() -> Finding:
     count = len(list(place.glob("models--*"))) if place.is_dir() else 0
     offline = "offline by HF_HUB_OFFLINE" if constants.HF_HUB_OFFLINE else "asked when weights are not here"
     advice = "'fer weights ls' says what is here and how to get the rest"
-    return Finding("ok", "timm's hub", f"{place}: {count} networks cached; {offline}", advice)
+    return Finding("timm's hub", "pass", f"{place}: {count} networks cached; {offline}", advice)
 
 
 def _faces() -> list[Finding]:
@@ -125,25 +111,25 @@ def _faces() -> list[Finding]:
             found = find_release(release, None, None, fetch=False)
             advice = f"'fer weights fetch {name}' fetches {release.file}; {release.instead}"
             weights.append(
-                Finding("note", name, "its weights are not here", advice)
+                Finding(name, "caution", "its weights are not here", advice)
                 if found is None
-                else Finding("ok", name, f"{found.path}, its hash is the published one")
+                else Finding(name, "pass", f"{found.path}, its hash is the published one")
             )
         except FerError as error:
-            weights.append(Finding("missing", name, error.what, error.hint))
+            weights.append(Finding(name, "fail", error.what, error.hint))
     if provenance.version_of("facexlib") is None:
         return weights
     try:
         import cv2
 
-        return [*weights, Finding("ok", "OpenCV", cv2.__version__)]
+        return [*weights, Finding("OpenCV", "pass", cv2.__version__)]
     except (ImportError, OSError) as error:
         advice = "on Debian install libgl1 and libglib2.0-0, or replace opencv-python by opencv-python-headless"
-        return [*weights, Finding("missing", "OpenCV", f"cannot be imported ({error})", advice)]
+        return [*weights, Finding("OpenCV", "fail", f"cannot be imported ({error})", advice)]
 
 
 def _data() -> Finding:
     folder = Path(os.environ.get("FER_DATA") or "data")
     if not folder.is_dir():
-        return Finding("note", "data", f"{folder}: no such folder", "set FER_DATA, or give --source to fer prepare")
-    return Finding("ok", "data", f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir())) or 'empty'}")
+        return Finding("data", "caution", f"{folder}: no such folder", "set FER_DATA, or give --source to fer prepare")
+    return Finding("data", "pass", f"{folder}: {', '.join(sorted(path.name for path in folder.iterdir())) or 'empty'}")

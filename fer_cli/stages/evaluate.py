@@ -9,26 +9,31 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import json_bytes, table_bytes
+from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, Intervals
 from fer_cli.artifacts.result import Result
+from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
 from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.summaries import DatasetSummary, EvaluationConfig, EvaluationSummary, FeaturesConfig
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
+from fer_cli.core.findings import Check, Finding, failed
 from fer_cli.core.progress import note, warn
-from fer_cli.evaluation.findings import Finding, failed
-from fer_cli.evaluation.leakage import IDS, PERSONS, SELECTION
 from fer_cli.evaluation.predictor import EvaluationResult, Predictor
+from fer_cli.evaluation.predictors.ahm import weights_option
 from fer_cli.evaluation.predictors.opening import default_split, open_predictor
 from fer_cli.evaluation.protocol_warnings import ProtocolWarnings, judge
 from fer_cli.evaluation.report import report_html
-from fer_cli.evaluation.sanity_checks import ALONE, cheap_checks, is_amber
+from fer_cli.evaluation.sanity_checks import cheap_checks, is_amber
 from fer_cli.evaluation.subsets import subsets_of, unseen_caution
 from fer_cli.evaluation.test_set_usage import Scoring, items_hash, remember, times_scored
-from fer_cli.metrics import cautions, evaluate, paired_difference
+from fer_cli.metrics import Metrics, cautions, evaluate, paired_difference
 from fer_cli.metrics.bootstrap import RESAMPLES, Estimate
+from fer_cli.stages.extract import extract
 
 REVISION: Final = 4
 TTA: Final = ("none", "flip")
-BATCHINGS: Final = ("alone", "stored", "shuffled", "sorted")
+BATCHINGS: Final[tuple[Batching, ...]] = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 
 
@@ -54,7 +59,7 @@ def evaluate_model(
     Args:
         store: where artifacts are.
         model: reference of an ahm artifact, a model or a study; the newest where it is None.
-        data: reference of the data set; where it is None the one that the model learned from, for predictions the
+        data: reference of the data set; where it is None the one that the model was trained on, for predictions the
             newest. A model is scored on another one over the classes in common.
         predictions: a file of predictions (:mod:`fer_cli.evaluation.external_predictions`), in place of a model.
         split: the split; test where it is None, else validation.
@@ -64,7 +69,7 @@ def evaluate_model(
         resamples: of the bootstrap.
         seed: of the bootstrap.
         strict: fail when the number is unsound.
-        batching: what stands beside an image when a deep model scores it: ``alone``, ``stored`` (batches in the order
+        batching: how images are batched when a deep model scores them: ``alone``, ``stored`` (batches in the order
             of the data set), ``shuffled`` or ``sorted`` (batches of 32, shuffled or class by class). It matters to
             models that mix their batch alone: these are scored alone, the others as stored, where it is None.
         device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -78,32 +83,32 @@ def evaluate_model(
         raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(TTA)}")
     if not 100 <= resamples <= 1_000_000:
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
-    if batching not in (None, *BATCHINGS):
-        raise UsageError(f"--batching {batching!r} is not a choice", hint=f"take {', '.join(BATCHINGS)}")
-    subject, split, by_default = _open(store, model, data, predictions, split, device, batching)
-    dataset = subject.dataset
-    rows = _rows(subject, split)
-    chosen = predictor or subject.chosen
-    if chosen not in subject.predictors:
+    opened, chosen_split, by_default = _open(store, model, data, predictions, split, device, _batching(batching))
+    dataset = opened.dataset
+    rows = _rows(opened, chosen_split)
+    chosen = predictor or opened.chosen
+    if chosen not in opened.outputs:
         raise FerError(
-            f"{subject.origin.reference} has no predictor {chosen!r}", hint=f"take {', '.join(subject.predictors)}"
+            f"{opened.origin.reference} has no predictor {chosen!r}", hint=f"take {', '.join(opened.outputs)}"
         )
+    record = opened.training_record
+    config = EvaluationConfig(
+        split=chosen_split,
+        predictor=chosen,
+        tta="flip" if tta == "flip" else "none",
+        batching=opened.batching,
+        resamples=resamples,
+        seed=seed,
+        names={} if record is None else dict(record.class_names),
+    )
     plan = Plan(
         kind="evaluation",
-        name=_name(subject, split),
+        name=_name(opened, chosen_split),
         stage="eval",
         revision=REVISION,
-        config={
-            "split": split,
-            "predictor": chosen,
-            "tta": tta,
-            **({} if subject.batching is None else {"batching": subject.batching}),
-            "resamples": resamples,
-            "seed": seed,
-            "names": {} if subject.learned is None else {key: list(of) for key, of in subject.learned.named.items()},
-        },
+        config=config.record(),
         inputs={
-            "model" if subject.learned else "predictions": subject.origin.source,
+            "predictions" if record is None else "model": opened.origin.source,
             "dataset": dataset.artifact.as_input(),
         },
         seeds=[seed],
@@ -115,28 +120,68 @@ def evaluate_model(
             _check_strict(work.committed, strict)
             return Result(work.committed, up_to_date=True)
         if by_default:
-            note(f"scoring the {split} split")
+            note(f"scoring the {chosen_split} split")
         items = items_hash(dataset.ids[rows].tolist(), [dataset.classes[label] for label in dataset.labels[rows]])
-        # Every predictor whose score is shown has been scored, not the chosen one alone.
-        now = [Scoring(items, subject.origin.source.content, f"{name}, tta {tta}") for name in subject.predictors]
-        scored = _score(subject, split, rows, chosen, tta, times_scored(store.root, now), resamples, seed)
-        work.write("metrics.json", json_bytes(_metrics_json(scored)))
-        work.write("predictions.parquet", _predictions(scored, [chosen]))
-        work.write("all-predictors.parquet", _predictions(scored, list(subject.predictors)))
+        # Every output whose score is shown has been scored, not the chosen one alone.
+        now = [Scoring(items, opened.origin.source.content, f"{name}, tta {tta}") for name in opened.outputs]
+        result = _score(opened, config, rows, times_scored(store.root, now))
+        work.write("metrics.json", json_bytes(_metrics_json(result)))
+        work.write("predictions.parquet", _predictions(result, [chosen]))
+        work.write("all-predictors.parquet", _predictions(result, list(opened.outputs)))
         if report:
-            html = report_html(store, scored, plan)
+            html = report_html(store, result, plan)
             work.write("report.html", html.encode("utf-8"), view=True)
         remember(store.root, now)
         artifact = work.commit(
-            summary=_summary(scored),
-            protocol=scored.protocol,
-            measured=scored.measured,
-            warnings=[*scored.soundness.unsound],
+            summary=_summary(result),
+            protocol=result.protocol,
+            measured=result.measured,
+            warnings=[*result.warnings.unsound],
         )
-    for text in scored.soundness.unsound:
+    for text in result.warnings.unsound:
         warn(text)
     _check_strict(artifact, strict)
     return Result(artifact, up_to_date=False)
+
+
+def open_for_scoring(
+    store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
+) -> Predictor:
+    """Open an ahm artifact, a model or a study; the features that AHM wants of another dataset are extracted."""
+    features = None
+    if artifact.kind == "ahm" and data is not None:
+        features = _same_features(store, open_parent(store, artifact, "features"), data, device)
+    return open_predictor(store, artifact, device, batching, data, features)
+
+
+def _same_features(store: Store, features: Artifact, data: Artifact, device: str) -> Artifact:
+    """Return the features of a dataset, made by the same network as given ones were.
+
+    Raises:
+        FerError: the network or its weights are not what they were.
+    """
+    if features.manifest.inputs["dataset"].content == data.manifest.content:
+        return features
+    config = FeaturesConfig.of(features)
+    extracted = extract(
+        store=store,
+        dataset=data.reference,
+        backbone=config.backbone,
+        level=config.level,
+        size=config.size,
+        views=config.views,
+        weights=weights_option(features),
+        dtype=config.dtype,
+        device=device,
+    ).artifact
+    other = FeaturesConfig.of(extracted)
+    if key := next((key for key in FeaturesConfig.model_fields if getattr(config, key) != getattr(other, key)), None):
+        raise FerError(
+            f"{extracted.reference} was not made as {features.reference} was: {key} differs",
+            hint="bring back the weights that those features were made with ('fer weights ls')",
+        )
+    note(f"features: {extracted.reference}")
+    return extracted
 
 
 def _open(
@@ -146,163 +191,174 @@ def _open(
     predictions: Path | None,
     split: str | None,
     device: str,
-    batching: str | None,
-) -> tuple[Predictor, str, bool]:
+    batching: Batching | None,
+) -> tuple[Predictor, SplitName, bool]:
     """Return what is scored, the split, and whether nobody asked for that one."""
     if predictions is None:
         artifact = store.find(model, ["ahm", "model", "study"])
         on = None if data is None else store.find(data, ["dataset"])
-        subject = open_predictor(store, artifact, device, batching, on)
-        return subject, split or default_split(subject.dataset.split_names), split is None
+        opened = open_for_scoring(store, artifact, device, batching, on)
+        return opened, split_of(split, opened.dataset.artifact, opened.dataset.split_names), split is None
     for option, given in (("MODEL", model), ("--batching", batching)):
         if given is not None:
             raise UsageError(f"{option} and --predictions contradict each other", hint=f"leave {option} out")
     on = store.find(data, ["dataset"])
-    found = split or default_split(tuple(on.manifest.summary["splits"]))
+    chosen = split_of(split, on, tuple(DatasetSummary.of(on).splits))
     from fer_cli.evaluation.predictors.external import external_predictor
 
-    return external_predictor(predictions, on, found), found, split is None
+    return external_predictor(predictions, on, chosen), chosen, split is None
 
 
-def _rows(subject: Predictor, split: str) -> NDArray[np.int64]:
+def split_of(split: str | None, dataset: Artifact, there: Sequence[str]) -> SplitName:
+    """Return the split to score: the one that was asked for, or test where there is one, else validation."""
+    if split is None:
+        return default_split(there)
+    for name in SPLIT_NAMES:
+        if name == split:
+            return name
+    raise FerError(f"{dataset.reference} has no {split} split", hint=f"it has {', '.join(there)}")
+
+
+def _batching(batching: str | None) -> Batching | None:
+    for name in BATCHINGS:
+        if batching == name:
+            return name
+    if batching is None:
+        return None
+    raise UsageError(f"--batching {batching!r} is not a choice", hint=f"take {', '.join(BATCHINGS)}")
+
+
+def _rows(predictor: Predictor, split: SplitName) -> NDArray[np.int64]:
     """Return the rows of a split; where classes are left out it may have lost all of its images."""
     try:
-        return subject.dataset.rows(split)
+        return predictor.dataset.rows(split)
     except FerError as error:
         raise FerError(
-            f"{error.what} of {', '.join(subject.dataset.classes)}", hint=error.hint, path=error.path
+            f"{error.what} of {', '.join(predictor.dataset.classes)}", hint=error.hint, path=error.path
         ) from error
 
 
-def _name(subject: Predictor, split: str) -> str:
+def _name(predictor: Predictor, split: SplitName) -> str:
     """Return the evaluation's name, short enough for a folder's."""
-    elsewhere = "" if subject.is_own else f"-on-{subject.dataset.artifact.name}"
-    return f"{subject.origin.name[: 118 - len(elsewhere) - len(split)]}{elsewhere}-{split}"
+    elsewhere = "" if predictor.is_own else f"-on-{predictor.dataset.artifact.name}"
+    return f"{predictor.origin.name[: 118 - len(elsewhere) - len(split)]}{elsewhere}-{split}"
 
 
 def _score(
-    subject: Predictor,
-    split: str,
-    rows: NDArray[np.int64],
-    chosen: str,
-    tta: str,
-    times_scored: int,
-    resamples: int,
-    seed: int,
+    predictor: Predictor, config: EvaluationConfig, rows: NDArray[np.int64], times_scored: int
 ) -> EvaluationResult:
-    dataset = subject.dataset
-    probabilities, measured = subject.probabilities(rows, tta)
+    dataset, chosen = predictor.dataset, config.predictor
+    probabilities, measured = predictor.probabilities(rows, config.tta)
     true = dataset.labels[rows]
     unit, units = dataset.units()
     groups = None if units is None else units[rows]
-    metrics = {
-        name: evaluate(
-            true,
-            table,
+
+    def metrics_of(table: NDArray[np.float64], items: NDArray[np.int64] | slice = slice(None)) -> Metrics:
+        return evaluate(
+            true[items],
+            table[items],
             dataset.classes,
-            seed=seed,
-            groups=groups,
-            resamples=resamples,
-            calibrated=subject.calibrated,
+            seed=config.seed,
+            groups=None if groups is None else groups[items],
+            resamples=config.resamples,
+            calibrated=predictor.calibrated,
             unit=unit,
         )
-        for name, table in probabilities.items()
-    }
-    subsets = {
-        name: evaluate(
-            true[some],
-            probabilities[chosen][some],
-            dataset.classes,
-            seed=seed,
-            groups=None if groups is None else groups[some],
-            resamples=resamples,
-            calibrated=subject.calibrated,
-            unit=unit,
-        )
-        for name, some in subsets_of(subject, rows).items()
-    }
-    findings = cheap_checks(subject, rows, split, probabilities[chosen])
-    mixes = subject.mixes_batch or any(one.check == ALONE for one in failed(findings))
+
+    metrics = {name: metrics_of(table) for name, table in probabilities.items()}
+    subsets = {name: metrics_of(probabilities[chosen], items) for name, items in subsets_of(predictor, rows).items()}
+    findings = cheap_checks(predictor, rows, config.split, probabilities[chosen])
+    mixes = predictor.mixes_batch or any(one.check == Check.BATCH_INVARIANCE for one in failed(findings))
     predicted = {name: table.argmax(axis=1) for name, table in probabilities.items()}
+    reference = predictor.reference
     gains = {
         name: {
-            metric: paired_difference(true, guess, predicted[subject.reference], metric, groups, seed, resamples)
+            metric: paired_difference(true, guess, predicted[reference], metric, groups, config.seed, config.resamples)
             for metric in COMPARED
         }
         for name, guess in predicted.items()
-        if subject.reference is not None and name != subject.reference
+        if reference is not None and name != reference
     }
-    protocol = {
-        **subject.protocol,
-        "split": split,
-        "predictor": chosen,
-        "tta": tta,
-        **({} if subject.batching is None else {"batching": subject.batching, "mixes_batch": mixes}),
-        "times_these_items_were_scored": times_scored,
-        "intervals": f"95% bootstrap, {resamples} resamples of {metrics[chosen].unit}s, seed {seed}",
-        "checks": [finding.to_json() for finding in findings],
-    }
-    judged = judge(
-        protocol,
-        split=split,
-        accuracy=metrics[chosen].accuracy.value,
-        own=subject.is_own,
-        known=subject.learned is not None,
+    protocol = EvaluationProtocol(
+        data=predictor.target.data,
+        training=predictor.training,
+        trained_on=predictor.target.trained_on,
+        predictions=predictor.predictions,
+        classes_in_common=predictor.target.classes_in_common,
+        split=config.split,
+        predictor=chosen,
+        tta=config.tta,
+        batching=config.batching,
+        mixes_batch=mixes,
+        times_these_items_were_scored=times_scored,
+        intervals=Intervals(unit=metrics[chosen].unit, resamples=config.resamples, seed=config.seed),
+        checks=findings,
     )
-    soundness = ProtocolWarnings(
-        (*judged.unsound, *_unsound(findings, subject, split)),
+    judged = judge(protocol, metrics[chosen].accuracy.value)
+    warnings = ProtocolWarnings(
+        (*judged.unsound, *_unsound(findings, predictor, config.split)),
         (
-            *subject.cautions,
+            *predictor.cautions,
             *judged.cautions,
-            *(f"{one.check.capitalize()}: {one.measured}" for one in findings if is_amber(one, subject)),
+            *(f"{one.check.capitalize()}: {one.measured}" for one in findings if is_amber(one, predictor)),
             *([] if (rest := unseen_caution(subsets, metrics[chosen])) is None else [rest]),
             *cautions(metrics[chosen]),
         ),
     )
     return EvaluationResult(
-        subject, split, rows, probabilities, measured, metrics, gains, chosen, subsets, protocol, soundness, findings
+        predictor=predictor,
+        split=config.split,
+        rows=rows,
+        probabilities=probabilities,
+        measured=measured,
+        metrics=metrics,
+        gains=gains,
+        chosen=chosen,
+        subsets=subsets,
+        protocol=protocol,
+        warnings=warnings,
     )
 
 
-def _unsound(findings: Sequence[Finding], subject: Predictor, split: str) -> Iterator[str]:
+def _unsound(findings: Sequence[Finding], predictor: Predictor, split: SplitName) -> Iterator[str]:
     """Yield what the checks found, but for what the protocol alone has said already."""
-    said = {ALONE}
-    if subject.is_own:
-        said |= {SELECTION, PERSONS, *([IDS] if split == "train" else [])}
+    covered = {Check.BATCH_INVARIANCE}
+    if predictor.is_own:
+        covered |= {Check.SELECTION, Check.SHARED_SUBJECTS, *([Check.TRAINING_IDS] if split == "train" else [])}
     for finding in failed(findings):
-        if finding.check not in said and not is_amber(finding, subject):
+        if finding.check not in covered and not is_amber(finding, predictor):
             yield f"{finding.check}: {finding.measured}"
 
 
-def _metrics_json(scored: EvaluationResult) -> dict[str, Any]:
+def _metrics_json(result: EvaluationResult) -> dict[str, Any]:
     def plain(estimate: Estimate) -> dict[str, float | None]:
         return {
             name: None if np.isnan(number) else number
             for name, number in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
         }
 
-    by_fold = scored.by_fold()
+    by_fold = result.by_fold()
     return {
-        "dataset": scored.dataset.artifact.name,
-        "split": scored.split,
-        "chosen": scored.chosen,
-        "reference": scored.subject.reference,
-        "predictors": {name: metrics.to_json() for name, metrics in scored.metrics.items()},
+        "dataset": result.dataset.artifact.name,
+        "split": result.split,
+        "chosen": result.chosen,
+        "reference": result.predictor.reference,
+        "predictors": {name: metrics.to_json() for name, metrics in result.metrics.items()},
         "gain_over_reference": {
-            name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in scored.gains.items()
+            name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in result.gains.items()
         },
-        "subsets": {name: metrics.to_json() for name, metrics in scored.subsets.items()},
+        "subsets": {name: metrics.to_json() for name, metrics in result.subsets.items()},
         **({} if by_fold is None else {"by_fold": by_fold}),
-        "unsound": list(scored.soundness.unsound),
-        "cautions": list(scored.soundness.cautions),
+        "unsound": list(result.warnings.unsound),
+        "cautions": list(result.warnings.cautions),
     }
 
 
-def _predictions(scored: EvaluationResult, names: list[str]) -> bytes:
+def _predictions(result: EvaluationResult, names: list[str]) -> bytes:
     """Return the table of predictions: one row an item and predictor, a score (probability) a class."""
-    classes = np.array(scored.dataset.classes)
-    ids, label = scored.dataset.ids[scored.rows], classes[scored.dataset.labels[scored.rows]]
-    tables = [scored.probabilities[name] for name in names]
+    classes = np.array(result.dataset.classes)
+    ids, label = result.dataset.ids[result.rows], classes[result.dataset.labels[result.rows]]
+    tables = [result.probabilities[name] for name in names]
     scores = np.concatenate(tables)
     columns: dict[str, Any] = {
         "id": np.tile(ids, len(names)).tolist(),
@@ -310,32 +366,34 @@ def _predictions(scored: EvaluationResult, names: list[str]) -> bytes:
         "label": np.tile(label, len(names)).tolist(),
         "predicted": classes[scores.argmax(axis=1)].tolist(),
     }
-    if not scored.subject.calibrated:
+    if not result.predictor.calibrated:
         scores = np.full(scores.shape, np.nan)  # labels alone
-    if scored.subject.folds is not None:
-        columns["fold"] = np.tile(scored.subject.folds[scored.rows], len(names))
-    columns |= {f"score_{name}": scores[:, number] for number, name in enumerate(scored.dataset.classes)}
+    if result.predictor.folds is not None:
+        columns["fold"] = np.tile(result.predictor.folds[result.rows], len(names))
+    columns |= {f"score_{name}": scores[:, number] for number, name in enumerate(result.dataset.classes)}
     return table_bytes(columns)
 
 
-def _summary(scored: EvaluationResult) -> dict[str, Any]:
-    chosen = scored.metrics[scored.chosen]
-    return {
-        "headline": f"{scored.chosen} on {scored.dataset.artifact.name} {scored.split}: accuracy "
+def _summary(result: EvaluationResult) -> EvaluationSummary:
+    chosen = result.metrics[result.chosen]
+    return EvaluationSummary(
+        headline=f"{result.chosen} on {result.dataset.artifact.name} {result.split}: accuracy "
         f"{chosen.accuracy.value:.1%}, balanced {chosen.balanced_accuracy.value:.1%}, F1 {chosen.macro_f1.value:.1%}",
-        "split": scored.split,
-        "images": chosen.n,
-        "chosen": scored.chosen,
-        "accuracy": {name: metrics.accuracy.value for name, metrics in scored.metrics.items()},
-        "balanced_accuracy": {name: metrics.balanced_accuracy.value for name, metrics in scored.metrics.items()},
-        "macro_f1": {name: metrics.macro_f1.value for name, metrics in scored.metrics.items()},
-        "unsound": list(scored.soundness.unsound),
-        "cautions": list(scored.soundness.cautions),
-    }
+        dataset=result.dataset.artifact.name,
+        split=result.split,
+        images=chosen.n,
+        chosen=result.chosen,
+        outputs=dict(result.predictor.outputs),
+        accuracy={name: metrics.accuracy.value for name, metrics in result.metrics.items()},
+        balanced_accuracy={name: metrics.balanced_accuracy.value for name, metrics in result.metrics.items()},
+        macro_f1={name: metrics.macro_f1.value for name, metrics in result.metrics.items()},
+        unsound=result.warnings.unsound,
+        cautions=result.warnings.cautions,
+    )
 
 
 def _check_strict(artifact: Artifact, strict: bool) -> None:
-    if strict and (unsound := artifact.manifest.summary["unsound"]):
+    if strict and (unsound := EvaluationSummary.of(artifact).unsound):
         raise CheckFailedError(
             f"{artifact.reference} is unsound: {'; '.join(unsound)}", hint="score the test split of a sound protocol"
         )

@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from typing import Final
 
 from fer_cli.artifacts.journal import JOURNALS
+from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.artifacts.summaries import FeaturesConfig, FeaturesSummary, Measured
 from fer_cli.core import distributed, machine
 from fer_cli.core.errors import UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.inference.extraction import VIEWS, extract_features, feature_shape
 from fer_cli.models.backbones import POOLED, Backbone, check_name, cost
 from fer_cli.models.truncation import open_level
-from fer_cli.weights.files import WeightsFile, find_weights
+from fer_cli.weights.files import WeightsFile, find_weights, pretraining_of
 
 REVISION: Final = 1
 DTYPES: Final = ("float32", "float16")
@@ -70,7 +72,6 @@ def extract(
     network.network.to(target)
     shape = feature_shape(network, target)
     plan = _plan(source.artifact, network, weights_file, views, dtype)
-    inherited = source.artifact.manifest
 
     def produce(work: Work) -> None:
         rate = extract_features(
@@ -88,28 +89,25 @@ def extract(
         if ranks.rank:
             return
         work.commit(
-            summary={
-                "images": len(source.images),
-                "views": views,
-                "shape": list(shape),
-                "dtype": dtype,
-                "weights": None if weights_file is None else weights_file.record(),
-                "tensors_loaded": network.tensors_loaded,
+            summary=FeaturesSummary(
+                images=len(source.images),
+                views=tuple(views),
+                shape=tuple(shape),
+                dtype=dtype,
+                weights=None if weights_file is None else weights_file.record(),
+                tensors_loaded=network.tensors_loaded,
                 **cost(network),
-            },
-            protocol={
-                **inherited.protocol,
-                "pretraining": "none (random weights)"
-                if weights_file is None
-                else f"{weights_file.pretraining} ({weights_file.source})",
-            },
-            measured={
-                "images_per_second": rate,
-                "batch": batch,
-                "processes": ranks.world,
+            ),
+            protocol=TrainingProtocol(
+                data=DatasetProtocol.of(source.artifact), pretraining=pretraining_of(weights_file)
+            ),
+            measured=Measured(
+                images_per_second=rate,
+                batch=batch,
+                processes=ranks.world,
                 **machine.usage(target),
-            },
-            warnings=inherited.warnings,
+            ),
+            warnings=source.artifact.manifest.warnings,
             scratch=[JOURNALS],
         )
 
@@ -143,15 +141,15 @@ def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, vie
         name="-".join(parts),
         stage="extract",
         revision=REVISION,
-        config={
-            "backbone": network.name,
-            "level": network.level,
-            # Equal bytes are equal weights, wherever they came from: the rest is told in the summary.
-            "weights": "none: random, seed 0" if weights is None else weights.sha256(),
-            "preprocessing": network.preprocessing.record(),
-            "views": list(views),
-            "dtype": dtype,
-        },
+        config=FeaturesConfig(
+            backbone=network.name,
+            level=network.level,
+            # Equal bytes are equal weights, wherever they came from: the rest is in the summary.
+            weights="none: random, seed 0" if weights is None else weights.sha256(),
+            preprocessing=network.preprocessing.record(),
+            views=tuple(views),
+            dtype=dtype,
+        ).record(),
         inputs={"dataset": dataset.as_input()},
         seeds=[] if weights is not None else [0],
     )

@@ -13,20 +13,23 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.payload import table_bytes, tensors_bytes
+from fer_cli.artifacts.protocol import Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesSummary, Measured, ValidationScores
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.models.features import open_features
 from fer_cli.systems.ahm.fit import CS, RELATIVE_LAMBDAS, FitResult, Metric, fit
 from fer_cli.systems.ahm.hierarchy import Hierarchy, default_hierarchy, load_hierarchy, semantic_prototypes
+from fer_cli.systems.ahm.predictors import PredictorName
 from fer_cli.systems.ahm.projection import RIDGE
 
 REVISION: Final = 1
 PATHS: Final = ("shared", "full")
 METRICS: Final[tuple[Metric, ...]] = ("accuracy", "balanced")
-DIRECTIONS: Final = ("ahm-semantic", "ahm-visual")
+DIRECTIONS: Final[tuple[PredictorName, ...]] = ("ahm-semantic", "ahm-visual")
 
 
 def fit_ahm(
@@ -75,14 +78,14 @@ def fit_ahm(
         name=artifact.name + ("" if paths == "shared" else "-full"),
         stage="fit-ahm",
         revision=REVISION,
-        config={
-            "paths": paths,
-            "relative_lambdas": [float(value) for value in lambdas],
-            "Cs": list(CS),
-            "ridge": ridge,
-            "metric": metric,
-            "standardise": "mean and standard deviation of the train split",
-        },
+        config=AhmConfig(
+            paths="full" if paths == "full" else "shared",
+            relative_lambdas=tuple(float(value) for value in lambdas),
+            Cs=CS,
+            ridge=ridge,
+            metric=chosen_metric,
+            standardise="mean and standard deviation of the train split",
+        ).record(),
         # Labels and splits come from the data set: features of other labels can be equal to the bit.
         inputs={
             "features": artifact.as_input(),
@@ -118,7 +121,9 @@ def fit_ahm(
         fitted = work.commit(
             summary=_summary(result, dataset, path_names, chosen_metric),
             protocol=_protocol(artifact, result, chosen_metric, len(validation)),
-            measured={"seconds_by_value": {f"{p.predictor} {p.value:.4g}": round(p.seconds, 4) for p in result.path}},
+            measured=Measured(
+                seconds_by_value={f"{p.predictor} {p.value:.4g}": round(p.seconds, 4) for p in result.path}
+            ),
             warnings=list(result.notes),
         )
     for text in result.notes:
@@ -163,43 +168,42 @@ def _path_table(result: FitResult) -> bytes:
     )
 
 
-def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], metric: Metric) -> dict[str, Any]:
+def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], metric: Metric) -> AhmSummary:
     validated = result.chosen
 
-    def quality(name: str) -> float:
-        point = validated[name]  # type: ignore[index]
-        return point.accuracy if metric == "accuracy" else point.balanced_accuracy
+    def quality(name: PredictorName) -> float:
+        scores = validated[name]
+        return scores.accuracy if metric == "accuracy" else scores.balanced_accuracy
 
     chosen = max(DIRECTIONS, key=quality)
-    settings = {name: point.setting.value for name, point in validated.items() if point.setting is not None}
-    return {
-        "headline": f"{chosen}, lambda {settings[chosen]:.4g}; validation accuracy "  # type: ignore[index]
-        f"{validated[chosen].accuracy:.1%}, logistic {validated['logistic'].accuracy:.1%}",  # type: ignore[index]
-        "chosen": chosen,
-        "settings": settings,
-        "balance": result.balance,
-        "validation": {
-            name: {"accuracy": point.accuracy, "balanced_accuracy": point.balanced_accuracy}
-            for name, point in validated.items()
+    settings = {name: best.setting.value for name, best in validated.items() if best.setting is not None}
+    return AhmSummary(
+        headline=f"{chosen}, lambda {settings[chosen]:.4g}; validation accuracy {validated[chosen].accuracy:.1%}, "
+        f"logistic {validated['logistic'].accuracy:.1%}",
+        chosen=chosen,
+        settings={str(name): float(value) for name, value in settings.items()},
+        balance=float(result.balance),
+        validation={
+            name: ValidationScores(accuracy=float(scores.accuracy), balanced_accuracy=float(scores.balanced_accuracy))
+            for name, scores in validated.items()
         },
-        "classes": list(dataset.classes),
-        "paths": list(path_names),
-        "training_samples": result.training_samples,
-        "dead_features": result.dead_features,
-        "worst_residual": max(point.residual for point in result.path if point.residual is not None),
-    }
+        classes=dataset.classes,
+        paths=tuple(path_names),
+        training_samples=int(result.training_samples),
+        dead_features=int(result.dead_features),
+        worst_residual=float(max(point.residual for point in result.path if point.residual is not None)),
+    )
 
 
-def _protocol(features: Artifact, result: FitResult, metric: Metric, images: int) -> dict[str, Any]:
+def _protocol(features: Artifact, result: FitResult, metric: Metric, images: int) -> TrainingProtocol:
     lambdas = len({point.value for point in result.path if point.setting == "lambda"})
     Cs = len({point.value for point in result.path if point.setting == "C"})
-    return {
-        **features.manifest.protocol,
-        "selection": {
-            "split": "validation",
-            "metric": metric,
-            "what": f"lambda of each direction, the better direction, and C, on {images:,} images",
-            "tried": f"{lambdas} lambdas in 2 directions and {Cs} values of C",
-        },
-        "fitted_on": f"train, views {', '.join(features.manifest.summary['views'])}",
-    }
+    selection = Selection(
+        split="validation",
+        metric=metric,
+        what=f"lambda of each direction, the better direction, and C, on {images:,} images ({lambdas} lambdas in 2 "
+        f"directions, {Cs} values of C)",
+        tried=2 * lambdas + Cs,
+    )
+    views = FeaturesSummary.of(features).views
+    return TrainingProtocol.of(features).model_copy(update={"selection": selection, "views": views})

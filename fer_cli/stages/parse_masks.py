@@ -10,9 +10,11 @@ from typing import Final
 import numpy as np
 
 from fer_cli.artifacts.journal import JOURNALS
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.artifacts.summaries import MasksSummary, Measured
 from fer_cli.core import distributed, machine
 from fer_cli.core.distributed import broadcast_object, process_group
 from fer_cli.core.errors import FerError, UsageError
@@ -110,8 +112,10 @@ def parse_masks(
                 title=f"parse {plan.name}",
             )
             if ranks.rank == 0:
-                measured = {"images_per_second": rate, "taken_over": reused, "batch": opened.batch}
-                _commit(work, images, opened, {**measured, "processes": ranks.world})
+                measured = Measured(
+                    images_per_second=rate, taken_over=reused, batch=opened.batch, processes=ranks.world
+                )
+                _commit(work, images, opened, measured)
 
         return run(store, plan, produce, ranks=ranks, force=force)
 
@@ -150,7 +154,7 @@ def _earlier(store: Store, plan: Plan, options: ParserOptions, *, force: bool) -
     return broadcast_object(found, options.ranks)
 
 
-def _commit(work: Work, dataset: Dataset, parser: DatasetParser, measured: dict[str, object]) -> None:
+def _commit(work: Work, dataset: Dataset, parser: DatasetParser, measured: Measured) -> None:
     scores = assemble(work.directory, len(dataset.ids))
     doubts = [reasons for reasons in scores["reasons"].to_pylist() if reasons]
     counts = Counter(reason for reasons in doubts for reason in reasons)
@@ -158,16 +162,16 @@ def _commit(work: Work, dataset: Dataset, parser: DatasetParser, measured: dict[
     if len(doubts) / len(scores) > MANY:
         warnings.append(f"{len(doubts) / len(scores):.0%} of the maps are doubtful: look at them with 'fer plot masks'")
     work.commit(
-        summary={
-            "images": len(scores),
-            "parser": parser.name,
+        summary=MasksSummary(
+            images=len(scores),
+            parser=parser.name,
             **parser.summary,
-            "doubtful": len(doubts),
-            "reasons": {name: counts[name] for name in REASONS if counts[name]},
-            "regions": {name: round(float(np.mean(scores[f"share_{name}"])), 4) for name in REGIONS},
-        },
-        protocol={**dataset.artifact.manifest.protocol, "masks": parser.name},
-        measured={**measured, "peak_memory": machine.peak_memory()},
+            doubtful=len(doubts),
+            reasons={name: counts[name] for name in REASONS if counts[name]},
+            regions={name: round(float(np.mean(scores[f"share_{name}"])), 4) for name in REGIONS},
+        ),
+        protocol=DatasetProtocol.of(dataset.artifact),
+        measured=measured.model_copy(update={"peak_memory": machine.peak_memory()}),
         warnings=warnings,
         scratch=[JOURNALS, BLOCKS],
     )

@@ -9,14 +9,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import ArrayWriter, table_bytes
+from fer_cli.artifacts.protocol import DatasetProtocol, DuplicatesLeftOut, SplitOrigin
 from fer_cli.artifacts.result import Result
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Plan, Store, Work, files_input
+from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.audit.deduplicate import SETTING, leave_out_copies
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
@@ -24,7 +27,7 @@ from fer_cli.core.progress import note, track, warn
 from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
-from fer_cli.datasets.splits import TOGETHER, carve, duplicate_groups, split_hash, units_of
+from fer_cli.datasets.splits import carve, duplicate_groups, split_hash, units_of
 
 REVISION: Final = 2
 CARVED_TEST: Final = 0.2
@@ -74,13 +77,13 @@ def prepare(
             return Result(work.committed, up_to_date=True)
         rows, hashes, intensities = _write_blocks(work, loader)
         report = loader.report()
-        left_out: dict[str, Any] = {}
+        left_out = None
         if drop_duplicates:
             kept = leave_out_copies(work, rows, _source_splits(rows, report), hashes)
             rows, hashes = [rows[at] for at in kept.positions], [hashes[at] for at in kept.positions]
             intensities = None if intensities is None else intensities[kept.positions]
             report.dropped |= kept.dropped
-            left_out = {"duplicates_left_out": kept.protocol()}
+            left_out = kept.protocol()
         if intensities is not None:
             work.write(AUS, _aus_bytes(rows, intensities, report))
         rows = _with_splits(rows, hashes, report, validation, seed)
@@ -94,8 +97,8 @@ def prepare(
         work.write(INDEX, _index_bytes(rows, hashes, report))
         artifact = work.commit(
             summary=_summary(rows, report, leaks),
-            protocol=_protocol(name, rows, report, leaks, validation, seed) | left_out,
-            measured={"command": command} if command else {},
+            protocol=_protocol(name, rows, report, leaks, left_out, validation, seed),
+            measured=Measured(command=command or None),
             warnings=[*report.warnings, *leaks.warnings],
         )
     for text in artifact.manifest.warnings:
@@ -221,68 +224,74 @@ def _index_bytes(rows: Sequence[Row], hashes: Sequence[str], report: LoadReport)
     return table_bytes(columns, metadata)
 
 
-def _counts(rows: Sequence[Row], classes: Sequence[str]) -> dict[str, dict[str, int]]:
+def _counts(rows: Sequence[Row], classes: Sequence[str]) -> dict[SplitName, dict[str, int]]:
     """Return split -> class -> number of images, every class named in every split."""
     counted = Counter((row.split, row.label) for row in rows)
     there = [split for split in SPLITS if any(key[0] == split for key in counted)]
     return {split: {name: counted[split, name] for name in classes} for split in there}
 
 
-def _summary(rows: Sequence[Row], report: LoadReport, leaks: Leaks) -> dict[str, Any]:
+def _summary(rows: Sequence[Row], report: LoadReport, leaks: Leaks) -> DatasetSummary:
     counts = _counts(rows, report.classes)
-    summary: dict[str, Any] = {
-        "images": len(rows),
-        "splits": {split: sum(of.values()) for split, of in counts.items()},
-        "classes": counts,
-        "source_counts": _source_counts(rows, report),
-        "duplicates": {
-            "extra_copies": leaks.extra_copies,
-            "groups_across_splits": leaks.duplicates_across,
-            "groups_with_conflicting_labels": leaks.conflicting,
-        },
-        "dropped": report.dropped,
-        "missing": report.missing,
-    }
-    if subjects := {row.subject for row in rows if row.subject is not None}:
-        summary["subjects"] = len(subjects)
-    if report.alignment_record:
-        summary["alignment"] = report.alignment_record
-    if report.au_columns:
-        summary |= {"aus": list(report.au_columns), "regions": list(REGIONS)}
-    return summary
+    subjects = {row.subject for row in rows if row.subject is not None}
+    return DatasetSummary(
+        images=len(rows),
+        splits={split: sum(of.values()) for split, of in counts.items()},
+        classes=counts,
+        source_counts=_source_counts(rows, report),
+        duplicates=leaks.duplicates(),
+        dropped=report.dropped,
+        missing=tuple(report.missing),
+        official_counts="differ" if report.missing else "as published" if report.official_counts else "none published",
+        subjects=len(subjects) or None,
+        alignment=report.alignment_record or None,
+        aus=report.au_columns or None,
+        regions=REGIONS if report.au_columns else None,
+    )
 
 
-def _source_counts(rows: Sequence[Row], report: LoadReport) -> dict[str, int]:
+def _source_counts(rows: Sequence[Row], report: LoadReport) -> dict[SplitName, int]:
     """Return how many images each part of the source gave, before a split was carved from it."""
     carved = {"validation": report.carve_validation, "test": report.carve_test}
     counted = Counter("train" if carved.get(row.split) else row.split for row in rows)
     return {split: counted[split] for split in SPLITS if counted[split]}
 
 
-def _share(split: str, asked: float, counts: dict[str, dict[str, int]]) -> str:
-    """Return the share that was asked for and the images that were taken: whole groups rarely give the exact share."""
-    return f"{asked:.3g} asked, {sum(counts.get(split, {}).values()):,} images taken"
-
-
 def _protocol(
-    name: str, rows: Sequence[Row], report: LoadReport, leaks: Leaks, validation: float, seed: int
-) -> dict[str, Any]:
-    counts = _counts(rows, report.classes)
-    return ({"alignment": report.alignment} if report.alignment else {}) | {
-        "dataset": name,
-        "classes": list(report.classes),
-        "label_rule": report.label_rule,
-        "n": {split: sum(of.values()) for split, of in counts.items()},
-        "split_hash": split_hash([row.id for row in rows], [row.split for row in rows]),
-        "roles": report.roles,
-        "validation": f"carved from train: {_share('validation', validation, counts)}, {TOGETHER}, seed {seed}"
-        if report.carve_validation
-        else "the source's own",
-        "test": f"carved from train: {_share('test', CARVED_TEST, counts)}, {TOGETHER}, seed {seed}"
-        if report.carve_test
-        else "the source's own",
-        "missing": report.missing,
-        "duplicates_across_splits": leaks.duplicates_across,
-        "subjects_across_splits": leaks.subjects_across,
-        "sequences_across_splits": leaks.sequences_across,
-    }
+    name: str,
+    rows: Sequence[Row],
+    report: LoadReport,
+    leaks: Leaks,
+    left_out: DuplicatesLeftOut | None,
+    validation: float,
+    seed: int,
+) -> DatasetProtocol:
+    n = {split: sum(of.values()) for split, of in _counts(rows, report.classes).items()}
+
+    def origin(split: SplitName, share: float, *, carved: bool) -> SplitOrigin:
+        if not carved:
+            return SplitOrigin(kind="own")
+        return SplitOrigin(kind="carved", share=share, images=n.get(split, 0), seed=seed)
+
+    named = sum(row.subject is not None for row in rows)
+    return DatasetProtocol(
+        dataset=name,
+        family=report.family,
+        synthetic=report.synthetic,
+        classes=tuple(report.classes),
+        label_rule=report.label_rule,
+        n=n,
+        split_hash=split_hash([row.id for row in rows], [row.split for row in rows]),
+        parts=tuple(report.parts),
+        faces=report.faces,
+        subjects_remark=report.subjects_remark,
+        alignment=report.alignment,
+        validation=origin("validation", validation, carved=report.carve_validation),
+        test=origin("test", CARVED_TEST, carved=report.carve_test),
+        subjects_named="all" if named == len(rows) else "some" if named else "none",
+        missing=tuple(report.missing),
+        duplicates_across_splits=leaks.duplicates_across,
+        subjects_across_splits=leaks.subjects_across,
+        sequences_across_splits=leaks.sequences_across,
+        duplicates_left_out=left_out,
+    )

@@ -13,10 +13,11 @@ import numpy as np
 
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Plan, Store, files_input
+from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
+from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import warn
-from fer_cli.datasets.dataset import INDEX, UNKNOWN, Dataset, open_dataset
+from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
@@ -94,7 +95,7 @@ def split(
         for entry in artifact.manifest.files:
             if entry.path != INDEX:
                 work.share(artifact, entry.path)
-        made = _commit(work.commit, images, new, _command(artifact, plan.config, ids))
+        made = _commit(work, images, new, _command(artifact, plan.config, ids))
     for text in made.manifest.warnings:
         warn(text)
     return Result(made, up_to_date=False)
@@ -145,7 +146,7 @@ def _there(ids: Path) -> Path:
 
 
 def _by(dataset: Dataset, by: str | None) -> str:
-    known = dataset.subjects is not None and not any(name.startswith(UNKNOWN) for name in dataset.subjects.tolist())
+    known = dataset.names_every_subject
     if by == "subject" and not known:
         raise FerError(f"not every image of {dataset.artifact.reference} has a subject", hint="take --by class")
     return by or ("subject" if known else "class")
@@ -177,41 +178,44 @@ def _index(table: Any, new: New) -> bytes:  # noqa: ANN401 - pyarrow has no type
     return table_bytes(columns, metadata)
 
 
-def _commit(commit: Any, images: Images, new: New, command: str) -> Artifact:  # noqa: ANN401 - of a Work
-    parent = images.dataset.artifact.manifest
+def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
+    parent, before = images.dataset.artifact, images.protocol
     counted = Counter(zip(new.splits, images.labels, strict=True))
     there = [name for name in SPLITS if name in set(new.splits)]
     counts = {name: {label: counted[name, label] for label in images.dataset.classes} for name in there}
     n = {name: sum(of.values()) for name, of in counts.items()}
-    before, leaks = images.leaks(images.splits), images.leaks(new.splits)
-    warnings = [text for text in parent.warnings if text not in before.warnings] + list(leaks.warnings)
-    replaced = {"folds"} if new.test_stays else {"folds", "unsound_split"}
-    inherited = {name: value for name, value in parent.protocol.items() if name not in replaced}
-    artifact: Artifact = commit(
-        summary={
-            **{name: value for name, value in parent.summary.items() if name != "folds"},
-            "splits": n,
-            **({} if new.chosen_on is None else {"folds": new.chosen_on.shape[1]}),
-            "classes": counts,
-            "duplicates": {
-                "extra_copies": leaks.extra_copies,
-                "groups_across_splits": leaks.duplicates_across,
-                "groups_with_conflicting_labels": leaks.conflicting,
-            },
-        },
-        protocol={
-            **inherited,
-            "n": n,
-            "split_hash": split_hash(images.ids, new.splits),
-            "duplicates_across_splits": leaks.duplicates_across,
-            "subjects_across_splits": leaks.subjects_across,
-            "sequences_across_splits": leaks.sequences_across,
-            **new.protocol,
-        },
-        measured={"command": " && ".join(part for part in (parent.measured.get("command", ""), command) if part)},
-        warnings=warnings,
+    earlier, leaks = images.leaks(images.splits), images.leaks(new.splits)
+    prepared = Measured.of(parent).command
+    return work.commit(
+        summary=DatasetSummary.of(parent).model_copy(
+            update={
+                "splits": n,
+                "folds": None if new.chosen_on is None else new.chosen_on.shape[1],
+                "classes": counts,
+                "duplicates": leaks.duplicates(),
+            }
+        ),
+        protocol=before.model_copy(
+            update={
+                "n": n,
+                "split_hash": split_hash(images.ids, new.splits),
+                "duplicates_across_splits": leaks.duplicates_across,
+                "subjects_across_splits": leaks.subjects_across,
+                "sequences_across_splits": leaks.sequences_across,
+                "parts": new.parts or before.parts,
+                "validation": new.validation or before.validation,
+                "test": new.test or before.test,
+                "leaky_frame_split": new.leaky_frame_split or (new.keeps_test and before.leaky_frame_split),
+                # Where subjects are known, what is said of them in the source's own split is counted anew.
+                "subjects_remark": before.subjects_remark
+                if new.parts is None or before.subjects_named == "none"
+                else None,
+                "folds": new.folds_protocol,
+            }
+        ),
+        measured=Measured(command=" && ".join(part for part in (prepared, command) if part)),
+        warnings=[text for text in parent.manifest.warnings if text not in earlier.warnings] + list(leaks.warnings),
     )
-    return artifact
 
 
 def _command(parent: Artifact, config: Mapping[str, Any], ids: Path | None) -> str:

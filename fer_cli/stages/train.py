@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fer_cli.artifacts.result import Result
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Store
 from fer_cli.core import distributed, machine
 from fer_cli.core.distributed import process_group
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from fer_cli.systems.base import FeatureCache
 
-SELECT_ON: Final = ("validation", "test")
+SELECT_ON: Final[tuple[SplitName, ...]] = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +94,7 @@ def train(
         PreemptedError: SIGTERM or SIGUSR1 came; the same call goes on from there.
     """
     read = registry.read_recipe(system, recipe, changes)
-    if select_on not in SELECT_ON:
-        raise UsageError(f"--select-on {select_on!r} is not a choice", hint=f"take {' or '.join(SELECT_ON)}")
+    selection_split = _selection_split(select_on)
     if masks is not None and not registry.load(system).uses_masks:
         raise UsageError(f"--masks is not for {system}, which is trained without masks", hint="leave it out")
     if not seeds or len(set(seeds)) != len(seeds):
@@ -116,7 +116,7 @@ def train(
     opened = open_dataset(store.find(dataset, ["dataset"]))
     of = [seen(opened, number) for number in _folds(opened, fold)]
     for one in of:
-        _check_classes(one.dataset, select_on)
+        _check_classes(one.dataset, selection_split)
     _check_limit(read.data.limit, len(opened.classes))
     weights = None
     if (backbone := read.backbone) is not None:
@@ -137,7 +137,7 @@ def train(
             masks=maps,
             recipe=read,
             weights=weights,
-            select_on=select_on,
+            select_on=selection_split,
             device=target,
             ranks=ranks,
             workers=workers,
@@ -177,6 +177,13 @@ def _folds(dataset: Dataset, fold: int | Literal["all"] | None) -> list[int | No
     if fold != "all":
         return [fold]
     return [0] if dataset.chosen_on is None else list(range(dataset.chosen_on.shape[1]))
+
+
+def _selection_split(select_on: str) -> SplitName:
+    for split in SELECT_ON:
+        if split == select_on:
+            return split
+    raise UsageError(f"--select-on {select_on!r} is not a choice", hint=f"take {' or '.join(SELECT_ON)}")
 
 
 def _check_classes(dataset: Dataset, select_on: str) -> None:

@@ -97,7 +97,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
         "network": "fer compact parser",
         "licence": LICENCE,
         "recipe": read.model_dump(exclude={"about"}),
-        "start": "random" if weights is None else weights.record(),
+        "start": "random" if weights is None else weights.record().record(),
     }
     # One entry: safetensors writes several in random order, and equal trainings would give files of other hashes.
     metadata = {"fer": json.dumps(origin, sort_keys=True)}

@@ -189,7 +189,7 @@ def _entry(network: str) -> Entry:
     found, sha256 = here
     if network not in OWN:
         source, pretraining = found.source, found.pretraining
-        if not found.source.startswith("hub "):
+        if found.kind != "hub":
             record = _record(found)
             licence = (None if record is None else record.licence) or NOT_TOLD
     size = found.path.stat().st_size

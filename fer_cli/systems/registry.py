@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +14,7 @@ from fer_cli.core.errors import FerError, UsageError
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from fer_cli.artifacts.summaries import ModelConfig
     from fer_cli.core.recipe_reference import KeyReference
     from fer_cli.systems.base import System
 
@@ -80,10 +81,10 @@ def load(name: str) -> System[Any]:
     return system
 
 
-def describe(config: Mapping[str, Any]) -> str:
+def describe(config: ModelConfig) -> str:
     """Return the system of a model's configuration and the backbone that it stands on, if any."""
-    backbone = config["model"].get("backbone")
-    return ", ".join([config["system"], *([] if backbone is None else [backbone])])
+    backbone = config.recipe["model"].get("backbone")
+    return ", ".join([config.system, *([] if backbone is None else [backbone])])
 
 
 def read_recipe(name: str, path: Path | None = None, changes: Sequence[str] = ()) -> Any:  # noqa: ANN401 - its own type

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.models.trained import TrainedModel
 from fer_cli.systems import registry
@@ -25,12 +26,12 @@ def open_trained(artifact: Artifact, device: str) -> TrainedModel:
     Raises:
         FerError: the weights are damaged, or of another network than this fer builds.
     """
-    classes = tuple(artifact.manifest.config["classes"])
+    classes = ModelConfig.of(artifact).classes
     system = system_of(artifact)
     recipe = _recipe(artifact, system)
     network, preprocessing = system.open(recipe, len(classes))
     path = artifact.file(WEIGHTS)
-    tensors = load_tensors(WeightsFile(path, "artifact", artifact.reference))
+    tensors = load_tensors(WeightsFile(path, "artifact", artifact.reference, "artifact"))
     load_strictly(network, tensors, path, hint="train the model again with --force")
     network = network.eval().requires_grad_(False).to(device)
     return TrainedModel(network, preprocessing, classes, system.mixes_batch(recipe))
@@ -42,7 +43,7 @@ def system_of(artifact: Artifact) -> System[Any]:
     Raises:
         FerError: it is not installed here.
     """
-    name = str(artifact.manifest.config["system"])
+    name = ModelConfig.of(artifact).system
     try:
         return registry.load(name)
     except UsageError:
@@ -54,7 +55,7 @@ def system_of(artifact: Artifact) -> System[Any]:
 
 def _recipe(artifact: Artifact, system: System[Any]) -> Recipe:
     try:
-        recipe: Recipe = system.recipe_type.from_record(artifact.manifest.config)
+        recipe: Recipe = system.recipe_type.from_record(ModelConfig.of(artifact).recipe)
     except ValidationError as error:
         setting = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
         raise FerError(

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.protocol import Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.artifacts.summaries import MasksSummary, Measured, ModelConfig, ModelSummary, SelectedScores
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
@@ -22,7 +25,7 @@ from fer_cli.faces.masks import Masks
 from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY, history_bytes, recorder
 from fer_cli.training.resume import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
-from fer_cli.weights.files import WeightsFile
+from fer_cli.weights.files import WeightsFile, pretraining_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,7 +45,7 @@ class Job:
     masks: Masks | None
     recipe: Any  # one form a system
     weights: WeightsFile | None
-    select_on: str
+    select_on: SplitName
     device: str
     ranks: distributed.Ranks
     workers: int
@@ -96,14 +99,14 @@ def _plan(job: Job, seed: int) -> Plan:
         name="-".join([job.dataset.artifact.name, job.system, *backbone, *_variant(job), *fold, f"seed{seed}"]),
         stage="train",
         revision=REVISION,
-        config={
-            "system": job.system,
-            **record,
-            "seed": seed,
-            **({} if job.seen.fold is None else {"fold": job.seen.fold}),
-            "select_on": job.select_on,
-            "classes": list(job.dataset.classes),
-        },
+        config=ModelConfig(
+            system=job.system,
+            recipe=record,
+            seed=seed,
+            fold=job.seen.fold,
+            select_on=job.select_on,
+            classes=job.dataset.classes,
+        ).record(),
         inputs={
             "dataset": job.dataset.artifact.as_input(),
             **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
@@ -114,7 +117,7 @@ def _plan(job: Job, seed: int) -> Plan:
 
 def _variant(job: Job) -> list[str]:
     """Return what tells models of one system apart: how the recipe differs, and which masks were learned."""
-    parser = None if job.masks is None else job.masks.artifact.manifest.summary["parser"]
+    parser = None if job.masks is None else MasksSummary.of(job.masks.artifact).parser
     return [*job.recipe.variant(), *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
 
 
@@ -185,29 +188,29 @@ def _train(job: Job, seed: int, work: Work) -> None:
     fold = [] if job.seen.fold is None else [f"fold {job.seen.fold}"]
     what = ", ".join([job.system, *_variant(job), *([] if backbone is None else [backbone.backbone]), *fold])
     work.commit(
-        summary={
-            "headline": f"{what}: epoch {trained.epoch} of {len(trained.history)}, {job.select_on} "
+        summary=ModelSummary(
+            headline=f"{what}: epoch {trained.epoch} of {len(trained.history)}, {job.select_on} "
             f"accuracy {best['accuracy']:.1%}, balanced {best['balanced_accuracy']:.1%}",
-            "epoch": trained.epoch,
-            "epochs": len(trained.history),
-            "selected": {name: best[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "validation_loss")},
-            "weights": None if job.weights is None else job.weights.record(),
-            "tensors_loaded": built.tensors_loaded,
-            "preprocessing": built.preprocessing.record(),
-            "training_images": len(train_rows),
-            "mixes_batch": mixes_batch,
-            **built.summary.model_dump(mode="json"),
+            epoch=trained.epoch,
+            epochs=len(trained.history),
+            selected=SelectedScores(**{name: float(best[name]) for name in SelectedScores.model_fields}),
+            weights=None if job.weights is None else job.weights.record(),
+            tensors_loaded=built.tensors_loaded,
+            preprocessing=built.preprocessing.record(),
+            training_images=len(train_rows),
+            mixes_batch=mixes_batch,
+            details=built.summary.model_dump(mode="json"),
             **cost,
-        },
+        ),
         protocol=_protocol(job, len(train_rows), len(trained.history)),
-        measured={
-            "seconds": round(trained.seconds, 1),
-            "images_per_second": None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
-            "batch": recipe.train.batch,
-            "processes": job.ranks.world,
-            "workers": job.workers,
+        measured=Measured(
+            seconds=round(trained.seconds, 1),
+            images_per_second=None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
+            batch=recipe.train.batch,
+            processes=job.ranks.world,
+            workers=job.workers,
             **machine.usage(device),
-        },
+        ),
         warnings=[
             *job.seen.warnings,
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
@@ -242,17 +245,15 @@ def _build(job: Job, rows: NDArray[np.int64], seed: int) -> Trainable:
     )
 
 
-def _protocol(job: Job, images: int, epochs: int) -> dict[str, Any]:
-    inherited, weights = job.seen.protocol, job.weights
-    monitor = job.recipe.train.monitor
-    return {
-        **inherited,
-        "n": {**inherited["n"], "train": images},
-        "pretraining": "none (random weights)" if weights is None else f"{weights.pretraining} ({weights.source})",
-        "selection": {
-            "split": job.select_on,
-            "metric": monitor,
-            "what": "the last epoch" if monitor == "last" else "the epoch",
-            "tried": 1 if monitor == "last" else epochs,
-        },
-    }
+def _protocol(job: Job, images: int, epochs: int) -> TrainingProtocol:
+    seen, monitor = job.seen.protocol, job.recipe.train.monitor
+    return TrainingProtocol(
+        data=seen.model_copy(update={"n": {**seen.n, "train": images}}),
+        pretraining=pretraining_of(job.weights),
+        selection=Selection(
+            split=job.select_on,
+            metric=monitor,
+            what="the last epoch" if monitor == "last" else "the epoch",
+            tried=1 if monitor == "last" else epochs,
+        ),
+    )

@@ -53,7 +53,9 @@ def _decides(plan: Plan) -> dict[str, Any]:
             else:
                 flat[f"{prefix}{key}"] = value
 
-    walk("", plan.config)
+    config = dict(plan.config)
+    recipe = config.pop("recipe", {})
+    walk("", {**config, **recipe})
     return flat
 
 

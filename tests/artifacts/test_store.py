@@ -19,8 +19,15 @@ from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.maintenance import leftovers, lineage, open_parent, remove, verify_directory
 from fer_cli.artifacts.manifest import MANIFEST, PAYLOAD_FORMATS, FileEntry, Input, content_digest, read_manifest
 from fer_cli.artifacts.payload import ArrayWriter, json_bytes, read_array, table_bytes
+from fer_cli.artifacts.sections import Section
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
 from fer_cli.core.errors import FerError
+
+
+class Rows(Section):
+    """A summary."""
+
+    rows: int
 
 
 def plan(name: str = "toy", *, kind: str = "dataset", seed: int = 0, inputs: dict[str, Input] | None = None) -> Plan:
@@ -47,7 +54,7 @@ def build(store: Store, what: Plan, *, force: bool = False) -> Artifact:
         work.write("index.parquet", table_bytes({"id": [f"i{n}" for n in range(10)]}))
         work.write("notes.json", json_bytes({"seed": what.config["seed"]}))
         work.write("report.html", b"<p>seen</p>", view=True)
-        return work.commit(summary={"rows": 10}, protocol={})
+        return work.commit(summary=Rows(rows=10), protocol=Section())
 
 
 STEPS = (
@@ -208,7 +215,7 @@ def test_what_was_sealed_before_a_kill_is_put_in_place_unless_it_is_damaged(
                     work.write("result", b"1")
                     work.write("progress", b"2")
                     work.write("notes", b"3")
-                work.commit(summary={}, protocol={}, scratch=["prog*"])
+                work.commit(summary=Section(), protocol=Section(), scratch=["prog*"])
             return work.committed
 
     def killed(*_paths: Path) -> bool:
@@ -377,7 +384,7 @@ def test_a_failed_stage_leaves_nothing_and_resumable_work_stays(store: Store) ->
     assert not store.directories()
     with store.make(plan(), resumable=True) as work:
         assert (work.directory / "a").read_bytes() == b"1"
-        work.commit(summary={}, protocol={})
+        work.commit(summary=Section(), protocol=Section())
     assert store.open(store.directories()[0]).has("a")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import CheckFailedError, FerError
+from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.evaluation.findings import Finding
 from fer_cli.stages.audit_dataset import audit_dataset
 from fer_cli.stages.audit_model import ModelAudit, audit_model
 from fer_cli.stages.compare import compare
@@ -66,8 +66,8 @@ def test_a_model_of_a_fold_learned_from_the_others(trained: tuple[Store, Trained
     assert (audit.split, audit.images) == ("test", len(of_fold))
     assert {found(audit)[check].verdict for check in LEAK_CHECKS} == {"pass"}
     assert audit.is_sound
-    train = model.manifest.protocol["n"]["train"]
-    assert f"one of the {train:,} learned from" in found(audit)["training ids"].measured
+    train = model.manifest.protocol["data"]["n"]["train"]
+    assert f"among the {train:,} training images" in found(audit)["training ids"].measured
     checks = {one["check"]: one["verdict"] for one in eval_of(store, model).manifest.protocol["checks"]}
     assert {checks[check] for check in LEAK_CHECKS} == {"pass"}
 
@@ -90,8 +90,8 @@ def test_what_it_learned_from_is_found_in_the_data_set_that_was_split(
     scored = eval_of(store, model, data="films", split="train")
     assert any(text.startswith("training ids: ") for text in scored.manifest.summary["unsound"])
     protocol = scored.manifest.protocol
-    assert protocol["trained_on"]["fold"] == 0
-    assert "fold" not in protocol
+    assert protocol["training"]["data"]["fold"] == 0
+    assert "fold" not in protocol["data"]
 
 
 def test_seeds_of_one_fold_are_scored_on_that_fold(trained: tuple[Store, TrainedResult], folded: Dataset) -> None:
@@ -140,16 +140,16 @@ def test_what_stands_in_two_folds_is_found(trained: tuple[Store, TrainedResult],
         rows[other] |= {"pixels": rows[one]["pixels"], "subject": rows[one]["subject"]}
 
     planted = planted_dataset(store, folded.artifact, "leaking-folds3", leaking)
-    states = {finding.check: finding.state for finding in audit_dataset(dataset=planted).findings}
-    assert states["exact copies across folds"] == states["subjects across folds"] == "leak"
-    assert states["sequences across folds"] == "ok"
-    clean = {finding.check: finding.state for finding in audit_dataset(dataset=folded.artifact).findings}
-    assert {check for check, state in clean.items() if state == "leak"} == set()
+    states = {finding.check: finding.verdict for finding in audit_dataset(dataset=planted).findings}
+    assert states["exact copies across folds"] == states["subjects across folds"] == "fail"
+    assert states["sequences across folds"] == "pass"
+    clean = {finding.check: finding.verdict for finding in audit_dataset(dataset=folded.artifact).findings}
+    assert {check for check, state in clean.items() if state == "fail"} == set()
     study = run(store, "train.epochs=1", dataset=planted.reference).whole.artifact
-    assert study.manifest.protocol["subjects_across_splits"] == 1
+    assert study.manifest.protocol["data"]["subjects_across_splits"] == 1
     audit = found(audited(store, study))
     assert audit["training images"].verdict == "fail"
-    assert audit["training images"].measured.startswith("2 of 180 scored images equal one that was learned from")
+    assert audit["training images"].measured.startswith("2 of 180 scored images equal a training image pixel by pixel")
 
 
 def test_studies_over_folds_and_models_of_a_fold_are_compared(trained: tuple[Store, TrainedResult]) -> None:

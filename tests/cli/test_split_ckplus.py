@@ -38,7 +38,7 @@ def audited(store: Store, name: str, capsys: pytest.CaptureFixture[str], code: i
     assert run(["audit", name, "--json", "--store", str(store.root)]) == code
     out, said = capsys.readouterr()
     found = json.loads(out.splitlines()[0])["findings"]
-    return {one["check"]: (one["state"], one["text"]) for one in found}, said.splitlines()[-1] if said else ""
+    return {one["check"]: (one["verdict"], one["measured"]) for one in found}, said.splitlines()[-1] if said else ""
 
 
 def test_folds_are_the_published_rule(ckplus: Store, fer: Fer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,12 +49,12 @@ def test_folds_are_the_published_rule(ckplus: Store, fer: Fer, capsys: pytest.Ca
     found = [set(dataset.subjects[dataset.folds == fold].tolist()) for fold in range(10)]
     assert found == FOLDS
     protocol = dataset.artifact.manifest.protocol
-    assert protocol["folds"]["rule"] == "fold i holds sorted(subjects)[i::10]"
-    assert protocol["roles"]["faces"] == "whole frames: no alignment"
+    assert protocol["folds"]["rule"] == {"kind": "subject", "number": 10}
+    assert protocol["faces"] == "whole frames: no alignment"
     checks, _ = audited(ckplus, "ckplus-folds10", capsys, ExitCode.DONE)
-    assert checks["subjects"][0] == checks["sequences"][0] == "ok"
-    assert checks["subjects across folds"] == ("ok", "each of 12 persons is in one fold")
-    assert checks["sequences across folds"] == ("ok", "each of 36 sequences is in one fold")
+    assert checks["subjects"][0] == checks["sequences"][0] == "pass"
+    assert checks["subjects across folds"] == ("pass", "each of 12 subjects is in one fold")
+    assert checks["sequences across folds"] == ("pass", "each of 36 sequences is in one fold")
     assert checks["official counts"][1].startswith("see ckplus@")
 
 
@@ -65,14 +65,12 @@ def test_the_frame_split_runs_is_marked_and_fails_the_audit(
     artifact = ckplus.find("ckplus-frames2-1", ["dataset"])
     protocol = artifact.manifest.protocol
     assert protocol["n"] == {"train": 72, "test": 36}
-    assert protocol["unsound_split"].startswith("frames of one sequence stand on both sides of this split")
-    assert protocol["roles"] == {
-        "all": "train or test by chance, image by image",
-        "faces": "whole frames: no alignment",
-    }
+    assert protocol["leaky_frame_split"]
+    assert protocol["parts"] == [{"part": "all", "use": "random", "carved": [], "promoted": False}]
+    assert protocol["faces"] == "whole frames: no alignment"
     checks, error = audited(ckplus, "ckplus-frames2-1", capsys, ExitCode.CHECK_FAILED)
-    assert checks["subjects"][0] == checks["sequences"][0] == "leak"
-    assert checks["subjects"][1].startswith("12 of 12 persons are in several splits; 36 test pictures (100.0%)")
+    assert checks["subjects"][0] == checks["sequences"][0] == "fail"
+    assert checks["subjects"][1].startswith("12 of 12 subjects are in several splits; 36 test images (100.0%)")
     assert "sequences are in several splits" in checks["sequences"][1]
     assert "leaks: " in error
     assert "subjects, sequences" in error

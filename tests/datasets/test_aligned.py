@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_cli.artifacts.payload import read_table
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
@@ -22,7 +23,7 @@ from fer_cli.datasets.folder import Folder
 from fer_cli.datasets.image_files import decode_all
 from fer_cli.evaluation.protocol_warnings import judge
 from fer_cli.faces import aligned, alignment
-from fer_cli.faces.aligned import CROPS, Aligned
+from fer_cli.faces.aligned import Aligned
 from fer_cli.faces.alignment import FLAGS, NO_FACE, SEVERAL, TINY_FACE, Aligner, align, centre
 from fer_cli.faces.detection import Faces
 from fer_cli.stages.prepare import prepare
@@ -30,6 +31,7 @@ from fer_cli.weights.files import WeightsFile
 from tests.kits.faces import NONE, ReportExtras, faces_at, one_face, save, spots, turned
 from tests.kits.fer2013 import drain
 from tests.kits.official import ck48, ckplus, sfew
+from tests.kits.protocols import evaluation_protocol
 from tests.kits.train import Fer, files
 
 WIDTHS = {  # a picture's width tells the detector of these tests what is in it
@@ -94,9 +96,9 @@ def test_every_picture_is_aligned_in_the_loaders_order(source: Path) -> None:
         f"in 1 of 8 pictures {FLAGS[SEVERAL]} (flag several-faces)",
     ]
     assert report.dropped == {}
-    assert report.alignment == (
+    assert str(report.alignment) == (
         "told (000000000000), five points to a template of 32 px; of several faces the largest, weighted by how "
-        "central it is: 1 pictures; 3 of 8 pictures without a face of 24 px kept by their middle"
+        "central it is: 1 images; 3 of 8 images without a face of 24 px kept by their middle"
     )
     assert report.alignment_record["counts"] == {"pictures": 8, NO_FACE: 2, TINY_FACE: 1, SEVERAL: 1}
 
@@ -109,7 +111,7 @@ def test_pictures_without_a_face_can_be_dropped(source: Path) -> None:
     assert report.dropped == {FLAGS[NO_FACE]: 2, FLAGS[TINY_FACE]: 1}
     assert report.label_rule == "folder names, N = 8, less 3 without a face"
     assert "dropped (flag no-face)" in report.warnings[0]
-    assert report.alignment.endswith("3 of 8 pictures without a face of 24 px dropped")
+    assert str(report.alignment).endswith("3 of 8 images without a face of 24 px dropped")
 
 
 def test_nothing_is_left_when_every_picture_is_dropped(tmp_path: Path, store: Store) -> None:
@@ -163,7 +165,9 @@ def test_the_artifact_says_how_its_faces_were_aligned(source: Path, store: Store
     counts = {"pictures": 8, NO_FACE: 2, TINY_FACE: 1, SEVERAL: 1}
     weights = {"source": "a test", "sha256": "0" * 64}
     assert manifest.summary["alignment"] == {**how, "weights": weights, "counts": counts}
-    assert manifest.protocol["alignment"].startswith("told (000000000000), five points to a template of 32 px; of")
+    assert str(DatasetProtocol.of(artifact).alignment).startswith(
+        "told (000000000000), five points to a template of 32 px; of"
+    )
     assert len(manifest.warnings) == 3
     assert open_dataset(artifact).images.shape == (8, 32, 32, 3)
     index = read_table(artifact.file(INDEX))
@@ -231,7 +235,7 @@ def test_without_weights_pictures_are_taken_as_crops_and_it_is_said(
     said = fer(*words, code=0)
     assert "fer: warning: no detector's weights are here: the pictures were taken as face crops, not aligned" in said
     artifact = store.find("dataset/stills", ["dataset"])
-    assert artifact.manifest.protocol["alignment"] == CROPS
+    assert artifact.manifest.protocol["alignment"] == {"kind": "crops", "dropped": False}
     assert artifact.manifest.summary["alignment"] == {"detector": None}
     assert artifact.manifest.config["alignment"] is None
     plain = prepare(store=store, loader=Folder(source=source)).artifact
@@ -265,13 +269,13 @@ def test_raw_frames_of_sfew_are_aligned(
     np.testing.assert_array_equal(found.images[at], align(frame, told(frame).points[0], 48))
     manifest = artifact.manifest
     assert (manifest.config["of"], manifest.config["layout"]) == ("Sfew", "raw")
-    assert "faces" not in manifest.config | manifest.protocol["roles"]
-    assert "retinaface-mobile0.25 (111111111111), five points" in manifest.protocol["alignment"]
+    assert "faces" not in manifest.config | manifest.protocol
+    assert manifest.protocol["alignment"]["detector"] == "retinaface-mobile0.25"
     assert manifest.summary["alignment"]["counts"]["pictures"] == 42
 
     assert "as if they were face crops" in fer(*words, "--no-align", code=0)
     whole = store.find("dataset/sfew", ["dataset"]).manifest
-    assert "no alignment" in whole.protocol["roles"]["faces"]
+    assert "no alignment" in whole.protocol["faces"]
     assert "alignment" not in whole.protocol | whole.summary
     assert "need --align" in fer(*words, "--no-align", "--no-face", "drop", code=2)
     capsys.readouterr()
@@ -308,9 +312,10 @@ def test_raw_frames_without_weights_are_face_crops_and_it_is_said(store: Store, 
     said = fer("prepare", "sfew", "--source", source, "--store", store.root, code=0)
     assert "no detector's weights are here: the pictures were taken as face crops" in said
     manifest = store.find("dataset/sfew", ["dataset"]).manifest
-    assert manifest.protocol["alignment"] == CROPS
-    assert "no alignment" in manifest.protocol["roles"]["faces"]
-    assert judge(manifest.protocol, split="test", accuracy=0.5).cautions[-1].startswith("Pictures were taken as face")
+    assert manifest.protocol["alignment"] == {"kind": "crops", "dropped": False}
+    assert "no alignment" in manifest.protocol["faces"]
+    protocol = evaluation_protocol(DatasetProtocol.of(store.find("dataset/sfew", ["dataset"])))
+    assert judge(protocol, 0.5).cautions[0].startswith("Faces were not aligned: no face detector weights found")
 
 
 def test_the_rule_is_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:

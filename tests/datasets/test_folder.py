@@ -85,7 +85,7 @@ def test_train_and_val_report_on_val(tmp_path: Path) -> None:
     _, _, report = drain(Folder(source=tmp_path))
     assert report.split_of == {"train": "train", "dev": "test"}
     assert (report.carve_validation, report.carve_test) == (True, False)
-    assert "because the source has no test part" in report.roles["dev"]
+    assert [role.part for role in report.parts if role.promoted] == ["dev"]
 
 
 def test_grey_and_colour(tmp_path: Path) -> None:

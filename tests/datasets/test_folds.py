@@ -77,13 +77,15 @@ def test_every_fold_is_trained_chosen_and_tested_on_other_subjects(folded: Datas
 def test_a_fold_has_its_own_protocol(folded: Dataset) -> None:
     one, own = seen(folded, 3), seen(folded, None)
     view = one.dataset
-    assert own.protocol == folded.artifact.manifest.protocol
+    assert own.protocol.record() == folded.artifact.manifest.protocol
     assert own.dataset is folded
-    assert one.protocol["fold"] == 3
-    assert one.protocol["n"] == {name: len(view.rows(name)) for name in ("train", "validation", "test")}
-    assert one.protocol["split_hash"] == split_hash(view.ids.tolist(), view.splits.tolist())
-    assert one.protocol["test"] == "fold 3 of 10: fold i holds sorted(subjects)[i::10]"
-    assert [one.protocol[f"{thing}_across_splits"] for thing in ("subjects", "sequences", "duplicates")] == [0, 0, 0]
+    assert one.protocol.fold == 3
+    assert one.protocol.n == {name: len(view.rows(name)) for name in ("train", "validation", "test")}
+    assert one.protocol.split_hash == split_hash(view.ids.tolist(), view.splits.tolist())
+    assert str(one.protocol.test) == "fold 3 of 10: fold i holds sorted(subjects)[i::10]"
+    assert not one.protocol.subjects_across_splits
+    assert not one.protocol.sequences_across_splits
+    assert not one.protocol.duplicates_across_splits
     with pytest.raises(FerError, match=r"films-folds10@\w+ has no fold 10; it has 0 to 9"):
         seen(folded, 10)
 
@@ -168,9 +170,9 @@ def test_leaks_are_counted_and_said() -> None:
     assert (found.extra_copies, found.duplicates_across, found.conflicting) == (1, 1, 1)
     assert (found.subjects_across, found.sequences_across) == (1, 0)
     assert found.warnings == (
-        "1 persons stand in more than one split: scores are optimistic",
-        "1 groups of equal images stand in more than one split: scores on them are optimistic",
-        "1 groups of equal images carry different labels",
+        "1 subjects are in more than one split: scores are optimistic",
+        "1 duplicate groups span splits: scores on them are optimistic",
+        "1 duplicate groups have conflicting labels",
     )
 
 

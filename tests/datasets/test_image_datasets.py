@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fer_cli.artifacts.payload import read_table
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.datasets import affectnet, ckplus, rafdb, sfew
@@ -71,7 +72,7 @@ def test_rafdb(store: Store, tmp_path: Path, layout: str) -> None:
             assert flags == []
     protocol = dataset.artifact.manifest.protocol
     assert protocol["label_rule"] == "RAF-DB basic labels, N = 21 train + 14 test"
-    assert protocol["validation"].startswith("carved from train")
+    assert protocol["validation"]["kind"] == "carved"
     assert protocol["missing"][0].startswith("train has 21 of 12,271 rows (surprise 3 of 1,290, ")
 
 
@@ -119,7 +120,7 @@ def test_ckplus(store: Store, tmp_path: Path, packing: str) -> None:
     assert sum(map(len, people.values())) == len(kit.SUBJECTS), "nobody is in two splits"
     protocol = dataset.artifact.manifest.protocol
     assert protocol["subjects_across_splits"] == protocol["sequences_across_splits"] == 0
-    assert protocol["roles"]["faces"] == "whole frames: no alignment"
+    assert protocol["faces"] == "whole frames: no alignment"
     assert protocol["label_rule"] == "CK+ labels of sequences, the last 3 frames of each, N = 126"
 
 
@@ -153,7 +154,7 @@ def test_ckextended(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "neutral" not in dataset.classes
     assert len(index) == 42
     assert dataset.artifact.manifest.summary["dropped"] == {"neutral": 6}
-    assert "names no persons" in capsys.readouterr().err
+    assert "names no subjects" in capsys.readouterr().err
     assert set(dataset.split_names) == {"train", "validation", "test"}
     sequences = list(kit.ck_sequences())
     assert all((image == frames[-1]).all() for image, (_, _, frames) in zip(dataset.images, sequences, strict=True))
@@ -188,9 +189,10 @@ def test_sfew_aligned(
     assert dataset.images.shape == (42, 181, 143, 3)
     assert Counter(row["split"] for row in index)["test"] == 14
     protocol = dataset.artifact.manifest.protocol
-    assert protocol["roles"]["Val"] == "test, because the source has no test part"
-    assert protocol["roles"]["Test"] == "not read: its labels were never given out"
-    assert protocol["roles"]["faces"] == "aligned by the authors"
+    roles = dict(DatasetProtocol.of(dataset.artifact).roles())
+    assert roles["Val"] == "test, because the source has no test part"
+    assert roles["Test"] == "not read: its labels were never given out"
+    assert roles["faces"] == "aligned by the authors"
     assert protocol["sequences_across_splits"] == 0, "clips stay whole where validation is carved"
     told = capsys.readouterr().err
     assert "warning: not the usual counts of SFEW 2.0: Train has 28 of 891 rows" in told
@@ -203,7 +205,7 @@ def test_sfew_aligned(
 def test_sfew_raw(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     dataset, index = prepared(store, "sfew", kit.sfew(tmp_path / "sfew", aligned=False), "--size", "48")
     assert dataset.images.shape == (42, 48, 48, 3)
-    assert "no alignment" in dataset.artifact.manifest.protocol["roles"]["faces"]
+    assert "no alignment" in dataset.artifact.manifest.protocol["faces"]
     assert "as if they were face crops" in capsys.readouterr().err
     assert {(row["width"], row["height"]) for row in index} == {(72, 58)}
 

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.datasets.splits import assign_roles, carve, count_differences, duplicate_groups, split_hash
 from tests.kits.fer2013 import fault
 
@@ -17,7 +18,7 @@ from tests.kits.fer2013 import fault
 def test_official_parts_keep_their_roles() -> None:
     roles = assign_roles({"Training": "train", "PublicTest": "validation", "PrivateTest": "test"})
     assert roles.split_of == {"Training": "train", "PublicTest": "validation", "PrivateTest": "test"}
-    assert roles.roles == roles.split_of
+    assert {role.part: str(role) for role in roles.parts} == roles.split_of
     assert (roles.carve_validation, roles.carve_test) == (False, False)
 
 
@@ -25,7 +26,7 @@ def test_validation_becomes_test_where_test_is_missing() -> None:
     roles = assign_roles({"Training": "train", "PublicTest": "validation"})
     assert roles.split_of == {"Training": "train", "PublicTest": "test"}
     assert (roles.carve_validation, roles.carve_test) == (True, False)
-    assert roles.roles == {
+    assert {role.part: str(role) for role in roles.parts} == {
         "Training": "train, less the validation split carved from it",
         "PublicTest": "test, because the source has no test part",
     }
@@ -40,7 +41,7 @@ def test_validation_becomes_test_where_test_is_missing() -> None:
         ({"test": "test"}, {"test": "test"}, (False, False)),
     ],
 )
-def test_roles(parts: dict[str, str], split_of: dict[str, str], carved: tuple[bool, bool]) -> None:
+def test_roles(parts: dict[str, SplitName], split_of: dict[str, str], carved: tuple[bool, bool]) -> None:
     roles = assign_roles(parts)
     assert roles.split_of == split_of
     assert (roles.carve_validation, roles.carve_test) == carved

@@ -180,8 +180,7 @@ def test_what_was_kept_while_scoring_is_what_a_second_pass_gives(
     for batching in ("stored", "shuffled"):
         subject = open_predictor(store, whole, "cpu", batching)
         subject.probabilities(rows, "flip")
-        assert subject.look is not None
-        subject.look(cast(Any, None))
+        subject.explain(cast(Any, None))
         _, features = predict_with_features(open_trained(one, "cpu"), dataset, rows)
         drawn = explain.embedded_items(dataset.labels[rows])
         assert len(drawn) == 21

@@ -161,11 +161,11 @@ def test_labels_alone_have_no_calibration(store: Store, data: Dataset, tmp_path:
     assert ">nan<" not in page.lower()
     assert "mine.csv, as labels" in page
     protocol = artifact.manifest.protocol
-    assert protocol["selection"]["split"] == "not known"
+    assert "training" not in protocol, "nobody knows what it was trained on"
     source = artifact.manifest.inputs["predictions"]
     assert (source.kind, source.name, source.content) == ("files", "mine.csv", protocol["predictions"]["content"])
     assert {node.role for node in lineage(store, artifact).parents} == {"predictions", "dataset"}
-    assert artifact.manifest.summary["cautions"][0].startswith("Predictions from a file: what they were learned")
+    assert artifact.manifest.summary["cautions"][0].startswith("Predictions from a file: what they were trained")
     [command] = [html.unescape(line) for line in re.findall(r"fer eval [^<\n]*", page)]
     assert run([*shlex.split(command)[1:], "--json", "--store", str(store.root)]) == 0
     assert len(store.directories(["evaluation"])) == 1, "the report's command leads to the same evaluation"
@@ -198,8 +198,8 @@ def test_scores_are_over_the_classes_in_common(store: Store, tmp_path: Path) -> 
     assert metrics["n"] == len(kept)
     assert metrics["accuracy"]["value"] == pytest.approx((table[kept].argmax(axis=1) == true).mean())
     common = artifact.manifest.protocol["classes_in_common"]
-    assert common["predictors_left_out"] == []
-    assert common["data_sets_left_out"]["test"] == dict.fromkeys(("surprise", "fear", "disgust", "contempt"), 10)
+    assert common["left_out_of_predictor"] == []
+    assert common["left_out_of_dataset"]["test"] == dict.fromkeys(("surprise", "fear", "disgust", "contempt"), 10)
     page = artifact.file("report.html").read_text()
     assert "10 surprise, 10 fear, 10 disgust, 10 contempt: the predictor does not know these classes" in page
     seven = open_dataset(toy_dataset(store, images=210))
@@ -216,7 +216,7 @@ def test_scores_are_over_the_classes_in_common(store: Store, tmp_path: Path) -> 
     with np.errstate(invalid="ignore"):
         expected = np.nan_to_num(table[place, 1:] / table[place, 1:].sum(axis=1, keepdims=True), nan=1 / 3)
     np.testing.assert_allclose(found, expected, atol=1e-7)
-    assert artifact.manifest.protocol["classes_in_common"]["predictors_left_out"] == ["contempt"]
+    assert artifact.manifest.protocol["classes_in_common"]["left_out_of_predictor"] == ["contempt"]
 
 
 def test_columns_are_taken_by_name() -> None:
@@ -429,14 +429,15 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
     assert metrics["classes"] == list(CLASSES)
     assert metrics["n"] == 70, "of 80, 10 show contempt"
     protocol = evaluation.manifest.protocol
-    assert protocol["trained_on"]["classes"] == list(CLASSES)
-    assert protocol["label_rule"] == "toy labels"
-    assert protocol["split_hash"] == eight.artifact.manifest.protocol["split_hash"]
-    assert protocol["classes_in_common"]["data_sets_left_out"]["test"] == {"contempt": 10}
-    assert protocol["selection"] == model.manifest.protocol["selection"]
+    assert protocol["training"]["data"]["classes"] == list(CLASSES)
+    assert protocol["trained_on"]["images"] == "24x24 px, grey"
+    assert protocol["data"]["label_rule"] == "toy labels"
+    assert protocol["data"]["split_hash"] == eight.artifact.manifest.protocol["split_hash"]
+    assert protocol["classes_in_common"]["left_out_of_dataset"]["test"] == {"contempt": 10}
+    assert protocol["training"]["selection"] == model.manifest.protocol["selection"]
     cautions = evaluation.manifest.summary["cautions"]
     assert cautions[:2] == [
-        "Cross-dataset: learned from toy, scored on toy",
+        "Cross-dataset: trained on toy, scored on toy",
         "Left out of toy: contempt, which the predictor does not know",
     ]
     assert evaluation.manifest.summary["unsound"] == [], "the splits of the other data set chose nothing"
@@ -451,7 +452,7 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
     assert validation.manifest.summary["unsound"] == []
     page = html.unescape(evaluation.file("report.html").read_text())
     assert 'id="looks"' in page
-    assert "learned from" in page
+    assert "trained on" in page
     assert f"--data {eight.artifact.reference}" in page
     assert page.count(seven.artifact.version) >= 1
     two = toy_dataset(store, images=100, classes=("sad", "anger"), grey=False)
@@ -469,7 +470,7 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
     assert shown, "heat is of the network's own outputs"
     assert shown <= {CLASSES.index("sad"), CLASSES.index("anger")}
     assert (
-        "Preprocessing: learned from pictures of 24x24 px, grey, scored on pictures of 24x24 px, colour"
+        "Preprocessing: trained on images of 24x24 px, grey, scored on images of 24x24 px, colour"
         in (narrow.manifest.summary["cautions"])
     )
     own = evaluate_model(store=store, model=model.reference, data=seven.artifact.reference, resamples=100, device="cpu")
@@ -493,7 +494,7 @@ def test_a_model_of_more_classes_is_renormalised(store: Store) -> None:
     sums = np.sum([np.array(table[f"score_{name}"]) for name in ("happy", "sad", "anger")], axis=0)
     np.testing.assert_allclose(sums, 1, atol=1e-12)
     assert any(
-        "what it gives to the others is divided by its sum" in one for one in evaluation.manifest.summary["cautions"]
+        "the probabilities of the others are renormalised" in one for one in evaluation.manifest.summary["cautions"]
     )
     assert read_json(wide.file("metrics.json"))["predictors"]["logistic"]["classes"] == list(EXPRESSIONS)
     nothing = toy_dataset(store, images=100, classes=("neutral", "happy"), seed=4)

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fer_cli.artifacts.summaries import WeightsRecord
 from fer_cli.core.labels import REGIONS
 from fer_cli.faces.celebamask import Face
 from fer_cli.faces.parser_scores import score_parser
@@ -58,7 +59,7 @@ def parser_of(
     of: Grouping | None = None,
 ) -> NetworkParser:
     plain = Preprocessing(size=size, mean=(0.0,) * 3, std=(1.0,) * 3, interpolation="bilinear")
-    return NetworkParser("planted", network.eval(), order, of or grouping(), plain, {"sha256": "0"}, mirror, "cpu")
+    return NetworkParser("planted", network.eval(), order, of or grouping(), plain, WEIGHTS, mirror, "cpu")
 
 
 def columns(order: tuple[str, ...], *names: tuple[str, int], height: int = 8) -> torch.Tensor:
@@ -67,6 +68,7 @@ def columns(order: tuple[str, ...], *names: tuple[str, int], height: int = 8) ->
     return nn.functional.one_hot(row, len(order)).T[:, None].expand(-1, height, -1).float()
 
 
+WEIGHTS = WeightsRecord(kind="file", source="file", pretraining="?", sha256="0", file="w")
 BLANK = np.zeros((2, 16, 16), np.uint8)
 
 

@@ -277,10 +277,10 @@ def test_which_detector_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert find_detector("auto") is None
     assert "$HF_HUB_OFFLINE forbids to fetch it" in refusal(lambda: find_detector(SMALL))
     monkeypatch.setenv("FER_WEIGHTS", str(folder))
-    best = WeightsFile(folder / "retinaface-resnet50.pth", "$FER_WEIGHTS", "toys")
+    best = WeightsFile(folder / "retinaface-resnet50.pth", "$FER_WEIGHTS", "toys", "folder")
     assert find_detector("auto") == ("retinaface-resnet50", best)
     best.path.unlink()
-    small = WeightsFile(folder / f"{SMALL}.pth", "$FER_WEIGHTS", "toys")
+    small = WeightsFile(folder / f"{SMALL}.pth", "$FER_WEIGHTS", "toys", "folder")
     assert find_detector("auto") == find_detector(SMALL) == (SMALL, small)
     other = tmp_path / "other.pth"
     other.write_bytes(b"other")

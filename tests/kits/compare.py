@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input, digest
 from fer_cli.artifacts.payload import json_bytes, table_bytes
+from fer_cli.artifacts.protocol import Batching, Intervals
+from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.summaries import (
+    EvaluationConfig,
+    EvaluationSummary,
+    ModelConfig,
+    ModelSummary,
+    Output,
+    SelectedScores,
+)
 from fer_cli.metrics import evaluate
+from fer_cli.training.study import study_of
+from tests.kits.protocols import dataset_protocol, evaluation_protocol, training_protocol
 from tests.kits.toy import CLASSES
 
 DATASET = Input(kind="dataset", name="drawn", version="0123456789ab", content=digest("drawn"))
@@ -27,13 +39,27 @@ def answers(n: int, accuracy: float, seed: int) -> NDArray[np.int64]:
     return np.where(rng.random(n) < accuracy, labels(n), rng.integers(len(CLASSES), size=n))
 
 
-def made(store: Store, kind: str, name: str, config: Mapping[str, Any], inputs: Mapping[str, Input]) -> Artifact:
-    plan = Plan(kind=kind, name=name, stage="train", revision=1, config=config, inputs=inputs)
+def made_model(store: Store, name: str, recipe: Mapping[str, Any], seed: int, dataset: Input) -> Artifact:
+    config = ModelConfig(system="baseline", recipe=dict(recipe), seed=seed, select_on="validation", classes=CLASSES)
+    plan = Plan("model", name, "train", 1, config.record(), {"dataset": dataset}, [seed])
     with store.make(plan) as work:
         if work.committed is not None:
             return work.committed
-        work.write("weights.json", json_bytes([name, dict(config)]))
-        return work.commit(summary={"parameters": 1000 + len(name)}, protocol={})
+        work.write("weights.json", json_bytes([name, dict(recipe), seed]))
+        summary = ModelSummary(
+            headline=name,
+            epoch=1,
+            epochs=1,
+            selected=SelectedScores(accuracy=0.5, balanced_accuracy=0.5, macro_f1=0.5, validation_loss=1.0),
+            tensors_loaded=0,
+            preprocessing={},
+            training_images=900,
+            mixes_batch=False,
+            parameters=1000 + len(name),
+            multiply_adds=1,
+            details={},
+        )
+        return work.commit(summary=summary, protocol=training_protocol(dataset_protocol()))
 
 
 def scored(
@@ -44,8 +70,9 @@ def scored(
     true: NDArray[np.int64] | None = None,
     ids: Sequence[str] | None = None,
     classes: Sequence[str] = CLASSES,
-    split: str = "test",
+    split: SplitName = "test",
     settings: Mapping[str, Any] | None = None,
+    data: Mapping[str, Any] | None = None,
     protocol: Mapping[str, Any] | None = None,
     unsound: Sequence[str] = (),
     chosen: str | None = None,
@@ -54,27 +81,26 @@ def scored(
     dataset: Input = DATASET,
     groups: Sequence[str] | None = None,
     resamples: int = 100,
-    **config: Any,
+    tta: Literal["none", "flip"] = "none",
+    batching: Batching | None = None,
 ) -> Artifact:
     """Make a model, or a study where there are several rows of predictions, and its evaluation; return that."""
     rows = [np.asarray(predicted)] if isinstance(predicted, np.ndarray) and predicted.ndim == 1 else list(predicted)
     true = labels(len(rows[0])) if true is None else true
     names = [f"drawn-{k:04}" for k in range(len(true))] if ids is None else list(ids)
     order = np.arange(len(true)) if order is None else order
-    settings = {"system": "baseline", "model": {"backbone": "tiny", "attention": "none"}, **(settings or {})}
+    recipe = {"model": {"backbone": "tiny", "attention": "none"}, **(settings or {})}
+    outputs: dict[str, Output]
     if len(rows) == 1:
-        source = made(store, "model", f"{name}-seed0", {**settings, "seed": seeds[0]}, {"dataset": dataset})
-        predictors = ["network"]
+        source = made_model(store, f"{name}-seed0", recipe, seeds[0], dataset)
+        outputs = {"network": Output(kind="network", seed=seeds[0])}
     else:
-        models = [
-            made(store, "model", f"{name}-seed{seed}", {**settings, "seed": seed}, {"dataset": dataset})
-            for seed in seeds
-        ]
-        inputs = {f"seed{seed}": model.as_input() for seed, model in zip(seeds, models, strict=True)}
-        source = made(store, "study", name, {"seeds": list(seeds)}, inputs)
-        predictors = [f"seed {seed}" for seed in seeds]
-        predictors.append("ensemble")
+        models = [made_model(store, f"{name}-seed{seed}", recipe, seed, dataset) for seed in seeds]
+        source = study_of(store, "baseline", models, seeds).artifact
+        outputs = {f"seed {seed}": Output(kind="network", seed=seed) for seed in seeds}
+        outputs["ensemble"] = Output(kind="ensemble")
         rows.append(np.round(np.mean(rows, axis=0)).astype(np.int64))
+    predictors = list(outputs)
     chosen = chosen or predictors[0]
     word = np.array(classes)
     drawn = None if groups is None else np.array(groups)[order]
@@ -94,12 +120,15 @@ def scored(
         for one, row in zip(predictors, rows, strict=True)
     }
     every = {column: [value for one in table.values() for value in one[column]] for column in table[chosen]}
+    config = EvaluationConfig(
+        split=split, predictor=chosen, tta=tta, batching=batching, resamples=resamples, seed=0, names={}
+    )
     plan = Plan(
         kind="evaluation",
         name=f"{source.kind}-{source.name}-{split}",
         stage="eval",
         revision=1,
-        config={"split": split, "predictor": chosen, **config},
+        config=config.record(),
         inputs={"model": source.as_input(), "dataset": dataset},
     )
     with store.make(plan) as work:
@@ -111,12 +140,26 @@ def scored(
         )
         work.write("predictions.parquet", table_bytes(table[chosen]))
         work.write("all-predictors.parquet", table_bytes(every))
-        told = {
-            "dataset": "drawn",
-            "classes": list(classes),
-            "label_rule": "drawn labels",
-            "n": {"train": 900, split: len(true)},
+        changes = {"classes": tuple(classes), "n": {"train": 900, split: len(true)}, **(data or {})}
+        seen = dataset_protocol(**changes)
+        unit = "item" if groups is None else "subject"
+        values = {
             "split": split,
-            "selection": {"split": "validation", "metric": "accuracy", "tried": 3},
+            "tta": tta,
+            "intervals": Intervals(unit=unit, resamples=resamples, seed=0),
+            **(protocol or {}),
         }
-        return work.commit(summary={"headline": name, "unsound": list(unsound)}, protocol={**told, **(protocol or {})})
+        summary = EvaluationSummary(
+            headline=name,
+            dataset="drawn",
+            split=split,
+            images=len(true),
+            chosen=chosen,
+            outputs=outputs,
+            accuracy={},
+            balanced_accuracy={},
+            macro_f1={},
+            unsound=tuple(unsound),
+            cautions=(),
+        )
+        return work.commit(summary=summary, protocol=evaluation_protocol(seen, **values))

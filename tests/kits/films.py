@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fer_cli.artifacts.protocol import PartRole
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.stages.prepare import prepare
@@ -69,7 +70,11 @@ class Films:
 
     def report(self) -> LoadReport:
         return LoadReport(
-            classes=CLASSES, label_rule="film labels", roles={"all": "train"}, carve_validation=True, carve_test=True
+            classes=CLASSES,
+            label_rule="film labels",
+            parts=[PartRole(part="all", use="train", carved=("validation", "test"))],
+            carve_validation=True,
+            carve_test=True,
         )
 
 

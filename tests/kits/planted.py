@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from fer_cli.artifacts.payload import read_table, table_bytes
+from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.summaries import DatasetSummary, Measured, ModelConfig, ModelSummary
 
 Tensors = dict[str, NDArray[Any]]
 
@@ -26,7 +28,8 @@ def planted_model(
 ) -> Artifact:
     """Write a model again under another name, with other settings or weights."""
     manifest = artifact.manifest
-    plan = Plan("model", name, "train", 1, {**manifest.config, **(config or {})}, manifest.inputs, manifest.seeds)
+    settings = ModelConfig.of(artifact).model_copy(update=config)
+    plan = Plan("model", name, "train", 1, settings.record(), manifest.inputs, manifest.seeds)
     with store.make(plan) as work:
         for entry in manifest.files:
             data = (artifact.path / entry.path).read_bytes()
@@ -35,9 +38,8 @@ def planted_model(
                 tensors(held)
                 data = save({key: np.array(value, order="C") for key, value in held.items()})
             work.write(entry.path, data)
-        return work.commit(
-            summary={**manifest.summary, **(summary or {})}, protocol=manifest.protocol, measured=manifest.measured
-        )
+        changed = ModelSummary.of(artifact).model_copy(update=summary)
+        return work.commit(summary=changed, protocol=TrainingProtocol.of(artifact), measured=Measured.of(artifact))
 
 
 def planted_dataset(
@@ -54,4 +56,4 @@ def planted_dataset(
         work.write(
             "index.parquet", table_bytes({key: [row[key] for row in rows] for key in table.column_names}, metadata)
         )
-        return work.commit(summary=artifact.manifest.summary, protocol=artifact.manifest.protocol)
+        return work.commit(summary=DatasetSummary.of(artifact), protocol=DatasetProtocol.of(artifact))

@@ -73,7 +73,7 @@ def test_of_an_evaluation(store: Store, tmp_path: Path) -> None:
     for name in sorted({row["label"] for row in rows}):
         auc = roc_auc_score([row["label"] == name for row in rows], [row[f"score_{name}"] for row in rows])
         assert f"{name}   {auc:.3f}" in texts(picture.figure)
-    where = f"(logistic) on {artifact.manifest.protocol['dataset']} test, 42 images"
+    where = f"(logistic) on {artifact.manifest.protocol['data']['dataset']} test, 42 images"
     assert any(text.endswith(where) for text in texts(picture.figure))
     file = tmp_path / "labels.csv"
     file.write_text("id,predicted\n" + "".join(f"{row['id']},{row['predicted']}\n" for row in rows))

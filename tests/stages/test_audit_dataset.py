@@ -38,7 +38,7 @@ def audited(store: Store, source: Faces) -> DatasetAudit:
 
 def states(audit: DatasetAudit) -> dict[str, str]:
     """Return what is not in order: check -> state."""
-    return {finding.check: finding.state for finding in audit.findings if finding.state in {"leak", "defect"}}
+    return {finding.check: finding.verdict for finding in audit.findings if finding.verdict in {"fail", "caution"}}
 
 
 def ids(audit: DatasetAudit, check: str) -> list[set[str]]:
@@ -53,7 +53,7 @@ def test_nothing_is_found_in_clean_data(store: Store, fer: Fer, capsys: pytest.C
     assert audit.verdict == "nothing found"
     assert run(["audit", "faces", "--store", str(store.root)]) == 0
     out = capsys.readouterr().out
-    assert "each of 14 persons is in one split" in out
+    assert "each of 14 subjects is in one split" in out
     assert "verdict  nothing found" in out
     assert "\x1b" not in out
 
@@ -68,29 +68,29 @@ def test_a_changed_copy_in_another_split_is_a_leak(store: Store, change: str, sp
     of = source.first("train") + 3
     copy = source.add(of, COPIES[change](source.images[of]), split=split, subject=None)
     audit = audited(store, source)
-    assert states(audit) == {"near copies": "defect", "near copies across splits": "leak"}
+    assert states(audit) == {"near copies": "caution", "near copies across splits": "fail"}
     assert ids(audit, "near copies across splits") == [{source.rows[of].id, copy.id}]
     found = next(finding for finding in audit.findings if finding.check == "near copies across splits")
     assert found.cases[0].mirrored == (change == "flip")
-    assert found.text.startswith(f"1 pair, 0 with different labels; 1 {split} pictures (")
+    assert found.measured.startswith(f"1 pair, 0 with different labels; 1 {split} images (")
 
 
 def test_an_exact_copy_in_another_split_is_a_leak_and_its_label_a_defect(store: Store) -> None:
     source = faces()
     of = source.first("test")
     copy = source.add(of, split="train", subject=None)
-    assert states(audited(store, source)) == {"exact copies": "defect", "exact copies across splits": "leak"}
+    assert states(audited(store, source)) == {"exact copies": "caution", "exact copies across splits": "fail"}
     label = next(row.label for row in source.rows if row.label != copy.label)
     source.rows[-1] = replace(copy, label=label)
     audit = audited(store, source)
     assert states(audit) == {
-        "exact copies": "defect",
-        "exact copies across splits": "leak",
-        "labels of exact copies": "defect",
+        "exact copies": "caution",
+        "exact copies across splits": "fail",
+        "labels of exact copies": "caution",
     }
     assert ids(audit, "labels of exact copies") == [{source.rows[of].id, copy.id}]
-    text = next(finding.text for finding in audit.findings if finding.state == "leak")
-    assert text.startswith("1 group, 1 with different labels; 1 test pictures (")
+    text = next(finding.measured for finding in audit.findings if finding.verdict == "fail")
+    assert text.startswith("1 group, 1 with different labels; 1 test images (")
 
 
 def test_contradicting_labels_of_a_near_copy_within_a_split(store: Store) -> None:
@@ -99,7 +99,7 @@ def test_contradicting_labels_of_a_near_copy_within_a_split(store: Store) -> Non
     label = next(row.label for row in source.rows if row.label != source.rows[of].label)
     copy = source.add(of, rescaled(source.images[of]), label=label, subject=None)
     audit = audited(store, source)
-    assert states(audit) == {"near copies": "defect", "labels of near copies": "defect"}
+    assert states(audit) == {"near copies": "caution", "labels of near copies": "caution"}
     assert ids(audit, "labels of near copies") == [{source.rows[of].id, copy.id}]
     assert audit.verdict == "no leak between splits; to know of: near copies, labels of near copies"
 
@@ -112,7 +112,7 @@ def test_a_name_in_two_splits_is_a_leak(store: Store, field: str, check: str) ->
     for at in (one, other):
         source.rows[at] = replace(source.rows[at], **changes)
     audit = audited(store, source)
-    assert states(audit) == {check: "leak"}
+    assert states(audit) == {check: "fail"}
     assert ids(audit, check) == [{source.rows[one].id, source.rows[other].id}]
 
 
@@ -120,11 +120,11 @@ def test_what_the_source_does_not_tell_is_not_called_sound(store: Store) -> None
     source = faces()
     source.rows = [replace(row, subject=None) for row in source.rows]
     found = {finding.check: finding for finding in audited(store, source).findings}
-    assert {name: found[name].state for name in ("subjects", "sequences", "non-faces", "official counts")} == {
-        "subjects": "unknown",
-        "sequences": "unknown",
-        "non-faces": "unknown",
-        "official counts": "unknown",
+    assert {name: found[name].verdict for name in ("subjects", "sequences", "non-faces", "official counts")} == {
+        "subjects": "not measured",
+        "sequences": "not measured",
+        "non-faces": "not measured",
+        "official counts": "not measured",
     }
 
 
@@ -134,19 +134,19 @@ def test_non_faces_by_votes_and_blank_pictures(store: Store) -> None:
     source.rows[4] = replace(source.rows[4], votes=(4, 6))
     source.images[9] = np.full_like(source.images[9], 30)
     audit = audited(store, source)
-    assert states(audit) == {"non-faces": "defect"}
+    assert states(audit) == {"non-faces": "caution"}
     assert ids(audit, "non-faces") == [{source.rows[4].id}, {source.rows[9].id}]
     source.rows[4] = replace(source.rows[4], votes=(5, 5))
     source.images[9] = faces().images[9]
-    assert {finding.check: finding.state for finding in audited(store, source).findings}["non-faces"] == "ok"
+    assert {finding.check: finding.verdict for finding in audited(store, source).findings}["non-faces"] == "pass"
 
 
 def test_missing_rows_and_classes_are_told(store: Store) -> None:
     source = faces(missing=["PrivateTest is missing (3,589 rows)"])
     source.rows = [replace(row, label="sad") if row.split == "test" else row for row in source.rows]
     audit = audited(store, source)
-    text = {finding.check: finding.text for finding in audit.findings}
-    assert states(audit) == {"class balance": "defect", "official counts": "defect"}
+    text = {finding.check: finding.measured for finding in audit.findings}
+    assert states(audit) == {"class balance": "caution", "official counts": "caution"}
     assert text["official counts"] == "PrivateTest is missing (3,589 rows)"
     assert "test has no neutral" in text["class balance"]
 
@@ -252,7 +252,7 @@ def test_near_copies_count_by_every_picture_of_equal_pixels() -> None:
     strangers = replace(index, subjects=[None] * 3)
     found = {finding.check: finding for finding in findings(strangers, pairs((0, 1)))}
     assert found["near copies across splits"].cases[0].rows == (2, 1)
-    assert found["near copies across splits"].text == "1 pair, 1 with different labels; 1 test pictures (100.0%)"
+    assert found["near copies across splits"].measured == "1 pair, 1 with different labels; 1 test images (100.0%)"
     assert found["labels of near copies"].cases[0].rows == (2, 1)
 
 
@@ -289,7 +289,7 @@ def test_training_copies_are_left_out_and_nothing_is_found_after(
     assert artifact.manifest.protocol["n"]["test"] == int((after.splits == "test").sum())
     assert "5 of " in capsys.readouterr().err
     assert states(audit_dataset(dataset=artifact)) == {}
-    assert "leak" in states(audit_dataset(dataset=plain)).values()
+    assert "fail" in states(audit_dataset(dataset=plain)).values()
 
 
 class _Twice(Synth):

@@ -17,10 +17,10 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.audit import model_audit_output
 from fer_cli.cli.common import emit
 from fer_cli.core.errors import CheckFailedError, ExitCode
+from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.overlap import overlap
 from fer_cli.evaluation import sanity_checks
-from fer_cli.evaluation.findings import Finding
 from fer_cli.evaluation.label_permutation import swapped_names
 from fer_cli.evaluation.subsets import UNSEEN
 from fer_cli.models.trained import TrainedModel
@@ -39,7 +39,7 @@ SMALL = (
 )
 EVERY = {
     *("class names", "recorded score", "preprocessing", "training ids", "training images", "selection"),
-    *("alone or in a batch", "the same twice"),
+    *("batch invariance", "repeatability"),
 }
 
 
@@ -137,23 +137,23 @@ def test_other_preprocessing_than_recorded_is_found(place: Store, clean: Artifac
 def test_attention_over_the_batch_is_found(place: Store, capsys: pytest.CaptureFixture[str]) -> None:
     mixing = model(place, "model.attention=batch")
     audit = audited(place, mixing)
-    assert failing(audit) == {"alone or in a batch"}
+    assert failing(audit) == {"batch invariance"}
     capsys.readouterr()
     with pytest.raises(
-        CheckFailedError, match=r"is not sound: alone or in a batch: \d+ of 84 images .*; predictions dep"
+        CheckFailedError, match=r"is not sound: batch invariance: \d+ of 84 images .*; predictions dep"
     ) as e:
         emit("audit", model_audit_output(audit), as_json=False)
     assert e.value.exit_code == ExitCode.CHECK_FAILED
-    assert "fail          alone or in a batch" in capsys.readouterr().out
+    assert "fail          batch invariance" in capsys.readouterr().out
     undeclared = planted_model(place, mixing, "undeclared", summary={"mixes_batch": False})
     evaluation = eval_of(place, undeclared)
     assert evaluation.manifest.protocol["batching"] == "stored"
-    assert evaluation.manifest.summary["unsound"] == [
-        "predictions depend on the images beside them in the batch (stored)"
-    ], "what a model declares is not believed but measured"
+    assert evaluation.manifest.summary["unsound"] == ["predictions depend on the other images in the batch (stored)"], (
+        "what a model declares is not believed but measured"
+    )
     alone = eval_of(place, mixing, report=True)
     assert alone.manifest.summary["unsound"] == [], "alone it is sound"
-    assert any(text.startswith("Alone or in a batch: ") for text in alone.manifest.summary["cautions"])
+    assert any(text.startswith("Batch invariance: ") for text in alone.manifest.summary["cautions"])
     assert "(unsound)" not in alone.file("report.html").read_text()
 
 
@@ -191,13 +191,12 @@ def test_randomness_at_test_time_is_found(
 
     monkeypatch.setattr(trained, "open_trained", planted)
     audit = audited(place, clean)
-    assert "the same twice" in failing(audit)
+    assert "repeatability" in failing(audit)
     words = "when run again" if how == "a dropout that ignores the mode" else "not in evaluation mode: "
-    assert words in said(audit, "the same twice")
+    assert words in said(audit, "repeatability")
     if how != "all of it in training mode":
         assert any(
-            text.startswith("the same twice: ")
-            for text in eval_of(place, clean, force=True).manifest.summary["unsound"]
+            text.startswith("repeatability: ") for text in eval_of(place, clean, force=True).manifest.summary["unsound"]
         )
 
 
@@ -211,7 +210,7 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
     other = planted_dataset(place, source, "toy", exchanged)
     audit = audited(place, clean, data=other.reference)
     assert failing(audit) == {"training ids"}
-    assert said(audit, "training ids") == "20 of 104 scored images were learned from, the first is toy-00000"
+    assert said(audit, "training ids") == "20 of 104 scored images were trained on, the first is toy-00000"
     unsound = eval_of(place, clean, data=other.reference).manifest.summary["unsound"]
     assert unsound == [f"training ids: {said(audit, 'training ids')}"]
 
@@ -221,7 +220,7 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
 
     audit = audited(place, clean, data=planted_dataset(place, source, "renamed", renamed).reference)
     assert failing(audit) == {"training images"}
-    assert "9 of 93 scored images equal one that was learned from pixel by pixel, the first is new toy-00000" in said(
+    assert "9 of 93 scored images equal a training image pixel by pixel, the first is new toy-00000" in said(
         audit, "training images"
     )
 
@@ -234,7 +233,7 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
     own = model(place, dataset=copies.reference, seeds=(4,))
     audit = audited(place, own)
     assert failing(audit) == {"training images"}
-    assert said(audit, "training images").startswith("5 of 84 scored images equal one that was learned from")
+    assert said(audit, "training images").startswith("5 of 84 scored images equal a training image pixel by pixel")
     evaluation = eval_of(place, own)
     assert evaluation.manifest.summary["unsound"] == [], "the data set's own copies are told in amber"
     assert any(text.startswith("Training images: 5 of 84") for text in evaluation.manifest.summary["cautions"])
@@ -244,7 +243,7 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
     metrics = read_json(evaluation.file("metrics.json"))
     assert {name: part["n"] for name, part in metrics["subsets"].items()} == {UNSEEN: 79} == {UNSEEN: len(rest)}
     assert metrics["subsets"][UNSEEN]["accuracy"]["value"] == pytest.approx(np.mean(rest))
-    told = f"Without the 5 images that equal one learned from (79 are left): accuracy {100 * np.mean(rest):.1f} ["
+    told = f"Without the 5 images equal to a training image (79 are left): accuracy {100 * np.mean(rest):.1f} ["
     assert any(text.startswith(told) for text in metrics["cautions"])
 
     def chosen_by(rows: list[dict[str, Any]]) -> None:
@@ -253,7 +252,7 @@ def test_training_ids_and_images_in_the_test_are_found(place: Store, clean: Arti
 
     audit = audited(place, clean, data=planted_dataset(place, source, "turned", chosen_by).reference)
     assert failing(audit) == {"selection"}
-    assert "84 of 84 scored images equal one of the validation images that chose it" in said(audit, "selection")
+    assert "84 of 84 scored images equal one of the validation images that selected it" in said(audit, "selection")
 
 
 def test_an_id_alone_is_no_image(place: Store, clean: Artifact) -> None:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.payload import read_json, read_table, table_bytes
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.cli.app import run
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
 from fer_cli.core.labels import EXPRESSIONS
@@ -111,16 +113,16 @@ def copy_with(store: Store, root: Path, change: Callable[[list[dict[str, object]
         columns = {name: [row[name] for row in rows] for name in table.column_names}
         metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
         work.write("index.parquet", table_bytes(columns, metadata))
-        work.commit(summary=source.manifest.summary, protocol=source.manifest.protocol)
+        work.commit(summary=DatasetSummary.of(source), protocol=DatasetProtocol.of(source))
     return other
 
 
 def test_what_is_unsound_is_marked_and_strict_fails(store: Store, fitted: Artifact) -> None:
     on_validation = evaluate_model(store=store, split="validation", report=True, resamples=100).artifact
-    assert on_validation.manifest.summary["unsound"] == ["selection split: optimistic"]
-    assert "selection split: optimistic" in on_validation.file("report.html").read_text(encoding="utf-8")
+    assert on_validation.manifest.summary["unsound"] == ["scored on the selection split: optimistic"]
+    assert "scored on the selection split: optimistic" in on_validation.file("report.html").read_text(encoding="utf-8")
     for _ in range(2):  # the second time the evaluation is there already
-        with pytest.raises(CheckFailedError, match="is unsound: selection split: optimistic") as caught:
+        with pytest.raises(CheckFailedError, match="is unsound: scored on the selection split: optimistic") as caught:
             evaluate_model(store=store, split="validation", report=True, resamples=100, strict=True)
         assert caught.value.exit_code == 3
     assert evaluate_model(store=store, split="train", resamples=100).artifact.manifest.summary["unsound"]
@@ -225,11 +227,11 @@ def test_protocols_travel_down_the_chain(store: Store, fitted: Artifact) -> None
     evaluation = evaluate_model(store=store, resamples=100).artifact
     protocol = evaluation.manifest.protocol
     dataset = store.find("toy", ["dataset"]).manifest.protocol
-    assert {key: protocol[key] for key in dataset} == dataset
-    assert protocol["pretraining"] == "none (random weights)"
+    assert protocol["data"] == protocol["training"]["data"] == dataset
+    assert protocol["training"]["pretraining"] == {"kind": "random"}
     assert "random weights" in json.dumps(evaluation.manifest.summary["cautions"])
-    assert protocol["selection"]["tried"] == "3 lambdas in 2 directions and 9 values of C"
-    assert fitted.manifest.protocol["fitted_on"] == "train, views original, flip"
+    assert protocol["training"]["selection"]["tried"] == 2 * 3 + 9
+    assert fitted.manifest.protocol["views"] == ["original", "flip"]
 
 
 def test_other_labels_make_another_model(store: Store, fitted: Artifact) -> None:
@@ -268,7 +270,7 @@ def test_features_find_an_equal_data_set_when_theirs_is_gone(store: Store, fitte
     with store.make(plan) as work:
         for entry in dataset.manifest.files:
             work.write(entry.path, (dataset.path / entry.path).read_bytes())
-        work.commit(summary=dataset.manifest.summary, protocol=dataset.manifest.protocol)
+        work.commit(summary=DatasetSummary.of(dataset), protocol=DatasetProtocol.of(dataset))
     atomic_io.remove_tree(dataset.path)
     assert fit_ahm(store=store, paths="full", lambdas=LAMBDAS).up_to_date is False
     atomic_io.remove_tree(store.directories(["dataset"])[0])
@@ -314,7 +316,7 @@ def test_few_validation_images_are_told(store: Store) -> None:
     extract(store=store, backbone="test_efficientnet", size=32, weights="none")
     fit_ahm(store=store, lambdas=LAMBDAS)
     notes = evaluate_model(store=store, resamples=100).artifact.manifest.summary["cautions"]
-    assert "Chosen on 42 validation images: too few to choose well" in notes
+    assert "Selected on 42 validation images: too few to select reliably" in notes
 
 
 def test_a_kind_alone_is_the_last_of_it(store: Store, fitted: Artifact) -> None:

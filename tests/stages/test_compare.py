@@ -15,9 +15,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fer_cli.artifacts.protocol import EvaluationProtocol, TrainedOn
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
+from fer_cli.core.findings import Check, Finding
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.records import Block
 from fer_cli.metrics.mcnemar import mcnemar
@@ -30,7 +32,7 @@ from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.prepare import prepare
 from fer_cli.stages.train import train
-from tests.kits.compare import DATASET, answers, labels, made, scored
+from tests.kits.compare import DATASET, answers, labels, made_model, scored
 from tests.kits.films import film_dataset
 from tests.kits.toy import CLASSES, Toy
 from tests.kits.train import Fer, files
@@ -166,7 +168,7 @@ def test_the_newest_evaluation_of_a_model_is_taken(store: Store, fer: Fer) -> No
 def test_a_score_on_another_data_set_is_passed_over(store: Store) -> None:
     own = scored(store, "one", answers(N, 0.6, 1))
     elsewhere: dict[str, Any] = {
-        "protocol": {"trained_on": {"dataset": "drawn@0"}},
+        "protocol": {"trained_on": TrainedOn(dataset="drawn@0", images="48x48 px, grey")},
         "ids": [f"other-{k}" for k in range(N)],
     }
     scored(store, "one", answers(N, 0.65, 3), tta="flip", **elsewhere)
@@ -213,8 +215,8 @@ def refused(store: Store, *references: str) -> str:
         ({"split": "validation", "ids": [f"v-{k}" for k in range(N)]}, r"and drawn validation: .*, 0 of them"),
         ({"classes": (*CLASSES[:6], "contempt")}, r"classes \(neutral, .*, anger and neutral, .*, contempt\)"),
         ({"classes": CLASSES[::-1]}, "classes"),
-        ({"protocol": {"label_rule": "drawn votes"}}, r"label rule \(drawn labels and drawn votes\)"),
-        ({"protocol": {"n": {"train": 900, "test": 209}}}, r"N \(210 and 209 images"),
+        ({"data": {"label_rule": "drawn votes"}}, r"label rule \(drawn labels and drawn votes\)"),
+        ({"data": {"n": {"train": 900, "test": 209}}}, r"N \(210 and 209 images"),
         ({"true": (labels(N) + (np.arange(N) < 3)) % 7}, "labels of 3 items"),
     ],
 )
@@ -229,7 +231,7 @@ def test_what_does_not_speak_of_the_same_is_refused(store: Store, change: dict[s
 
 def test_all_that_differs_is_named(store: Store) -> None:
     scored(store, "one", answers(N, 0.6, 1))
-    scored(store, "other", answers(N, 0.7, 2)[:140], classes=CLASSES[::-1], protocol={"label_rule": "votes"})
+    scored(store, "other", answers(N, 0.7, 2)[:140], classes=CLASSES[::-1], data={"label_rule": "votes"})
     what = refused(store, "one-seed0", "other-seed0")
     assert all(word in what for word in ("test items", "classes", "label rule"))
 
@@ -248,7 +250,7 @@ def test_exit_codes_and_lines(store: Store, fer: Fer, tmp_path: Path) -> None:
     assert "--format 'word' is not a choice" in fer("compare", "one-seed0", "x", *at, "--format", "word", code=2)
     gone = tmp_path / "gone" / "a.md"
     assert str(gone) in fer("compare", "one-seed0", "other-seed0", *at, "--out", gone)
-    bare = made(store, "model", "bare", {"seed": 0}, {"dataset": DATASET})
+    bare = made_model(store, "bare", {}, 0, DATASET)
     line = fer("compare", "one-seed0", bare.reference, *at)
     assert line == f"{bare.reference} has not been scored; run `fer eval {bare.reference}` first"
 
@@ -374,21 +376,22 @@ def test_files_and_json(store: Store, capsys: pytest.CaptureFixture[str], tmp_pa
 
 
 def test_settings_that_differ_are_shown(store: Store) -> None:
-    scored(store, "one", answers(N, 0.6, 1), settings={"optim": {"name": "adam", "lr": 0.001}}, tta="none")
+    scored(store, "one", answers(N, 0.6, 1), settings={"optim": {"name": "adam", "lr": 0.001}})
     scored(
         store, "other", answers(N, 0.7, 2),
         settings={"optim": {"name": "adam", "lr": 0.01}, "model": {"backbone": "tiny", "attention": "se"}},
-        protocol={"tta": "flip", "n": {"train": 800, "test": N}, "checks": [{"check": "selection", "verdict": "pass"}]},
+        data={"n": {"train": 800, "test": N}},
+        protocol={"tta": "flip", "checks": (Finding(Check.SELECTION, "pass", "selected on validation"),)},
     )  # fmt: skip
     found = compared(store, ["one-seed0", "other-seed0"])
     shown = {trait.name: trait.values for trait in found.config_diff}
     assert shown["optim.lr"] == ("0.001", "0.01")
     assert shown["model.attention"] == ("none", "se")
     assert shown["images.train"] == ("900", "800")
-    assert shown["tta"] == ("–", "flip")
+    assert shown["test-time augmentation"] == ("none", "flip")
     assert "parameters" in shown
     assert shown["check of selection"] == ("–", "pass")
-    assert not {"checks", "optim.name", "model.backbone", "system", "selection.split", "data set"} & set(shown)
+    assert not {"checks", "optim.name", "model.backbone", "system", "selection.split", "dataset"} & set(shown)
 
 
 def table_titles(text: str) -> list[str]:
@@ -467,7 +470,7 @@ def test_frames_of_a_film_are_taken_whole(store: Store) -> None:
         lines = [f"{dataset.ids[row]},{dataset.classes[(dataset.labels[row] + (row % 3 == 0)) % 7]}" for row in rows]
         (path := store.root / f"{name}.csv").write_text("\n".join(["id,label", *lines]))
         metrics = evaluate_model(store=store, predictions=path, data="films", resamples=100).artifact
-        assert "resamples of sequences" in metrics.manifest.protocol["intervals"]
+        assert "resamples of sequences" in str(EvaluationProtocol.of(metrics).intervals)
     found = compared(store, [f"evaluation/predictions-{name}-on-films-test" for name in ("a", "b")])
     assert (found.unit, found.pairs[0].test) == ("sequence", "McNemar by sequence")
 
@@ -486,13 +489,13 @@ def test_other_pictures_under_the_same_ids_are_refused(store: Store) -> None:
     for name, seed in (("one", 0), ("other", 1)):
         _, held = of_split(store, Toy(images=1050, grey=True, seed=seed, classes=CLASSES))
         scored(store, name, answers(N, 0.6, seed), **held)
-    assert "have other pictures under 210 of these ids" in refused(store, "one-seed0", "other-seed0")
+    assert "have different images under 210 of these ids" in refused(store, "one-seed0", "other-seed0")
     # The same pictures in a data set that differs elsewhere are the same items.
     _, held = of_split(store, Persons(images=1050, grey=True, seed=1, classes=CLASSES))
     scored(store, "third", answers(N, 0.7, 5), **held)
     found = compared(store, ["other-seed0", "third-seed0"])
     assert "not prepared alike" in " ".join(found.notes)
-    assert "data set" in [trait.name for trait in found.config_diff]
+    assert "dataset" in [trait.name for trait in found.config_diff]
 
 
 @pytest.mark.parametrize("references", [[], ["a"], [f"m{k}" for k in range(27)]])
@@ -504,7 +507,7 @@ def test_how_many(store: Store, references: list[str]) -> None:
 def test_damaged_predictions_are_one_line(store: Store) -> None:
     scored(store, "one", answers(N, 0.6, 1))
     twice = scored(store, "other", answers(N, 0.7, 2), ids=["same"] * N)
-    with pytest.raises(FerError, match="an id comes twice"):
+    with pytest.raises(FerError, match="duplicate ids"):
         compare(store=store, references=["one-seed0", twice.reference])
     path = twice.path / "predictions.parquet"
     data = bytearray(path.read_bytes())

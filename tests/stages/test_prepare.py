@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from fer_cli.artifacts.payload import read_table
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset
@@ -20,6 +21,7 @@ from fer_cli.datasets.folder import Folder
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.evaluation.protocol_warnings import judge
 from fer_cli.stages.prepare import prepare
+from tests.kits.protocols import evaluation_protocol
 
 
 class Listed:
@@ -76,7 +78,7 @@ def test_another_seed_carves_another_split_and_another_version(store: Store) -> 
     two = prepare(store=store, loader=Listed(rows_of(400), carve_validation=True), seed=1).artifact
     assert one.version != two.version
     assert one.manifest.protocol["split_hash"] != two.manifest.protocol["split_hash"]
-    assert "seed 1" in two.manifest.protocol["validation"]
+    assert two.manifest.protocol["validation"]["seed"] == 1
 
 
 def test_a_source_without_splits_gets_all_three(store: Store) -> None:
@@ -95,7 +97,7 @@ def test_equal_images_across_splits_are_told(store: Store, capsys: pytest.Captur
     found = artifact.manifest.summary["duplicates"]
     assert found == {"extra_copies": 10, "groups_across_splits": 10, "groups_with_conflicting_labels": 1}
     assert artifact.manifest.protocol["duplicates_across_splits"] == 10
-    assert "10 groups of equal images stand in more than one split" in capsys.readouterr().err
+    assert "10 duplicate groups span splits" in capsys.readouterr().err
     index = read_table(artifact.file("index.parquet")).to_pylist()
     assert [row["flags"] for row in index[:11]] == [["duplicate"]] * 10 + [[]]
 
@@ -150,12 +152,13 @@ def test_persons_and_sequences_in_two_splits_are_told(store: Store, capsys: pyte
     artifact = prepare(store=store, loader=Listed(rows)).artifact
     protocol = artifact.manifest.protocol
     assert (protocol["subjects_across_splits"], protocol["sequences_across_splits"]) == (3, 0)
-    assert "3 persons stand in more than one split" in capsys.readouterr().err
-    judged = judge({**protocol, "selection": {"split": "validation"}}, split="test", accuracy=0.5)
-    assert judged.unsound == ("3 persons stand in more than one split: optimistic",)
-    subjects = open_dataset(artifact).subjects
-    assert subjects is not None
-    assert len(set(subjects.tolist())) == 3 + 30, "an image without a person is a group of its own"
+    assert "3 subjects are in more than one split" in capsys.readouterr().err
+    judged = judge(evaluation_protocol(DatasetProtocol.of(artifact)), 0.5)
+    assert judged.unsound == ("3 subjects are in more than one split: optimistic",)
+    unit, units = open_dataset(artifact).units()
+    assert unit == "subject"
+    assert units is not None
+    assert len(set(units.tolist())) == 3 + 30, "an image without a subject is a group of its own"
 
 
 def test_a_picture_in_another_class_folder_is_another_version(store: Store, tmp_path: Path) -> None:
@@ -180,4 +183,5 @@ def test_the_protocol_tells_the_share_that_was_taken(store: Store) -> None:
     artifact = prepare(store=store, loader=Listed(rows_of(40), carve_validation=True), validation=0.01).artifact
     taken = artifact.manifest.summary["splits"]["validation"]
     assert taken > 0
-    assert artifact.manifest.protocol["validation"].startswith(f"carved from train: 0.01 asked, {taken} images taken")
+    origin = str(DatasetProtocol.of(artifact).validation)
+    assert origin.startswith(f"carved from train: 0.01 asked, {taken} images taken")

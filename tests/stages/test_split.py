@@ -16,6 +16,7 @@ import pytest
 from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.maintenance import open_parent, verify_directory
 from fer_cli.artifacts.payload import read_table
+from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
@@ -23,6 +24,7 @@ from fer_cli.datasets.dataset import INDEX, open_dataset
 from fer_cli.evaluation.protocol_warnings import judge
 from fer_cli.stages.split import export, split
 from tests.kits.films import film_dataset
+from tests.kits.protocols import evaluation_protocol
 from tests.kits.toy import toy_dataset
 from tests.kits.train import Fer, assert_matches, files
 
@@ -136,12 +138,12 @@ def test_the_frame_split_runs_on_purpose_and_is_marked(films: Store) -> None:
     protocol = artifact.manifest.protocol
     assert protocol["n"]["test"] == 60
     assert protocol["n"]["train"] + protocol["n"]["validation"] == 120
-    assert "frames of one sequence stand on both sides" in protocol["unsound_split"]
+    assert protocol["leaky_frame_split"]
     assert protocol["sequences_across_splits"] > 20
     assert protocol["subjects_across_splits"] == 20
-    judged = judge({**protocol, "selection": {"split": "validation"}}, split="test", accuracy=0.9)
-    assert protocol["unsound_split"] in judged.unsound
-    assert any("sequences stand in more than one split" in text for text in artifact.manifest.warnings)
+    judged = judge(evaluation_protocol(DatasetProtocol.of(artifact)), 0.9)
+    assert LEAKY_FRAMES in judged.unsound
+    assert any("sequences are in more than one split" in text for text in artifact.manifest.warnings)
     # The paper's own: nothing is kept aside.
     assert made(films, frames="2:1", validation=0.0).manifest.protocol["n"] == {"train": 120, "test": 60}
 
@@ -164,7 +166,7 @@ def test_an_export_that_cannot_be_written_makes_nothing(films: Store, fer: Fer, 
 
 def test_the_mark_stays_while_the_test_split_does(films: Store) -> None:
     def kept(dataset: str, **options: Any) -> bool:
-        return "unsound_split" in split(store=films, dataset=dataset, **options).artifact.manifest.protocol
+        return DatasetProtocol.of(split(store=films, dataset=dataset, **options).artifact).leaky_frame_split
 
     leaky = made(films, frames="2:1").reference
     assert kept(leaky, validation=0.2)

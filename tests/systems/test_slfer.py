@@ -197,7 +197,7 @@ def test_the_model_is_the_trained_network_without_its_heads(faces: Store) -> Non
     )
     counts = Counter(tuple(row) for row in largest_regions(maps, 4).tolist())
     shares = np.array(list(counts.values())) / len(maps)
-    told = made.manifest.summary["component_target"]
+    told = made.manifest.summary["details"]["component_target"]
     assert told["entropy_bits"] == pytest.approx(-(shares * np.log2(shares)).sum(), abs=1e-3)
     assert told["most_common_share"] == pytest.approx(shares.max(), abs=1e-3)
     assert evaluate_model(store=faces, model=made.reference, resamples=100, report=True).artifact

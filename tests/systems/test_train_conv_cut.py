@@ -80,7 +80,7 @@ def test_attention_over_the_batch_is_marked_wherever_it_is_not_scored_alone(toys
     protocol, unsound = scored(batch, None)
     assert (protocol["batching"], unsound) == ("alone", [])
     for batching in ("stored", "shuffled", "sorted"):
-        assert scored(batch, batching)[1] == [f"predictions depend on the images beside them in the batch ({batching})"]
+        assert scored(batch, batching)[1] == [f"predictions depend on the other images in the batch ({batching})"]
         assert scored(tokens, batching)[1] == []
     assert scored(tokens, None)[0]["batching"] == "stored"
     alone = evaluate_model(store=toys, model=batch.reference, split="validation", resamples=100).artifact

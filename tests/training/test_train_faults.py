@@ -261,7 +261,8 @@ def damaged_history(model: Artifact) -> None:
 
 def unknown_backbone(model: Artifact) -> None:
     config = model.manifest.config
-    config = {**config, "model": {**config["model"], "backbone": "nobody"}}
+    recipe = config["recipe"]
+    config = {**config, "recipe": {**recipe, "model": {**recipe["model"], "backbone": "nobody"}}}
     (model.path / "manifest.json").write_bytes(model.manifest.model_copy(update={"config": config}).sealed().to_bytes())
 
 

@@ -83,8 +83,8 @@ def test_no_model_sees_its_fold(trained: tuple[Store, TrainedResult, dict[str, A
         assert not tested & (learned | chosen)
         assert not learned & chosen
         assert len(task.train) + len(task.validation) == (dataset.folds != fold).sum()
-        assert model.manifest.protocol["fold"] == fold
-        assert model.manifest.protocol["n"]["train"] == len(task.train)
+        assert model.manifest.protocol["data"]["fold"] == fold
+        assert model.manifest.protocol["data"]["n"]["train"] == len(task.train)
         assert model.name.endswith(f"-fold{fold}-seed{model.manifest.config['seed']}")
         assert dataset_of(store, model).rows("test").tolist() == np.flatnonzero(dataset.folds == fold).tolist()
 
@@ -96,10 +96,12 @@ def test_all_folds_are_one_study(trained: tuple[Store, TrainedResult, dict[str, 
     assert study.name == "films-folds3-baseline-test_efficientnet-all-folds"
     assert list(study.manifest.inputs) == [f"fold{fold}-seed{seed}" for seed in SEEDS for fold in range(3)]
     folds = store.find("films-folds3", ["dataset"]).manifest.protocol["folds"]
-    protocol = study.manifest.protocol
+    protocol = study.manifest.protocol["data"]
     assert protocol["split_hash"] == folds["hash"]
     assert protocol["n"]["test"] == 180
-    assert protocol["n"]["train"] == min(model.manifest.protocol["n"]["train"] for model in models(result).values())
+    assert protocol["n"]["train"] == min(
+        model.manifest.protocol["data"]["n"]["train"] for model in models(result).values()
+    )
     assert "fold" not in protocol
     again = run(store, seeds=SEEDS)
     assert all(one.up_to_date for one in (*again.models, again.whole))
@@ -153,7 +155,7 @@ def test_pooled_metrics_are_drawn_by_subject_and_told_by_fold(
     accuracy = metrics["predictors"]["seed 0"]["accuracy"]
     assert accuracy["value"] == pytest.approx(expected.accuracy.value)
     assert (accuracy["low"], accuracy["high"]) == pytest.approx((expected.accuracy.low, expected.accuracy.high))
-    assert "resamples of subjects" in scored.manifest.protocol["intervals"]
+    assert scored.manifest.protocol["intervals"]["unit"] == "subject"
     by_fold = metrics["by_fold"]
     assert by_fold["images"] == [63, 63, 54]
     shares = [
@@ -201,7 +203,7 @@ def test_a_model_chosen_on_its_fold_is_marked(trained: tuple[Store, TrainedResul
     store, _, _ = trained
     chosen = run(store, select_on="test").whole.artifact
     unsound = evaluate_model(store=store, model=chosen.reference, resamples=100).artifact.manifest.summary["unsound"]
-    assert unsound == ["selection split: optimistic"]
+    assert unsound == ["scored on the selection split: optimistic"]
 
 
 def test_the_frame_split_is_red_wherever_its_number_appears(store: Store) -> None:
@@ -209,22 +211,22 @@ def test_the_frame_split_is_red_wherever_its_number_appears(store: Store) -> Non
     split(store=store, frames="2:1")
     model = train(store=store, system="baseline", changes=[*SMALL, "train.epochs=1"], device="cpu").whole.artifact
     scored = evaluate_model(store=store, model=model.reference, report=True, resamples=100).artifact
-    mark = "frames of one sequence stand on both sides of this split, on purpose: optimistic"
+    mark = "frames of the same sequences are in both train and test (leaky frame split): optimistic"
     assert mark in scored.manifest.summary["unsound"]
     assert scored.file("report.html").read_text().count(mark) >= 2
-    with pytest.raises(FerError, match="is unsound: frames of one sequence"):
+    with pytest.raises(FerError, match="is unsound: frames of the same sequences"):
         evaluate_model(store=store, model=model.reference, resamples=100, strict=True)
     audit = audit_model(store=store, model=model.reference, device="cpu")
-    told = {one.check: one for one in audit.findings}["persons"]
+    told = {one.check: one for one in audit.findings}["shared subjects"]
     assert not audit.is_sound
     assert told.verdict == "fail"
-    kin = r"; \d\d of 60 scored images are of a {} that was learned from"
-    assert re.fullmatch(re.escape(mark) + kin.format("person") + kin.format("sequence"), told.measured)
+    kin = r"; \d\d of 60 scored images are of a {} in the training images"
+    assert re.fullmatch(re.escape(mark) + kin.format("subject") + kin.format("sequence"), told.measured)
 
     # Carved anew it is another data set with the same frames: it does not make the number sound.
     carved = split(store=store, dataset="films-frames2-1", validation=0.2).artifact
     laundered = evaluate_model(store=store, model=model.reference, data=carved.reference, resamples=100).artifact
-    assert any(text.startswith(f"persons: {mark}") for text in laundered.manifest.summary["unsound"])
+    assert any(text.startswith(f"shared subjects: {mark}") for text in laundered.manifest.summary["unsound"])
 
     # Nor does a file of predictions, of which nobody knows what they were learned from.
     data = scored.manifest.inputs["dataset"]
@@ -236,7 +238,7 @@ def test_the_frame_split_is_red_wherever_its_number_appears(store: Store) -> Non
         foreign = evaluate_model(store=store, predictions=path, data=reference, split=name, resamples=100).artifact
         assert mark in foreign.manifest.summary["unsound"]
         said = " ".join(foreign.manifest.summary["cautions"])
-        assert "persons stand in more than one split: optimistic if it was learned from" in said
+        assert "subjects are in more than one split: optimistic if the predictor was trained on this dataset" in said
         assert ("Scored on the training split" in said) is cautioned
 
 
@@ -247,7 +249,7 @@ def test_persons_of_another_data_set_are_others(store: Store) -> None:
     model = train(store=store, system="baseline", **options).whole.artifact
     for data, verdicts in ((made[0], ["pass"]), (made[1], [])):
         audit = audit_model(store=store, model=model.reference, data=data.reference, device="cpu")
-        assert [one.verdict for one in audit.findings if one.check == "persons"] == verdicts
+        assert [one.verdict for one in audit.findings if one.check == "shared subjects"] == verdicts
     assert open_dataset(made[1]).subjects is not None
     again = split(store=store, dataset=made[0].reference, folds=4).artifact
     kin = open_dataset(again)

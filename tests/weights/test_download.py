@@ -91,12 +91,14 @@ def test_weights_are_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.Mon
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(DATA)
     for fetch in (False, True):
-        assert find_release(TOY, None, None, fetch=fetch) == WeightsFile(cached, TOY.url, "toys")
+        assert find_release(TOY, None, None, fetch=fetch) == WeightsFile(cached, TOY.url, "toys", "release")
     monkeypatch.setenv("FER_WEIGHTS", str(folder))
-    assert find_release(TOY, None, None, fetch=True) == WeightsFile(folder / "toy.pth", "$FER_WEIGHTS", "toys")
+    assert find_release(TOY, None, None, fetch=True) == WeightsFile(
+        folder / "toy.pth", "$FER_WEIGHTS", "toys", "folder"
+    )
     assert find_release(TOY, str(given), None, fetch=True) == WeightsFile(given, "file", "toys")
     (folder / "toy.pth").unlink()
-    assert find_release(TOY, None, None, fetch=True) == WeightsFile(cached, TOY.url, "toys")
+    assert find_release(TOY, None, None, fetch=True) == WeightsFile(cached, TOY.url, "toys", "release")
     monkeypatch.setenv("FER_WEIGHTS", str(given))
     assert "$FER_WEIGHTS is not a folder" in refusal(lambda: find_release(TOY, None, None, fetch=True))
     assert "there is no weights file here" in refusal(lambda: find_release(TOY, str(folder), None, fetch=True))
@@ -200,7 +202,7 @@ def test_a_release_is_fetched_once(
     online(chunks)
     monkeypatch.setattr(download, "track", track)
     for _ in range(2):
-        assert find_release(TOY, None, None, fetch=True) == WeightsFile(cache_path(TOY), TOY.url, "toys")
+        assert find_release(TOY, None, None, fetch=True) == WeightsFile(cache_path(TOY), TOY.url, "toys", "release")
     assert asked == [TOY.url]
     assert sum(told) == 2
     assert cache_path(TOY).read_bytes() == DATA
@@ -304,7 +306,7 @@ def test_two_at_once_fetch_it_once(online: Callable[..., None], capsys: pytest.C
         thread.start()
     for thread in threads:
         thread.join()
-    assert found == [WeightsFile(cache_path(TOY), TOY.url, "toys")] * 3
+    assert found == [WeightsFile(cache_path(TOY), TOY.url, "toys", "release")] * 3
     assert len(asked) == 1
     assert cache_path(TOY).read_bytes() == DATA
     assert "waiting: another process is fetching toy.pth" in capsys.readouterr().err
@@ -401,6 +403,12 @@ def test_weights_that_were_fetched_open(checkpoint: Path, online: Callable[..., 
     found = find_release(release, None, None, fetch=True)
     assert found is not None
     parser = open_bisenet(found, grouping=grouping(), size=64, mirror=False, device="cpu")
-    expected = {"source": release.url, "pretraining": "seeds", "sha256": release.sha256, "file": "seeded.pth"}
-    assert parser.weights == expected
+    expected = {
+        "kind": "release",
+        "source": release.url,
+        "pretraining": "seeds",
+        "sha256": release.sha256,
+        "file": "seeded.pth",
+    }
+    assert parser.weights.record() == expected
     assert parser.record()["weights"] == release.sha256

@@ -147,9 +147,9 @@ class Synth:
         return LoadReport(
             classes=in_order(BY_FREQUENCY[: 7 + self.contempt]),
             label_rule="synthetic AUs",
-            roles={
-                "persons": ", ".join(f"{number} in {split}" for split, number in people.items()) + "; nobody in two"
-            },
+            family="synth",
+            synthetic=True,
+            subjects_remark=", ".join(f"{number} in {split}" for split, number in people.items()) + "; none in two",
             au_columns=AU_NAMES,
         )
 

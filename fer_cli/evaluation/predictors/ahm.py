@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_table, read_tensors
+from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.core.errors import FerError
-from fer_cli.core.progress import note
-from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesConfig, FeaturesSummary, Measured, Output
+from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.common_classes import over_common
 from fer_cli.evaluation.cross_dataset import resolve_target
-from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, TrainingRecord
+from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, Tables, TrainingRecord
 from fer_cli.evaluation.report import command_line
-from fer_cli.models.features import open_features
+from fer_cli.models.features import Features, open_features
 from fer_cli.reporting.curves import ParameterPath, path_figure
 from fer_cli.reporting.report import Cost, FigureSection
-from fer_cli.stages.extract import extract
 from fer_cli.systems.ahm.hierarchy import default_hierarchy
 from fer_cli.systems.ahm.predictors import PREDICTORS, Predictors
 
@@ -35,102 +34,96 @@ NOTES: Final = {
 }
 
 
-def ahm_predictor(store: Store, artifact: Artifact, device: str = "auto", data: Artifact | None = None) -> Predictor:
-    """Open an ahm artifact with its features and its data set, or with the same features of another data set."""
-    parent = open_parent(store, artifact, "features")
-    learned = open_dataset(open_parent(store, parent, "dataset"))
-    summary = artifact.manifest.summary
-    known = tuple(summary["classes"])
-    on = resolve_target(artifact, learned, known, data)
-    dataset = on.dataset
-    features = open_features(_same_features(store, parent, learned, dataset, device), len(dataset.images))
-    predictors = Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), known)
+@dataclass(kw_only=True)
+class AhmPredictor(Predictor):
+    """An ahm artifact; ``features`` are those of the dataset that is scored."""
 
-    def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
+    artifact: Artifact
+    trained_on_features: Artifact
+    classes: tuple[str, ...]
+    predictors: Predictors
+    features: Features
+
+    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+        """Score kept features; ``flip`` is the mean over both views."""
         views = ["original"] if tta == "none" else ["original", "flip"]
-        found: dict[str, NDArray[np.float64]] = {}
+        tables: Tables = {}
         for name in PREDICTORS:
-            parts = [
-                predictors.probabilities(predictors.scores(features.rows(view, rows), name), name) for view in views
+            each = [
+                self.predictors.probabilities(self.predictors.scores(self.features.rows(view, rows), name), name)
+                for view in views
             ]
-            found[name] = over_common(np.mean(parts, axis=0), known, dataset.classes)[0]
-        return found, {}
+            tables[name] = over_common(np.mean(each, axis=0), self.classes, self.dataset.classes)[0]
+        return tables, Measured()
 
-    return Predictor(
-        origin=Origin.of(artifact),
-        dataset=dataset,
-        protocol=on.protocol,
-        predictors=tuple(PREDICTORS),
-        chosen=summary["chosen"],
-        reference=REFERENCE,
-        probabilities=probabilities,
-        told=lambda _: _told(artifact, parent, learned),
-        learned=TrainingRecord(
-            dataset=learned,
-            trained=learned.rows("train"),
-            select_on=artifact.manifest.protocol["selection"]["split"],
-            named=dict.fromkeys(PREDICTORS, known),
-            recorded={name: float(scores["accuracy"]) for name, scores in summary["validation"].items()},
-        ),
-        cautions=on.cautions,
-    )
-
-
-def _same_features(store: Store, parent: Artifact, learned: Dataset, dataset: Dataset, device: str) -> Artifact:
-    """Return the features of a data set that another one's model takes: its own, or what the same network makes.
-
-    Raises:
-        FerError: the network or its weights are not what they were.
-    """
-    if dataset.artifact.manifest.content == learned.artifact.manifest.content:
-        return parent
-    made = parent.manifest.config
-    found = extract(
-        store=store,
-        dataset=dataset.artifact.reference,
-        backbone=made["backbone"],
-        level=made["level"],
-        size=made["preprocessing"]["size"],
-        views=made["views"],
-        weights=weights_option(parent.manifest.summary),
-        dtype=made["dtype"],
-        device=device,
-    ).artifact
-    if odd := next((key for key, value in made.items() if found.manifest.config[key] != value), None):
-        raise FerError(
-            f"{found.reference} was not made as {parent.reference} was: {odd} differs",
-            hint="bring back the weights that those features were made with ('fer weights ls')",
+    def report_extras(self, measured: Measured) -> ReportExtras:
+        """Return the backbone, its cost, the paths of lambda and C, and the commands."""
+        del measured  # the features were there: their extraction is what costs
+        assert self.training_record is not None
+        config = FeaturesConfig.of(self.trained_on_features)
+        return ReportExtras(
+            subtitle=f"{config.backbone} features, {config.level}, {config.size} px",
+            notes=NOTES,
+            cost=_cost(self.trained_on_features),
+            figures=(_selection(self.artifact),),
+            commands=tuple(_commands(self.artifact, self.trained_on_features, self.training_record.dataset.artifact)),
         )
-    note(f"features: {found.reference}")
-    return found
 
 
-def _told(model: Artifact, features: Artifact, dataset: Dataset) -> ReportExtras:
-    config = features.manifest.config
-    return ReportExtras(
-        subtitle=f"{config['backbone']} features, {config['level']}, {config['preprocessing']['size']} px",
-        notes=NOTES,
-        cost=_cost(features),
-        figures=(_selection(model),),
-        commands=tuple(_commands(model, features, dataset.artifact)),
+def ahm_predictor(
+    store: Store, artifact: Artifact, data: Artifact | None = None, features: Artifact | None = None
+) -> AhmPredictor:
+    """Open an ahm artifact with its features and its dataset, or with the same features of another dataset.
+
+    Args:
+        store: where artifacts are.
+        artifact: which.
+        data: the dataset to score on, over the classes in common; its own where it is None.
+        features: those of ``data``, made as its own were; its own where it is None.
+    """
+    parent = open_parent(store, artifact, "features")
+    trained_on = open_dataset(open_parent(store, parent, "dataset"))
+    training, summary = TrainingProtocol.of(artifact), AhmSummary.of(artifact)
+    assert training.selection is not None, "fit-ahm selects"
+    target = resolve_target(artifact.reference, trained_on, training.data, summary.classes, data)
+    return AhmPredictor(
+        origin=Origin.of(artifact, artifact.kind),
+        target=target,
+        training=training,
+        training_record=TrainingRecord(
+            dataset=trained_on,
+            rows=trained_on.rows("train"),
+            select_on=training.selection.split,
+            class_names=dict.fromkeys(PREDICTORS, summary.classes),
+            accuracy={name: scores.accuracy for name, scores in summary.validation.items()},
+        ),
+        outputs={name: Output(kind="classifier") for name in PREDICTORS},
+        chosen=summary.chosen,
+        reference=REFERENCE,
+        cautions=target.cautions,
+        artifact=artifact,
+        trained_on_features=parent,
+        classes=summary.classes,
+        predictors=Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), summary.classes),
+        features=open_features(features or parent, len(target.dataset.images)),
     )
 
 
 def _cost(features: Artifact) -> Cost:
-    summary, measured = features.manifest.summary, features.manifest.measured
+    summary, measured = FeaturesSummary.of(features), Measured.of(features)
     return Cost(
-        parameters=summary["parameters"],
-        multiply_adds=summary["multiply_adds"],
-        images_per_second=measured.get("images_per_second"),
-        peak_memory=measured.get("peak_memory"),
-        device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
+        parameters=summary.parameters,
+        multiply_adds=summary.multiply_adds,
+        images_per_second=measured.images_per_second,
+        peak_memory=measured.peak_memory,
+        device=f"{measured.device}, {measured.threads} threads, batches of {measured.batch}",
     )
 
 
 def _selection(model: Artifact) -> FigureSection:
     """Return validation accuracy along the path of lambdas, and along that of logistic regression's C."""
     table = read_table(model.file("path.parquet")).to_pylist()
-    chosen = model.manifest.summary["chosen"]
+    chosen = AhmSummary.of(model).chosen
     paths = []
     for parameter in dict.fromkeys(row["parameter"] for row in table):
         rows = [row for row in table if row["parameter"] == parameter]
@@ -152,18 +145,18 @@ def _selection(model: Artifact) -> FigureSection:
 
 
 def _commands(model: Artifact, features: Artifact, dataset: Artifact) -> Iterator[str]:
-    made = features.manifest.config
+    extracted = FeaturesConfig.of(features)
     yield command_line(
         "extract",
         f"{dataset.name}@{dataset.version}",
-        backbone=made["backbone"],
-        level=made["level"],
-        size=made["preprocessing"]["size"],
-        views=",".join(made["views"]),
-        dtype=made["dtype"],
-        weights=weights_option(features.manifest.summary),
+        backbone=extracted.backbone,
+        level=extracted.level,
+        size=extracted.size,
+        views=",".join(extracted.views),
+        dtype=extracted.dtype,
+        weights=weights_option(features),
     )
-    fitted = model.manifest.config
+    fitted = AhmConfig.of(model)
     hierarchy = model.file("hierarchy.toml")
     is_own = hierarchy.read_text(encoding="utf-8") == default_hierarchy().text
     own = {} if is_own else {"hierarchy": str(hierarchy)}
@@ -171,16 +164,16 @@ def _commands(model: Artifact, features: Artifact, dataset: Artifact) -> Iterato
         "fit-ahm",
         f"{features.name}@{features.version}",
         **own,
-        paths=fitted["paths"],
-        lambdas=",".join(repr(value) for value in fitted["relative_lambdas"]),
-        ridge=fitted["ridge"],
-        metric=fitted["metric"],
+        paths=fitted.paths,
+        lambdas=",".join(repr(value) for value in fitted.relative_lambdas),
+        ridge=fitted.ridge,
+        metric=fitted.metric,
     )
 
 
-def weights_option(summary: Mapping[str, Any]) -> str:
+def weights_option(features: Artifact) -> str:
     """Return what to give to ``--weights``: ``auto`` finds again what a package or a hub gave, a file must be named."""
-    weights = summary["weights"]
+    weights = FeaturesSummary.of(features).weights
     if weights is None:
         return "none"
-    return str(weights["file"]) if weights["source"] in {"file", "$FER_WEIGHTS"} else "auto"
+    return weights.file if weights.kind in {"file", "folder"} else "auto"

@@ -2,33 +2,70 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.protocol import Batching, TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import Measured, ModelConfig, StudyConfig
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset, over_classes
 from fer_cli.datasets.folds import of_fold
-from fer_cli.evaluation.predictor import EvaluationResult, Origin, Predictor, Rows, TrainingRecord
-from fer_cli.evaluation.predictors.model import Networks, by_seed, models_of, models_predictor
+from fer_cli.evaluation.cross_dataset import EvaluationTarget
+from fer_cli.evaluation.predictor import EvaluationResult, Predictor, ReportExtras, Rows, Tables, TrainingRecord
+from fer_cli.evaluation.predictors.model import ModelsPredictor, Networks, by_seed, models_of, models_predictor
 
 if TYPE_CHECKING:
+    from fer_cli.models.trained import TrainedModel
     from fer_cli.reporting.report import FigureSection
 
 
-def folds_predictor(
-    store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
-) -> Predictor:
-    """Open a study over folds: the models of every seed are a predictor, and so is the mean of their probabilities.
+@dataclass(kw_only=True)
+class FoldsPredictor(Predictor):
+    """A study over folds: :attr:`parts` are each fold's models."""
 
-    Its only split is test, which holds every image of the data set.
+    parts: tuple[ModelsPredictor, ...]
+
+    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+        """Score each image by the models of its fold."""
+        tables: Tables = {name: np.full((len(rows), len(self.dataset.classes)), np.nan) for name in self.outputs}
+        seconds, measured = 0.0, Measured()
+        for part, places in self.by_part(rows):
+            scored, measured = part.probabilities(rows[places], tta)
+            for name, table in scored.items():
+                tables[name][places] = table
+            assert measured.images_per_second is not None, "networks were run"
+            seconds += len(places) / measured.images_per_second
+        return tables, measured.model_copy(update={"images_per_second": round(len(rows) / seconds, 1)})
+
+    def networks(self) -> Mapping[str, TrainedModel]:
+        """Open the networks of the first fold alone: those of all would fill the memory."""
+        return self.parts[0].networks()
+
+    def explain(self, result: EvaluationResult) -> tuple[FigureSection, ...]:
+        """Show where the first fold's model looks: the network of another has a space of features of its own."""
+        part, places = self.by_part(result.rows)[0]
+        tables = {name: table[places] for name, table in result.probabilities.items()}
+        return part.explain(replace(result, rows=result.rows[places], probabilities=tables))
+
+    def report_extras(self, measured: Measured) -> ReportExtras:
+        """Return what is said of the first fold's models, which stands for all."""
+        return self.parts[0].report_extras(measured)
+
+
+def folds_predictor(
+    store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
+) -> FoldsPredictor:
+    """Open a study over folds: the models of every seed are an output, and so is the mean of their probabilities.
+
+    Its only split is test, which holds every image of the dataset.
 
     Raises:
-        FerError: ``data`` is another data set than its own, or its models do not know the same classes.
+        FerError: ``data`` is another dataset than its own, or its models do not know the same classes.
     """
     models = list(models_of(store, artifact).values())
     whole = open_dataset(open_parent(store, models[0], "dataset"))
@@ -38,19 +75,20 @@ def folds_predictor(
             hint=f"score one of its models there, such as {models[0].reference}",
         )
     networks = Networks(device)
-    folds: list[int] = artifact.manifest.config["folds"]
+    folds = StudyConfig.of(artifact).folds or ()
     parts = tuple(
         models_predictor(
             artifact,
             of_fold(whole, fold),
-            by_seed([model for model in models if model.manifest.config["fold"] == fold]),
+            by_seed([model for model in models if ModelConfig.of(model).fold == fold]),
             networks,
             batching,
             folds=len(folds),
         )
         for fold in folds
     )
-    classes = parts[0].dataset.classes
+    first = parts[0]
+    classes = first.dataset.classes
     for fold, part in zip(folds, parts, strict=True):
         if part.dataset.classes != classes:
             raise FerError(
@@ -59,46 +97,36 @@ def folds_predictor(
                 hint="train the study again",
             )
     everything = replace(whole, splits=np.full(len(whole.ids), "test"))
-
-    def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-        found = {name: np.full((len(rows), len(classes)), np.nan) for name in subject.predictors}
-        seconds, measured = 0.0, dict[str, Any]()
-        for part, places in subject.parted(rows):
-            tables, measured = part.probabilities(rows[places], tta)
-            for name, table in tables.items():
-                found[name][places] = table
-            seconds += len(places) / measured["images_per_second"]
-        return found, {**measured, "images_per_second": round(len(rows) / seconds, 1)}
-
-    def look(scored: EvaluationResult) -> tuple[FigureSection, ...]:
-        # The first fold's alone: the network of another has a space of features of its own.
-        part, places = subject.parted(scored.rows)[0]
-        assert part.look is not None
-        tables = {name: table[places] for name, table in scored.probabilities.items()}
-        return part.look(replace(scored, rows=scored.rows[places], probabilities=tables))
-
-    subject = replace(
-        parts[0],
-        origin=Origin.of(artifact),
-        dataset=over_classes(everything, classes),
-        protocol=artifact.manifest.protocol,
-        probabilities=probabilities,
+    training = TrainingProtocol.of(artifact)
+    return FoldsPredictor(
+        origin=first.origin,
+        target=EvaluationTarget(over_classes(everything, classes), training.data),
+        training=training,
+        training_record=_training_record(parts),
+        outputs=first.outputs,
+        chosen=first.chosen,
+        batching=first.batching,
         mixes_batch=any(part.mixes_batch for part in parts),
-        look=look,
-        learned=_learned(parts),
         parts=parts,
         folds=whole.folds,
     )
-    return subject
 
 
-def _learned(parts: tuple[Predictor, ...]) -> TrainingRecord:
-    """Return what all models together learned from; what those learned from that score an image is in their part."""
-    found = [part.learned for part in parts if part.learned is not None]
+def _training_record(parts: tuple[ModelsPredictor, ...]) -> TrainingRecord:
+    """Return what all models together were trained on; a part says it of those that score an image."""
+    records = [part.training_record for part in parts if part.training_record is not None]
     return TrainingRecord(
-        dataset=found[0].dataset,
-        trained=np.unique(np.concatenate([one.trained for one in found])),
-        select_on=found[0].select_on,
-        named={f"fold {fold}, {name}": of for fold, one in enumerate(found) for name, of in one.named.items()},
-        recorded={f"fold {fold}, {name}": of for fold, one in enumerate(found) for name, of in one.recorded.items()},
+        dataset=records[0].dataset,
+        rows=np.unique(np.concatenate([record.rows for record in records])),
+        select_on=records[0].select_on,
+        class_names={
+            f"fold {fold}, {name}": names
+            for fold, record in enumerate(records)
+            for name, names in record.class_names.items()
+        },
+        accuracy={
+            f"fold {fold}, {name}": value
+            for fold, record in enumerate(records)
+            for name, value in record.accuracy.items()
+        },
     )

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input
-from fer_cli.artifacts.payload import read_json
+from fer_cli.artifacts.protocol import Batching, TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Output, StudyConfig
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
@@ -21,13 +23,21 @@ from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.common_classes import over_common
 from fer_cli.evaluation.cross_dataset import resolve_target
 from fer_cli.evaluation.explain import embedded_items, explain
-from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, TrainingRecord
+from fer_cli.evaluation.predictor import (
+    EvaluationResult,
+    Origin,
+    Predictor,
+    ReportExtras,
+    Rows,
+    Tables,
+    TrainingRecord,
+)
 from fer_cli.evaluation.report import command_line
 from fer_cli.reporting.curves import METRICS, curves_figure
 from fer_cli.reporting.report import Cost, FigureSection
 from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY
-from fer_cli.training.study import STUDY
+from fer_cli.training.study import read_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,186 +69,219 @@ class Networks:
         return self._opened
 
 
+@dataclass(kw_only=True)
+class ModelsPredictor(Predictor):
+    """Models that were trained on the same images, and the mean of their probabilities where there are several.
+
+    ``class_names`` are those of each model, ``fold`` is theirs, and ``folds_in_study`` is not 0 where they are those of
+    one fold of a study over all.
+    """
+
+    models: dict[str, Artifact]
+    class_names: dict[str, tuple[str, ...]]
+    opener: Networks
+    trained_on: Dataset
+    fold: int | None
+    folds_in_study: int
+    features: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
+    """What the last layers took of the images that were scored last: a second pass over them would take minutes."""
+
+    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+        """Run the networks."""
+        import torch
+
+        from fer_cli.inference.predict import SIZES, predict
+
+        assert self.batching is not None
+        dataset, models = self.dataset, self.models
+        what = f"score fold {self.fold}" if self.folds_in_study else "score"
+        with track(what, len(rows) * len(models)) as advance:
+            answers = predict(
+                self.networks(),
+                dataset.images,
+                dataset.labels,
+                rows,
+                tta=tta,
+                batching=self.batching,
+                kept=embedded_items(dataset.labels[rows]),
+                advance=advance,
+            )
+        tables = {
+            name: over_common(answer.probabilities, self.class_names[name], dataset.classes)[0]
+            for name, answer in answers.items()
+        }
+        self.features.update({name: answer.features for name, answer in answers.items()})
+        if len(models) > 1:
+            tables[ENSEMBLE] = np.mean([tables[name] for name in models], axis=0)
+        seconds = sum(answer.seconds for answer in answers.values())
+        views = 1 if tta == "none" else 2
+        return tables, Measured(
+            images_per_second=round(len(rows) * views * len(models) / seconds, 1),
+            batch=SIZES[self.batching],
+            device=machine.device_name(self.opener.device),
+            threads=torch.get_num_threads(),
+            peak_memory=machine.peak_memory(),
+        )
+
+    def networks(self) -> Mapping[str, TrainedModel]:
+        """Open the networks of the models."""
+        return self.opener.of(self.models)
+
+    def explain(self, result: EvaluationResult) -> tuple[FigureSection, ...]:
+        """Show where the chosen model looks, and what its last layer took."""
+        which = f"fold {self.fold}" if self.folds_in_study else ""
+        return explain(self.models, self.features, result, which)
+
+    def report_extras(self, measured: Measured) -> ReportExtras:
+        """Return the system, what a prediction costs, the training's curves and its command."""
+        first = next(iter(self.models.values()))
+        summary, config = ModelSummary.of(first), ModelConfig.of(first)
+        fold = f" of fold {self.fold}" if self.folds_in_study else ""
+        notes = {name: ModelSummary.of(model).headline for name, model in self.models.items()}
+        if self.folds_in_study:
+            notes = dict.fromkeys(self.models, f"{self.folds_in_study} models, each on the fold that it never saw")
+        if len(self.models) > 1:
+            notes[ENSEMBLE] = "the mean of the models' probabilities"
+        return ReportExtras(
+            subtitle=f"{registry.describe(config)}, {summary.preprocessing['size']} px",
+            notes=notes,
+            cost=Cost(
+                parameters=summary.parameters,
+                multiply_adds=summary.multiply_adds,
+                images_per_second=measured.images_per_second,
+                peak_memory=measured.peak_memory,
+                device=f"{measured.device}, {measured.threads} threads, batches of {measured.batch}",
+            ),
+            figures=(
+                FigureSection(
+                    "training",
+                    "Training",
+                    f"Loss, validation metrics and learning rate by epoch{fold}; the ring marks the chosen epoch.",
+                    training_figure(self.models),
+                ),
+            ),
+            commands=tuple(
+                _commands(
+                    config,
+                    [ModelConfig.of(model).seed for model in self.models.values()],
+                    self.trained_on,
+                    first.manifest.inputs.get("masks"),
+                    "all" if self.folds_in_study else self.fold,
+                )
+            ),
+        )
+
+
 def model_predictor(
-    store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
-) -> Predictor:
-    """Open a model artifact on the data set that it was trained on, with its fold's splits, or on another one."""
-    return models_predictor(
-        artifact, dataset_of(store, artifact), {NETWORK: artifact}, Networks(device), batching, data=data
-    )
+    store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
+) -> ModelsPredictor:
+    """Open a model artifact on the dataset that it was trained on, with its fold's splits, or on another one."""
+    trained_on = dataset_of(store, artifact)
+    return models_predictor(artifact, trained_on, {NETWORK: artifact}, Networks(device), batching, data=data)
 
 
 def study_predictor(
-    store: Store, artifact: Artifact, device: str, batching: str | None, data: Artifact | None = None
-) -> Predictor:
-    """Open a study of seeds: every model of it is a predictor, and so is the mean of their probabilities."""
+    store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
+) -> ModelsPredictor:
+    """Open a study of seeds: every model of it is an output, and so is the mean of their probabilities."""
     models = models_of(store, artifact)
-    dataset = dataset_of(store, next(iter(models.values())))
-    return models_predictor(artifact, dataset, models, Networks(device), batching, data=data)
+    trained_on = dataset_of(store, next(iter(models.values())))
+    return models_predictor(artifact, trained_on, models, Networks(device), batching, data=data)
 
 
 def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
     """Return the models of a study by name, or the one that a model artifact is."""
     if artifact.kind == "model":
         return by_seed([artifact])
-    entries = read_json(artifact.file(STUDY))["models"]
-    models = [store.find(f"model/{entry['name']}@{entry['version']}", ["model"]) for entry in entries]
-    if "folds" not in artifact.manifest.config:
+    members = read_study(artifact).members
+    models = [store.find(member.reference, ["model"]) for member in members]
+    if StudyConfig.of(artifact).folds is None:
         return by_seed(models)
-    several = len(artifact.manifest.seeds) > 1
-    configs = [model.manifest.config for model in models]
-    names = [f"fold {one['fold']}{', seed ' + str(one['seed']) if several else ''}" for one in configs]
+    several = len({member.seed for member in members}) > 1
+    names = [f"fold {member.fold}{f', seed {member.seed}' if several else ''}" for member in members]
     return dict(zip(names, models, strict=True))
 
 
 def by_seed(models: Sequence[Artifact]) -> dict[str, Artifact]:
-    """Return models by the names that they have as predictors."""
-    return {f"seed {model.manifest.config['seed']}": model for model in models}
+    """Return models by the names that they have as outputs."""
+    return {f"seed {ModelConfig.of(model).seed}": model for model in models}
 
 
 def models_predictor(
     artifact: Artifact,
-    learned: Dataset,
+    trained_on: Dataset,
     models: dict[str, Artifact],
     networks: Networks,
-    batching: str | None,
+    batching: Batching | None,
     *,
     data: Artifact | None = None,
     folds: int = 0,
-) -> Predictor:
-    """Open models that learned from the same images.
+) -> ModelsPredictor:
+    """Open models that were trained on the same images.
 
     Args:
         artifact: what they are, or are of.
-        learned: the data set that they were trained on, with the splits that they saw.
-        models: by their predictors' names.
+        trained_on: the dataset that they were trained on, with the splits that they saw.
+        models: by their outputs' names.
         networks: opens them.
-        batching: what stands beside an image when they score it; their own way where it is None.
-        data: the data set to score on, over the classes in common; their own where it is None.
+        batching: how images are batched when they score; their own way where it is None.
+        data: the dataset to score on, over the classes in common; their own where it is None.
         folds: of the study whose models of one fold these are; 0 where they are all that is scored.
 
     Raises:
         FerError: they do not know the same classes.
     """
-    names = (*models, *([ENSEMBLE] if len(models) > 1 else []))
-    named = {name: tuple(model.manifest.config["classes"]) for name, model in models.items()}
-    first = next(iter(named.values()))
-    if other := next((name for name, classes in named.items() if set(classes) != set(first)), None):
+    configs = {name: ModelConfig.of(model) for name, model in models.items()}
+    class_names = {name: config.classes for name, config in configs.items()}
+    first_name, first = next(iter(configs.items()))
+    if other := next((name for name, classes in class_names.items() if set(classes) != set(first.classes)), None):
         raise FerError(
-            f"{artifact.reference} holds models of different classes: {other} knows {', '.join(named[other])}",
+            f"{artifact.reference} holds models of different classes: {other} knows {', '.join(class_names[other])}",
             hint="train the study again",
         )
-    on = resolve_target(artifact, learned, first, data)
-    dataset = on.dataset
-    mixes = any(model.manifest.summary.get("mixes_batch") for model in models.values())
-    how = batching or ("alone" if mixes else "stored")
-    fold = next(iter(models.values())).manifest.config.get("fold")
-    # What the last layers take is kept on the way, for a report: a second pass over the images would take minutes.
-    taken: dict[str, NDArray[np.float32]] = {}
-
-    def probabilities(rows: Rows, tta: str) -> tuple[dict[str, NDArray[np.float64]], dict[str, Any]]:
-        from fer_cli.inference.predict import SIZES, predict
-
-        with track(f"score fold {fold}" if folds else "score", len(rows) * len(models)) as advance:
-            said = predict(
-                networks.of(models),
-                dataset.images,
-                dataset.labels,
-                rows,
-                tta=tta,
-                batching=how,
-                kept=embedded_items(dataset.labels[rows]),
-                advance=advance,
-            )
-        found = {
-            name: over_common(answers.probabilities, named[name], dataset.classes)[0] for name, answers in said.items()
-        }
-        taken.update({name: answers.features for name, answers in said.items()})
-        seconds = sum(answers.seconds for answers in said.values())
-        if len(models) > 1:
-            found[ENSEMBLE] = np.mean([found[name] for name in models], axis=0)
-        import torch
-
-        views = 1 if tta == "none" else 2
-        return found, {
-            "images_per_second": round(len(rows) * views * len(models) / seconds, 1),
-            "batch": SIZES[how],
-            "device": machine.device_name(networks.device),
-            "threads": torch.get_num_threads(),
-            "peak_memory": machine.peak_memory(),
-        }
-
-    return Predictor(
-        origin=Origin.of(artifact),
-        dataset=dataset,
-        protocol=on.protocol,
-        predictors=names,
-        chosen=names[0],
-        reference=None,
-        probabilities=probabilities,
-        told=lambda measured: _told(models, learned, measured, folds),
-        batching=how,
+    training = TrainingProtocol.of(models[first_name])
+    target = resolve_target(artifact.reference, trained_on, training.data, first.classes, data)
+    mixes = any(ModelSummary.of(model).mixes_batch for model in models.values())
+    outputs = {
+        name: Output(kind="network", seed=config.seed, fold=None if folds else config.fold)
+        for name, config in configs.items()
+    }
+    if len(models) > 1:
+        outputs[ENSEMBLE] = Output(kind="ensemble")
+    return ModelsPredictor(
+        origin=Origin.of(artifact, first.system),
+        target=target,
+        training=training,
+        training_record=_training_record(trained_on, models, class_names, first),
+        outputs=outputs,
+        chosen=first_name,
+        batching=batching or ("alone" if mixes else "stored"),
         mixes_batch=mixes,
-        look=lambda scored: explain(models, taken, scored, f"fold {fold}" if folds else ""),
-        learned=_learned(learned, models, named),
-        networks=lambda: networks.of(models),
-        cautions=on.cautions,
+        cautions=target.cautions,
+        models=models,
+        class_names=class_names,
+        opener=networks,
+        trained_on=trained_on,
+        fold=first.fold,
+        folds_in_study=folds,
     )
 
 
-def _learned(dataset: Dataset, models: Mapping[str, Artifact], named: Mapping[str, tuple[str, ...]]) -> TrainingRecord:
-    """Return what the models learned from, which they share: they differ in their seed alone."""
-    config = next(iter(models.values())).manifest.config
+def _training_record(
+    dataset: Dataset, models: Mapping[str, Artifact], class_names: Mapping[str, tuple[str, ...]], config: ModelConfig
+) -> TrainingRecord:
+    """Return what the models were trained on, which they share: they differ in their seed alone."""
     rows = dataset.rows("train")
-    if (limit := config["data"]["limit"]) is not None:
+    if (limit := config.recipe["data"]["limit"]) is not None:
         from fer_cli.training.inputs import limited
 
         rows = limited(rows, dataset.labels[rows], limit, seed=0)
     return TrainingRecord(
         dataset=dataset,
-        trained=rows,
-        select_on=config["select_on"],
-        named=named,
-        recorded={name: float(model.manifest.summary["selected"]["accuracy"]) for name, model in models.items()},
-    )
-
-
-def _told(models: Mapping[str, Artifact], dataset: Dataset, measured: Mapping[str, Any], folds: int) -> ReportExtras:
-    first = next(iter(models.values()))
-    summary, config = first.manifest.summary, first.manifest.config
-    fold = f" of fold {config['fold']}" if folds else ""
-    notes = {name: str(model.manifest.summary["headline"]) for name, model in models.items()}
-    if folds:
-        notes = dict.fromkeys(models, f"{folds} models, each on the fold that it never saw")
-    if len(models) > 1:
-        notes[ENSEMBLE] = "the mean of the models' probabilities"
-    return ReportExtras(
-        subtitle=f"{registry.describe(config)}, {summary['preprocessing']['size']} px",
-        notes=notes,
-        cost=Cost(
-            parameters=summary["parameters"],
-            multiply_adds=summary["multiply_adds"],
-            images_per_second=measured.get("images_per_second"),
-            peak_memory=measured.get("peak_memory"),
-            device=f"{measured['device']}, {measured['threads']} threads, batches of {measured['batch']}",
-        ),
-        figures=(
-            FigureSection(
-                "training",
-                "Training",
-                f"Loss, validation metrics and learning rate by epoch{fold}; the ring is the epoch that was chosen.",
-                training_figure(models),
-            ),
-        ),
-        commands=tuple(
-            _commands(
-                config,
-                [model.manifest.config["seed"] for model in models.values()],
-                dataset,
-                first.manifest.inputs.get("masks"),
-                "all" if folds else config.get("fold"),
-            )
-        ),
+        rows=rows,
+        select_on=config.select_on,
+        class_names=class_names,
+        accuracy={name: ModelSummary.of(model).selected.accuracy for name, model in models.items()},
     )
 
 
@@ -250,10 +293,10 @@ def read_history(model: Artifact) -> list[dict[str, float]]:
 
 def training_figure(models: Mapping[str, Artifact], title: str = "", subtitle: str = "") -> Figure:
     """Draw the training of models, by their names."""
-    metric = next(iter(models.values())).manifest.config["train"]["monitor"]
+    metric = ModelConfig.of(next(iter(models.values()))).recipe["train"]["monitor"]
     return curves_figure(
         {name: read_history(model) for name, model in models.items()},
-        chosen={name: model.manifest.summary["epoch"] for name, model in models.items()},
+        chosen={name: ModelSummary.of(model).epoch for name, model in models.items()},
         metric=metric if metric in METRICS else "balanced_accuracy",
         title=title,
         subtitle=subtitle,
@@ -261,11 +304,11 @@ def training_figure(models: Mapping[str, Artifact], title: str = "", subtitle: s
 
 
 def _commands(
-    config: Mapping[str, Any], seeds: Sequence[int], dataset: Dataset, masks: Input | None, fold: int | str | None
+    config: ModelConfig, seeds: Sequence[int], dataset: Dataset, masks: Input | None, fold: int | str | None
 ) -> Iterator[str]:
     """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
     settings = []
-    for table, keys in config.items():
+    for table, keys in config.recipe.items():
         for key, value in keys.items() if isinstance(keys, dict) else ():
             if isinstance(value, dict):
                 settings += [f"{table}.{key}.{name}={json.dumps(one)}" for name, one in value.items()]
@@ -274,11 +317,11 @@ def _commands(
             elif value is not None:
                 settings.append(f"{table}.{key}={json.dumps(value)}")
     line = command_line(
-        f"train {config['system']}",
+        f"train {config.system}",
         f"{dataset.artifact.name}@{dataset.artifact.version}",
         **({} if masks is None else {"masks": f"{masks.name}@{masks.version}"}),
         seeds=",".join(str(seed) for seed in seeds),
         **({} if fold is None else {"fold": fold}),
-        select_on=config["select_on"],
+        select_on=config.select_on,
     )
     yield " ".join([line, *(f"--set {shlex.quote(setting)}" for setting in settings)])

@@ -10,6 +10,7 @@ import numpy as np
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_tensors
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import AhmSummary, FeaturesConfig, FeaturesSummary
 from fer_cli.systems.ahm.predictors import PREDICTORS, Predictors
 from fer_cli.weights.files import UNKNOWN, WeightsFile, find_here
 
@@ -32,17 +33,18 @@ def ahm_network(store: Store, artifact: Artifact, device: str) -> TrainedModel |
     from fer_cli.models.truncation import open_level
 
     parent = open_parent(store, artifact, "features")
-    made, kept = parent.manifest.config, parent.manifest.summary["weights"]
+    made, loaded = FeaturesConfig.of(parent), FeaturesSummary.of(parent).weights
+    summary = AhmSummary.of(artifact)
     weights = None
-    if kept is not None:
-        named = Path(str(kept["file"]))
-        weights = WeightsFile(named, "file", UNKNOWN) if named.is_file() else find_here(made["backbone"])
-        if weights is None or weights.sha256() != made["weights"]:
+    if loaded is not None:
+        named = Path(loaded.file)
+        weights = WeightsFile(named, "file", UNKNOWN) if named.is_file() else find_here(made.backbone)
+        if weights is None or weights.sha256() != made.weights:
             return None
-    backbone = open_level(made["backbone"], level=made["level"], size=made["preprocessing"]["size"], weights=weights)
-    classes = tuple(artifact.manifest.summary["classes"])
+    backbone = open_level(made.backbone, level=made.level, size=made.size, weights=weights)
+    classes = summary.classes
     predictors = Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), classes)
-    name = next(known for known in PREDICTORS if known == artifact.manifest.summary["chosen"])
+    name = next(known for known in PREDICTORS if known == summary.chosen)
     temperature = predictors.temperatures[PREDICTORS.index(name)]
 
     class Whole(nn.Module):
@@ -51,7 +53,7 @@ def ahm_network(store: Store, artifact: Artifact, device: str) -> TrainedModel |
             self.network = backbone.network
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
-            features = backbone.features(x).flatten(1).cpu().numpy().astype(made["dtype"])
+            features = backbone.features(x).flatten(1).cpu().numpy().astype(made.dtype)
             scores = predictors.scores(features.astype(np.float32), name) / temperature
             return torch.from_numpy(scores)
 

@@ -1,0 +1,300 @@
+"""Protocols: what a number rests on. Verdicts and cautions are decided by these fields, never by a name or a text.
+
+A dataset's protocol is part of the protocol of all that is trained on it, and that of the protocol of an evaluation.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final, Literal
+
+from fer_cli.artifacts.sections import Record, Section, SplitName
+from fer_cli.core.findings import Finding
+
+TOGETHER: Final = "stratified, subjects, sequences and equal images kept together"
+LISTED: Final = "as the list of ids says"
+
+Batching = Literal["alone", "stored", "shuffled", "sorted"]
+WeightsKind = Literal["file", "folder", "imported", "package", "hub", "release", "bundled", "artifact"]
+"""Where weights come from: ``--weights FILE``, ``$FER_WEIGHTS``, ``fer weights import``, an installed package, timm's
+hub, a published file that fer fetched, a file in the package, an artifact of the store."""
+
+
+class FoldsRule(Record):
+    """How folds came to be."""
+
+    kind: Literal["subject", "class", "listed"]
+    number: int
+    seed: int | None = None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "subject":
+                return f"fold i holds sorted(subjects)[i::{self.number}]"
+            case "class":
+                return f"{TOGETHER}, seed {self.seed}"
+            case "listed":
+                return LISTED
+
+
+class SplitOrigin(Record):
+    """How the validation or test split came to be.
+
+    ``share`` of the training images was asked for, and ``images`` were taken: whole groups rarely give the exact share.
+    ``in_each_fold``: of each fold's training images. ``ratio`` is train to test of randomly drawn frames.
+    """
+
+    kind: Literal["own", "carved", "random", "listed", "fold", "all folds", "none"]
+    share: float | None = None
+    images: int | None = None
+    seed: int | None = None
+    in_each_fold: bool = False
+    ratio: tuple[int, int] | None = None
+    fold: int | None = None
+    folds: FoldsRule | None = None
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "own":
+                return "the source's own"
+            case "carved":
+                source = "each fold's training images" if self.in_each_fold else "train"
+                taken = "" if self.images is None else f", {self.images:,} images taken"
+                return f"carved from {source}: {self.share:.3g} asked{taken}, {TOGETHER}, seed {self.seed}"
+            case "random":
+                assert self.ratio is not None
+                train, test = self.ratio
+                return f"{self.images:,} images at random, {train}:{test} of train to test, seed {self.seed}"
+            case "listed":
+                return LISTED
+            case "fold":
+                assert self.folds is not None
+                return f"fold {self.fold} of {self.folds.number}: {self.folds}"
+            case "all folds":
+                assert self.folds is not None
+                return f"{self.folds.number} folds: {self.folds}"
+            case "none":
+                return "none"
+
+
+PartUse = Literal["train", "validation", "test", "random", "listed", "each fold", "not read"]
+
+
+class PartRole(Record):
+    """What a part of the source is used for. ``carved`` are the splits that were taken out of it."""
+
+    part: str
+    use: PartUse
+    carved: tuple[SplitName, ...] = ()
+    promoted: bool = False
+    """A validation part that became the test split, for the source has no test part."""
+
+    def __str__(self) -> str:
+        match self.use:
+            case "random":
+                return "train or test at random, image by image"
+            case "listed":
+                return LISTED
+            case "each fold":
+                return "test set of its own model, which was trained and selected on the other folds"
+            case "not read":
+                return "not read: its labels were never given out"
+        if self.promoted:
+            return f"{self.use}, because the source has no test part"
+        if self.carved:
+            return f"{self.use}, less the {' and '.join(self.carved)} split carved from it"
+        return self.use
+
+
+class Alignment(Record):
+    """How faces were aligned. ``kind`` is ``crops`` where they were to be, and no detector was there."""
+
+    kind: Literal["aligned", "crops"]
+    detector: str | None = None
+    weights: str | None = None
+    size: int | None = None
+    pictures: int | None = None
+    several_faces: int | None = None
+    without_face: int | None = None
+    smallest_face: float | None = None
+    dropped: bool = False
+
+    def __str__(self) -> str:
+        if self.kind == "crops":
+            return "none: no face detector weights found, images were used as face crops"
+        return (
+            f"{self.detector} ({(self.weights or '')[:12]}), five points to a template of {self.size} px; of several "
+            f"faces the largest, weighted by how central it is: {self.several_faces:,} images; {self.without_face:,} "
+            f"of {self.pictures:,} images without a face of {self.smallest_face:.0f} px "
+            f"{'dropped' if self.dropped else 'kept by their middle'}"
+        )
+
+
+class FoldsProtocol(Record):
+    """The folds of a dataset."""
+
+    rule: FoldsRule
+    hash: str
+    validation: SplitOrigin
+    images: tuple[int, ...]
+    duplicates_across: int
+    subjects_across: int
+    sequences_across: int
+
+    @property
+    def number(self) -> int:
+        """How many there are."""
+        return len(self.images)
+
+
+class DuplicatesLeftOut(Record):
+    """Which copies were left out of training: the rule, the threshold, and reason -> images."""
+
+    rule: str
+    likeness: float
+    rows: dict[str, int]
+
+
+class DatasetProtocol(Section):
+    """What a dataset is and how it is split, or, of one fold, as that fold's model sees it.
+
+    ``dataset`` is the name that it was prepared under; names decide nothing. ``family`` is what the loader says that
+    it reads, such as ``fer2013``, and ``other`` for a folder of anybody's. ``images`` counts each split. ``faces`` and
+    ``subjects_remark`` are remarks for a reader.
+    """
+
+    part: ClassVar[Literal["protocol"]] = "protocol"
+    kinds: ClassVar = ("dataset", "masks")
+
+    dataset: str
+    family: str
+    synthetic: bool
+    classes: tuple[str, ...]
+    label_rule: str
+    n: dict[SplitName, int]
+    split_hash: str
+    parts: tuple[PartRole, ...]
+    faces: str | None = None
+    subjects_remark: str | None = None
+    alignment: Alignment | None = None
+    validation: SplitOrigin
+    test: SplitOrigin
+    leaky_frame_split: bool = False
+    """Frames of one sequence are on both sides of the split, on purpose."""
+    subjects_named: Literal["all", "some", "none"]
+    missing: tuple[str, ...]
+    duplicates_across_splits: int
+    subjects_across_splits: int
+    sequences_across_splits: int
+    duplicates_left_out: DuplicatesLeftOut | None = None
+    folds: FoldsProtocol | None = None
+    fold: int | None = None
+
+    def roles(self) -> list[tuple[str, str]]:
+        """Return what a reader is told of the source's parts, faces and subjects, as (what, text)."""
+        remarks = (("faces", self.faces), ("subjects", self.subjects_remark))
+        return [
+            *((role.part, str(role)) for role in self.parts),
+            *((what, text) for what, text in remarks if text is not None),
+        ]
+
+
+LEAKY_FRAMES: Final = "frames of the same sequences are in both train and test (leaky frame split): optimistic"
+
+
+class Pretraining(Record):
+    """The weights that a network started from; ``trained_on`` and ``source`` are remarks for a reader."""
+
+    kind: WeightsKind | Literal["random"]
+    trained_on: str | None = None
+    source: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "random":
+            return "none (random weights)"
+        return f"{self.trained_on} ({self.source})"
+
+
+class Selection(Record):
+    """How the reported epoch or setting was selected; ``tried`` configurations were compared on ``split``."""
+
+    split: SplitName
+    metric: str
+    what: str
+    tried: int
+
+
+class TrainingProtocol(Section):
+    """What was trained on: the dataset as the training saw it, the weights it began with, how it was selected."""
+
+    part: ClassVar[Literal["protocol"]] = "protocol"
+    kinds: ClassVar = ("features", "ahm", "model", "study")
+
+    data: DatasetProtocol
+    pretraining: Pretraining
+    selection: Selection | None = None
+    views: tuple[str, ...] | None = None
+    """Of the train split, where it was fitted on kept features."""
+
+
+class ClassesInCommon(Record):
+    """Scores over the classes that a predictor and a dataset share: the rule, and what is left out of either."""
+
+    rule: str
+    left_out_of_predictor: tuple[str, ...]
+    left_out_of_dataset: dict[SplitName, dict[str, int]]
+
+
+class PredictionsFile(Record):
+    """Predictions that came from a file."""
+
+    file: str
+    content: str
+    form: str
+
+
+class Intervals(Record):
+    """The bootstrap: ``resamples`` of ``unit``, which are independent of each other."""
+
+    unit: str
+    resamples: int
+    seed: int
+
+    def __str__(self) -> str:
+        return f"95% bootstrap, {self.resamples} resamples of {self.unit}s, seed {self.seed}"
+
+
+class TrainedOn(Record):
+    """Another dataset than the one that is scored: its reference, and the form of its images."""
+
+    dataset: str
+    images: str
+
+
+class EvaluationProtocol(Section):
+    """What a number rests on.
+
+    ``data`` is the dataset that was scored on. ``training`` is None where predictions came from a file: what they were
+    trained on is not known. ``trained_on`` is there where that was another dataset than ``data``.
+    """
+
+    part: ClassVar[Literal["protocol"]] = "protocol"
+    kinds: ClassVar = ("evaluation",)
+
+    data: DatasetProtocol
+    training: TrainingProtocol | None = None
+    trained_on: TrainedOn | None = None
+    predictions: PredictionsFile | None = None
+    classes_in_common: ClassesInCommon | None = None
+    split: SplitName
+    predictor: str
+    tta: Literal["none", "flip"]
+    batching: Batching | None = None
+    mixes_batch: bool = False
+    times_these_items_were_scored: int
+    intervals: Intervals
+    checks: tuple[Finding, ...]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the dataset that was scored is the one that was trained on, whose splits the training saw."""
+        return self.training is not None and self.trained_on is None

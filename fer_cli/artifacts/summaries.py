@@ -1,0 +1,276 @@
+"""Summaries, settings and measurements of artifacts, where another stage or the command line reads them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from fer_cli.artifacts.protocol import Batching, WeightsKind
+from fer_cli.artifacts.sections import Record, Section, SplitName
+
+
+class WeightsRecord(Record):
+    """The weights that were loaded. ``file`` is a file's name, without its folder."""
+
+    kind: WeightsKind
+    source: str
+    pretraining: str
+    sha256: str
+    file: str
+
+
+class Measured(Section):
+    """What the making of an artifact took: it depends on the machine and is no part of the result."""
+
+    part: ClassVar[Literal["measured"]] = "measured"
+    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "evaluation")
+
+    command: str | None = None
+    seconds: float | None = None
+    images_per_second: float | None = None
+    batch: int | None = None
+    device: str | None = None
+    processes: int | None = None
+    threads: int | None = None
+    workers: int | None = None
+    peak_memory: int | None = None
+    taken_over: int | None = None
+    seconds_by_value: dict[str, float] | None = None
+
+
+class DuplicateCounts(Record):
+    """Equal images of a dataset."""
+
+    extra_copies: int
+    groups_across_splits: int
+    groups_with_conflicting_labels: int
+
+
+class DatasetSummary(Section):
+    """What a dataset holds. ``classes`` is split -> class -> images."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("dataset",)
+
+    images: int
+    splits: dict[SplitName, int]
+    folds: int | None = None
+    classes: dict[SplitName, dict[str, int]]
+    source_counts: dict[SplitName, int]
+    duplicates: DuplicateCounts
+    dropped: dict[str, int]
+    missing: tuple[str, ...]
+    official_counts: Literal["as published", "differ", "none published"]
+    subjects: int | None = None
+    alignment: dict[str, Any] | None = None
+    aus: tuple[str, ...] | None = None
+    regions: tuple[str, ...] | None = None
+
+
+class MasksSummary(Section):
+    """What a parser found; ``size`` and ``mirror``: sides, in px, that it sees images and their mirror images at.
+
+    ``reasons`` counts why maps are doubtful, ``regions`` is the mean share of each region.
+    """
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("masks",)
+
+    images: int
+    parser: str
+    weights: WeightsRecord | None = None
+    size: int | None = None
+    precision: str | None = None
+    mirror: int | None = None
+    training_images: int | None = None
+    doubtful: int
+    reasons: dict[str, int]
+    regions: dict[str, float]
+
+
+class FeaturesConfig(Section):
+    """The settings of an extraction; ``weights`` is the hash of their bytes."""
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("features",)
+
+    backbone: str
+    level: str
+    weights: str
+    preprocessing: dict[str, Any]
+    views: tuple[str, ...]
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        """Side of the input, px."""
+        return int(self.preprocessing["size"])
+
+
+class FeaturesSummary(Section):
+    """What an extraction gave. ``shape`` is that of one image's features."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("features",)
+
+    images: int
+    views: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+    weights: WeightsRecord | None = None
+    tensors_loaded: int
+    parameters: int
+    multiply_adds: int
+
+
+class AhmConfig(Section):
+    """The settings of an AHM fit."""
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("ahm",)
+
+    paths: Literal["shared", "full"]
+    relative_lambdas: tuple[float, ...]
+    Cs: tuple[float, ...]
+    ridge: float
+    metric: Literal["accuracy", "balanced"]
+    standardise: str
+
+
+class ValidationScores(Record):
+    """Scores on the split that the selection was made on."""
+
+    accuracy: float
+    balanced_accuracy: float
+
+
+class AhmSummary(Section):
+    """What an AHM fit gave: the chosen predictor, and each predictor's setting and validation scores."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("ahm",)
+
+    headline: str
+    chosen: str
+    settings: dict[str, float]
+    balance: float
+    validation: dict[str, ValidationScores]
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    training_samples: int
+    dead_features: int
+    worst_residual: float
+
+
+class ModelConfig(Section):
+    """The settings of a training. ``recipe`` is parsed by the system's own recipe type."""
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("model",)
+
+    system: str
+    recipe: dict[str, Any]
+    seed: int
+    fold: int | None = None
+    select_on: SplitName
+    classes: tuple[str, ...]
+
+
+class SelectedScores(Record):
+    """Scores of the selected epoch on the split that selected it."""
+
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    validation_loss: float
+
+
+class ModelSummary(Section):
+    """What a training gave. ``epoch`` counts from 1; ``details`` are the system's own."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("model",)
+
+    headline: str
+    epoch: int
+    epochs: int
+    selected: SelectedScores
+    weights: WeightsRecord | None = None
+    tensors_loaded: int
+    preprocessing: dict[str, Any]
+    training_images: int
+    mixes_batch: bool
+    parameters: int
+    multiply_adds: int
+    details: dict[str, Any]
+
+
+class StudyConfig(Section):
+    """The seeds, and the folds where there are any, of a study's models."""
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("study",)
+
+    system: str
+    seeds: tuple[int, ...]
+    folds: tuple[int, ...] | None = None
+
+
+class SelectedOfAll(Record):
+    """The models' scores on the split that selected them, in the study's order."""
+
+    accuracy: tuple[float, ...]
+    balanced_accuracy: tuple[float, ...]
+    macro_f1: tuple[float, ...]
+
+
+class StudySummary(Section):
+    """What the models of a study gave."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("study",)
+
+    headline: str
+    seeds: tuple[int, ...]
+    selected: SelectedOfAll
+
+
+class EvaluationConfig(Section):
+    """The settings of an evaluation. ``names`` are those that each part of what was scored gives its outputs."""
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("evaluation",)
+
+    split: SplitName
+    predictor: str
+    tta: Literal["none", "flip"]
+    batching: Batching | None = None
+    resamples: int
+    seed: int
+    names: dict[str, tuple[str, ...]]
+
+
+class Output(Record):
+    """What one column of predictions is of; its name in tables and files is free."""
+
+    kind: Literal["network", "ensemble", "classifier", "file"]
+    seed: int | None = None
+    fold: int | None = None
+
+
+class EvaluationSummary(Section):
+    """What an evaluation found. ``outputs`` says what each scored column is of; the scores are by its name."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("evaluation",)
+
+    headline: str
+    dataset: str
+    split: SplitName
+    images: int
+    chosen: str
+    outputs: dict[str, Output]
+    accuracy: dict[str, float]
+    balanced_accuracy: dict[str, float]
+    macro_f1: dict[str, float]
+    unsound: tuple[str, ...]
+    cautions: tuple[str, ...]
