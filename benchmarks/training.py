@@ -119,7 +119,7 @@ def _step(dataset: Dataset, folder: Path, rounds: int) -> None:
         torch.nn.utils.clip_grad_norm_(network.parameters(), clip)
         optimiser.step()
 
-    pairs = _paired(lambda: training._step(batches[0], 0, *training._loaded(batches[0])), plain, rounds)
+    pairs = _paired(lambda: training._step(0, *training._loaded(batches[0])), plain, rounds)
     _print(f"step, EfficientNet-Lite0, {SIZE} px, batches of {BATCH}: bare / engine", pairs[1] / pairs[0])
     print(f"  engine {BATCH / np.median(pairs[0]):.1f} images/s, bare {BATCH / np.median(pairs[1]):.1f} images/s")
 
@@ -156,7 +156,7 @@ def _loop(dataset: Dataset, folder: Path, rounds: int) -> None:
     def ours() -> None:
         training.task.network.train()
         for number, batch in enumerate(batches):
-            training._step(batch, number, *training._loaded(batch))
+            training._step(number, *training._loaded(batch))
 
     def theirs() -> None:
         network.train()
@@ -210,7 +210,7 @@ def _kept(dataset: Dataset, folder: Path, backbone: str, rounds: int) -> None:
         def run() -> None:
             training.task.network.train()
             for number, batch in enumerate(batches):
-                training._step(batch, number, *training._loaded(batch))
+                training._step(number, *training._loaded(batch))
 
         return run
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from fer_cli.core.progress import Advance
+from fer_cli.models.batches import batches, load_images
 from fer_cli.models.trained import TrainedModel
 
 TOLERANCE: Final = 1e-4
@@ -52,12 +53,15 @@ def logits_of(
     """
     device = next(model.network.parameters()).device
     out = np.empty((len(rows), len(model.classes)))
-    with _whole_float32(), torch.inference_mode():
-        for start in range(0, len(rows), size):
-            some = order[start : start + size]
-            x = model.preprocessing.apply(torch.from_numpy(np.array(images[rows[some]])).to(device))
-            out[some] = model.network(x).double().cpu().numpy()
-            advance(len(some))
+
+    def forward(batch: Rows) -> torch.Tensor:
+        logits: torch.Tensor = model.network(load_images(images, rows[batch], model.preprocessing, device))
+        return logits
+
+    with _whole_float32():
+        for batch, logits in batches(forward, order, size):
+            out[batch] = logits.double().cpu().numpy()
+            advance(len(batch))
     return out
 
 

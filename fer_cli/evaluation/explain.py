@@ -49,18 +49,21 @@ def predict_with_features(
     import torch
 
     from fer_cli.inference.embedding import last_linear, logits_and_features
+    from fer_cli.models.batches import batches, load_images
 
     device, layer = next(model.network.parameters()).device, last_linear(model.network)
     size = 1 if model.mixes_batch else BATCH
     shares, taken = [], []
-    with track("predict", len(rows)) as advance, torch.inference_mode():
-        for start in range(0, len(rows), size):
-            some = rows[start : start + size]
-            x = model.preprocessing.apply(torch.from_numpy(dataset.images[some]).to(device))
-            logits, features = logits_and_features(model.network, layer, x)
+
+    def forward(batch: Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        x = load_images(dataset.images, batch, model.preprocessing, device)
+        return logits_and_features(model.network, layer, x)
+
+    with track("predict", len(rows)) as advance:
+        for batch, (logits, features) in batches(forward, rows, size):
             shares.append(torch.softmax(logits.double(), 1).cpu().numpy())
             taken.append(features.float().cpu().numpy())
-            advance(len(some))
+            advance(len(batch))
     return np.concatenate(shares), np.concatenate(taken)
 
 
@@ -84,6 +87,7 @@ def examples(
     """
     import torch
 
+    from fer_cli.models.batches import batches, load_images
     from fer_cli.models.gradcam import gradcam
 
     true, found = dataset.labels[rows], probabilities.argmax(axis=1)
@@ -98,17 +102,19 @@ def examples(
     device = next(model.network.parameters()).device
     size = 1 if model.mixes_batch else BATCH
     shown: dict[int, Example] = {}
+
+    def forward(batch: Rows) -> torch.Tensor:
+        x = load_images(dataset.images, rows[batch], model.preprocessing, device)
+        return gradcam(model.network, layer, x, torch.from_numpy(outputs[found[batch]]).to(device))
+
     with track("grad-cam", len(items)) as advance:
-        for start in range(0, len(items), size):
-            some = items[start : start + size]
-            images = dataset.images[rows[some]]
-            x = model.preprocessing.apply(torch.from_numpy(images).to(device))
-            heats = gradcam(model.network, layer, x, torch.from_numpy(outputs[found[some]]).to(device)).cpu().numpy()
-            for item, image, heat in zip(some, images, heats, strict=True):
+        for batch, maps in batches(forward, items, size, gradients=True):
+            images = dataset.images[rows[batch]]
+            for item, image, heat in zip(batch, images, maps.cpu().numpy(), strict=True):
                 guess = int(found[item])
                 picture = model.preprocessing.seen(image)
                 shown[item] = Example(picture, heat, dataset.classes[guess], float(probabilities[item, guess]))
-            advance(len(some))
+            advance(len(batch))
     return [
         Row(name, [shown[item] for item in right], [shown[item] for item in wrong])
         for name, (right, wrong) in zip(dataset.classes, parts, strict=True)

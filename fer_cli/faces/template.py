@@ -87,11 +87,11 @@ def make_template(
         batch: pictures a forward pass.
         finished: told how many were parsed.
     """
+    from fer_cli.models.batches import batches
+
     height, width = images.shape[1:3]
     counts = np.zeros((len(REGIONS), height, width))
-    for start in range(0, len(rows), batch):
-        chunk = rows[start : start + batch]
-        maps = parser.parse(images[chunk]).maps
+    for chunk, maps in batches(lambda some: parser.parse(images[some]).maps, rows, batch):
         for index in range(len(REGIONS)):
             counts[index] += (maps == index).sum(0)
         finished(len(chunk))

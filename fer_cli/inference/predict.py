@@ -14,6 +14,7 @@ from torch import nn
 
 from fer_cli.core.progress import Advance
 from fer_cli.inference.embedding import last_linear, logits_and_features
+from fer_cli.models.batches import batches, load_images
 from fer_cli.models.trained import TrainedModel
 
 SIZES: Final = {"alone": 1, "stored": 64, "shuffled": 32, "sorted": 32}
@@ -69,12 +70,12 @@ def predict(
         order = np.random.default_rng(0).permutation(len(rows))
     elif batching == "sorted":
         order = np.argsort(labels[rows], kind="stable")
-    place = np.full(len(rows), -1)
-    place[kept] = np.arange(len(kept))
-    found: dict[str, ModelPredictions] = {}
+    feature_row = np.full(len(rows), -1)
+    feature_row[kept] = np.arange(len(kept))
+    predictions: dict[str, ModelPredictions] = {}
     for group in _groups(models):
-        found |= _of_group(group, images, rows, order, place, tta, SIZES[batching], advance)
-    return {name: found[name] for name in models}
+        predictions |= _predict_group(group, images, rows, order, feature_row, tta, SIZES[batching], advance)
+    return {name: predictions[name] for name in models}
 
 
 def _groups(models: Mapping[str, TrainedModel]) -> list[dict[str, TrainedModel]]:
@@ -104,12 +105,12 @@ def _same_trunk(one: TrainedModel, other: TrainedModel) -> bool:
     )
 
 
-def _of_group(
+def _predict_group(
     group: Mapping[str, TrainedModel],
     images: NDArray[np.uint8],
     rows: Rows,
     order: NDArray[np.intp],
-    place: NDArray[np.intp],
+    feature_row: NDArray[np.intp],
     tta: str,
     size: int,
     advance: Advance,
@@ -119,30 +120,33 @@ def _of_group(
     trunk: nn.Module = first.network.trunk if isinstance(first.network, FrozenTrunk) else nn.Identity()
     heads = {name: _head(model.network) for name, model in group.items()}
     layers = {name: last_linear(head) for name, head in heads.items()}
-    kept = int((place >= 0).sum())
-    shares = {name: np.empty((len(rows), len(model.classes))) for name, model in group.items()}
+    kept = int((feature_row >= 0).sum())
+    probabilities = {name: np.empty((len(rows), len(model.classes))) for name, model in group.items()}
     features = {name: np.empty((kept, layer.in_features), np.float32) for name, layer in layers.items()}
     seconds, common = dict.fromkeys(group, 0.0), 0.0
-    with torch.inference_mode():
-        for start in range(0, len(rows), BLOCK):
-            some = order[start : start + BLOCK]
-            begun = time.perf_counter()
-            x = first.preprocessing.apply(torch.from_numpy(images[rows[some]]).to(device))
-            views = [trunk(x)] if tta == "none" else [trunk(x), trunk(x.flip(-1))]
-            common += time.perf_counter() - begun
+
+    def forward(block: Rows) -> list[torch.Tensor]:
+        x = load_images(images, rows[block], first.preprocessing, device)
+        return [trunk(view) for view in ([x] if tta == "none" else [x, x.flip(-1)])]
+
+    begun = time.perf_counter()
+    for block, views in batches(forward, order, BLOCK):
+        common += time.perf_counter() - begun
+        with torch.inference_mode():
             for name, head in heads.items():
                 begun = time.perf_counter()
-                parts = [logits_and_features(head, layers[name], part) for part in views[0].split(size)]
-                said = [torch.cat([logits for logits, _ in parts])]
-                said += [torch.cat([head(part) for part in view.split(size)]) for view in views[1:]]
-                each = torch.stack([torch.softmax(logits.double(), 1) for logits in said])
-                shares[name][some] = each.mean(0).cpu().numpy()
+                parts = [logits_and_features(head, layers[name], part) for part in torch.split(views[0], size)]
+                logits = [torch.cat([part for part, _ in parts])]
+                logits += [torch.cat([head(part) for part in torch.split(view, size)]) for view in views[1:]]
+                by_view = torch.stack([torch.softmax(view.double(), 1) for view in logits])
+                probabilities[name][block] = by_view.mean(0).cpu().numpy()
                 seconds[name] += time.perf_counter() - begun
-                here = place[some] >= 0
-                taken = torch.cat([part for _, part in parts]).float().cpu().numpy()
-                features[name][place[some[here]]] = taken[here]
-                advance(len(some))
-    return {name: ModelPredictions(shares[name], features[name], seconds[name] + common) for name in group}
+                is_kept = feature_row[block] >= 0
+                block_features = torch.cat([part for _, part in parts]).float().cpu().numpy()
+                features[name][feature_row[block[is_kept]]] = block_features[is_kept]
+                advance(len(block))
+        begun = time.perf_counter()
+    return {name: ModelPredictions(probabilities[name], features[name], seconds[name] + common) for name in group}
 
 
 def _head(network: nn.Module) -> nn.Module:

@@ -15,19 +15,22 @@ T = TypeVar("T")
 Rows = NDArray[np.int64]
 
 
-def batches(forward: Callable[[Rows], T], rows: Rows, size: int) -> Iterator[tuple[Rows, T]]:
-    """Yield what ``forward`` returns of each batch, without gradients, with the batch's rows.
+def batches(
+    forward: Callable[[Rows], T], rows: Rows, size: int, *, gradients: bool = False
+) -> Iterator[tuple[Rows, T]]:
+    """Yield each batch of rows with what ``forward`` returns of it.
 
     Args:
         forward: loads some rows and runs a network on them.
         rows: (n,), in the order in which they come.
         size: rows at once; the last batch has fewer.
+        gradients: ``forward`` differentiates.
     """
     for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        with torch.inference_mode():
-            outputs = forward(some)
-        yield some, outputs
+        batch = rows[start : start + size]
+        with torch.inference_mode(not gradients):
+            outputs = forward(batch)
+        yield batch, outputs
 
 
 def load_images(

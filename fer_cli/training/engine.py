@@ -12,9 +12,9 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -27,19 +27,22 @@ from fer_cli.core.distributed import all_gather, broadcast_tensors
 from fer_cli.core.errors import FerError, one_line
 from fer_cli.core.progress import Advance, note
 from fer_cli.losses.objective import Objective
-from fer_cli.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
+from fer_cli.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from fer_cli.training.history import History
 from fer_cli.training.optimizer import new_optimiser
 from fer_cli.training.prefetch import ahead
 from fer_cli.training.recipe import Recipe
 from fer_cli.training.sampler import batches, epoch_rows
 from fer_cli.training.schedule import rate_factor
-from fer_cli.training.snapshot import Held, put_back, tensors_of
-from fer_cli.training.state import State
-from fer_cli.training.validation import BATCH, validated
+from fer_cli.training.tally import Tally
+from fer_cli.training.validation import BATCH, validate
 
 SAVE_SECONDS = 120.0
 """Least time between two checkpoints in the middle of a training; tests make it short."""
+CHECK_STEPS: Final = 50
+"""Most steps between two looks at whether the loss is finite, on a GPU, and between two exchanges of processes."""
+EXCHANGE_SECONDS: Final = 0.5
+"""About the time between two exchanges of processes: was one asked to stop, is a checkpoint due?"""
 
 Rows = NDArray[np.int64]
 
@@ -135,49 +138,53 @@ class _Training:
         self.device, self.ranks, self.stop, self.workers = device, ranks, stop, workers
         self.optimiser = new_optimiser(task.groups, recipe.optim)
         self.averaged = copy.deepcopy(task.network).requires_grad_(False) if recipe.train.ema else None
-        self.best: dict[str, torch.Tensor] = {}
-        self.state = State()
+        self.state = TrainingState(task.network, self.averaged, task.loss, self.optimiser)
         self.steps = len(self._batches(0))
+        self.tally = Tally(device)
+        self.tally_start = 0
         self._restore()
+        self.progress = self.state.progress
         self.forward = self._wrapped()
         self.saved = time.perf_counter()
+        self.exchanged, self.steps_since, self.steps_until = self.saved, 0, 1
 
     def run(self, advance: Advance, record: Callable[[History], None]) -> Trained:
-        recipe, state = self.recipe, self.state
+        progress = self.progress
         images = 0
-        begun, before = time.perf_counter(), state.seconds
-        advance(state.epoch * self.steps + state.step)
-        while state.epoch < recipe.train.epochs and not self._waited_enough():
+        begun, before = time.perf_counter(), progress.seconds
+        advance(progress.epoch * self.steps + progress.step)
+        while progress.epoch < self.recipe.train.epochs and not self._waited_enough():
             for size in self._epoch():
                 images += size
-                state.seconds = before + time.perf_counter() - begun
+                progress.seconds = before + time.perf_counter() - begun
                 advance()
                 self._save_if_asked()
             self._end_epoch()
-            record(state.history)
-            state.seconds = before + time.perf_counter() - begun
-            self._save_if_asked()
+            record(progress.history)
+            progress.seconds = before + time.perf_counter() - begun
+            self._save_if_asked(now=True)
         if images:
             self._save()  # what follows can be killed as well
         seconds = time.perf_counter() - begun
-        return Trained(
-            self.best, state.best_epoch, state.history, state.seconds, images / seconds if images else math.nan
-        )
+        rate = images / seconds if images else math.nan
+        return Trained(self.state.best, progress.best_epoch, progress.history, progress.seconds, rate)
 
     def _epoch(self) -> Iterator[int]:
         """Make the steps that are left of the epoch, and yield after each how many images it had in all processes."""
-        left = list(enumerate(self._batches(self.state.epoch)))[self.state.step :]
+        left = list(enumerate(self._batches(self.progress.epoch)))[self.progress.step :]
         self.task.network.train()  # whatever it says of itself: a part may be in evaluation mode where the whole is not
         with ahead(self._loaded, [rows for _, rows in left], self.workers) as loaded:
             for step, rows in left:
                 with self._memory():
-                    self._step(rows, step, *next(loaded))
-                self.state.step = step + 1
+                    self._step(step, *next(loaded))
+                self.progress.step = step + 1
                 yield len(rows) * self.ranks.world
 
-    def _loaded(self, rows: Rows) -> tuple[torch.Tensor, Any]:
-        epoch = self.state.epoch
-        return self.task.inputs(rows, epoch), self.task.targets(rows, epoch)
+    def _loaded(self, rows: Rows) -> tuple[torch.Tensor, Any, torch.Tensor]:
+        """Return the network's input, what the loss compares with, and the classes (n,), all on the device."""
+        task, epoch = self.task, self.progress.epoch
+        labels = torch.from_numpy(task.labels[rows % len(task.labels)]).to(self.device)
+        return task.inputs(rows, epoch), task.targets(rows, epoch), labels
 
     def _batches(self, epoch: int) -> list[Rows]:
         how = self.recipe.train
@@ -189,9 +196,10 @@ class _Training:
             order, how.batch // self.ranks.world, rank=self.ranks.rank, world=self.ranks.world, drop_last=True
         )
 
-    def _step(self, rows: Rows, step: int, x: torch.Tensor, target: Any) -> None:  # noqa: ANN401 - the loss knows
-        recipe, state, task = self.recipe, self.state, self.task
-        number = state.epoch * self.steps + step
+    def _step(self, step: int, x: torch.Tensor, target: Any, labels: torch.Tensor) -> None:  # noqa: ANN401 - the loss knows
+        """Make one step. Nothing in it waits for a GPU, but a look at the loss every :data:`CHECK_STEPS` steps."""
+        recipe, task = self.recipe, self.task
+        number = self.progress.epoch * self.steps + step
         # Dropout draws from torch's own generators: seeded by the step, they need not be kept in checkpoints.
         _seed(_mixed(self.seed, number, self.ranks.rank), self.device)
         rate = self._rate(number)
@@ -204,21 +212,24 @@ class _Training:
         loss.backward()
         if recipe.optim.clip is not None:
             nn.utils.clip_grad_norm_([p for _, group in task.groups for p in group], recipe.optim.clip)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise self._diverged(f"the loss is {value} at step {number + 1} (epoch {state.epoch + 1})")
+        self.tally.add(loss, output[0] if isinstance(output, tuple) else output, labels)
+        if (step + 1) % _check_every(self.device) == 0:
+            self._check_loss()
         self.optimiser.step()
         task.loss.advance(self.ranks)
         self._average(number)
-        logits: torch.Tensor = output[0] if isinstance(output, tuple) else output
-        state.loss_sum += value * len(rows)
-        state.hits += int((logits.detach().argmax(1).cpu().numpy() == task.labels[rows % len(task.labels)]).sum())
-        state.seen += len(rows)
+
+    def _check_loss(self) -> None:
+        """Refuse to go on from a step whose loss was no finite number; waits for the device."""
+        if (fault := self.tally.first_not_finite()) is not None:
+            steps, loss = fault
+            number = self.progress.epoch * self.steps + self.tally_start + steps
+            raise self._diverged(f"the loss is {loss} at step {number + 1} (epoch {self.progress.epoch + 1})")
 
     def _rate(self, number: int) -> float:
         how = self.recipe
         return how.optim.lr * rate_factor(
-            how.schedule, step=number, steps=self.steps, epochs=how.train.epochs, plateau=self.state.plateau
+            how.schedule, step=number, steps=self.steps, epochs=how.train.epochs, plateau=self.progress.plateau
         )
 
     @torch.no_grad()
@@ -236,11 +247,12 @@ class _Training:
 
     def _end_epoch(self) -> None:
         """Measure the epoch, keep it where it is the best so far, and go to the next."""
-        state, recipe = self.state, self.recipe
+        progress, recipe = self.progress, self.recipe
+        self._check_loss()
         network = self.averaged if self.averaged is not None else self.task.network
         broadcast_tensors(network.buffers(), self.ranks)  # each process's batch norms saw other images
         task = self.task
-        scores = validated(
+        scores = validate(
             network,
             task.inputs,
             task.validation,
@@ -251,36 +263,36 @@ class _Training:
             batch=1 if task.mixes_batch else min(BATCH, recipe.train.batch),
         )
         if not math.isfinite(scores["validation_loss"]):
-            raise self._diverged(f"the validation loss is {scores['validation_loss']} after epoch {state.epoch + 1}")
-        sums = np.sum(all_gather([state.loss_sum, state.hits, state.seen], self.ranks), axis=0)
+            raise self._diverged(f"the validation loss is {scores['validation_loss']} after epoch {progress.epoch + 1}")
+        sums = np.sum(all_gather(self.tally.sums(), self.ranks), axis=0)
         line = {
-            "epoch": float(state.epoch + 1),
-            "lr": self._rate((state.epoch + 1) * self.steps - 1),
+            "epoch": float(progress.epoch + 1),
+            "lr": self._rate((progress.epoch + 1) * self.steps - 1),
             "train_loss": float(sums[0] / sums[2]),
             "train_accuracy": float(sums[1] / sums[2]),
             **scores,
         }
-        state.history.append(line)
+        progress.history.append(line)
         select = recipe.train.monitor
-        value = {"last": float(state.epoch), "loss": -scores["validation_loss"]}.get(select)
+        value = {"last": float(progress.epoch), "loss": -scores["validation_loss"]}.get(select)
         value = scores[select] if value is None else value
-        if value > state.best:
-            state.best, state.best_epoch = value, state.epoch + 1
-            self.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+        if value > progress.best_value:
+            progress.best_value, progress.best_epoch = value, progress.epoch + 1
+            self.state.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         if recipe.schedule.name == "plateau":
-            state.plateau.saw(scores["validation_loss"], recipe.schedule)
+            progress.plateau.saw(scores["validation_loss"], recipe.schedule)
         note(
-            f"epoch {state.epoch + 1}/{recipe.train.epochs}: loss {line['train_loss']:.3f}, validation "
+            f"epoch {progress.epoch + 1}/{recipe.train.epochs}: loss {line['train_loss']:.3f}, validation "
             f"{scores['validation_loss']:.3f}, accuracy {scores['accuracy']:.1%}, balanced "
-            f"{scores['balanced_accuracy']:.1%}{'  (best so far)' if state.best_epoch == state.epoch + 1 else ''}"
+            f"{scores['balanced_accuracy']:.1%}{'  (best so far)' if progress.best_epoch == progress.epoch + 1 else ''}"
         )
-        state.epoch, state.step = state.epoch + 1, 0
-        state.loss_sum = state.hits = 0.0
-        state.seen = 0
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        self.tally, self.tally_start = Tally(self.device), 0
 
     def _waited_enough(self) -> bool:
         patience = self.recipe.train.early_stopping
-        return patience is not None and self.state.epoch - self.state.best_epoch >= patience and self.state.epoch > 0
+        epoch = self.progress.epoch
+        return patience is not None and epoch - self.progress.best_epoch >= patience and epoch > 0
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
@@ -291,14 +303,14 @@ class _Training:
         """Return the error of a training that came to what is no number; it says what there is to go back to."""
         hint = "take a lower optim.lr, more schedule.warmup or a lower optim.clip"
         if has_checkpoint(self.directory):
-            hint = f"the last good checkpoint is kept; begin anew with --force, and {hint}"
+            hint = f"the last good checkpoint is kept; start again with --force, and {hint}"
         return FerError(what, hint=hint)
 
     def _wrapped(self) -> Callable[[torch.Tensor], Any]:
         network: nn.Module = self.task.network
         if self.ranks.world > 1:
             on = [torch.device(self.device)] if self.device.startswith("cuda") else None
-            network = nn.parallel.DistributedDataParallel(network, device_ids=on)
+            network = nn.parallel.DistributedDataParallel(network, device_ids=on, broadcast_buffers=False)
         return torch.compile(network) if self.recipe.train.compile else network
 
     @contextmanager
@@ -342,7 +354,7 @@ class _Training:
         self.optimiser.zero_grad(set_to_none=True)
         if self.device.startswith("cuda"):
             torch.cuda.empty_cache()
-        x, target = self._loaded(rows)
+        x, target, _ = self._loaded(rows)
         with self._autocast():
             output = self.task.network(x)
         self.task.loss(output, target).backward()
@@ -350,49 +362,60 @@ class _Training:
 
     # ---- checkpoints
 
-    def _save_if_asked(self) -> None:
-        """Write a checkpoint when it is time, or when any process was asked to stop: then all stop."""
-        due = time.perf_counter() - self.saved > SAVE_SECONDS
-        flags = all_gather([float(self.stop.signal is not None), float(due)], self.ranks)
-        asked = any(flag for flag, _ in flags)
+    def _save_if_asked(self, *, now: bool = False) -> None:
+        """Write a checkpoint when it is time, or when any process was asked to stop: then all stop.
+
+        Processes tell each other about twice a second, and at the end of an epoch: ``now``.
+        """
+        self.steps_since += 1
+        if self.ranks.world > 1 and self.steps_since < self.steps_until and not now:
+            return
+        clock = time.perf_counter()
+        due = clock - self.saved > SAVE_SECONDS
+        pace = (clock - self.exchanged) / self.steps_since
+        flags = all_gather([float(self.stop.signal is not None), float(due), pace], self.ranks)
+        slowest = max(flag[2] for flag in flags)
+        self.exchanged, self.steps_since = clock, 0
+        self.steps_until = max(1, min(CHECK_STEPS, int(EXCHANGE_SECONDS / slowest)))
+        asked = any(flag[0] for flag in flags)
         if asked or flags[0][1]:
             self._save()
         if asked:
             self.stop.signal = self.stop.signal or signal.SIGTERM
-            self.stop.check(f"saved after step {self.state.step} of epoch {self.state.epoch + 1}")
+            self.stop.check(f"saved after step {self.progress.step} of epoch {self.progress.epoch + 1}")
 
     def _save(self) -> None:
         """Write a checkpoint; the sums of each process go into it, everything else is the same in all."""
-        values = [*self.task.network.state_dict().values(), *self.task.loss.state_dict().values()]
-        if not all(bool(torch.isfinite(value).all()) for value in values if value.is_floating_point()):
-            where = f"after step {self.state.epoch * self.steps + self.state.step} (epoch {self.state.epoch + 1})"
-            raise self._diverged(f"the network or the loss holds what is no number {where}")
-        sums = all_gather([self.state.loss_sum, self.state.hits, float(self.state.seen)], self.ranks)
+        self._check_loss()
+        done = self.progress.epoch * self.steps + self.progress.step
+        if not self.state.is_finite():
+            where = f"after step {done} (epoch {self.progress.epoch + 1})"
+            raise self._diverged(f"the network or the loss holds values that are not finite {where}")
+        sums = all_gather(self.tally.sums(), self.ranks)
         if self.ranks.rank == 0:
-            done = self.state.epoch * (self.steps + 1) + self.state.step  # an epoch's end comes after its last step
-            save_checkpoint(self.directory, done, tensors_of(self._held()), {"state": asdict(self.state), "sums": sums})
+            # An epoch's end comes after its last step.
+            save_checkpoint(self.directory, done + self.progress.epoch, self.state, sums)
         self.saved = time.perf_counter()
 
     def _restore(self) -> None:
-        found = load_checkpoint(self.directory)
-        if found is None:
+        sums = load_checkpoint(self.directory, self.state)
+        if sums is None:
             return
-        self.best = put_back(found.tensors, self._held())
-        self.state = State.of(found.state["state"])
-        sums = found.state["sums"]
+        progress = self.state.progress
         if len(sums) == self.ranks.world:
-            self.state.loss_sum, self.state.hits = sums[self.ranks.rank][:2]
-            self.state.seen = int(sums[self.ranks.rank][2])
-        elif self.state.step:
+            self.tally, self.tally_start = Tally(self.device, sums[self.ranks.rank]), progress.step
+        elif progress.step:
             raise FerError(
                 f"the checkpoint is of {len(sums)} processes, now there are {self.ranks.world}",
-                hint="in the middle of an epoch go on with as many as before",
+                hint="in the middle of an epoch resume with as many as before",
                 path=self.directory,
             )
-        note(f"going on from epoch {self.state.epoch + 1}, step {self.state.step}")
+        note(f"resuming from epoch {progress.epoch + 1}, step {progress.step}")
 
-    def _held(self) -> Held:
-        return Held(self.task.network, self.averaged, self.task.loss, self.best, self.optimiser)
+
+def _check_every(device: str) -> int:
+    """Return after how many steps the loss is looked at: on a CPU that is free, for a GPU one would have to wait."""
+    return 1 if device == "cpu" else CHECK_STEPS
 
 
 def _seed(number: int, device: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch import nn
 from fer_cli.core import distributed
 from fer_cli.core.distributed import all_gather
 from fer_cli.metrics.values import class_values, mean_of_present
+from fer_cli.models.batches import batches
 
 BATCH: Final = 64
 """Images at once, where a training step has as many."""
@@ -20,7 +21,7 @@ BATCH: Final = 64
 Rows = NDArray[np.int64]
 
 
-def validated(
+def validate(
     network: nn.Module,
     inputs: Callable[[Rows, int | None], torch.Tensor],
     rows: Rows,
@@ -34,8 +35,8 @@ def validated(
     """Return the mean cross-entropy and the scores on some rows, shared among the processes.
 
     Args:
-        network: maps what ``inputs`` gives to logits (n, C).
-        inputs: of rows and epoch.
+        network: maps what ``inputs`` gives to logits (n, C); it is run in evaluation mode.
+        inputs: of rows and epoch, which is None: without augmentation.
         rows: of the data set.
         labels: (N,) of the whole data set.
         classes: C.
@@ -43,11 +44,20 @@ def validated(
         ranks: the processes; each returns the same.
         batch: images at once.
     """
+
+    def forward(some: Rows) -> torch.Tensor:
+        with autocast():
+            logits: torch.Tensor = network(inputs(some, None))
+        return logits.float().cpu()
+
+    was_training = network.training
+    network.eval()
     confusion, loss = np.zeros((classes, classes)), 0.0
-    for logits, some in predicted(network, inputs, rows[ranks.rank :: ranks.world], autocast, batch):
+    for some, logits in batches(forward, rows[ranks.rank :: ranks.world], batch):
         true = labels[some]
         loss += float(nn.functional.cross_entropy(logits.double(), torch.from_numpy(true), reduction="sum"))
         np.add.at(confusion, (true, logits.argmax(1).numpy()), 1)
+    network.train(was_training)
     total = np.sum(all_gather([loss, *confusion.ravel().tolist()], ranks), axis=0)
     confusion = total[1:].reshape(classes, classes)
     _, recall, f1 = class_values(confusion)
@@ -58,22 +68,3 @@ def validated(
         "balanced_accuracy": float(mean_of_present(recall)),
         "macro_f1": float(mean_of_present(f1)),
     }
-
-
-@torch.no_grad()
-def predicted(
-    network: nn.Module,
-    inputs: Callable[[Rows, int | None], torch.Tensor],
-    rows: Rows,
-    autocast: Callable[[], torch.autocast],
-    batch: int,
-) -> Iterator[tuple[torch.Tensor, Rows]]:
-    """Yield float32 logits (n, C) on the CPU with their rows, in evaluation mode and without augmentation."""
-    was_training = network.training
-    network.eval()
-    for start in range(0, len(rows), batch):
-        some = rows[start : start + batch]
-        with autocast():
-            logits = network(inputs(some, None))
-        yield logits.float().cpu(), some
-    network.train(was_training)

@@ -47,7 +47,7 @@ def test_a_study_is_stopped_and_goes_on(store: Store, environment: dict[str, str
     with start("study.sh", *arguments, environment=environment) as process:
         _, said = process.communicate()
     assert process.returncode == 0, said
-    assert "going on from epoch" in said
+    assert "resuming from epoch" in said
     assert [len(store.directories([kind])) for kind in ("model", "study", "evaluation")] == [2, 1, 1]
     made = sorted(path.name for path in store.directories())
     with start("study.sh", *arguments, environment=environment) as process:

@@ -79,6 +79,36 @@ def test_no_checkpoint_holds_what_is_no_number(own: Store, fer: Fer, monkeypatch
     assert all(finite(path) for path in checkpoints(own) if path.suffix == ".safetensors")
 
 
+def test_a_late_look_at_the_loss_names_the_same_step_and_saves_nothing_after_it(
+    own: Store, fer: Fer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU the loss is looked at every so many steps, at each checkpoint and at the end of an epoch."""
+    forward: Callable[..., Any] = ClassifierNetwork.forward
+    calls: list[int] = []
+
+    def broken(self: ClassifierNetwork, x: torch.Tensor) -> Any:
+        calls.append(1)
+        return forward(self, x) * (float("nan") if len(calls) == 2 else 1.0)
+
+    monkeypatch.setattr(ClassifierNetwork, "forward", broken)
+    exact = fer(*words(own))
+    assert len(calls) == 2
+    assert_matches(exact, r"the loss is nan at step 2 \(epoch 1\)")
+    calls.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "_check_every", lambda device: 99)
+        assert fer(*words(own)) == exact
+    assert len(calls) > 2, "it was found at the end of the epoch"
+    assert checkpoints(own) == []
+    calls.clear()
+    monkeypatch.setattr(engine, "_check_every", lambda device: 99)
+    monkeypatch.setattr(engine, "SAVE_SECONDS", 0.0)
+    assert_matches(fer(*words(own)), r"the loss is nan at step 2 \(epoch 1\); the last good checkpoint is kept")
+    assert len(calls) == 2
+    assert len(checkpoints(own)) == 1
+    assert all(finite(path) for path in checkpoints(own))
+
+
 # ---- memory and disk
 
 
@@ -138,7 +168,7 @@ def test_a_full_disk_at_the_very_end_loses_no_training(own: Store, fer: Fer, mon
         patch.setattr(Work, "write", full)
         assert "No space left on device" in fer(*words(own))
     assert checkpoints(own)
-    assert "going on from epoch 2" in fer(*words(own), code=0)
+    assert "resuming from epoch 2" in fer(*words(own), code=0)
 
 
 def _killed(*_arguments: object, **_more: object) -> None:
@@ -178,7 +208,7 @@ def test_a_forced_training_that_was_stopped_goes_on_without_force(
         again = fer(*words(own, "baseline", "--force"), code=75)
     assert_matches(again, "stopped by SIGUSR1, saved after step 1 of epoch 1; .*without --force")
     assert own.find(None, ["model"]).manifest == first
-    assert "going on from epoch 1, step 1" in fer(*words(own), code=0)
+    assert "resuming from epoch 1, step 1" in fer(*words(own), code=0)
     made = own.find(None, ["model"]).manifest
     assert (made.content, made.files) == (first.content, first.files)
     assert made.measured != first.measured
@@ -205,10 +235,10 @@ def stopped(toys: Store, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     with pytest.MonkeyPatch.context() as patch:
         step = engine._Training._step
 
-        def dying(self: Any, rows: Any, number: int, *more: Any) -> None:
+        def dying(self: Any, number: int, *more: Any) -> None:
             if number == 4:
                 raise KeyboardInterrupt
-            step(self, rows, number, *more)
+            step(self, number, *more)
 
         patch.setattr(engine._Training, "_step", dying)
         patch.setattr(engine, "SAVE_SECONDS", 0.0)
@@ -236,7 +266,7 @@ def test_a_flipped_bit_is_named_or_harmless_and_no_step_but_the_last_is_lost(
         assert said.startswith(f"{there[number].parent}/"), said
         Path(said.split(": ")[0]).unlink()  # as the line proposes
         assert "remove this file" in said
-        assert "going on from epoch 1, step" in fer(*command, code=0)
+        assert "resuming from epoch 1, step" in fer(*command, code=0)
     assert weights_of(store) == stopped[1]
 
 

@@ -51,7 +51,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, TrainedRes
     fit = engine.fit
 
     def noting(task: engine.Task, *args: Any, **options: Any) -> engine.Trained:
-        shown[str(options["place"].parent.name)] = task
+        shown[str(options["directory"].parent.name)] = task
         return fit(task, *args, **options)
 
     with pytest.MonkeyPatch.context() as patch:

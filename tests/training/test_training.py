@@ -66,8 +66,8 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, how: type[BaseExcept
     done = []
     step = engine._Training._step
 
-    def counting(self: Any, rows: Any, number: int, *batch: Any) -> None:
-        step(self, rows, number, *batch)
+    def counting(self: Any, number: int, *batch: Any) -> None:
+        step(self, number, *batch)
         done.append(number)
         if len(done) == steps:
             if how is not None:
@@ -169,9 +169,9 @@ def test_two_signals_and_a_death_change_nothing(
     taken: list[int] = []
     step = engine._Training._step
 
-    def noting(self: Any, rows: Any, number: int, *batch: Any) -> None:
+    def noting(self: Any, number: int, *batch: Any) -> None:
         taken.append(number)
-        step(self, rows, number, *batch)
+        step(self, number, *batch)
 
     monkeypatch.setattr(engine._Training, "_step", noting)
     equal(model(toys), reference)
@@ -209,7 +209,7 @@ def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: 
     assert "stopped by SIGTERM, saved after step" in said
     assert not toys.directories(["model"])
     assert (done := command(toys)).returncode == 0, done.stderr
-    assert "going on from epoch" in done.stderr
+    assert "resuming from epoch" in done.stderr
     equal(toys.find(None, ["model"]), whole.find(None, ["model"]))
 
 
