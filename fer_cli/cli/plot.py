@@ -1,4 +1,4 @@
-"""``fer plot``: one subcommand a picture, learned from the registry of plots."""
+"""``fer plot``: one subcommand per picture, from the registry of plots."""
 
 from __future__ import annotations
 

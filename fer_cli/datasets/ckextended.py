@@ -1,4 +1,4 @@
-"""``ckextended.csv``: one frame of each sequence of CK+ in the form of FER2013's table, without persons."""
+"""``ckextended.csv``: one frame of each sequence of CK+ in the form of FER2013's table, without subjects."""
 
 from __future__ import annotations
 

@@ -42,8 +42,8 @@ ACCESS: Final = Access(
         "ckextended.csv",
     ),
     notes="the last three frames of the 327 labelled sequences, seven classes without neutral. Test (20%) and "
-    "validation are carved by person, so nobody is in two splits; ckextended.csv names no persons, its own split is "
-    "kept and said to be doubtful. The official frames are taken whole: faces are not cut out.",
+    "validation are held out by subject, so nobody is in two splits; ckextended.csv names no subjects: its own split "
+    "is kept, with a warning. The official frames are taken whole: faces are not cut out.",
 )
 EMOTIONS: Final = {
     "1": "anger", "2": "contempt", "3": "disgust", "4": "fear", "5": "happy", "6": "sad", "7": "surprise",
@@ -272,7 +272,7 @@ def _read_emotion(path: Path, faults: list[FerError]) -> str | None:
 
 
 def _frames(images: Path, subjects: set[str], faults: list[FerError]) -> dict[str, list[str]]:
-    """Return sequence -> paths of its frames in order, for the sequences of some persons."""
+    """Return sequence -> paths of its frames in order, for the sequences of some subjects."""
     frames: defaultdict[str, list[str]] = defaultdict(list)
     for path in walk(images):
         subject, *folders, name = path.split("/")

@@ -57,7 +57,7 @@ def class_folds(labels: Sequence[str], groups: Sequence[str], number: int, seed:
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < number:
         raise FerError(
-            f"{len(names)} independent images or persons are too few for {number} folds", hint="take fewer --folds"
+            f"{len(names)} independent images or subjects are too few for {number} folds", hint="take fewer --folds"
         )
     counts = np.zeros((len(names), int(label.max()) + 1))
     np.add.at(counts, (group, label), 1)

@@ -1,4 +1,4 @@
-"""What stands on more than one side of a split: equal images, persons, sequences."""
+"""What is in more than one split: equal images, subjects, sequences."""
 
 from __future__ import annotations
 

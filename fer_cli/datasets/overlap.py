@@ -1,4 +1,4 @@
-"""Which images of one selection stand in another one too, or show its persons: of the same data set, or of two."""
+"""Which images of one selection stand in another one too, or show its subjects: of the same data set, or of two."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overl
 def shared_subjects(
     dataset: Dataset, rows: Rows, other: Dataset, others: Rows
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Find the images among ``rows`` that show a person of ``others``, and those that are of a sequence of them.
+    """Find the images among ``rows`` that show a subject of ``others``, and those that are of a sequence of them.
 
     Args:
         dataset: whose images are looked at.
         rows: (n,) of it.
-        other: where persons and sequences are looked for; the same data set, or another that :func:`same_id_space`.
+        other: where subjects and sequences are looked for; the same data set, or another that :func:`same_id_space`.
         others: (m,) of that.
 
     Returns:
@@ -63,18 +63,18 @@ def shared_subjects(
     nobody = np.zeros(0, dtype=np.int64)
     if not same_id_space(dataset, other):
         return nobody, nobody
-    persons, sequences = (
+    subjects, sequences = (
         nobody if mine is None or theirs is None else _named_alike(mine[rows], theirs[others])
         for mine, theirs in ((dataset.subjects, other.subjects), (dataset.sequences, other.sequences))
     )
-    return persons, sequences
+    return subjects, sequences
 
 
 def same_id_space(dataset: Dataset, other: Dataset) -> bool:
-    """Tell whether two data sets mean the same persons and sequences by the same names.
+    """Tell whether two data sets mean the same subjects and sequences by the same names.
 
-    They were prepared under one name, and of the same source, or they hold an equal picture under one id: of drawn
-    faces with another seed the persons are others.
+    They were prepared under one name, and of the same source, or they hold an equal picture under one id: of synthetic
+    faces with another seed the subjects are others.
     """
     if _prepared_as(dataset) != _prepared_as(other):
         return False

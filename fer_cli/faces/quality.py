@@ -40,7 +40,7 @@ REASONS: Final[Mapping[str, str]] = {
     "no mouth": "no mouth was found, or too little of it",
     "in pieces": "the face comes in several pieces",
     "cut": "eyes, nose or mouth run into the picture's border",
-    "mirror": "the mirror image is parsed otherwise",
+    "mirror": "the masks of the image and its mirror image are inconsistent",
     "unsure": "the network is not sure of the regions",
 }
 """Every reason to doubt a map, and what it means."""

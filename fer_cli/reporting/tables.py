@@ -123,7 +123,7 @@ def latex(page: Page) -> str:
 
 
 def html(page: Page) -> str:
-    """Return a page as one HTML file that stands alone: no script, no request."""
+    """Return a page as one self-contained HTML file: no script, no request."""
     environment = Environment(
         loader=PackageLoader("fer_cli.reporting", "templates"),
         autoescape=True,

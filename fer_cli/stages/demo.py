@@ -56,19 +56,19 @@ class Shown:
 def demo(
     *, store: Store, images: int = 1600, out: Path | None = None, page: Path | None = None, force: bool = False
 ) -> Shown:
-    """Draw faces, parse them, fit AHM, train the baseline and the deep systems, and compare all on unseen persons.
+    """Render faces, parse them, fit AHM, train the baseline and the deep systems, and compare all on unseen subjects.
 
-    The masks by the compact parser, which never saw a drawn face, are shown beside the true ones.
+    The masks of the compact parser, which was not trained on synthetic faces, are compared with the true ones.
 
     The backbone's ImageNet weights come with a package (extra ``demo``). Where they are nowhere to be found the network
     is random; the chain then still runs, and its report says so.
     """
     begun = time.perf_counter()
-    note("1/8 prepare: drawing faces")
+    note("1/8 prepare: rendering synthetic faces")
     dataset = prepare(
         store=store, loader=Synth(images=images), command=f"fer prepare synth --images {images}", force=force
     )
-    note("2/8 parse-masks: the regions of the faces, by the compact parser and as they were drawn")
+    note("2/8 parse-masks: the regions of the faces, by the compact parser, and the true ones")
     found = parse_masks(store=store, dataset=dataset.artifact.reference, parser="compact", size=PARSED, force=force)
     true = parse_masks(store=store, dataset=dataset.artifact.reference, parser="truth", force=force)
     picture = plot(

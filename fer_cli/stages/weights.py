@@ -201,7 +201,7 @@ def _origin(network: str) -> tuple[str, str, str, bool]:
     if (release := RELEASES.get(network)) is not None:
         return release.source, release.what, release.licence, True
     if network == "compact":
-        return "in the box", "ImageNet-1k, CelebAMask-HQ", _NON_COMMERCIAL, False
+        return "bundled", "ImageNet-1k, CelebAMask-HQ", _NON_COMMERCIAL, False
     told: Published = published(network)
     source = "nobody that timm knows" if told.hub is None else f"hub {told.hub}"
     return source, told.pretraining or UNKNOWN, told.licence or NOT_TOLD, told.hub is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Sequence
@@ -206,3 +207,14 @@ def test_pages_use_todays_words(page: Path) -> None:
         return
     text = " ".join(page.read_text(encoding="utf-8").lower().split())
     assert [word for word in OLD_WORDS if word in text] == []
+
+
+def test_messages_use_todays_words() -> None:
+    """Every text in the code, its docstrings too."""
+    old = []
+    for path in sorted((ROOT / "fer_cli").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                text = " ".join(node.value.lower().split())
+                old += [f"{name(path)}:{node.lineno}: {word}" for word in OLD_WORDS if word in text]
+    assert old == []

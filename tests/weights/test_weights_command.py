@@ -128,7 +128,7 @@ def test_ls_tells_what_is_here_and_what_to_do_for_the_rest(
     assert (lite0["state"], lite0["pretraining"], lite0["licence"]) == ("here", "ImageNet-1k", "not told")
     assert (lite0["sha256"], lite0["size"]) == (sha(path), path.stat().st_size)
     compact = found["compact"]
-    assert (compact["state"], compact["source"], compact["sha256"]) == ("here", "in the box", COMPACT_SHA256)
+    assert (compact["state"], compact["source"], compact["sha256"]) == ("here", "bundled", COMPACT_SHA256)
     assert found["resnet18.a1_in1k"] == {
         "network": "resnet18.a1_in1k",
         "source": "hub timm/resnet18.a1_in1k",

@@ -1,4 +1,4 @@
-"""``synth``: the embedded data set of drawn faces, with true action units, subjects and masks, and no download.
+"""``synth``: the embedded data set of synthetic faces, with true action units, subjects and masks, and no download.
 
 Picture number n of a subject shows ``EXPRESSIONS[n % 8]``, so a picture is a function of the seed, its subject and
 its number alone: a larger or differently balanced data set holds the same pictures under the same ids. It is a test
@@ -70,12 +70,12 @@ class Synth:
     Args:
         images: how many pictures, over all splits.
         size: their side in pixels.
-        subjects: how many persons; about 70% are in train, 10% in validation and 20% in test, none in two of them.
+        subjects: how many subjects; about 70% are in train, 10% in validation and 20% in test, none in two of them.
         imbalance: pictures of the largest class for one of the smallest, in every split; the classes between decay
             geometrically in the order of :data:`BY_FREQUENCY`.
         contempt: eight classes instead of seven.
         grey: grey pictures instead of colour.
-        seed: decides persons and pictures.
+        seed: decides subjects and pictures.
         jobs: processes that draw; None takes one a core where that pays. The result does not depend on it.
 
     Raises:
@@ -211,7 +211,7 @@ def plan(images: int, subjects: int, imbalance: float, classes: tuple[str, ...])
     people[0] = subjects - people[1] - people[2]
     pictures = _shares(images, np.array(people, dtype=np.float64))
     items, first = [], 0
-    for split, persons, total in zip(SPLITS, people, pictures, strict=True):
+    for split, members, total in zip(SPLITS, people, pictures, strict=True):
         counts = _shares(total, weights)
         if min(counts) == 0:
             enough = math.ceil(images / total * weights.sum() / weights[-1])
@@ -220,14 +220,14 @@ def plan(images: int, subjects: int, imbalance: float, classes: tuple[str, ...])
                 hint=f"give --images {enough} or more, or a smaller --imbalance",
             )
         deal = np.repeat(np.arange(len(classes)), counts)
-        hands = [deal[person::persons].tolist() for person in range(persons)]
+        hands = [deal[person::members].tolist() for person in range(members)]
         for person, hand in enumerate(hands):
             numbers = []
             for index in dict.fromkeys(hand):
                 step, start = len(EXPRESSIONS), EXPRESSIONS.index(classes[index])
                 numbers += [start + step * repeat for repeat in range(hand.count(index))]
             items += [ImageEntry(split, first + person, number) for number in sorted(numbers)]
-        first += persons
+        first += members
     return items
 
 
