@@ -36,7 +36,7 @@ _SPLIT_BY_SUBJECT: Final = "'fer split' with --folds keeps subjects and sequence
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What the checks read of a data set's index; entry i of all is the same picture.
+    """What the checks read of a dataset's index; entry i of all is the same picture.
 
     ``votes`` are the raw counts of people who called it no face, and of all who voted. ``side`` is what ``splits`` are
     called: each image is scored in its fold, but in two of the splits alone.

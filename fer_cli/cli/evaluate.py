@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from fer_cli.core.format import estimate, percent, signed_percent
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Store
+    from fer_cli.evaluation.metrics_file import EvaluationMetrics
+    from fer_cli.metrics import Metrics
+    from fer_cli.metrics.bootstrap import Estimate
 
 
 @command("eval")
@@ -86,43 +89,43 @@ def evaluate(
 
 def evaluation_output(result: Result) -> Output:
     """Return what is printed of an evaluation: a table of its predictors, its warnings, and where the report is."""
-    from fer_cli.artifacts.payload import read_json
+    from fer_cli.evaluation.metrics_file import read_metrics
 
     artifact = result.artifact
-    metrics = read_json(artifact.file("metrics.json"))
+    metrics = read_metrics(artifact)
     page = artifact.path / "report.html" if artifact.has("report.html") else None
     values = {
         "artifact": artifact.to_json(),
         "up_to_date": result.up_to_date,
         "report": None if page is None else str(page),
-        "metrics": metrics,
+        "metrics": metrics.to_json(),
         "protocol": artifact.manifest.protocol,
     }
     return Output(values, lambda: _show(result, metrics, page))
 
 
-def _show(result: Result, metrics: Mapping[str, Any], page: Path | None) -> None:
+def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None:
     from fer_cli.artifacts.protocol import EvaluationProtocol
 
     artifact = result.artifact
-    number = metrics["predictors"][metrics["chosen"]]["n"]
+    number = metrics.predictors[metrics.chosen].n
     console().print(
-        f"[bold]{metrics['dataset']}[/bold], {metrics['split']} split, {number:,} images; 95% intervals",
+        f"[bold]{metrics.dataset}[/bold], {metrics.split} split, {number:,} images; 95% intervals",
         highlight=False,
         soft_wrap=True,
     )
     columns = {"predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
-    if metrics["reference"] is not None:
+    if metrics.reference is not None:
         columns["gain in accuracy"] = "right"
-    print_table(columns, [_row(metrics, name) for name in metrics["predictors"]])
-    if subsets := metrics["subsets"]:
+    print_table(columns, [_row(metrics, name) for name in metrics.predictors])
+    if metrics.subsets:
         columns = {"part": "left", "images": "right", "accuracy": "right", "balanced": "right", "macro F1": "right"}
-        print_table(columns, [[name, f"{of['n']:,}", *_intervals(of)] for name, of in subsets.items()])
+        print_table(columns, [[name, f"{part.n:,}", *_intervals(part)] for name, part in metrics.subsets.items()])
     pairs = _folds(metrics)
-    pairs += [("UNSOUND", text) for text in metrics["unsound"]] + [("note", text) for text in metrics["cautions"]]
+    pairs += [("UNSOUND", text) for text in metrics.unsound] + [("note", text) for text in metrics.cautions]
     checks = EvaluationProtocol.of(artifact).checks
-    passed = sum(one.verdict == "pass" for one in checks)
-    pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(one.check for one in checks)}"))
+    passed = sum(check.verdict == "pass" for check in checks)
+    pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(check.check for check in checks)}"))
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
     if page is not None:
@@ -130,45 +133,44 @@ def _show(result: Result, metrics: Mapping[str, Any], page: Path | None) -> None
     print_pairs(pairs)
 
 
-def _folds(metrics: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _folds(metrics: EvaluationMetrics) -> list[tuple[str, str]]:
     """Return the line on how much the folds differ, where there are any."""
-    if "by_fold" not in metrics:
+    if metrics.by_fold is None:
         return []
-    shares = metrics["by_fold"]["accuracy"][metrics["chosen"]]
+    shares = metrics.by_fold.accuracy[metrics.chosen]
     mean = sum(shares) / len(shares)
     spread = f"mean {mean:.1%}, min {min(shares):.1%}, max {max(shares):.1%}"
-    return [(f"{len(shares)} folds", f"accuracy of {metrics['chosen']}: {spread}; the table pools all images")]
+    return [(f"{len(shares)} folds", f"accuracy of {metrics.chosen}: {spread}; the table pools all images")]
 
 
 def print_comparison(evaluations: Mapping[str, Result], more: Sequence[tuple[str, str]]) -> None:
     """Print the evaluations of several systems on the same images, then ``more`` lines of (label, value)."""
-    from fer_cli.artifacts.payload import read_json
+    from fer_cli.evaluation.metrics_file import read_metrics
 
-    rows, pairs = [], []
+    rows, pairs, title = [], [], ""
     for system, result in evaluations.items():
-        metrics = read_json(result.artifact.file("metrics.json"))
-        for name, scores in metrics["predictors"].items():
+        metrics = read_metrics(result.artifact)
+        for name, scores in metrics.predictors.items():
             rows.append([system, name, *_intervals(scores)])
-        pairs += [(system, f"UNSOUND: {text}") for text in metrics["unsound"]]
+            title = f"{metrics.dataset}, {metrics.split} split, {scores.n:,} images; 95% intervals"
+        pairs += [(system, f"UNSOUND: {text}") for text in metrics.unsound]
         pairs.append((system, str(result.artifact.path / "report.html")))
-    title = f"{metrics['dataset']}, {metrics['split']} split, {scores['n']:,} images; 95% intervals"
     columns = {"system": "left", "predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
     print_table(columns, rows, title=title)
     print_pairs([*pairs, ("note", "synthetic faces: these numbers say nothing about real ones"), *more])
 
 
-def _intervals(scores: dict[str, Any]) -> list[str]:
-    return [_interval(scores[metric]) for metric in ("accuracy", "balanced_accuracy", "macro_f1")]
+def _intervals(scores: Metrics) -> list[str]:
+    return [_interval(score) for score in (scores.accuracy, scores.balanced_accuracy, scores.macro_f1)]
 
 
-def _row(metrics: Mapping[str, Any], name: str) -> list[str]:
-    scores = metrics["predictors"][name]
-    cells = [f"{'* ' if name == metrics['chosen'] else '  '}{name}", *_intervals(scores)]
-    if metrics["reference"] is None:
+def _row(metrics: EvaluationMetrics, name: str) -> list[str]:
+    cells = [f"{'* ' if name == metrics.chosen else '  '}{name}", *_intervals(metrics.predictors[name])]
+    if metrics.reference is None:
         return cells
-    gain = metrics["gain_over_reference"].get(name)
+    gain = metrics.gains.get(name)
     return [*cells, f"(from {name})" if gain is None else _interval(gain["accuracy"], signed_percent)]
 
 
-def _interval(score: Mapping[str, float | None], form: Callable[[float], str] = percent) -> str:
-    return estimate(score["value"], score["low"], score["high"], form)
+def _interval(score: Estimate, form: Callable[[float], str] = percent) -> str:
+    return estimate(score.value, score.low, score.high, form)

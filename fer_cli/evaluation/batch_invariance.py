@@ -1,4 +1,4 @@
-"""Whether a network's answer about an image depends on that image alone, and is the same twice."""
+"""Whether a network's prediction for an image depends on that image alone, and is repeatable."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class LogitShift:
-    """How far the answers of one way of running are from those of another, over the same images."""
+    """How far the logits of one way of running are from those of another, over the same images."""
 
     how: str
     classes: int  # images whose class changed
@@ -42,11 +42,11 @@ def logits_of(
 
     Args:
         model: the network with its preprocessing.
-        images: uint8 (N, H, W) or (N, H, W, 3), all of the data set.
+        images: uint8 (N, H, W) or (N, H, W, 3), all of the dataset.
         rows: (n,) of it.
         order: (n,) positions in ``rows``, in which they come.
         size: images at once.
-        advance: told of n images.
+        advance: called with n images.
 
     Returns:
         Logits (n, K) in the order of ``rows``.
@@ -65,7 +65,7 @@ def logits_of(
     return out
 
 
-def apart(how: str, one: NDArray[np.float64], other: NDArray[np.float64]) -> LogitShift:
+def compare_logits(how: str, one: NDArray[np.float64], other: NDArray[np.float64]) -> LogitShift:
     """Compare two sets of logits (n, K); a NaN is as far from anything as can be."""
     difference = np.abs(one - other)
     largest = float("inf") if np.isnan(difference).any() else float(difference.max(initial=0.0))
@@ -86,28 +86,28 @@ def batch_invariance(
 
     Args:
         model: the network.
-        images: of the data set.
-        labels: (N,) of the data set.
+        images: of the dataset.
+        labels: (N,) of the dataset.
         rows: (n,) of it.
         sizes: of the batches.
         sort: run batches class by class as well as shuffled.
-        advance: told of n images for each way of running, :func:`runs` of them.
+        advance: called with n images for each way of running, :func:`runs` of them.
 
     Returns:
-        What moved against each image alone, by way of running; and what moved when the same was done twice.
+        The shift against each image alone, by way of running; and that of the same run twice.
     """
     orders = {"shuffled": np.random.default_rng(0).permutation(len(rows))}
     if sort:
         orders["class by class"] = np.argsort(labels[rows], kind="stable")
     straight = np.arange(len(rows))
     alone = logits_of(model, images, rows, straight, 1, advance)
-    moved = [
-        apart(f"batches of {size}, {name}", logits_of(model, images, rows, order, size, advance), alone)
+    shifts = [
+        compare_logits(f"batches of {size}, {name}", logits_of(model, images, rows, order, size, advance), alone)
         for name, order in orders.items()
         for size in sizes
     ]
     first, again = (logits_of(model, images, rows, straight, max(sizes), advance) for _ in range(2))
-    return moved, apart("the same twice", again, first)
+    return shifts, compare_logits("the same twice", again, first)
 
 
 def runs(sizes: Sequence[int], *, sort: bool) -> int:

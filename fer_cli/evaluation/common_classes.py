@@ -1,4 +1,4 @@
-"""Scores over the classes that a predictor and a data set have in common."""
+"""Scores over the classes that a predictor and a dataset have in common."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ RULE: Final = "probabilities of the classes in common, divided by their sum; ima
 
 @dataclass(frozen=True, slots=True)
 class InCommon:
-    """The classes in common, in the data set's order, and those of either side that are left out."""
+    """The classes in common, in the dataset's order, and those of either side that are left out."""
 
     classes: tuple[str, ...]
-    of_predictor: tuple[str, ...]  # the data set lacks them
+    of_predictor: tuple[str, ...]  # the dataset lacks them
     of_dataset: tuple[str, ...]  # the predictor does not know them
 
 
-def in_common(known: Sequence[str], wanted: Sequence[str], who: str) -> InCommon:
-    """Compare the classes of a predictor with those of a data set.
+def in_common(known: Sequence[str], wanted: Sequence[str], reference: str) -> InCommon:
+    """Compare the classes of a predictor with those of a dataset.
 
     Args:
         known: the predictor's.
-        wanted: the data set's.
-        who: what the predictor is called in the error.
+        wanted: the dataset's.
+        reference: of the predictor, for the error.
 
     Raises:
         FerError: fewer than two are in common: there is nothing to tell apart.
@@ -37,8 +37,8 @@ def in_common(known: Sequence[str], wanted: Sequence[str], who: str) -> InCommon
     classes = tuple(name for name in wanted if name in known)
     if len(classes) < 2:
         raise FerError(
-            f"{who} knows {', '.join(known)} and the data set has {', '.join(wanted)}: "
-            f"{'nothing' if not classes else 'one class alone'} is in common",
+            f"{reference} knows {', '.join(known)} and the dataset has {', '.join(wanted)}: "
+            f"{'no class' if not classes else 'only one class'} is in common",
             hint="two classes in common are needed to tell anything apart",
         )
     return InCommon(

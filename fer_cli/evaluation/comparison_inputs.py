@@ -118,20 +118,20 @@ def _evaluation(store: Store, reference: str) -> Artifact:
     Of these the newest that is sound, if there is one: a probe (``--batching sorted``) is not in the way. An unsound
     score is not passed over for one on another dataset.
     """
-    found = store.find(reference, KINDS)
-    if found.kind == "evaluation":
-        return found
+    artifact = store.find(reference, KINDS)
+    if artifact.kind == "evaluation":
+        return artifact
     scored = []
-    for directory in store.directories(("evaluation",), f"{found.kind}-{found.name}-*"):
+    for directory in store.directories(("evaluation",), f"{artifact.kind}-{artifact.name}-*"):
         try:
             evaluation = store.open(directory)
         except OldSchemaError:
             continue
         source = evaluation.manifest.inputs.get("model")
-        if source is not None and (source.kind, source.content) == (found.kind, found.manifest.content):
+        if source is not None and (source.kind, source.content) == (artifact.kind, artifact.manifest.content):
             scored.append(evaluation)
     if not scored:
-        raise FerError(f"{found.reference} has not been scored", hint=f"run `fer eval {found.reference}` first")
+        raise FerError(f"{artifact.reference} has not been scored", hint=f"run `fer eval {artifact.reference}` first")
     best = min(scored, key=_preference)
     note(f"using {best.reference}")
     return best
@@ -178,12 +178,12 @@ def check_comparable(first: ComparisonInput, other: ComparisonInput) -> None:
         )
 
 
-def check_pictures(store: Store, first: ComparisonInput, other: ComparisonInput) -> None:
-    """Refuse equal ids of other pictures: data sets that were neither read from equal files nor hold equal pixels.
+def check_images(store: Store, first: ComparisonInput, other: ComparisonInput) -> None:
+    """Refuse equal ids of other images: datasets that were neither read from equal files nor hold equal pixels.
 
     Raises:
-        CheckFailedError: the pictures differ.
-        FerError: a data set is not in the store any more.
+        CheckFailedError: the images differ.
+        FerError: a dataset is not in the store any more.
     """
     inputs = [one.evaluation.manifest.inputs["dataset"] for one in (first, other)]
     if inputs[0].content == inputs[1].content:
@@ -196,7 +196,7 @@ def check_pictures(store: Store, first: ComparisonInput, other: ComparisonInput)
     pixels = dict(zip(theirs.ids.tolist(), theirs.pixels.tolist(), strict=True))
     wanted = set(first.ids.tolist())
     pairs = zip(mine.ids.tolist(), mine.pixels.tolist(), strict=True)
-    if unlike := sum(pixels[name] != found for name, found in pairs if name in wanted):
+    if unlike := sum(pixels[name] != value for name, value in pairs if name in wanted):
         raise CheckFailedError(
             f"{parents[0].reference} and {parents[1].reference} have different images under {unlike:,} of these ids",
             hint="score both on the same dataset",

@@ -38,17 +38,17 @@ def config_diff(store: Store, evaluations: Sequence[Artifact]) -> tuple[ConfigDi
         for section in sections.values()
         if any(all(sections[name] != section for name in of) for of in settings)
     }
-    found: dict[str, ConfigDifference] = {}
+    differences: dict[str, ConfigDifference] = {}
     for name in different:
         section = sections[name]
         if section not in lacking or name == section:
-            found[name] = ConfigDifference(name, tuple(of.get(name, ABSENT) for of in settings))
-        elif section not in found:
+            differences[name] = ConfigDifference(name, tuple(of.get(name, ABSENT) for of in settings))
+        elif section not in differences:
             inner = [one for one in names if sections[one] == section]
             having = [of for of in settings if any(one in of for one in inner)]
             unlike = [one for one in inner if len({of.get(one) for of in having}) > 1] or inner
-            found[section] = ConfigDifference(section, tuple(_section(of, unlike) for of in settings))
-    return tuple(found.values())
+            differences[section] = ConfigDifference(section, tuple(_section(of, unlike) for of in settings))
+    return tuple(differences.values())
 
 
 def _section(of: Mapping[str, str], names: Sequence[str]) -> str:
@@ -107,7 +107,7 @@ def _cost(summary: ModelSummary | FeaturesSummary) -> Iterator[tuple[str, str]]:
 
 
 def _of_protocol(protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
-    """Yield what a protocol says, but for what is compared before, or stands beside the scores."""
+    """Yield what a protocol says, but for what is compared before, or is shown with the scores."""
     data, training = protocol.data, protocol.training
     seen = data if training is None else training.data
     yield from _flat("images", {split: n for split, n in seen.n.items() if split != protocol.split})

@@ -81,8 +81,8 @@ def examples(
         model: the model that answered.
         layer: whose maps are heated, as :func:`fer_cli.systems.trained.map_layer` finds it.
         dataset: of the images.
-        rows: (n,) of the data set, those to pick from.
-        probabilities: (n, C), what the model answered, over the data set's classes.
+        rows: (n,) of the dataset, those to pick from.
+        probabilities: (n, C), what the model answered, over the dataset's classes.
         each: right ones of each class, and as many wrong ones.
     """
     import torch

@@ -1,4 +1,4 @@
-"""Anybody's predictions: a table of ids with a label or with scores, read, checked, and put in a data set's order.
+"""Anybody's predictions: a table of ids with a label or with scores, read, checked, and put in a dataset's order.
 
 A column of scores is named by an expression, alone or after ``score_``, ``prob_``, ``p_`` or ``logit_``; the last three
 say what the numbers are. Otherwise the numbers decide, for the whole file:
@@ -41,7 +41,7 @@ PREFIXES: Final[dict[str, Form | None]] = {
     "logit_": "logits",
 }
 MAX_ROWS: Final = 10_000_000
-"""Rows of a Parquet file; the largest data set of faces here has 290,000."""
+"""Rows of a Parquet file; the largest dataset of faces here has 290,000."""
 _PARQUET: Final = b"PAR1"
 _EXPECTED: Final = "give a column 'id', and 'predicted' or a score for each class (score_happy, score_sad ...)"
 
@@ -65,7 +65,7 @@ class ExternalPredictions:
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Where what is wanted stands. ``scores`` maps each class to its place, ``declared`` is what their names say."""
+    """The columns to read. ``scores`` maps each class to its column, ``declared`` is the form that their names say."""
 
     id: int
     predicted: int | None
@@ -128,10 +128,10 @@ def in_order_of(
         predictions: the predictions.
         ids: (n,) of the split, in order.
         where: what the split is called in errors.
-        elsewhere: ids of the data set's other splits -> their split.
+        elsewhere: ids of the dataset's other splits -> their split.
 
     Raises:
-        FerError: an id of the file is not of the split or stands there twice, or one of the split is not in the file;
+        FerError: an id of the file is not of the split or is there twice, or one of the split is not in the file;
             the first with its line, and how many there are.
     """
     place: dict[str, int] = {}
@@ -152,7 +152,7 @@ def in_order_of(
         raise _at(
             predictions,
             doubled,
-            f"id {name[:80]!r} stands in {predictions.line_word} {first} already",
+            f"id {name[:80]!r} is already in {predictions.line_word} {first}",
             "keep one row of each image",
         )
     if missing := [name for name in ids if name not in place]:
@@ -164,24 +164,25 @@ def in_order_of(
     return np.array([place[name] for name in ids], dtype=np.int64)
 
 
-def _at(predictions: ExternalPredictions, found: Sequence[int], what: str, hint: str) -> FerError:
-    more = f" (and {len(found) - 1:,} more such rows)" if len(found) > 1 else ""
-    return FerError(f"{what}{more}", hint=hint, path=predictions.path, line=predictions.lines[found[0]])
+def _at(predictions: ExternalPredictions, rows: Sequence[int], what: str, hint: str) -> FerError:
+    more = f" (and {len(rows) - 1:,} more such rows)" if len(rows) > 1 else ""
+    return FerError(f"{what}{more}", hint=hint, path=predictions.path, line=predictions.lines[rows[0]])
 
 
 def _columns(path: Path, header: Sequence[str]) -> _Columns:
     """Find the columns by their names in the header, in lower case."""
-    found = [index for index, name in enumerate(header) if name in ID]
-    found = [index for index in found if header[index] == ID[0]] or found
-    if len(found) != 1:
-        what = "no column 'id'" if not found else f"more than one column of ids: {', '.join(header[i] for i in found)}"
+    named = [index for index, name in enumerate(header) if name in ID]
+    id_columns = [index for index in named if header[index] == ID[0]] or named
+    if len(id_columns) != 1:
+        titles = ", ".join(header[index] for index in id_columns)
+        what = f"more than one column of ids: {titles}" if id_columns else "no column 'id'"
         raise FerError(f"the table has {what}", hint=_EXPECTED, path=path, line=1)
     scores: dict[str, int] = {}
     declared: set[Form | None] = set()
     for index, title in enumerate(header):
         prefix = next((prefix for prefix in PREFIXES if title.startswith(prefix)), "")
         name = canonical(title.removeprefix(prefix))
-        if name is None or index in found:
+        if name is None or index in id_columns:
             if prefix:
                 raise FerError(
                     f"column {title[:40]!r} names no expression",
@@ -201,10 +202,13 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
         answers = [index for index, name in enumerate(header) if name == LABEL]
     if len(answers) > 1:
         titles = ", ".join(header[index] for index in answers)
-        raise FerError(f"more than one column of answers: {titles}", hint="keep one", path=path, line=1)
+        raise FerError(f"more than one column of predictions: {titles}", hint="keep one", path=path, line=1)
     if not answers and not scores:
         raise FerError(
-            f"the table has no answers: its columns are {', '.join(header)[:120]}", hint=_EXPECTED, path=path, line=1
+            f"the table has no predictions: its columns are {', '.join(header)[:120]}",
+            hint=_EXPECTED,
+            path=path,
+            line=1,
         )
     if len(scores) == 1:
         raise FerError(f"scores of {next(iter(scores))} alone", hint=_EXPECTED, path=path, line=1)
@@ -215,7 +219,7 @@ def _columns(path: Path, header: Sequence[str]) -> _Columns:
             path=path,
             line=1,
         )
-    return _Columns(found[0], answers[0] if answers else None, scores, next(iter(declared), None))
+    return _Columns(id_columns[0], answers[0] if answers else None, scores, next(iter(declared), None))
 
 
 def _csv(path: Path) -> tuple[_Columns, Iterator[tuple[int, Sequence[object]]]]:
@@ -234,7 +238,7 @@ def _parquet(path: Path) -> tuple[_Columns, Iterator[tuple[int, Sequence[object]
         raise _unreadable(path, error) from error
     if count > MAX_ROWS:
         raise FerError(
-            f"{count:,} rows", hint=f"no data set has more than {MAX_ROWS:,} images: check the file", path=path
+            f"{count:,} rows", hint=f"no dataset has more than {MAX_ROWS:,} images: check the file", path=path
         )
     columns = _columns(path, [name.strip().lower() for name in names])
     wanted = sorted({columns.id, *columns.scores.values(), *([] if columns.predicted is None else [columns.predicted])})

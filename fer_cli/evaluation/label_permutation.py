@@ -1,4 +1,4 @@
-"""Class names that stand at the wrong outputs: told from a confusion matrix."""
+"""Class names at the wrong outputs, found in a confusion matrix."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.evaluation.cross_dataset import EvaluationTarget
+from fer_cli.evaluation.metrics_file import ByFold
 from fer_cli.evaluation.protocol_warnings import ProtocolWarnings
 from fer_cli.metrics import Metrics
 from fer_cli.metrics.bootstrap import Estimate
@@ -164,7 +165,7 @@ class EvaluationResult:
         """The dataset that it was scored on."""
         return self.predictor.dataset
 
-    def by_fold(self) -> dict[str, Any] | None:
+    def by_fold(self) -> ByFold | None:
         """Return how many images each fold has, and each output's accuracy in each; None where there are no folds.
 
         Papers print the mean of the latter.
@@ -174,7 +175,7 @@ class EvaluationResult:
         folds, true = self.predictor.folds[self.rows], self.dataset.labels[self.rows]
         hits = {name: table.argmax(axis=1) == true for name, table in self.probabilities.items()}
         numbers = range(int(folds.max()) + 1)
-        return {
-            "images": np.bincount(folds).tolist(),
-            "accuracy": {name: [float(hit[folds == fold].mean()) for fold in numbers] for name, hit in hits.items()},
-        }
+        return ByFold(
+            images=tuple(np.bincount(folds).tolist()),
+            accuracy={name: tuple(float(hit[folds == fold].mean()) for fold in numbers) for name, hit in hits.items()},
+        )

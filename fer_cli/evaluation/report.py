@@ -38,8 +38,8 @@ INTENDED_USE: Final = (
     "Comparing methods for facial expression recognition under one protocol, and looking at where they fail.",
 )
 LIMITS: Final = (
-    "Labels are expressions that people saw in a picture, not what the person pictured felt.",
-    "Scores hold for pictures like those of this data set, not for other cameras, ages, skins or cultures.",
+    "Labels are expressions that annotators saw in an image, not what the person felt.",
+    "Scores hold for images like those of this dataset, not for other cameras, ages, skins or cultures.",
     "Not for decisions about people: hiring, policing, health, education, credit.",
 )
 
@@ -144,7 +144,7 @@ def _facts(scored: EvaluationResult) -> Iterator[Fact]:
         yield Fact("scored in batches", _BATCHINGS[protocol.batching], "" if alone else "unsound")
     yield Fact("predictor", protocol.predictor)
     if by_fold := scored.by_fold():
-        shares = by_fold["accuracy"][scored.chosen]
+        shares = by_fold.accuracy[scored.chosen]
         spread = f"mean {np.mean(shares):.1%}, least {min(shares):.1%}, most {max(shares):.1%}"
         yield Fact("accuracy by fold", f"{spread}; all other numbers are of all images together")
     yield Fact("intervals", str(protocol.intervals))
@@ -190,7 +190,7 @@ def _common_facts(protocol: EvaluationProtocol) -> Iterator[Fact]:
 
 
 def _lineage(store: Store, scored: EvaluationResult, plan: Plan) -> LineageNode:
-    """Return the tree of an evaluation: of what was scored, and of the data set where that is not below it."""
+    """Return the tree of an evaluation: of what was scored, and of the dataset where that is not below it."""
     origin, parents = scored.predictor.origin, []
     if origin.artifact is not None:
         parents.append(_node(lineage(store, origin.artifact)))

@@ -65,27 +65,29 @@ def class_names(
                 Check.CLASS_NAMES,
                 "fail",
                 f"{part} names its outputs {', '.join(names)}, the dataset it was trained on {', '.join(wanted)}",
-                "do not trust its answers: train it again, or bring back the artifact as it was made",
+                "do not trust its predictions: train it again, or bring back the artifact as it was made",
             )
     return swapped(predictor, rows, probabilities)
 
 
 def swapped(predictor: Predictor, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
-    """Look in the answers for names that stand at the wrong outputs."""
+    """Look in the predictions for class names at the wrong outputs."""
     classes = predictor.dataset.classes
     confusion = np.zeros((len(classes), len(classes)))
     np.add.at(confusion, (predictor.dataset.labels[rows], probabilities.argmax(axis=1)), 1)
     swap = swapped_names(confusion)
     if swap is None:
         return Finding(
-            Check.CLASS_NAMES, "pass", f"{', '.join(classes)}: no other order of them fits the answers clearly better"
+            Check.CLASS_NAMES,
+            "pass",
+            f"{', '.join(classes)}: no other order of them fits the predictions clearly better",
         )
-    pairs = ", ".join(f"{classes[true]} is answered {classes[given]}" for true, given in swap.pairs)
+    pairs = ", ".join(f"{classes[true]} is predicted as {classes[given]}" for true, given in swap.pairs)
     return Finding(
         Check.CLASS_NAMES,
         "fail",
-        f"{pairs}: balanced accuracy {swap.balanced_accuracy:.1%}, with these names exchanged {swap.if_renamed:.1%}",
-        "the names stand at the wrong outputs: mend their order where the predictions or weights were made",
+        f"{pairs}: balanced accuracy {swap.balanced_accuracy:.1%}, with these names swapped {swap.if_renamed:.1%}",
+        "the class names are at the wrong outputs: correct their order where the predictions or weights were made",
     )
 
 
@@ -116,47 +118,47 @@ def preprocessing(predictor: Predictor, record: TrainingRecord) -> Finding:
     return Finding(Check.PREPROCESSING, "pass", f"images of {scored}, as in training{as_recorded}")
 
 
-def steady(part: str, moved: list[LogitShift], again: LogitShift, images: int) -> tuple[Finding, Finding]:
+def invariance_findings(part: str, shifts: list[LogitShift], again: LogitShift, images: int) -> tuple[Finding, Finding]:
     """Put what :func:`fer_cli.evaluation.batch_invariance.batch_invariance` measured into words."""
-    who = f"{part}: " if part else ""
-    worst = max(moved, key=lambda one: (one.classes, one.logits))
-    if all(one.is_invariant for one in moved):
-        most = max(one.logits for one in moved)
+    prefix = f"{part}: " if part else ""
+    worst = max(shifts, key=lambda shift: (shift.classes, shift.logits))
+    if all(shift.is_invariant for shift in shifts):
+        most = max(shift.logits for shift in shifts)
         alone = Finding(
             Check.BATCH_INVARIANCE,
             "pass",
-            f"{who}{images} images alone and in batches: no class changed, logits within {most:.1e}",
+            f"{prefix}{images} images alone and in batches: no prediction changed, logits within {most:.1e}",
         )
     else:
         alone = Finding(
             Check.BATCH_INVARIANCE,
             "fail",
-            f"{who}{worst.classes} of {images} images change their class in {worst.how}, logits move by "
+            f"{prefix}{worst.classes} of {images} predictions change in {worst.how}, logits shift by "
             f"{worst.logits:.3g}",
             "predictions depend on the other images in the batch: score each alone (--batching alone), or train "
             "without what mixes the batch (model.attention=tokens)",
         )
     if again.is_invariant:
         return alone, Finding(
-            Check.REPEATABILITY, "pass", f"{who}{images} images twice: logits within {again.logits:.1e}"
+            Check.REPEATABILITY, "pass", f"{prefix}{images} images twice: logits within {again.logits:.1e}"
         )
     return alone, Finding(
         Check.REPEATABILITY,
         "fail",
-        f"{who}{again.classes} of {images} images change their class when run again, logits move by {again.logits:.3g}",
+        f"{prefix}{again.classes} of {images} predictions change when run again, logits shift by {again.logits:.3g}",
         "something is random at test time: take dropout or random augmentation out of it",
     )
 
 
-def _not_steady(part: str, modules: list[str]) -> tuple[Finding, Finding]:
-    """Say that a network is not in evaluation mode: to run it would change it, where it has norms."""
-    who = f"{part}: " if part else ""
+def _training_mode_findings(part: str, modules: list[str]) -> tuple[Finding, Finding]:
+    """Return the findings of a network in training mode: to run it would change its norms' statistics."""
+    prefix = f"{part}: " if part else ""
     shown = ", ".join(modules[:3]) + (f" and {len(modules) - 3} more" if len(modules) > 3 else "")
     return (
         Finding(
-            Check.BATCH_INVARIANCE, "not measured", f"{who}it is not in evaluation mode", "run it in evaluation mode"
+            Check.BATCH_INVARIANCE, "not measured", f"{prefix}it is not in evaluation mode", "run it in evaluation mode"
         ),
-        Finding(Check.REPEATABILITY, "fail", f"{who}not in evaluation mode: {shown}", "run it in evaluation mode"),
+        Finding(Check.REPEATABILITY, "fail", f"{prefix}not in evaluation mode: {shown}", "run it in evaluation mode"),
     )
 
 
@@ -173,8 +175,8 @@ def is_amber(finding: Finding, predictor: Predictor) -> bool:
     return finding.verdict == "caution"
 
 
-def some_of(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
-    """Return at most so many of some rows, each class by its share, at least one of each."""
+def subsample(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:
+    """Return at most ``number`` of the rows, each class by its share, at least one of each."""
     from fer_cli.datasets.sampling import stratified_subsample
 
     return rows[stratified_subsample(labels[rows], number, seed=0)]
@@ -191,7 +193,7 @@ def _few_alone(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
 
 
 def measure_batch_invariance(
-    opened: Mapping[str, TrainedModel],
+    networks: Mapping[str, TrainedModel],
     dataset: Dataset,
     rows: Rows,
     *,
@@ -199,10 +201,10 @@ def measure_batch_invariance(
     sizes: tuple[int, ...],
     sort: bool,
 ) -> list[tuple[Finding, Finding]]:
-    """Run every network on some images alone, in batches, and twice.
+    """Run every network on images alone, in batches, and twice.
 
     Args:
-        opened: the networks by name.
+        networks: by name.
         dataset: of the images.
         rows: of it, those to take from.
         number: images to take, each class by its share.
@@ -211,19 +213,19 @@ def measure_batch_invariance(
     """
     from fer_cli.evaluation.batch_invariance import batch_invariance, runs
 
-    some = some_of(dataset.labels, rows, number)
-    found = []
-    with track("check", len(some) * runs(sizes, sort=sort) * len(opened)) as advance:
-        for name, model in opened.items():
-            who = name if len(opened) > 1 else ""
+    sample = subsample(dataset.labels, rows, number)
+    findings = []
+    with track("check", len(sample) * runs(sizes, sort=sort) * len(networks)) as advance:
+        for name, model in networks.items():
+            prefix = name if len(networks) > 1 else ""
             if modules := training_mode(model):
-                found.append(_not_steady(who, modules))
+                findings.append(_training_mode_findings(prefix, modules))
                 continue
-            moved, again = batch_invariance(
-                model, dataset.images, dataset.labels, some, sizes=sizes, sort=sort, advance=advance
+            shifts, again = batch_invariance(
+                model, dataset.images, dataset.labels, sample, sizes=sizes, sort=sort, advance=advance
             )
-            found.append(steady(who, moved, again, len(some)))
-    return found
+            findings.append(invariance_findings(prefix, shifts, again, len(sample)))
+    return findings
 
 
 def training_mode(model: TrainedModel) -> list[str]:
@@ -231,6 +233,9 @@ def training_mode(model: TrainedModel) -> list[str]:
     return [name or type(module).__name__ for name, module in model.network.named_modules() if module.training]
 
 
-def worst_of(found: list[tuple[Finding, Finding]]) -> tuple[Finding, ...]:
+def worst_of(findings: list[tuple[Finding, Finding]]) -> tuple[Finding, ...]:
     """Return of each check the first network's that fails, else the first's."""
-    return tuple(next((one for one in each if one.verdict == "fail"), each[0]) for each in zip(*found, strict=True))
+    return tuple(
+        next((finding for finding in each if finding.verdict == "fail"), each[0])
+        for each in zip(*findings, strict=True)
+    )

@@ -1,4 +1,4 @@
-"""Which of the scored images get numbers of their own: the data set's subgroups, and what was surely not trained on."""
+"""Which of the scored images get numbers of their own: the dataset's subgroups, and what was surely not trained on."""
 
 from __future__ import annotations
 

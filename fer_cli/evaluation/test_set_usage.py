@@ -18,7 +18,7 @@ LEDGER: Final = "scorings.jsonl"
 class Scoring:
     """One model, in one setting, scored on one set of items.
 
-    ``items`` is a hash of their ids and labels: another split of the rest of the data set does not make them fresh.
+    ``items`` is a hash of their ids and labels: another split of the rest of the dataset does not make them fresh.
     ``model`` is the hash of its payload; ``setting`` names predictor and test-time augmentation.
     """
 
@@ -37,13 +37,13 @@ def scorings(root: Path) -> list[Scoring]:
     path = root / LEDGER
     if not path.exists():
         return []
-    found = []
+    entries = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            found.append(Scoring(**json.loads(line)))
+            entries.append(Scoring(**json.loads(line)))
         except (ValueError, TypeError):
             continue
-    return found
+    return entries
 
 
 def times_scored(root: Path, now: Collection[Scoring]) -> int:

@@ -87,7 +87,7 @@ def mcnemar(right: NDArray[np.bool_], right_of_other: NDArray[np.bool_], groups:
 
 
 def detectable(units: NDArray[np.int64], n: int, *, alpha: float = ALPHA) -> float:
-    """Return the smallest difference of accuracies that the exact test finds in four of five data sets like this one.
+    """Return the smallest difference of accuracies that the exact test finds in four of five datasets like this one.
 
     Like this one: as many units differ, each by as much. A unit's sign falls to the better system with the probability
     that gives the test a power of 80%; the difference is what that makes on the mean.

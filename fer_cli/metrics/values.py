@@ -1,7 +1,7 @@
 """Metrics as functions of sums over items.
 
 Every metric here is a function of a few sums: the cells of the confusion matrix, the sums of each calibration bin, the
-sums of two losses. So one function serves the data set itself and, a batch at a time, all of its bootstrap resamples.
+sums of two losses. So one function serves the dataset itself and, a batch at a time, all of its bootstrap resamples.
 
 Conventions, where a textbook leaves a choice:
 
@@ -35,7 +35,7 @@ Floats = NDArray[np.float64]
 
 
 class Values(NamedTuple):
-    """Metrics of one data set (leading shape empty) or of a batch of resamples (leading shape (B,)).
+    """Metrics of one dataset (leading shape empty) or of a batch of resamples (leading shape (B,)).
 
     The first six have the leading shape alone; ``precision``, ``recall``, ``f1`` are (..., C); ``bin_accuracy``,
     ``bin_confidence`` and ``bin_gap`` are (..., 15). NaN marks what is undefined. ``bin_gap`` is a bin's share of items
@@ -152,7 +152,7 @@ def mean_of_present(values: Floats) -> Floats:
 
 
 def values_from_sums(sums: Floats, n_classes: int) -> Values:
-    """Return the metrics of one or many data sets from their sums.
+    """Return the metrics of one or many datasets from their sums.
 
     Args:
         sums: (..., C*C + 47), items' rows of :func:`item_sums` added up.

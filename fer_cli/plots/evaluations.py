@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import FerError
+from fer_cli.evaluation.metrics_file import read_metrics
 from fer_cli.metrics import Metrics
 
 EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")]
@@ -36,13 +36,11 @@ def open_scored(store: Store, reference: str | None, predictor: str | None) -> S
         FerError: the evaluation has no such predictor.
     """
     artifact = store.find(reference, ["evaluation"])
-    scores = read_json(artifact.file("metrics.json"))
-    name = predictor or scores["chosen"]
-    if name not in scores["predictors"]:
-        raise FerError(
-            f"{artifact.reference} has no predictor {name!r}", hint=f"it has {', '.join(scores['predictors'])}"
-        )
-    metrics = Metrics.from_json(scores["predictors"][name])
+    scores = read_metrics(artifact)
+    name = predictor or scores.chosen
+    if name not in scores.predictors:
+        raise FerError(f"{artifact.reference} has no predictor {name!r}", hint=f"it has {', '.join(scores.predictors)}")
+    metrics = scores.predictors[name]
     model = next((one.name for one in artifact.manifest.inputs.values() if one.kind != "dataset"), artifact.name)
-    subtitle = f"{model} ({name}) on {scores['dataset']} {scores['split']}, {metrics.n:,} images"
+    subtitle = f"{model} ({name}) on {scores.dataset} {scores.split}, {metrics.n:,} images"
     return Scored(artifact, name, metrics, subtitle)

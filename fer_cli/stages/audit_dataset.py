@@ -1,4 +1,4 @@
-"""Stage ``audit`` of a data set: an artifact in, findings out, and on request a contact sheet of the worst cases."""
+"""Stage ``audit`` of a dataset: an artifact in, findings out, and on request a contact sheet of the worst cases."""
 
 from __future__ import annotations
 
@@ -76,15 +76,15 @@ class DatasetAudit:
 
 
 def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: Path | None = None) -> DatasetAudit:
-    """Look for what makes scores on a data set untrustworthy.
+    """Look for what makes scores on a dataset untrustworthy.
 
     Args:
         dataset: the artifact.
-        features: of the data set: neighbours by them are looked at as near copies too.
+        features: of the dataset: neighbours by them are looked at as near copies too.
         out: where to draw the worst cases (PNG, SVG or PDF); they are not drawn where it is None.
 
     Raises:
-        FerError: an artifact is damaged, or the features are of another data set.
+        FerError: an artifact is damaged, or the features are of another dataset.
         UsageError: ``out`` is no picture by its suffix.
     """
     from fer_cli.reporting.style import FORMATS

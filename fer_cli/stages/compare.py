@@ -18,7 +18,7 @@ from fer_cli.core.progress import warn
 from fer_cli.evaluation.comparison_inputs import (
     ComparisonInput,
     check_comparable,
-    check_pictures,
+    check_images,
     check_sound,
     in_order_of,
     open_comparison_input,
@@ -74,7 +74,7 @@ def compare(
     first = systems[0]
     for one in systems[1:]:
         check_comparable(first, one)
-        check_pictures(store, first, one)
+        check_images(store, first, one)
     if not allow_unsound:
         check_sound(systems)
     systems = [first, *(_as_ordered(first, one) for one in systems[1:])]
@@ -192,7 +192,7 @@ def _notes(systems: Sequence[ComparisonInput], shown: Sequence[System], scores: 
                 yield f"{system.label} is one of the trainings of {other.label}: in part it is compared with itself"
     versions = {one.evaluation.manifest.inputs["dataset"].content for one in systems}
     if len(versions) > 1:
-        yield "the data set was not prepared alike for all: same images by id, labels and N, see its versions"
+        yield "the dataset was not prepared alike for all: same images by id, labels and N, see its versions"
 
 
 def _changed(

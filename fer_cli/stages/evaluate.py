@@ -19,6 +19,7 @@ from fer_cli.artifacts.summaries import DatasetSummary, EvaluationConfig, Evalua
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
 from fer_cli.core.findings import Check, Finding, failed
 from fer_cli.core.progress import note, warn
+from fer_cli.evaluation.metrics_file import METRICS, EvaluationMetrics
 from fer_cli.evaluation.predictor import EvaluationResult, Predictor
 from fer_cli.evaluation.predictors.ahm import weights_option
 from fer_cli.evaluation.predictors.opening import default_split, open_predictor
@@ -28,7 +29,7 @@ from fer_cli.evaluation.sanity_checks import cheap_checks, is_amber
 from fer_cli.evaluation.subsets import subsets_of, unseen_caution
 from fer_cli.evaluation.test_set_usage import Scoring, items_hash, remember, times_scored
 from fer_cli.metrics import Metrics, cautions, evaluate, paired_difference
-from fer_cli.metrics.bootstrap import RESAMPLES, Estimate
+from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.stages.extract import extract
 
 REVISION: Final = 4
@@ -59,7 +60,7 @@ def evaluate_model(
     Args:
         store: where artifacts are.
         model: reference of an ahm artifact, a model or a study; the newest where it is None.
-        data: reference of the data set; where it is None the one that the model was trained on, for predictions the
+        data: reference of the dataset; where it is None the one that the model was trained on, for predictions the
             newest. A model is scored on another one over the classes in common.
         predictions: a file of predictions (:mod:`fer_cli.evaluation.external_predictions`), in place of a model.
         split: the split; test where it is None, else validation.
@@ -70,7 +71,7 @@ def evaluate_model(
         seed: of the bootstrap.
         strict: fail when the number is unsound.
         batching: how images are batched when a deep model scores them: ``alone``, ``stored`` (batches in the order
-            of the data set), ``shuffled`` or ``sorted`` (batches of 32, shuffled or class by class). It matters to
+            of the dataset), ``shuffled`` or ``sorted`` (batches of 32, shuffled or class by class). It matters to
             models that mix their batch alone: these are scored alone, the others as stored, where it is None.
         device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: make it anew even when it is up to date.
@@ -125,7 +126,7 @@ def evaluate_model(
         # Every output whose score is shown has been scored, not the chosen one alone.
         now = [Scoring(items, opened.origin.source.content, f"{name}, tta {tta}") for name in opened.outputs]
         result = _score(opened, config, rows, times_scored(store.root, now))
-        work.write("metrics.json", json_bytes(_metrics_json(result)))
+        work.write(METRICS, json_bytes(_metrics(result).to_json()))
         work.write("predictions.parquet", _predictions(result, [chosen]))
         work.write("all-predictors.parquet", _predictions(result, list(opened.outputs)))
         if report:
@@ -330,28 +331,19 @@ def _unsound(findings: Sequence[Finding], predictor: Predictor, split: SplitName
             yield f"{finding.check}: {finding.measured}"
 
 
-def _metrics_json(result: EvaluationResult) -> dict[str, Any]:
-    def plain(estimate: Estimate) -> dict[str, float | None]:
-        return {
-            name: None if np.isnan(number) else number
-            for name, number in (("value", estimate.value), ("low", estimate.low), ("high", estimate.high))
-        }
-
-    by_fold = result.by_fold()
-    return {
-        "dataset": result.dataset.artifact.name,
-        "split": result.split,
-        "chosen": result.chosen,
-        "reference": result.predictor.reference,
-        "predictors": {name: metrics.to_json() for name, metrics in result.metrics.items()},
-        "gain_over_reference": {
-            name: {metric: plain(estimate) for metric, estimate in of.items()} for name, of in result.gains.items()
-        },
-        "subsets": {name: metrics.to_json() for name, metrics in result.subsets.items()},
-        **({} if by_fold is None else {"by_fold": by_fold}),
-        "unsound": list(result.warnings.unsound),
-        "cautions": list(result.warnings.cautions),
-    }
+def _metrics(result: EvaluationResult) -> EvaluationMetrics:
+    return EvaluationMetrics(
+        dataset=result.dataset.artifact.name,
+        split=result.split,
+        chosen=result.chosen,
+        reference=result.predictor.reference,
+        predictors=dict(result.metrics),
+        gains={name: dict(gain) for name, gain in result.gains.items()},
+        subsets=dict(result.subsets),
+        by_fold=result.by_fold(),
+        unsound=result.warnings.unsound,
+        cautions=result.warnings.cautions,
+    )
 
 
 def _predictions(result: EvaluationResult, names: list[str]) -> bytes:

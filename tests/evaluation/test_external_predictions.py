@@ -244,7 +244,9 @@ def test_names_at_the_wrong_scores_are_told(store: Store, tmp_path: Path) -> Non
     assert scored(store, path)[0].manifest.summary["unsound"] == []
     path = scores_csv(tmp_path / "q.csv", ids_of(data), table[:, [0, 2, 1, 3, 4, 5, 6]])
     [unsound] = scored(store, path)[0].manifest.summary["unsound"]
-    assert unsound.startswith("class names: happy is answered sad, sad is answered happy: balanced accuracy 71.4%")
+    assert unsound.startswith(
+        "class names: happy is predicted as sad, sad is predicted as happy: balanced accuracy 71.4%"
+    )
 
 
 Case = Callable[[list[list[object]], list[str]], tuple[list[str], list[list[object]]]]
@@ -284,7 +286,7 @@ FAULTS: dict[str, tuple[Case, str]] = {
         _drop,
         r"p\.csv: 2 of the 42 ids of the test split of .* are missing, the first is 'toy-00032'; give one",
     ),
-    "doubled": (_double, r"p\.csv:44: id 'toy-000\d\d' stands in line 4 already \(and 1 more such rows\); keep one"),
+    "doubled": (_double, r"p\.csv:44: id 'toy-000\d\d' is already in line 4 \(and 1 more such rows\); keep one"),
     "unknown": (
         _unknown,
         r"p\.csv:5: id 'nobody' is not in the test split of .* \(and 2 more such rows\); ids look like",
@@ -323,7 +325,7 @@ FAULTS: dict[str, tuple[Case, str]] = {
     "no ids": (_all(lambda row: row[1:], CLASSES), r"p\.csv:1: the table has no column 'id'; give a column 'id', and"),
     "no answers": (
         _all(lambda row: row[:2], ["id", "note"]),
-        r"p\.csv:1: the table has no answers: its columns are id, note",
+        r"p\.csv:1: the table has no predictions: its columns are id, note",
     ),
     "one class": (_all(lambda row: row[:2], ["id", "happy"]), r"p\.csv:1: scores of happy alone; give"),
     "numbers for labels": (
@@ -332,7 +334,7 @@ FAULTS: dict[str, tuple[Case, str]] = {
     ),
     "two answers": (
         _all(lambda row: [row[0], "sad", "sad"], ["id", "predicted", "pred"]),
-        r"p\.csv:1: more than one column of answers: predicted, pred",
+        r"p\.csv:1: more than one column of predictions: predicted, pred",
     ),
     "label and scores apart": (
         _all(lambda row: [*row, "sad"], [*HEADER, "predicted"]),
@@ -364,7 +366,7 @@ def test_parquet_is_read_with_the_same_care(store: Store, data: Dataset, tmp_pat
 
     table = shares(len(ids), 7)
     columns: dict[str, Any] = {"id": ids} | {name: table[:, index] for index, name in enumerate(CLASSES)}
-    refused({**columns, "id": [*ids[:5], ids[0], *ids[6:]]}, r"parquet:6: id 'toy-\d+' stands in row 1 already")
+    refused({**columns, "id": [*ids[:5], ids[0], *ids[6:]]}, r"parquet:6: id 'toy-\d+' is already in row 1")
     refused({**columns, "happy": [None, *table[1:, 1]]}, r"parquet:1: the score of happy is 'None', no finite number")
     refused({**columns, "happy": [[1.0]] * len(ids)}, r"parquet:1: the score of happy is '\[1.0\]'")
     refused({"id": ids, "predicted": [3] * len(ids)}, r"parquet:1: unknown expression '3'")
@@ -451,7 +453,7 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
     ).artifact
     assert validation.manifest.summary["unsound"] == []
     page = html.unescape(evaluation.file("report.html").read_text())
-    assert 'id="looks"' in page
+    assert 'id="gradcam"' in page
     assert "trained on" in page
     assert f"--data {eight.artifact.reference}" in page
     assert page.count(seven.artifact.version) >= 1
@@ -500,7 +502,7 @@ def test_a_model_of_more_classes_is_renormalised(store: Store) -> None:
     nothing = toy_dataset(store, images=100, classes=("neutral", "happy"), seed=4)
     assert evaluate_model(store=store, model=model.reference, data=nothing.reference, resamples=100).artifact
     few = toy_dataset(store, images=100, classes=("happy", "glee"), seed=4)
-    with pytest.raises(FerError, match="one class alone is in common; two classes in common are needed"):
+    with pytest.raises(FerError, match="only one class is in common; two classes in common are needed"):
         evaluate_model(store=store, model=model.reference, data=few.reference, resamples=100)
     with pytest.raises(UsageError, match="--batching is for deep models"):
         evaluate_model(store=store, model=model.reference, batching="alone")

@@ -124,7 +124,7 @@ def test_swapped_class_names_are_found(place: Store, clean: Artifact) -> None:
     weights = planted_model(place, clean, "weights", tensors=exchanged)
     audit = audited(place, weights)
     assert failing(audit) == {"class names", "recorded score"}
-    assert "happy is answered disgust, disgust is answered happy" in said(audit, "class names")
+    assert "happy is predicted as disgust, disgust is predicted as happy" in said(audit, "class names")
 
 
 def test_other_preprocessing_than_recorded_is_found(place: Store, clean: Artifact) -> None:
