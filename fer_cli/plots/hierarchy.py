@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fer_cli.systems.ahm.hierarchy import Expression, Hierarchy
+    from fer_cli.systems.ahm.hierarchy import Expression, Hierarchy, Part
 
 _X_EXPRESSION: Final = 0.0
 _X_PART: Final = 1.0
@@ -68,14 +68,17 @@ def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = Non
 
     expressions = [e for e in hierarchy.expressions if classes is None or e.name in classes]
     weights = {e.name: hierarchy.path_weights(e) for e in expressions}
+    # By their numbers: parts by their first action unit, so that few bands cross and a reader finds each.
+    parts = sorted(hierarchy.parts, key=lambda part: min(_number(code) for code, _ in part.action_units))
     units = [
         (part, code, words)
-        for part in hierarchy.parts
-        for code, words in part.action_units
+        for part in parts
+        for code, words in sorted(part.action_units, key=lambda unit: _number(unit[0]))
         if any((part.name, code) in vector for vector in weights.values())
     ]
     rows = len(units)
-    figure = Figure(figsize=(12.0, 1.9 + 0.36 * rows), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(12.0, 1.9 + 0.36 * rows), facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.22, h_pad=0.16)
     flow, table = figure.subplots(1, 2, width_ratios=[1.75, 1.0])
     row = {(part.name, code): index for index, (part, code, _) in enumerate(units)}
 
@@ -83,7 +86,7 @@ def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = Non
     centre = {name: sum(row[path] * weight for path, weight in vector.items()) for name, vector in weights.items()}
     order = sorted(weights, key=lambda name: centre[name])
 
-    tops = _draw_flow(flow, hierarchy, order, weights, row)
+    tops = _draw_flow(flow, parts, order, weights, row)
     for expression in expressions:
         _describe(flow, expression, tops[expression.name])
     columns = order if classes is None else [name for name in classes if name in weights]
@@ -95,7 +98,7 @@ def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = Non
 
 def _draw_flow(
     axes: Axes,
-    hierarchy: Hierarchy,
+    ordered: list[Part],
     order: list[str],
     weights: dict[str, dict[tuple[str, str], float]],
     row: dict[tuple[str, str], int],
@@ -104,7 +107,7 @@ def _draw_flow(
     from matplotlib.patheffects import withStroke
 
     rows = len(row)
-    parts = [part for part in hierarchy.parts if any(part.name == name for name, _ in row)]
+    parts = [part for part in ordered if any(part.name == name for name, _ in row)]
     carried = {
         part.name: sum(w for v in weights.values() for (p, _), w in v.items() if p == part.name) for part in parts
     }
@@ -154,7 +157,7 @@ def _draw_flow(
     for path, start in unit_at.items():
         _node(axes, _X_UNIT, start, received[path] * height, "#333333")
     for x, title in ((_X_EXPRESSION, "expression"), (_X_PART, "part of the face"), (_X_UNIT, "action unit")):
-        axes.text(x, -1.05, title, ha="center", va="center", fontsize=10, color="#555555", style="italic")
+        axes.text(x, -1.5, title, ha="center", va="center", fontsize=10, color="#555555", style="italic")
     axes.set_xlim(_X_EXPRESSION - 0.98, _X_UNIT + _BAR + 0.02)
     axes.set_axis_off()
     return {name: at + height / 2 for name, at in expression_at.items()}
@@ -277,6 +280,12 @@ def _node(axes: Axes, x: float, top: float, height: float, colour: str) -> None:
     from matplotlib.patches import Rectangle
 
     axes.add_patch(Rectangle((x - _BAR, top), 2 * _BAR, height, facecolor=colour, edgecolor="none"))
+
+
+def _number(code: str) -> float:
+    """Return the number of an action unit; what has none comes last."""
+    digits = "".join(filter(str.isdecimal, code))
+    return int(digits) if digits else np.inf
 
 
 def _digits(weight: float) -> str:

@@ -47,6 +47,8 @@ OTHER_COLOURS: Final = ("#8a6d3b", "#0f9fb5", "#d4679a", "#6f8f1f")
 """For names that are no expressions, taken in turn."""
 
 INK: Final = "#1b1d22"
+EDGE: Final = "#fefefe"
+"""Round a mark: as good as white on paper, lighter than the page where it is dark."""
 MUTED: Final = "#666b75"
 GRID: Final = "#e3e4e8"
 

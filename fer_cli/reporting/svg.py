@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from markupsafe import Markup
 
 from fer_cli.reporting.heatmap import shrunk
-from fer_cli.reporting.style import GRID, HEAT, INK, LINES, MUTED, ON_HEAT, ON_MID_HEAT, styled
+from fer_cli.reporting.style import EDGE, GRID, HEAT, INK, LINES, MUTED, ON_HEAT, ON_MID_HEAT, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,6 +18,7 @@ _THEME: Final = {
     INK: "var(--ink)",
     MUTED: "var(--soft)",
     GRID: "var(--rule)",
+    EDGE: "var(--edge)",
     "#ffffff": "var(--page)",
     HEAT: "rgb(var(--heat))",
     ON_MID_HEAT: "var(--on-mid)",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_cli.core.errors import FerError
-from fer_cli.reporting.style import INK, MUTED, bare, class_colour, class_marker, heading, new_figure, styled
+from fer_cli.reporting.style import EDGE, INK, MUTED, bare, class_colour, class_marker, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ def tsne_figure(
             look: dict[str, Any] = {"marker": class_marker(name, label), "color": class_colour(name, label)}
             for ring in (False, True):
                 chosen = (labels == label) & (missed == ring)
-                edge: dict[str, Any] = {"linewidths": _RING if ring else 0.25, "edgecolors": INK if ring else "white"}
+                edge: dict[str, Any] = {"linewidths": _RING if ring else 0.25, "edgecolors": INK if ring else EDGE}
                 size = float(np.clip(24000 / max(len(labels), 1), 9, 50))
                 if chosen.any():
                     axes.scatter(

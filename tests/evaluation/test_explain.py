@@ -236,7 +236,7 @@ def test_a_transformer_has_no_map_and_says_so(store: Store) -> None:
     toy_dataset(store, images=70)
     one = trained(store, *SMALL, "model.backbone=test_vit", "data.size=160", "model.drop_path=0.0")
     page, _ = page_of(store, one.reference)
-    assert "no picture: Grad-CAM needs a feature map, and VisionTransformer has none at 160 px." in section(
+    assert "No picture: Grad-CAM needs a feature map, and VisionTransformer has none at 160 px." in section(
         page, "gradcam"
     )
     assert "<svg" not in section(page, "gradcam")
@@ -255,7 +255,7 @@ def test_conv_cut_is_looked_at_before_its_head(store: Store, tmp_path: Path) -> 
     assert "The map has 8 x 8 cells" in grid
     assert "depend on the other images of the batch, the map is of each image alone." in grid
     assert "mean of both views, the map is of the view shown." in grid
-    assert "inputs of the last layer for 14 images" in section(page, "separation")
+    assert "Inputs of the last layer for 14 images" in section(page, "separation")
     # The model is newer than the maps that it keeps as features.
     text = plot(store=store, what="tsne", out=tmp_path / "t.svg", perplexity=4, device="cpu").read_text()
     assert f"Features of {one.name}" in text

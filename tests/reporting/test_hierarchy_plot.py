@@ -40,6 +40,13 @@ def test_says_every_expression_part_unit_and_weight(hierarchy: Hierarchy) -> Non
     assert ".53" in cells
 
 
+def test_action_units_are_in_the_order_of_their_numbers(hierarchy: Hierarchy) -> None:
+    labels = [label.get_text() for label in hierarchy_figure(hierarchy).axes[1].get_yticklabels()]
+    numbers = [int(label.split()[0].removeprefix("AU")) for label in labels]
+    assert numbers == sorted(numbers)
+    assert len(numbers) > 10
+
+
 def test_bands_carry_the_weights(hierarchy: Hierarchy) -> None:
     flow = hierarchy_figure(hierarchy).axes[0]
     bands = [patch for patch in flow.patches if isinstance(patch, PathPatch)]
@@ -63,8 +70,9 @@ def test_no_text_lies_on_another_or_leaves_the_page(hierarchy: Hierarchy, classe
     boxes = [(t.get_text(), t.get_window_extent(renderer)) for t in labels if t.get_text() and not t.get_rotation()]
     page = figure.bbox
     for index, (name, box) in enumerate(boxes):
-        assert page.x0 <= box.x0 < box.x1 <= page.x1, name
-        assert page.y0 <= box.y0 < box.y1 <= page.y1, name
+        room = 0.1 * figure.dpi  # inches: no text touches the page's edge
+        assert page.x0 + room <= box.x0 < box.x1 <= page.x1 - room, name
+        assert page.y0 + room <= box.y0 < box.y1 <= page.y1 - room, name
         for other, taken in boxes[:index]:
             wide = min(box.x1, taken.x1) - max(box.x0, taken.x0)
             high = min(box.y1, taken.y1) - max(box.y0, taken.y0)

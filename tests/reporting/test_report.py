@@ -309,7 +309,7 @@ def test_what_is_absent_leaves_no_trace(field: str, empty: Any, phrase: str) -> 
 
 def test_one_predictor_needs_no_comparison() -> None:
     words = Page(render_report(minimal())).words()
-    for phrase in ("Predictors", "Difference", "chosen", "Use and limits", "Run it again"):
+    for phrase in ("Predictors", "Difference", "chosen", "Use and limits", "Reproduce"):
         assert phrase not in words
 
 
