@@ -22,24 +22,24 @@ from fer_cli.faces.masks import find_masks, open_masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
 from fer_cli.models.features import open_features
-from fer_cli.stages.extract import extract
 from fer_cli.systems import registry
 from fer_cli.training.history import check_tensorboard
 from fer_cli.training.job import Job, train_one
 from fer_cli.training.study import study_of
-from fer_cli.weights.files import find_weights
+from fer_cli.weights.files import WeightsFile, find_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fer_cli.systems.base import FeatureCache
+    from fer_cli.training.recipe import Backbone
 
 SELECT_ON: Final[tuple[SplitName, ...]] = ("validation", "test")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedResult:
-    """The models that were trained, one a seed and fold, and the study that holds them where there are several."""
+    """The trained models, one per seed and fold, and the study that holds them where there are several."""
 
     models: tuple[Result, ...]
     study: Result | None
@@ -66,98 +66,101 @@ def train(
     tensorboard: Path | None = None,
     force: bool = False,
 ) -> TrainedResult:
-    """Train a system, once a seed, and once a fold where all are asked for.
+    """Train a system once per seed, and once per fold where all are asked for.
 
-    The payload is ``model.safetensors``, the weights of the chosen epoch, and ``history.jsonl``, a line an epoch, which
-    grows while it trains.
+    The payload is ``model.safetensors``, the weights of the chosen epoch, and ``history.jsonl``, a line per epoch,
+    which grows while it trains.
 
     Args:
         store: where artifacts are.
         system: its name in :mod:`fer_cli.systems.registry`.
-        dataset: reference of the data set; the newest where it is None.
+        dataset: reference of the dataset; the newest where it is None.
         recipe: a TOML file; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
-        seeds: of the weights' beginning, the order, the augmentation and the dropout.
-        fold: which fold of the data set is kept for the test; ``all`` trains one model a fold and puts them together.
-            None: the data set's own splits.
+        seeds: of the initial weights, the order, the augmentation and the dropout.
+        fold: which fold of the dataset is the test split; ``all`` trains one model per fold and makes a study of them.
+            None: the dataset's own splits.
         select_on: the split that the epoch is chosen by. ``test`` is for the record: no such number is sound.
-        masks: reference of the region maps, of a system that is trained with them; the newest of the data set where it
+        masks: reference of the region maps, of a system that is trained with them; the newest of the dataset where it
             is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-        workers: threads that prepare batches ahead; they change no result. None: 2 beside a GPU, else 0.
-        tensorboard: a folder for TensorBoard, in it one a model.
-        force: train anew even where it is up to date or unfinished. To go on with that after a stop is a call without.
+        workers: threads that prefetch batches; they change no result. None: 2 with a GPU, else 0.
+        tensorboard: a folder for TensorBoard, with a folder per model.
+        force: train again even where it is up to date or unfinished. Resume that one by a call without.
 
     Raises:
-        FerError: the recipe, the data set, the weights or the machine is at fault; or an unfinished training of the
+        FerError: the recipe, the dataset, the weights or the machine is at fault; or an unfinished training of the
             same name has other settings.
-        PreemptedError: SIGTERM or SIGUSR1 came; the same call goes on from there.
+        PreemptedError: SIGTERM or SIGUSR1 came; the same call resumes.
     """
-    read = registry.read_recipe(system, recipe, changes)
+    trainer, settings = registry.load(system), registry.read_recipe(system, recipe, changes)
     selection_split = _selection_split(select_on)
-    if masks is not None and not registry.load(system).uses_masks:
+    if masks is not None and not trainer.uses_masks:
         raise UsageError(f"--masks is not for {system}, which is trained without masks", hint="leave it out")
     if not seeds or len(set(seeds)) != len(seeds):
-        raise UsageError("--seeds wants different numbers", hint="write them as 0,1,2")
+        raise UsageError("--seeds must be different numbers", hint="write them as 0,1,2")
     ranks = distributed.ranks()
-    if read.train.batch % ranks.world:
+    if settings.train.batch % ranks.world:
         raise FerError(
-            f"train.batch = {read.train.batch} cannot be shared by {ranks.world} processes",
+            f"train.batch = {settings.train.batch} cannot be shared by {ranks.world} processes",
             hint=f"take a multiple of {ranks.world}",
         )
-    if read.train.batch < 2 * ranks.world:
+    if settings.train.batch < 2 * ranks.world:
         raise FerError(
-            f"train.batch = {read.train.batch} leaves one image to each of {ranks.world} processes",
+            f"train.batch = {settings.train.batch} leaves one image to each of {ranks.world} processes",
             hint=f"take {2 * ranks.world} or more: batch norm wants two",
         )
     if tensorboard is not None:
         check_tensorboard(tensorboard)
     machine.tune_allocator()
     opened = open_dataset(store.find(dataset, ["dataset"]))
-    of = [seen(opened, number) for number in _folds(opened, fold)]
-    for one in of:
-        _check_classes(one.dataset, selection_split)
-    _check_limit(read.data.limit, len(opened.classes))
-    weights = None
-    if (backbone := read.backbone) is not None:
-        check_name(backbone.backbone)
-        weights = find_weights(backbone.backbone, backbone.weights)
-    target = machine.device_name(device)
-    machine.share_cores(target)
-    if workers is None:
-        workers = 2 if target.startswith("cuda") else 0
-    maps = None
-    if registry.load(system).needs(read).masks:
-        maps = open_masks(find_masks(store, opened.artifact, masks), opened)
+    views = [seen(opened, number) for number in _folds(opened, fold)]
+    for view in views:
+        _check_classes(view.dataset, selection_split)
+    _check_limit(settings.data.limit, len(opened.classes))
+    weights = None if settings.backbone is None else _weights(settings.backbone)
+    regions = None
+    if trainer.needs(settings).masks:
+        regions = open_masks(find_masks(store, opened.artifact, masks), opened)
     jobs = [
         Job(
             store=store,
-            system=system,
+            system=trainer,
             seen=view,
-            masks=maps,
-            recipe=read,
+            masks=regions,
+            recipe=settings,
             weights=weights,
             select_on=selection_split,
-            device=target,
+            device=device,
             ranks=ranks,
             workers=workers,
             tensorboard=tensorboard,
             force=force,
             open_feature_cache=_feature_cache,
         )
-        for view in of
+        for view in views
     ]
     with process_group(ranks):
         models = tuple(train_one(job, seed) for seed in seeds for job in jobs)
         study = None
         if len(models) > 1 and ranks.rank == 0:
-            folds = [one.fold for one in of if one.fold is not None] if fold == "all" else []
-            study = study_of(store, system, [one.artifact for one in models], seeds, folds)
+            folds = [view.fold for view in views if view.fold is not None] if fold == "all" else []
+            study = study_of(store, system, [model.artifact for model in models], seeds, folds)
     return TrainedResult(models, study)
+
+
+def _weights(backbone: Backbone) -> WeightsFile | None:
+    try:
+        return find_weights(backbone.backbone, backbone.weights)
+    except FerError:
+        check_name(backbone.backbone)  # where the name is wrong, that is what to say
+        raise
 
 
 def _feature_cache(job: Job, cache: FeatureCache) -> dict[str, NDArray[Any]]:
     """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
+    from fer_cli.stages.extract import extract
+
     features = extract(
         store=job.store,
         dataset=job.dataset.artifact.reference,
@@ -192,7 +195,7 @@ def _check_classes(dataset: Dataset, select_on: str) -> None:
     if empty := [name for name, count in zip(dataset.classes, counts, strict=True) if not count]:
         raise FerError(
             f"{dataset.artifact.reference} has no training image of {', '.join(empty)}",
-            hint="a class without an image cannot be learned: prepare the data set without it",
+            hint="a class without an image cannot be learned: prepare the dataset without it",
         )
     if select_on not in dataset.split_names and dataset.folds is not None:
         raise FerError(

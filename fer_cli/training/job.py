@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.manifest import MANIFEST
 from fer_cli.artifacts.protocol import Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
@@ -22,7 +23,7 @@ from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
-from fer_cli.systems import registry
+from fer_cli.models.backbones import check_name
 from fer_cli.training.history import HISTORY, history_bytes, recorder
 from fer_cli.training.resume import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
 from fer_cli.weights.files import WeightsFile, pretraining_of
@@ -30,7 +31,7 @@ from fer_cli.weights.files import WeightsFile, pretraining_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fer_cli.systems.base import FeatureCache, Trainable
+    from fer_cli.systems.base import FeatureCache, System, Trainable
 
 REVISION: Final = 3
 
@@ -40,15 +41,15 @@ class Job:
     """What all seeds of one call share, in one fold."""
 
     store: Store
-    system: str
+    system: System[Any]
     seen: Seen
     masks: Masks | None
     recipe: Any  # one form a system
     weights: WeightsFile | None
     select_on: SplitName
-    device: str
+    device: str  # as it was asked for: auto, cpu, ...
     ranks: distributed.Ranks
-    workers: int
+    workers: int | None
     tensorboard: Path | None
     force: bool
     open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, NDArray[Any]]]
@@ -70,6 +71,8 @@ def train_one(job: Job, seed: int) -> Result:
     first = job.ranks.rank == 0
     if first and not job.force:
         refuse_changed(store, plan)
+    if job.force or not store.holds(plan, MANIFEST):
+        _check(job)
     forced = job.force or (first and is_forced(store, plan))
 
     def produce(work: Work) -> None:
@@ -87,6 +90,13 @@ def train_one(job: Job, seed: int) -> Result:
     return run(store, plan, produce, ranks=job.ranks, force=forced, restart=job.force)
 
 
+def _check(job: Job) -> None:
+    """Refuse a backbone or a device that is not there before anything is begun; imports torch and timm."""
+    if job.recipe.backbone is not None:
+        check_name(job.recipe.backbone.backbone)
+    machine.device_name(job.device)
+
+
 def _plan(job: Job, seed: int) -> Plan:
     record = job.recipe.record()
     backbone: list[str] = []
@@ -96,11 +106,11 @@ def _plan(job: Job, seed: int) -> Plan:
     fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
     return Plan(
         kind="model",
-        name="-".join([job.dataset.artifact.name, job.system, *backbone, *_variant(job), *fold, f"seed{seed}"]),
+        name="-".join([job.dataset.artifact.name, job.system.name, *backbone, *_variant(job), *fold, f"seed{seed}"]),
         stage="train",
         revision=REVISION,
         config=ModelConfig(
-            system=job.system,
+            system=job.system.name,
             recipe=record,
             seed=seed,
             fold=job.seen.fold,
@@ -116,7 +126,7 @@ def _plan(job: Job, seed: int) -> Plan:
 
 
 def _variant(job: Job) -> list[str]:
-    """Return what tells models of one system apart: how the recipe differs, and which masks were learned."""
+    """Return the words that distinguish models of one system: how the recipe differs, and whose masks were used."""
     parser = None if job.masks is None else MasksSummary.of(job.masks.artifact).parser
     return [*job.recipe.variant(), *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
 
@@ -127,7 +137,9 @@ def _train(job: Job, seed: int, work: Work) -> None:
     from fer_cli.training.inputs import limited
     from fer_cli.training.sampler import repeated
 
-    dataset, recipe, device = job.dataset, job.recipe, job.device
+    dataset, recipe, device = job.dataset, job.recipe, machine.device_name(job.device)
+    machine.share_cores(device)
+    workers = job.workers if job.workers is not None else 2 if device.startswith("cuda") else 0
     train_rows = dataset.rows("train")
     train_rows = limited(train_rows, dataset.labels[train_rows], recipe.data.limit, seed=0)
     shown = repeated(train_rows, dataset.labels, _times(recipe.data.oversample, dataset.classes))
@@ -136,8 +148,8 @@ def _train(job: Job, seed: int, work: Work) -> None:
             f"{len(shown):,} training images are fewer than a batch of {recipe.train.batch:,}",
             hint="take a smaller train.batch, or more images",
         )
-    built = _build(job, train_rows, seed)
-    mixes_batch = registry.load(job.system).mixes_batch(recipe)
+    built = _build(job, train_rows, seed, device)
+    mixes_batch = job.system.mixes_batch(recipe)
     task = Task(
         network=built.network,
         groups=built.groups,
@@ -167,7 +179,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             directory=work.directory,
             device=device,
             ranks=job.ranks,
-            workers=job.workers,
+            workers=workers,
             stop=stop,
             advance=advance,
             record=record,
@@ -186,7 +198,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
     backbone = recipe.backbone
     missed = backbone is not None and backbone.weights == "try" and job.weights is None
     fold = [] if job.seen.fold is None else [f"fold {job.seen.fold}"]
-    what = ", ".join([job.system, *_variant(job), *([] if backbone is None else [backbone.backbone]), *fold])
+    what = ", ".join([job.system.name, *_variant(job), *([] if backbone is None else [backbone.backbone]), *fold])
     work.commit(
         summary=ModelSummary(
             headline=f"{what}: epoch {trained.epoch} of {len(trained.history)}, {job.select_on} "
@@ -208,7 +220,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             images_per_second=None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
             batch=recipe.train.batch,
             processes=job.ranks.world,
-            workers=job.workers,
+            workers=workers,
             **machine.usage(device),
         ),
         warnings=[
@@ -226,19 +238,18 @@ def _times(oversample: Mapping[str, int], classes: Sequence[str]) -> dict[int, i
     return {classes.index(name): count for name, count in oversample.items()}
 
 
-def _build(job: Job, rows: NDArray[np.int64], seed: int) -> Trainable:
+def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str) -> Trainable:
     from fer_cli.systems.base import BuildInputs
 
-    system = registry.load(job.system)
-    cache = system.needs(job.recipe).feature_cache
-    return system.build(
+    cache = job.system.needs(job.recipe).feature_cache
+    return job.system.build(
         job.recipe,
         BuildInputs(
             dataset=job.dataset,
             rows=rows,
             weights=job.weights,
             seed=seed,
-            device=job.device,
+            device=device,
             masks=job.masks,
             feature_cache=None if cache is None else partial(job.open_feature_cache, job, cache),
         ),

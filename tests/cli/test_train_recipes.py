@@ -9,14 +9,19 @@ from pathlib import Path
 
 import pytest
 
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.systems import registry
+from tests.kits.toy import toy_dataset
+from tests.kits.train import words
 
 LIGHT = """
 import sys
 from fer_cli.cli.app import run
 for words in (["--help"], ["SYSTEM", "--help"], ["SYSTEM", "--help-recipe"], ["SYSTEM", "--print-config"]):
     assert run(["train", *words]) == 0
+"""
+NOTHING_HEAVY = """
 heavy = {"torch", "timm", "sklearn", "scipy", "matplotlib"} & sys.modules.keys()
 assert not heavy, heavy
 """
@@ -52,6 +57,20 @@ def test_the_keys_of_a_recipe_are_listed(capsys: pytest.CaptureFixture[str]) -> 
 @pytest.mark.parametrize("system", registry.SYSTEMS)
 def test_help_and_recipes_are_printed_without_heavy_imports(system: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIGHT.replace("SYSTEM", system)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", LIGHT.replace("SYSTEM", system) + NOTHING_HEAVY],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_model_that_is_up_to_date_is_confirmed_without_heavy_imports(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    toy_dataset(store, images=140)
+    command = [str(word) for word in words(store)]
+    assert run(command) == 0
+    code = f"import sys\nfrom fer_cli.cli.app import run\nassert run({command!r}) == 0\n{NOTHING_HEAVY}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "up to date" in done.stdout
