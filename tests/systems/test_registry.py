@@ -73,7 +73,7 @@ def test_it_is_listed_without_being_imported_and_says_what_its_recipe_holds(site
 def test_it_is_trained_scored_drawn_and_shown(site: Path, store: Store) -> None:
     trained = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))
     assert trained["artifact"]["name"] == "toy-dropnet-1-blocks-seed0"
-    assert trained["summary"]["blocks"] == 1
+    assert trained["summary"]["details"]["blocks"] == 1
     model = trained["artifact"]["path"]
     again = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))
     assert again["up_to_date"]
