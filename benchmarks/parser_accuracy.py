@@ -17,7 +17,7 @@ from fer_cli.core import machine
 from fer_cli.core.labels import REGIONS
 from fer_cli.faces.compact_weights import find_compact
 from fer_cli.faces.parsers import PRECISIONS
-from fer_cli.stages.train_parser import score_file, scores_table
+from tools.train_parser.train import score_file, scores_table
 
 
 def main() -> None:
@@ -31,8 +31,8 @@ def main() -> None:
     parser.add_argument("files", nargs="*", metavar="NAME=FILE")
     options = parser.parse_args()
     machine.tune_allocator()
-    from fer_cli.faces.celebamask import ids_of, read_faces
-    from fer_cli.faces.parser_recipe import split_ids
+    from tools.train_parser.celebamask import ids_of, read_faces
+    from tools.train_parser.recipe import split_ids
 
     if not options.source.is_file():
         parser.error(f"{options.source}: there is no archive here")

@@ -1,4 +1,4 @@
-"""``fer train``: a subcommand for every system of the registry, and the face parser."""
+"""``fer train``: a subcommand for every system of the registry."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from typer.core import TyperGroup
 from fer_cli.cli.common import (
     Output,
     artifact_output,
-    headline,
     listed,
-    print_pairs,
     print_table,
 )
 from fer_cli.cli.options import SEED_MAX, DatasetArgument, DeviceOption, ForceOption, command
@@ -172,45 +170,3 @@ def _trained(trained: TrainedResult) -> Output:
         speed = "" if rate is None else f", {rate:,.0f} images/s"
         lines.append(("time", f"{(measured.seconds or 0) / 60:.1f} min{speed}"))
     return artifact_output(trained.whole, lines)
-
-
-@app.command("parser")
-@command("train parser")
-def parser(
-    recipe: Annotated[Path, typer.Argument(help="A TOML file, such as recipes/compact-parser/augmented.toml.")],
-    source: Annotated[
-        Path,
-        typer.Option(
-            "--source", help="A tar in CelebAMask-HQ's layout: images/ID.jpg, masks/ID.png with its class ids."
-        ),
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The weights to write, .safetensors.")],
-    start: Annotated[
-        Path | None,
-        typer.Option("--start", help="Weights of a compact parser to start from. [default: the recipe's encoder]"),
-    ] = None,
-) -> Output:
-    """The compact face parser, for `fer parse-masks --parser compact --weights FILE`."""
-    from fer_cli.core.labels import REGIONS
-    from fer_cli.stages.train_parser import scores_table, train_parser
-
-    trained = train_parser(recipe=recipe, source=source, out=out, start=start)
-    rows = scores_table(trained.scores)
-
-    def show() -> None:
-        headline(str(trained.path), "written")
-        print_pairs([("sha256", trained.sha256), ("time", f"{trained.seconds / 60:.0f} min")])
-        columns = {"px": "right", "": "left", "mIoU": "right", **dict.fromkeys(REGIONS, "right")}
-        cells = [[str(row["px"]), row["colour"], *(f"{row[name]:.3f}" for name in ("miou", *REGIONS))] for row in rows]
-        print_table(columns, cells, title=f"IoU on {trained.aside:,} held-out faces")
-
-    return Output(
-        {
-            "out": str(trained.path),
-            "sha256": trained.sha256,
-            "kept_aside": trained.aside,
-            "seconds": round(trained.seconds, 1),
-            "scores": rows,
-        },
-        show,
-    )

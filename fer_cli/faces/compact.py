@@ -172,7 +172,7 @@ def open_compact(
             hint=f"take {max(STRIDE, min(1024, round(size / STRIDE) * STRIDE))}",
         )
     network = CompactParser()
-    hint = "give weights that 'fer train parser' wrote"
+    hint = "give weights that 'python -m tools.train_parser' wrote"
     load_strictly(network, load_tensors(weights), weights.path, hint=hint)
     network.eval().requires_grad_(False)
     ready = folded(network).to(device, getattr(torch, precision))

@@ -15,7 +15,7 @@ import typer
 from fer_cli.cli.app import app, run
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-WITHOUT_STORE: Final = {"train parser", "weights ls", "weights fetch", "weights import"}
+WITHOUT_STORE: Final = {"weights ls", "weights fetch", "weights import"}
 """Commands that read and write no artifacts."""
 
 

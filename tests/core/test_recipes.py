@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from fer_cli.core.recipes import MAX_BYTES, Section, load_recipe
-from fer_cli.faces.parser_recipe import ParserRecipe
 from tests.kits.parsers import refusal
+from tools.train_parser.recipe import ParserRecipe
 
-FOLDER = Path(__file__).parents[2] / "recipes" / "compact-parser"
+FOLDER = Path(__file__).parents[2] / "tools" / "train_parser" / "recipes"
 TEXT = (FOLDER / "augmented.toml").read_text(encoding="utf-8")
 SIZES = next(line for line in TEXT.splitlines() if line.startswith("sizes")).partition(" #")[0]
 

@@ -14,13 +14,13 @@ from torch import nn
 
 from fer_cli.artifacts.summaries import WeightsRecord
 from fer_cli.core.labels import REGIONS
-from fer_cli.faces.celebamask import Face
-from fer_cli.faces.parser_scores import score_parser
 from fer_cli.faces.parsers import NetworkParser
 from fer_cli.faces.regions import BISENET_ORDER, PARTS, Grouping, grouping
 from fer_cli.faces.template import MOST, chosen_rows, make_template
 from fer_cli.models.backbones import Preprocessing
 from tests.kits.celebamask import drawn_face
+from tools.train_parser.celebamask import Face
+from tools.train_parser.scores import score_parser
 
 BACKGROUND, SKIN, EYE, EAR, NOSE, MOUTH, NECK, HAIR = range(8)
 LEVEL = 12

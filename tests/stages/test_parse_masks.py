@@ -398,7 +398,7 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, weights: Path, tm
         ({"weights": str(tmp_path / "none")}, FerError, "there is no weights file here"),
         ({"weights": str(text)}, FerError, "not a safetensors file"),
         ({"weights": str(short)}, FerError, "not a safetensors file"),
-        ({"weights": str(foreign)}, FerError, "does not fit the network: .*'fer train parser'"),
+        ({"weights": str(foreign)}, FerError, "does not fit the network: .*'python -m tools.train_parser'"),
         ({"weights_sha256": "0" * 64}, FerError, "sha256 [0-9a-f]{16}, expected 0000000000000000"),
         ({"parser": "bisenet"}, FerError, "sha256 is .*, expected 468e13ca13a9b43c"),
         ({"parser": "bisenet", "weights": None}, FerError, "https://.*parsing_bisenet.pth.*468e13ca13a9b43cc.*compact"),

@@ -21,12 +21,12 @@ from fer_cli.core.labels import REGIONS
 from fer_cli.faces.compact import MEAN as COMPACT_MEAN
 from fer_cli.faces.compact import STD as COMPACT_STD
 from fer_cli.faces.compact import CompactParser
-from fer_cli.faces.parser_augmentation import Augmentation
-from fer_cli.faces.parser_training import MEAN, STD, Schedule, loss_of, new_network, normalised, start_encoder, train
 from fer_cli.faces.regions import PARTS, grouping
 from fer_cli.weights.files import WeightsFile, find_weights, load_tensors
-from tests.faces.test_parser_augmentation import NONE
 from tests.kits.celebamask import drawn_face
+from tests.tools.test_parser_augmentation import NONE
+from tools.train_parser.augmentation import Augmentation
+from tools.train_parser.training import MEAN, STD, Schedule, loss_of, new_network, normalised, start_encoder, train
 
 GROUPING = grouping()
 OF_REGION = np.array([PARTS.index(name if name in PARTS else "lip") for name in REGIONS], np.uint8)

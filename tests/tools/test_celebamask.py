@@ -15,11 +15,11 @@ from PIL import Image
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
-from fer_cli.faces.celebamask import MAX_BYTES, ids_of, read_faces
-from fer_cli.faces.parser_recipe import split_ids, training_arrays
 from fer_cli.faces.regions import PARTS, grouping
 from tests.kits.celebamask import drawn_face, drawn_members, encoded, write_archive, write_tar
 from tests.kits.parsers import refusal
+from tools.train_parser.celebamask import MAX_BYTES, ids_of, read_faces
+from tools.train_parser.recipe import split_ids, training_arrays
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (20, 30, 3)).astype(np.uint8)
 MASK = (np.arange(600) % 19).astype(np.uint8).reshape(20, 30)

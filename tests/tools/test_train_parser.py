@@ -1,4 +1,4 @@
-"""``fer train parser``: a recipe and an archive in, weights out that ``fer parse-masks`` takes."""
+"""``python -m tools.train_parser``: a recipe and an archive in, weights out that ``fer parse-masks`` takes."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
 from fer_cli.stages.parse_masks import parse_masks
-from fer_cli.stages.train_parser import TrainedParser, scores_table, train_parser
 from tests.kits.celebamask import write_archive
 from tests.kits.toy import toy_dataset
+from tools.train_parser.train import TrainedParser, scores_table, train_parser
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "compact-parser" / "augmented.toml"
+RECIPE = Path(__file__).parents[2] / "tools" / "train_parser" / "recipes" / "augmented.toml"
 SMALL = {
     **{"aside = 8": "aside = 4", "side = 320": "side = 64", "steps = 6000": "steps = 2", "batch = 24": "batch = 4"},
     **{"sizes = [[96], [96, 128], [128], [128, 160], [128, 160, 192], [160, 192, 224]]": "sizes = [[64]]"},

@@ -18,8 +18,8 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
 from fer_cli.core.recipes import Section
 from fer_cli.faces.compact import STRIDE, CompactParser, ConvNorm, InvertedResidual
-from fer_cli.faces.parser_augmentation import Augmentation, augment
 from fer_cli.faces.regions import Grouping
+from tools.train_parser.augmentation import Augmentation, augment
 
 MEAN: Final = (123.675, 116.28, 103.53)
 STD: Final = (58.395, 57.12, 57.375)

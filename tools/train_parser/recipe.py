@@ -11,9 +11,9 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from fer_cli.core.recipes import About, Section
-from fer_cli.faces.celebamask import ids_of, read_faces
-from fer_cli.faces.parser_augmentation import Augmentation
-from fer_cli.faces.parser_training import Schedule
+from tools.train_parser.augmentation import Augmentation
+from tools.train_parser.celebamask import ids_of, read_faces
+from tools.train_parser.training import Schedule
 
 
 class Data(Section):

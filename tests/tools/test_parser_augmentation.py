@@ -10,7 +10,7 @@ import torch
 from numpy.random import default_rng
 from numpy.typing import NDArray
 
-from fer_cli.faces.parser_augmentation import Augmentation, augment
+from tools.train_parser.augmentation import Augmentation, augment
 
 NONE: dict[str, Any] = {
     **dict.fromkeys(("flip", "rotation", "shift", "tight", "wide", "grey", "colour", "small", "bicubic"), 0.0),

@@ -1,4 +1,4 @@
-"""Stage ``train parser``: a recipe and an archive of faces with true masks in, a file of weights out."""
+"""From a recipe and an archive of faces with true masks to a file of weights and its scores."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from fer_cli.faces.regions import grouping
 from fer_cli.weights.files import WeightsFile, find_weights, load_strictly, load_tensors
 
 if TYPE_CHECKING:
-    from fer_cli.faces.celebamask import Face
     from fer_cli.faces.region_scores import RegionScores
+    from tools.train_parser.celebamask import Face
 
 ENCODER: Final = "tf_efficientnet_lite0"
 LEAST: Final = 4
@@ -44,15 +44,15 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     """Train a compact parser and measure it on the faces that are kept aside.
 
     Args:
-        recipe: a TOML file of the form of ``recipes/compact-parser/augmented.toml``.
-        source: an archive of CelebAMask-HQ's layout (:mod:`fer_cli.faces.celebamask`).
+        recipe: a TOML file of the form of ``tools/train_parser/recipes/augmented.toml``.
+        source: an archive of CelebAMask-HQ's layout (:mod:`tools.train_parser.celebamask`).
         out: the safetensors file to write, whole or not at all.
         start: weights of a compact parser to go on from; the recipe's encoder and random weights where it is None.
 
     Raises:
         FerError: the recipe, the archive or the place of ``out`` is at fault.
     """
-    from fer_cli.faces.parser_recipe import ParserRecipe
+    from tools.train_parser.recipe import ParserRecipe
 
     read = load_recipe(recipe, ParserRecipe)
     if out.suffix != ".safetensors" or not out.parent.is_dir():
@@ -62,10 +62,10 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     if not source.is_file():
         raise FerError("there is no archive here", hint="give a tar with images/ and masks/ by --source", path=source)
     machine.tune_allocator()
-    from fer_cli.faces.celebamask import read_faces
     from fer_cli.faces.compact import tensors_to_keep
-    from fer_cli.faces.parser_recipe import split_ids, training_arrays
-    from fer_cli.faces.parser_training import mix, new_network, train
+    from tools.train_parser.celebamask import read_faces
+    from tools.train_parser.recipe import split_ids, training_arrays
+    from tools.train_parser.training import mix, new_network, train
 
     if start is None and read.training.start_share:
         raise FerError(
@@ -76,7 +76,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
     tensors = None if weights is None else load_tensors(weights)
     network = new_network(read.training.seed, None if start else tensors)
     if start is not None and tensors is not None:
-        load_strictly(network, tensors, start, hint="--start takes weights that 'fer train parser' wrote")
+        load_strictly(network, tensors, start, hint="--start takes weights that 'python -m tools.train_parser' wrote")
     wanted, aside = split_ids(source, read.data.aside)
     if len(wanted) < LEAST or not aside:
         raise FerError(
@@ -109,7 +109,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
 def score_file(path: Path, faces: Sequence[Face], precision: str = "float32") -> dict[tuple[int, bool], RegionScores]:
     """Return the scores of a compact parser's weights by (px, grey), at the sizes that a model card tells."""
     from fer_cli.faces.compact import open_compact, working_sizes
-    from fer_cli.faces.parser_scores import SIZES, score_parser
+    from tools.train_parser.scores import SIZES, score_parser
 
     scores = {}
     with track("measure", 2 * len(SIZES) * len(faces)) as advance:

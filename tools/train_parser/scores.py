@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from fer_cli.faces.celebamask import Face
 from fer_cli.faces.parsers import NetworkParser
 from fer_cli.faces.region_scores import RegionScores
+from tools.train_parser.celebamask import Face
 
 SIZES: Final = (512, 224, 112, 64, 48)
 """px: from the data set's own down to FER2013's."""
