@@ -81,7 +81,7 @@ def recipes_page() -> str:
         "default is *required* must be given. Keys marked with a name belong to that variant of their table alone.",
         "",
     ]
-    systems = {name: registry.load(name) for name in registry.SYSTEMS}
+    systems = {name: registry.load(name) for name in registry.SYSTEMS.bundled}
     keys = {name: key_reference(system.recipe_type) for name, system in systems.items()}
     shared = [key for key in next(iter(keys.values())) if all(key in others for others in keys.values())]
     lines += ["## Keys of every system", "", *_key_table(shared)]

@@ -121,10 +121,10 @@ def default_source(name: str) -> Path:
     return Path(os.environ.get("FER_DATA") or "data") / name
 
 
-DATASETS: Final = Registry(
+DATASETS: Final[Registry[DatasetDefinition]] = Registry(
     "data set",
     GROUP,
-    DatasetDefinition,
+    "fer_cli.datasets.registry:DatasetDefinition",
     {
         "rafdb": "fer_cli.datasets.rafdb:DATASET",
         "ckplus": "fer_cli.datasets.ckplus:DATASET",

@@ -101,8 +101,8 @@ def test_a_data_set_of_another_package_is_prepared_trained_on_and_reported(
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        ("import no_such_module", "cannot be imported: ModuleNotFoundError: No module named 'no_such_module'"),
-        ("DATASET = 7", "my_faces:DATASET of the package my-faces is not a DatasetDefinition"),
+        ("import no_such_module", "cannot be imported: No module named 'no_such_module'"),
+        ("DATASET = 7", "of the package my-faces is not a DatasetDefinition of this name"),
     ],
 )
 def test_a_broken_package_is_named_and_leaves_the_others_usable(
@@ -118,10 +118,10 @@ def test_a_broken_package_is_named_and_leaves_the_others_usable(
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="unknown data set 'ferpluss'; did you mean 'ferplus'?"):
+    with pytest.raises(UsageError, match="no data set 'ferpluss'; did you mean ferplus?"):
         DATASETS.load("ferpluss")
-    registry: Registry[DatasetDefinition] = Registry("thing", "fer_cli.none", DatasetDefinition, {"a": "b:c"})
-    with pytest.raises(FerError, match="unknown thing 'zzz'; known: a"):
+    registry: Registry[DatasetDefinition] = Registry("thing", "fer_cli.none", "x:y", {"a": "b:c"})
+    with pytest.raises(FerError, match="no thing 'zzz'; use a"):
         registry.load("zzz")
 
 

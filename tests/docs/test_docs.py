@@ -34,7 +34,9 @@ WRITTEN: Final = [page for page in PAGES if page.parent != GENERATED]
 COMMANDS: Final = [command for page in WRITTEN for command in commands(page)]
 RECIPES: Final = sorted(ROOT.glob("recipes/*/*.toml"))
 SCRIPTS: Final = sorted([*ROOT.glob("recipes/*/*.sh"), *ROOT.glob("recipes/*/*.sbatch")])
-KEYS: Final = {key.key for system in registry.SYSTEMS for key in key_reference(registry.load(system).recipe_type)}
+KEYS: Final = {
+    key.key for system in registry.SYSTEMS.bundled for key in key_reference(registry.load(system).recipe_type)
+}
 TOP: Final[Any] = get_command(app)
 
 CHEAP: Final = (
@@ -136,7 +138,7 @@ def test_mentioned_commands_and_options_exist(command: Command) -> None:
 def test_recipes_of_commands_load(command: Command) -> None:
     """A recipe with the changes of a command is one: the keys exist and the values fit."""
     words = list(command.words)
-    if len(words) < 2 or words[1] not in registry.SYSTEMS:
+    if len(words) < 2 or words[1] not in registry.SYSTEMS.bundled:
         return
     system = registry.load(words[1])
     path = ROOT / words[words.index("--recipe") + 1] if "--recipe" in words else system.default_recipe

@@ -106,8 +106,8 @@ def test_a_model_of_a_system_that_is_not_installed_is_said(site: Path, store: St
 
 
 def test_systems_are_found_by_name() -> None:
-    assert [registry.load(name).name for name in registry.SYSTEMS] == list(registry.SYSTEMS)
-    for name in registry.SYSTEMS:
+    assert [registry.load(name).name for name in registry.SYSTEMS.bundled] == list(registry.SYSTEMS.bundled)
+    for name in registry.SYSTEMS.bundled:
         system = registry.load(name)
         assert system.default_recipe.is_file()
         assert registry.help_line(name) == system.help
