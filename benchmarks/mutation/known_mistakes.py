@@ -77,10 +77,10 @@ _SLFER_NETWORK: Final[dict[str, tuple[str, str]]] = {
     "the training skips the hidden layers": ("own.classifier(own.dropout(features))", "own.classifier[-1](features)"),
 }
 _MAP_AUGMENTATION: Final[dict[str, tuple[str, str]]] = {
-    "a map is not mirrored": ("    maps = _flipped(maps, draw, how)\n", ""),
+    "a map is not mirrored": ("    maps = _flipped(maps, draw, settings)\n", ""),
     "a map is not cropped": (
-        "movement = _movement(draw, how, preprocessing.crop).to(maps.device)",
-        "movement = _movement(draw, how, 0.0).to(maps.device)",
+        "movement = _movement(draw, settings, preprocessing.crop).to(maps.device)",
+        "movement = _movement(draw, settings, 0.0).to(maps.device)",
     ),
     "a map lies half a pixel beside": (
         'movement, preprocessing.size, "nearest")',

@@ -128,10 +128,10 @@ def all_gather(values: Sequence[float], ranks: Ranks) -> list[list[float]]:
     import torch
     import torch.distributed
 
-    mine = torch.tensor(values, dtype=torch.float64)
-    everyones = [torch.empty_like(mine) for _ in range(ranks.world)]
-    torch.distributed.all_gather(everyones, mine)
-    return [one.tolist() for one in everyones]
+    own = torch.tensor(values, dtype=torch.float64)
+    gathered = [torch.empty_like(own) for _ in range(ranks.world)]
+    torch.distributed.all_gather(gathered, own)
+    return [values.tolist() for values in gathered]
 
 
 def all_reduce(tensor: torch.Tensor, ranks: Ranks) -> torch.Tensor:

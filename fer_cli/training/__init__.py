@@ -1,1 +1,1 @@
-"""Training: the order of the pictures, what happens to them, and the engine that learns from them."""
+"""Training: the order of the images, their augmentation, and the engine that trains on them."""

@@ -31,7 +31,7 @@ def apply(
     *,
     seed: int,
     epoch: int,
-    how: Augmentation,
+    settings: Augmentation,
     preprocessing: Preprocessing,
 ) -> torch.Tensor:
     """Turn a batch of images into a network's input, augmented.
@@ -47,7 +47,7 @@ def apply(
         index: int64 (n,), of the images in the data set. Best kept on the CPU: only what is drawn is sent on.
         seed: of the run.
         epoch: its number.
-        how: what may happen.
+        settings: what may happen.
         preprocessing: of the network.
 
     Returns:
@@ -60,29 +60,29 @@ def apply(
         return counter_rng.uniform(seed, epoch, index, stream).to(torch.float64)
 
     device = images.device
-    images = _flipped(images, draw, how)
-    moved = _moves(how, preprocessing)
-    toned = bool(how.brightness or how.contrast)
-    coloured = bool(how.saturation) and images.ndim == 4
-    if not (moved or toned or coloured or how.erase):
+    images = _flipped(images, draw, settings)
+    moved = _moves(settings, preprocessing)
+    toned = bool(settings.brightness or settings.contrast)
+    coloured = bool(settings.saturation) and images.ndim == 4
+    if not (moved or toned or coloured or settings.erase):
         return preprocessing.apply(images)
     pixels = images.permute(0, 3, 1, 2) if images.ndim == 4 else images[:, None]
     if moved:
         most = preprocessing.uncropped  # what is larger is reduced first, with antialiasing
         x = preprocessing.resized(pixels, *(min(side, most) for side in pixels.shape[-2:]))
         x = _sampled(
-            x, _movement(draw, how, preprocessing.crop).to(device), preprocessing.size, preprocessing.interpolation
+            x, _movement(draw, settings, preprocessing.crop).to(device), preprocessing.size, preprocessing.interpolation
         )
         x = x.clamp_(0, 255)
     else:
         x = preprocessing.resized(pixels, preprocessing.size, preprocessing.size)
-    if how.erase:
+    if settings.erase:
         fill = pixels.sum((2, 3), dtype=torch.int64) / math.prod(pixels.shape[2:])
-        x = _erased(x, fill[:, :, None, None], _rectangles(draw, how, preprocessing.size).to(device))
+        x = _erased(x, fill[:, :, None, None], _rectangles(draw, settings, preprocessing.size).to(device))
     if coloured:
-        x = _saturated(x, (_either_way(draw, Stream.SATURATION, how.saturation) + 1).to(device, torch.float32))
+        x = _saturated(x, (_either_way(draw, Stream.SATURATION, settings.saturation) + 1).to(device, torch.float32))
     if toned:
-        gain, share = (number.to(device).view(-1, 1, 1, 1) for number in _tone(draw, how))
+        gain, share = (number.to(device).view(-1, 1, 1, 1) for number in _tone(draw, settings))
         mean = pixels.sum((1, 2, 3), dtype=torch.int64) / math.prod(pixels.shape[1:])
         x = (x * gain + share * mean.view(-1, 1, 1, 1)).clamp_(0, 255)
     return preprocessing.standardised(x)
@@ -94,7 +94,7 @@ def apply_to_maps(
     *,
     seed: int,
     epoch: int,
-    how: Augmentation,
+    settings: Augmentation,
     preprocessing: Preprocessing,
 ) -> torch.Tensor:
     """Move region maps as :func:`apply` moves their pictures; each pixel takes the region that is nearest.
@@ -107,7 +107,7 @@ def apply_to_maps(
         index: int64 (n,), of the images in the data set.
         seed: of the run.
         epoch: its number.
-        how: what may happen.
+        settings: what may happen.
         preprocessing: of the network.
 
     Returns:
@@ -117,37 +117,37 @@ def apply_to_maps(
     def draw(stream: Stream) -> torch.Tensor:
         return counter_rng.uniform(seed, epoch, index, stream).to(torch.float64)
 
-    maps = _flipped(maps, draw, how)
-    if _moves(how, preprocessing):
-        movement = _movement(draw, how, preprocessing.crop).to(maps.device)
+    maps = _flipped(maps, draw, settings)
+    if _moves(settings, preprocessing):
+        movement = _movement(draw, settings, preprocessing.crop).to(maps.device)
     else:
         movement = torch.eye(2, 3, device=maps.device).expand(len(maps), 2, 3)
     return _sampled(maps[:, None].float(), movement, preprocessing.size, "nearest")[:, 0].to(torch.uint8)
 
 
-def _flipped(images: torch.Tensor, draw: Draw, how: Augmentation) -> torch.Tensor:
-    if not how.flip:
+def _flipped(images: torch.Tensor, draw: Draw, settings: Augmentation) -> torch.Tensor:
+    if not settings.flip:
         return images
-    mirrored = (draw(Stream.FLIP) < how.flip).to(images.device)
+    mirrored = (draw(Stream.FLIP) < settings.flip).to(images.device)
     return torch.where(mirrored.view(-1, *[1] * (images.ndim - 1)), images.flip(2), images)
 
 
-def _moves(how: Augmentation, preprocessing: Preprocessing) -> bool:
-    return bool(how.rotation or how.scale or how.shift or preprocessing.crop)
+def _moves(settings: Augmentation, preprocessing: Preprocessing) -> bool:
+    return bool(settings.rotation or settings.scale or settings.shift or preprocessing.crop)
 
 
 def _either_way(draw: Draw, stream: Stream, most: float) -> torch.Tensor:
     return (draw(stream) * 2 - 1) * most
 
 
-def _movement(draw: Draw, how: Augmentation, crop: float) -> torch.Tensor:
+def _movement(draw: Draw, settings: Augmentation, crop: float) -> torch.Tensor:
     """Return float32 (n, 2, 3): from places in the output to places in the picture, both from -1 to 1."""
     # A crop shows 1 - crop of either side, anywhere.
     right, below = (_either_way(draw, stream, crop) for stream in (Stream.CROP_ACROSS, Stream.CROP_DOWN))
-    angle = _either_way(draw, Stream.ROTATION, math.radians(how.rotation))
-    least, most = math.log(1 - how.scale), math.log(1 + how.scale)
+    angle = _either_way(draw, Stream.ROTATION, math.radians(settings.rotation))
+    least, most = math.log(1 - settings.scale), math.log(1 + settings.scale)
     shrink = _exp(-(draw(Stream.SCALE) * (most - least) + least))
-    across, down = (_either_way(draw, stream, 2 * how.shift) for stream in (Stream.ACROSS, Stream.DOWN))
+    across, down = (_either_way(draw, stream, 2 * settings.shift) for stream in (Stream.ACROSS, Stream.DOWN))
     cos, sin = _cos(angle) * shrink, _sin(angle) * shrink
     rows = [cos, -sin, sin * down - cos * across, sin, cos, -(sin * across) - cos * down]
     if crop:
@@ -165,12 +165,12 @@ def _sampled(x: torch.Tensor, movement: torch.Tensor, size: int, mode: str) -> t
     return functional.grid_sample(x, places, mode=mode, padding_mode="border", align_corners=False)
 
 
-def _rectangles(draw: Draw, how: Augmentation, size: int) -> torch.Tensor:
+def _rectangles(draw: Draw, settings: Augmentation, size: int) -> torch.Tensor:
     """Return float32 (n, 4): top, bottom, left, right in pixels; empty where nothing is erased, else at most 1 : 2."""
     least, most = ERASED
     area = draw(Stream.AREA) * (most - least) + least
     ratio = _exp(_either_way(draw, Stream.SHAPE, math.log(2)))
-    erased = draw(Stream.ERASE) < how.erase
+    erased = draw(Stream.ERASE) < settings.erase
     height, width = ((size * side).round() * erased for side in ((area * ratio).sqrt(), (area / ratio).sqrt()))
     top = (draw(Stream.TOP) * (size + 1 - height)).floor()
     left = (draw(Stream.LEFT) * (size + 1 - width)).floor()
@@ -191,10 +191,10 @@ def _saturated(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     return (grey + share.view(-1, 1, 1, 1) * (x - grey)).clamp_(0, 255)
 
 
-def _tone(draw: Draw, how: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
+def _tone(draw: Draw, settings: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
     """Return what to multiply by, and which share of the picture's mean to add then; float32 (n,) both."""
-    bright = _either_way(draw, Stream.BRIGHTNESS, how.brightness) + 1
-    contrast = _either_way(draw, Stream.CONTRAST, how.contrast)
+    bright = _either_way(draw, Stream.BRIGHTNESS, settings.brightness) + 1
+    contrast = _either_way(draw, Stream.CONTRAST, settings.contrast)
     return (bright * (contrast + 1)).to(torch.float32), (-bright * contrast).to(torch.float32)
 
 

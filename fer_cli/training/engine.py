@@ -30,7 +30,7 @@ from fer_cli.losses.objective import Objective
 from fer_cli.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from fer_cli.training.history import History
 from fer_cli.training.optimizer import new_optimiser
-from fer_cli.training.prefetch import ahead
+from fer_cli.training.prefetch import prefetch
 from fer_cli.training.recipe import Recipe
 from fer_cli.training.sampler import batches, epoch_rows
 from fer_cli.training.schedule import rate_factor
@@ -62,7 +62,7 @@ class Task:
         classes: their names.
         train: the rows that are trained on, some perhaps several times (:mod:`fer_cli.training.sampler`).
         validation: the rows that an epoch is chosen by.
-        mixes_batch: an image's logits depend on those beside it, so that each is validated alone.
+        mixes_batch: an image's logits depend on the other images of its batch, so each is validated alone.
     """
 
     network: nn.Module
@@ -79,7 +79,7 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The tensors of the epoch that was chosen, and how it came to it."""
+    """The tensors of the epoch that was chosen, and the course of the training."""
 
     tensors: dict[str, torch.Tensor]
     epoch: int
@@ -101,18 +101,18 @@ def fit(
     advance: Advance,
     record: Callable[[History], None],
 ) -> Trained:
-    """Train, from the checkpoint in ``place`` where there is one.
+    """Train, from the checkpoint in ``directory`` where there is one.
 
     Args:
         task: what is trained.
-        recipe: how.
+        recipe: of the training.
         seed: of the order, the augmentation and the dropout.
         directory: where checkpoints are.
         device: torch's name of the device.
         ranks: the processes that share each batch.
         workers: threads that prepare batches ahead.
         stop: asked after each step.
-        advance: told after each step.
+        advance: called after each step.
         record: given the history after each epoch.
 
     Raises:
@@ -173,7 +173,7 @@ class _Training:
         """Make the steps that are left of the epoch, and yield after each how many images it had in all processes."""
         left = list(enumerate(self._batches(self.progress.epoch)))[self.progress.step :]
         self.task.network.train()  # whatever it says of itself: a part may be in evaluation mode where the whole is not
-        with ahead(self._loaded, [rows for _, rows in left], self.workers) as loaded:
+        with prefetch(self._loaded, [rows for _, rows in left], self.workers) as loaded:
             for step, rows in left:
                 with self._memory():
                     self._step(step, *next(loaded))
@@ -187,13 +187,14 @@ class _Training:
         return task.inputs(rows, epoch), task.targets(rows, epoch), labels
 
     def _batches(self, epoch: int) -> list[Rows]:
-        how = self.recipe.train
-        task = self.task
+        settings, task = self.recipe.train, self.task
         images = len(task.labels)
         labels = task.labels[task.train % images]
-        order = epoch_rows(task.train, images=images, seed=self.seed, epoch=epoch, sampling=how.sampling, labels=labels)
+        order = epoch_rows(
+            task.train, images=images, seed=self.seed, epoch=epoch, sampling=settings.sampling, labels=labels
+        )
         return batches(
-            order, how.batch // self.ranks.world, rank=self.ranks.rank, world=self.ranks.world, drop_last=True
+            order, settings.batch // self.ranks.world, rank=self.ranks.rank, world=self.ranks.world, drop_last=True
         )
 
     def _step(self, step: int, x: torch.Tensor, target: Any, labels: torch.Tensor) -> None:  # noqa: ANN401 - the loss knows
@@ -227,9 +228,9 @@ class _Training:
             raise self._diverged(f"the loss is {loss} at step {number + 1} (epoch {self.progress.epoch + 1})")
 
     def _rate(self, number: int) -> float:
-        how = self.recipe
-        return how.optim.lr * rate_factor(
-            how.schedule, step=number, steps=self.steps, epochs=how.train.epochs, plateau=self.progress.plateau
+        recipe = self.recipe
+        return recipe.optim.lr * rate_factor(
+            recipe.schedule, step=number, steps=self.steps, epochs=recipe.train.epochs, plateau=self.progress.plateau
         )
 
     @torch.no_grad()
@@ -280,7 +281,7 @@ class _Training:
             progress.best_value, progress.best_epoch = value, progress.epoch + 1
             self.state.best = {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
         if recipe.schedule.name == "plateau":
-            progress.plateau.saw(scores["validation_loss"], recipe.schedule)
+            progress.plateau.update(scores["validation_loss"], recipe.schedule)
         note(
             f"epoch {progress.epoch + 1}/{recipe.train.epochs}: loss {line['train_loss']:.3f}, validation "
             f"{scores['validation_loss']:.3f}, accuracy {scores['accuracy']:.1%}, balanced "
@@ -335,7 +336,7 @@ class _Training:
     def _fitting(self) -> int:
         """Return the largest batch of all processes, from half of the recipe's down, that has room; 0: none.
 
-        The network is no use any more then: what it has learned is in the last checkpoint.
+        The network is no use any more then: its trained weights are in the last checkpoint.
         """
         batch, world = self.recipe.train.batch, self.ranks.world
         least = max(2, world)

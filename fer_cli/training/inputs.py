@@ -47,7 +47,7 @@ class ImageInputs:
         if epoch is None:
             return self._preprocessing.apply(pixels)
         return augmentation.apply(
-            pixels, index, seed=self._seed, epoch=epoch, how=self._augment, preprocessing=self._preprocessing
+            pixels, index, seed=self._seed, epoch=epoch, settings=self._augment, preprocessing=self._preprocessing
         )
 
 

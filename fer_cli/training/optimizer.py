@@ -11,20 +11,22 @@ from torch import nn
 from fer_cli.training.recipe import Optimiser
 
 
-def new_optimiser(groups: Sequence[tuple[float, list[nn.Parameter]]], how: Optimiser) -> torch.optim.Optimizer:
+def new_optimiser(groups: Sequence[tuple[float, list[nn.Parameter]]], settings: Optimiser) -> torch.optim.Optimizer:
     """Return the optimiser; weights of one dimension (norms, biases) do not decay, as is usual."""
     tables: list[dict[str, Any]] = []
     for factor, parameters in groups:
-        learn = [p for p in parameters if p.requires_grad]
+        trainable = [p for p in parameters if p.requires_grad]
         # A step costs by the group as well: where nothing decays there is one.
         parts = (
-            (learn,) if not how.weight_decay else ([p for p in learn if p.ndim > 1], [p for p in learn if p.ndim < 2])
+            (trainable,)
+            if not settings.weight_decay
+            else ([p for p in trainable if p.ndim > 1], [p for p in trainable if p.ndim < 2])
         )
-        for part, decay in zip(parts, (how.weight_decay, 0.0), strict=False):
+        for part, decay in zip(parts, (settings.weight_decay, 0.0), strict=False):
             if part:
                 tables.append({"params": part, "factor": factor, "weight_decay": decay})
-    if how.name == "sgd":
-        return torch.optim.SGD(tables, lr=how.lr, momentum=how.momentum, fused=True)
-    kind = torch.optim.AdamW if how.name == "adamw" else torch.optim.Adam
+    if settings.name == "sgd":
+        return torch.optim.SGD(tables, lr=settings.lr, momentum=settings.momentum, fused=True)
+    optimiser = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     # One kernel a step, not some for each tensor: a fifth of a small head's step.
-    return kind(tables, lr=how.lr, betas=(how.momentum, how.beta2), fused=True)
+    return optimiser(tables, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)

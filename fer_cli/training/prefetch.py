@@ -1,4 +1,4 @@
-"""Batches prepared ahead by threads, in order."""
+"""Batches loaded ahead by threads, in order."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
+Loaded = TypeVar("Loaded")
 
 
 @contextmanager
-def ahead(make: Callable[[Item], Made], items: Sequence[Item], workers: int) -> Iterator[Iterator[Made]]:
-    """Yield an iterator over ``make(item)`` in the order of the items; leaving the block stops the threads.
+def prefetch(load: Callable[[Item], Loaded], items: Sequence[Item], workers: int) -> Iterator[Iterator[Loaded]]:
+    """Yield an iterator over ``load(item)`` in the order of the items; leaving the block stops the threads.
 
     Args:
-        make: a function of the item alone; with workers, several run at once.
+        load: a function of the item alone; with workers, several run at once.
         items: what it is called with.
         workers: threads, each of which is at most one batch further than it must; 0 makes each when it is asked for.
     """
     if not workers:
-        yield map(make, items)
+        yield map(load, items)
         return
     with ThreadPoolExecutor(workers, thread_name_prefix="fer-batch") as pool:
-        waiting: deque[Future[Made]] = deque()
+        waiting: deque[Future[Loaded]] = deque()
 
-        def in_order() -> Iterator[Made]:
+        def in_order() -> Iterator[Loaded]:
             rest = iter(items)
             for item in rest:
-                waiting.append(pool.submit(make, item))
+                waiting.append(pool.submit(load, item))
                 if len(waiting) > workers:
                     yield waiting.popleft().result()
             while waiting:

@@ -1,4 +1,4 @@
-"""Trainings that began and did not end: going on wants the settings that they began with."""
+"""Unfinished trainings: to resume one takes the settings that it began with."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from fer_cli.artifacts.store import LOCKS, Plan, Store
 from fer_cli.core.errors import FerError
 
 CHECKPOINTS: Final = "checkpoint-*.safetensors"
-"""What a training that has come to one leaves beside its plan."""
+"""What a training that has come to one leaves next to its plan."""
 _PLAN: Final = "plan.json"
 _FORCED: Final = "forced"
 SCRATCH: Final = (CHECKPOINTS, _PLAN, _FORCED)
 """What a training that has ended needs no more."""
 
 
-def begin(place: Path, plan: Plan, *, forced: bool) -> None:
-    """Write down what a training in ``place`` is of, and whether it is made though a sound model may be there."""
-    write_file(place / _PLAN, json_bytes(_decides(plan)))
+def begin(directory: Path, plan: Plan, *, forced: bool) -> None:
+    """Record the settings of the training in ``directory``, and whether it replaces a model that is there."""
+    write_file(directory / _PLAN, json_bytes(_decides(plan)))
     if forced:
-        write_file(place / _FORCED, b"")
+        write_file(directory / _FORCED, b"")
 
 
-def forget(place: Path) -> None:
+def forget(directory: Path) -> None:
     """Remove what :func:`begin` wrote: the training did not come to a first checkpoint."""
-    (place / _PLAN).unlink(missing_ok=True)
-    (place / _FORCED).unlink(missing_ok=True)
+    (directory / _PLAN).unlink(missing_ok=True)
+    (directory / _FORCED).unlink(missing_ok=True)
 
 
 def is_forced(store: Store, plan: Plan) -> bool:
-    """Tell whether there is a training to go on with that was begun with ``--force``."""
-    place = store.root / plan.kind / plan.name / f".partial-{plan.version}"
-    return (place / _FORCED).is_file() and any(place.glob(CHECKPOINTS))
+    """Tell whether there is an unfinished training that was begun with ``--force``."""
+    directory = store.root / plan.kind / plan.name / f".partial-{plan.version}"
+    return (directory / _FORCED).is_file() and any(directory.glob(CHECKPOINTS))
 
 
 def _decides(plan: Plan) -> dict[str, Any]:
@@ -60,18 +60,18 @@ def _decides(plan: Plan) -> dict[str, Any]:
 
 
 def refuse_changed(store: Store, plan: Plan) -> None:
-    """Refuse to begin beside an unfinished training of the same name: a change must not pass for going on."""
+    """Refuse to begin next to an unfinished training of the same name: a changed recipe must not pass for a resume."""
     parent = store.root / plan.kind / plan.name
     if (parent / f".partial-{plan.version}" / _PLAN).is_file() or store.holds(plan, MANIFEST):
         return
-    for place in sorted({checkpoint.parent for checkpoint in parent.glob(f".partial-*/{CHECKPOINTS}")}):
-        path = place / _PLAN
-        version = place.name.removeprefix(".partial-")
+    for directory in sorted({checkpoint.parent for checkpoint in parent.glob(f".partial-*/{CHECKPOINTS}")}):
+        path = directory / _PLAN
+        version = directory.name.removeprefix(".partial-")
         lock = FileLock(store.root / LOCKS / f"{plan.kind}.{plan.name}.{version}")
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            continue  # another process is at it: two trainings side by side are nobody's mistake
+            continue  # another process is at it: two trainings at once are nobody's mistake
         lock.release()
         try:
             before = json.loads(path.read_bytes())
@@ -83,6 +83,6 @@ def refuse_changed(store: Store, plan: Plan) -> None:
         what = f"the {key}" if key in plan.inputs else f"{key} = {before.get(key)!r}, now {now.get(key)!r}"
         raise FerError(
             f"an unfinished training of {plan.name} differs in {what}",
-            hint="give its settings to go on, or remove it ('fer gc'), or begin this one with --force",
+            hint="give its settings to resume it, remove it with 'fer gc', or start this one with --force",
             path=path.parent,
         )

@@ -38,7 +38,7 @@ def epoch_rows(
         images: N, of the data set.
         seed: of the run.
         epoch: its number.
-        sampling: how.
+        sampling: as above.
         labels: (n,), the class of each of ``rows``; ``balanced`` alone needs them.
 
     Returns:
@@ -52,8 +52,8 @@ def epoch_rows(
     rows, labels = rows[by_chance], labels[by_chance]
     classes = np.unique(labels)
     sample = []
-    for place, label in enumerate(classes[_rank(classes, seed, epoch, Stream.CLASS)]):
-        count = (len(rows) + len(classes) - 1 - place) // len(classes)
+    for number, label in enumerate(classes[_rank(classes, seed, epoch, Stream.CLASS)]):
+        count = (len(rows) + len(classes) - 1 - number) // len(classes)
         members = rows[labels == label]
         sample.append(np.resize(members, count) + np.arange(count) // len(members) * images)
     repeated = np.concatenate([rows[:0], *sample])

@@ -149,14 +149,16 @@ def test_maps_move_with_their_pictures() -> None:
     index = torch.arange(40)
     how = Augmentation(flip=0.5, rotation=20.0, scale=0.2, shift=0.1)
     for preprocessing in (PLAIN, Preprocessing(48, (0.0,) * 3, (1 / 255,) * 3, "bilinear", 0.2)):
-        x = apply(torch.from_numpy(maps * 30), index, seed=3, epoch=2, how=how, preprocessing=preprocessing)[:, 0]
-        moved = apply_to_maps(torch.from_numpy(maps), index, seed=3, epoch=2, how=how, preprocessing=preprocessing)
+        x = apply(torch.from_numpy(maps * 30), index, seed=3, epoch=2, settings=how, preprocessing=preprocessing)[:, 0]
+        moved = apply_to_maps(torch.from_numpy(maps), index, seed=3, epoch=2, settings=how, preprocessing=preprocessing)
         assert moved.shape == (40, 48, 48)
         agree = ((x - moved * 30.0).abs() < 1).float().mean()
         assert agree > 0.7, "inside the blocks; on their borders a picture is blurred and a map is not"
-        still = apply_to_maps(torch.from_numpy(maps), index + 1, seed=3, epoch=2, how=how, preprocessing=preprocessing)
+        still = apply_to_maps(
+            torch.from_numpy(maps), index + 1, seed=3, epoch=2, settings=how, preprocessing=preprocessing
+        )
         assert ((x - still * 30.0).abs() < 1).float().mean() < 0.5, "another image's movement does not fit"
-    same = apply_to_maps(torch.from_numpy(maps), index, seed=0, epoch=0, how=Augmentation(), preprocessing=PLAIN)
+    same = apply_to_maps(torch.from_numpy(maps), index, seed=0, epoch=0, settings=Augmentation(), preprocessing=PLAIN)
     assert set(np.unique(same)) <= set(range(len(REGIONS)))
 
 
@@ -165,7 +167,7 @@ def test_a_crop_is_at_the_centre_without_augmentation_and_anywhere_with_it() -> 
     cropped = Preprocessing(48, (0.0,) * 3, (1 / 255,) * 3, "bilinear", 0.25)
     assert cropped.uncropped == 64
     torch.testing.assert_close(cropped.apply(picture)[0, 0, 0], torch.arange(8.0, 56.0))
-    x = apply(picture, torch.arange(200), seed=0, epoch=0, how=Augmentation(), preprocessing=cropped)
+    x = apply(picture, torch.arange(200), seed=0, epoch=0, settings=Augmentation(), preprocessing=cropped)
     first = x[:, 0, 0, 0]
     torch.testing.assert_close(x[:, 0, 0] - first[:, None], torch.arange(48.0).expand(200, 48), atol=1e-3, rtol=0)
     assert float(first.min()) < 1
@@ -192,7 +194,7 @@ def test_the_model_is_the_trained_network_without_its_heads(faces: Store) -> Non
         torch.from_numpy(train_rows),
         seed=0,
         epoch=0,
-        how=read_recipe("slfer", None, SMALL).augmentation,
+        settings=read_recipe("slfer", None, SMALL).augmentation,
         preprocessing=opened.preprocessing,
     )
     counts = Counter(tuple(row) for row in largest_regions(maps, 4).tolist())
@@ -312,8 +314,8 @@ def test_a_map_moves_by_parts_of_a_pixel_as_its_picture_does() -> None:
     maps = np.repeat(np.repeat(bits, 3, axis=2), 48, axis=1).astype(np.uint8)  # stripes three pixels wide
     index = torch.arange(60)
     how = Augmentation(flip=0.5, shift=0.1)
-    x = apply(torch.from_numpy(maps * 240), index, seed=3, epoch=2, how=how, preprocessing=PLAIN)[:, 0]
-    moved = apply_to_maps(torch.from_numpy(maps), index, seed=3, epoch=2, how=how, preprocessing=PLAIN)
+    x = apply(torch.from_numpy(maps * 240), index, seed=3, epoch=2, settings=how, preprocessing=PLAIN)[:, 0]
+    moved = apply_to_maps(torch.from_numpy(maps), index, seed=3, epoch=2, settings=how, preprocessing=PLAIN)
     assert torch.equal(x > 120, moved.bool())
     assert not torch.equal(moved, torch.from_numpy(maps))
 

@@ -264,7 +264,7 @@ def test_another_recipe_or_data_set_is_refused_while_a_training_is_unfinished(
     with pytest.raises(
         FerError,
         match=r"unfinished training of toy-baseline-test_efficientnet-seed0 differs in "
-        r"optim\.lr = 0\.003, now 0\.002; give its settings to go on",
+        r"optim\.lr = 0\.003, now 0\.002; give its settings to resume it",
     ):
         run(toys, "optim.lr=2e-3")
     other = toy_dataset(toys, images=210, seed=1)

@@ -41,7 +41,7 @@ def taken(images: torch.Tensor, size: int = 48, mode: str = "bilinear", seed: in
     """Return the augmented pixels (n, 3, size, size) in [0, 255]."""
     plain = Preprocessing(size=size, mean=(0, 0, 0), std=(1 / 255,) * 3, interpolation=mode)
     before = images.clone()
-    x = apply(images, torch.arange(len(images)), seed=seed, epoch=0, how=Augmentation(**how), preprocessing=plain)
+    x = apply(images, torch.arange(len(images)), seed=seed, epoch=0, settings=Augmentation(**how), preprocessing=plain)
     assert torch.equal(images, before)
     assert x.dtype == torch.float32
     assert x.shape == (len(images), 3, size, size)
@@ -70,7 +70,7 @@ def test_neighbours_change_nothing(shape: tuple[int, ...], interpolation: str) -
 
     def run(chosen: list[int], epoch: int = 3) -> torch.Tensor:
         how, preprocessing = Augmentation(**ALL), prepared(64, interpolation)
-        return apply(images[chosen], index[chosen], seed=5, epoch=epoch, how=how, preprocessing=preprocessing)
+        return apply(images[chosen], index[chosen], seed=5, epoch=epoch, settings=how, preprocessing=preprocessing)
 
     whole = run(list(range(13)))
     for chosen in ([0], [7], [12], [12, 3, 8], list(range(12, -1, -1)), list(range(5, 13)), [4] * 9):
@@ -102,7 +102,7 @@ def test_without_movement_pixels_are_those_of_preprocessing(shape: tuple[int, ..
     images, index, preprocessing = pictures(16, *shape), torch.arange(16), prepared(64, interpolation)
 
     def run(**how: float) -> torch.Tensor:
-        return apply(images, index, seed=0, epoch=0, how=Augmentation(**how), preprocessing=preprocessing)
+        return apply(images, index, seed=0, epoch=0, settings=Augmentation(**how), preprocessing=preprocessing)
 
     plain = preprocessing.apply(images)
     mirrored = preprocessing.apply(images.flip(2))

@@ -131,7 +131,7 @@ def test_the_rate_falls_after_its_epochs_and_on_a_plateau() -> None:
     how = Schedule.model_validate({"name": "plateau", "patience": 2, "factor": 0.5, "min_lr_ratio": 0.3})
     plateau, seen = Plateau(), []
     for loss in (3.0, 2.0, 2.0, 2.1, 1.9, 1.9, 1.9, 1.9, 1.9):
-        plateau.saw(loss, how)
+        plateau.update(loss, how)
         seen.append(rate_factor(how, step=0, steps=1, epochs=9, plateau=plateau))
     assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.3, 0.3, 0.3]
 

@@ -88,6 +88,6 @@ class SLFERTargets:
             torch.from_numpy(rows),
             seed=self.seed,
             epoch=epoch,
-            how=self.augment,
+            settings=self.augment,
             preprocessing=self.preprocessing,
         )
