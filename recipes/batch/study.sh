@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# A whole study: data sets x systems x seeds, each trained and scored. Nothing is done twice: whatever stopped it, the
-# same line goes on. Data sets are prepared before.
+# A whole study: datasets x systems x seeds, each trained and scored. Nothing is done twice: after an
+# interruption the same line resumes. Prepare the datasets first.
 #
 #   DATASETS="ferplus fer2013" SYSTEMS="baseline conv-cut" SEEDS=0,1,2 recipes/batch/study.sh --set data.size=112
 #

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Conv-cut's attentions, each trained for all seeds and scored alone, in shuffled batches of 32 and in batches of 32 of
-# one class: what the published attention over the batch takes from an image's neighbours.
+# one class: how far the published attention over the batch depends on an image's neighbours.
 #
 #   DATASET=ferplus SEEDS=0,1,2 recipes/conv-cut/attentions.sh --set model.backbone=tf_efficientnet_lite0
 #   python -m benchmarks.attentions   # the table
 #
-# Options of 'fer train' follow. Nothing is done twice: the same line goes on.
+# Options of 'fer train' follow. Nothing is done twice: the same line resumes.
 set -euo pipefail
 
 : "${DATASET:=ferplus}" "${SEEDS:=0,1,2}" "${FER:=fer}"

@@ -3,7 +3,7 @@
 #
 #   DATASET=fer2013 SEEDS=0,1,2 recipes/psa-resnet/tables.sh ablation attention networks --set data.size=64
 #
-# The paper's own settings: --recipe recipes/psa-resnet/paper.toml. Nothing is done twice: the same line goes on.
+# The paper's own settings: --recipe recipes/psa-resnet/paper.toml. Nothing is done twice: the same line resumes.
 set -euo pipefail
 
 : "${DATASET:=fer2013}" "${SEEDS:=0,1,2}" "${FER:=fer}"

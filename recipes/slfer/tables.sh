@@ -4,7 +4,7 @@
 #   DATASET=ferplus SEEDS=0,1,2 recipes/slfer/tables.sh tasks lambda1 lambda2 components masks --set data.size=64
 #
 # The paper's own settings: --recipe recipes/slfer/paper.toml. Masks are made where there are none (fer parse-masks).
-# Nothing is done twice: the same line goes on.
+# Nothing is done twice: the same line resumes.
 set -euo pipefail
 
 : "${DATASET:=ferplus}" "${SEEDS:=0,1,2}" "${FER:=fer}" "${PARSER:=compact}"
