@@ -150,7 +150,9 @@ def _facts(scored: EvaluationResult) -> Iterator[Fact]:
     yield Fact("intervals", str(protocol.intervals))
     for finding in protocol.checks:
         mark = "caution" if is_amber(finding, scored.predictor) else _MARKS[finding.verdict]
-        yield Fact(f"check: {finding.check}", f"{finding.verdict}; {finding.measured}", mark)
+        # A mark says it already: "fail (caution)" would be both.
+        verdict = "" if finding.verdict in {"fail", "caution"} else f"{finding.verdict}; "
+        yield Fact(f"check: {finding.check}", f"{verdict}{finding.measured}", mark)
     for text in data.missing:
         yield Fact("missing", text, "caution")
 
@@ -167,7 +169,8 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
         yield Fact("trained on", f"{other.dataset}, {seen.label_rule}; {_counts(seen)}; {other.images}")
     if (selection := training.selection) is not None:
         optimistic = selection.split == "test" or (scored.predictor.is_own and selection.split == scored.split)
-        text = f"{selection.split}, by {selection.metric}: {selection.what}"
+        metric = selection.metric.replace("_", " ").replace("f1", "F1")
+        text = f"{selection.split}, by {metric}: {selection.what}"
         yield Fact("selected on", text, "unsound" if optimistic else "")
         yield Fact("configurations tried", f"{selection.tried:,} on {selection.split}")
     yield Fact("pretraining", str(training.pretraining))

@@ -235,7 +235,7 @@ def _stack(heights: list[float], rows: int) -> list[float]:
 
 
 def _near_rows(row: dict[tuple[str, str], int], carried: dict[str, float], height: float, rows: int) -> list[float]:
-    """Return the tops of the parts' nodes: beside their action units, moved apart where they would touch."""
+    """Return the tops of the parts' nodes: next to their action units, moved apart where they would touch."""
     gap = 2.2 * _GAP  # room for the part's name
     heights = [weight * height for weight in carried.values()]
     starts: list[float] = []

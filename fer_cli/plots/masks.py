@@ -287,7 +287,7 @@ def _page(width: int, height: int, title: str, subtitle: str, *, legend: bool) -
 
 
 def _named(page: Axes, name: str, x: float, middle: float, text: str, bare: str = "white") -> float:
-    """Write ``text`` beside a region's colour, ``bare`` for the background, and return where the next may begin."""
+    """Write ``text`` next to a region's colour, ``bare`` for the background, and return where the next may begin."""
     from matplotlib.patches import Rectangle
 
     colour = REGION_COLOURS.get(name, bare)

@@ -1,1 +1,1 @@
-"""Pictures and reports: what an evaluation looks like. Nothing here computes a metric."""
+"""Figures, tables and reports. Nothing here computes a metric."""

@@ -1,4 +1,4 @@
-"""Contact sheets of an audit: pictures that are a fault together, side by side, group by group."""
+"""Contact sheets of an audit: pictures that together are a finding, side by side, by group."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ShownCase:
 
 
 def cases_figure(groups: Mapping[str, Sequence[ShownCase]], title: str, subtitle: str) -> Figure:
-    """Draw cases in rows, the groups one under the other. A text that is too long for its place is shortened.
+    """Draw cases in rows, the groups one under the other. Text that does not fit is shortened.
 
     Args:
         groups: heading -> cases, at least one in all; groups without any are left out.

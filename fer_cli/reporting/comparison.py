@@ -1,4 +1,4 @@
-"""What a comparison of systems says: its numbers put into tables and sentences."""
+"""A comparison of systems as tables and notes."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A system beside the first one; differences are its score less the first one's.
+    """A system compared with the first one; differences are its score minus the first one's.
 
-    ``won`` and ``lost`` count, by class, the items that it has right and the first has not, and the other way round. Of
-    several seeds an item counts as the share of trainings by which it is ahead, so that won less lost is always the
-    difference in accuracy times the number of items. ``p`` is of the test of equal accuracies,
-    ``adjusted`` for being one of several, ``detectable`` the smallest difference that the adjusted test finds in four
-    of five cases like this one.
+    ``won`` and ``lost`` count, by class, the items that only it predicts correctly, and that only the first does. With
+    several seeds an item counts as the share of runs by which it is ahead, so that won minus lost is always the
+    difference in accuracy times the number of items. ``p`` is of the test of equal accuracies, ``adjusted`` for
+    multiple comparisons, ``minimum_detectable_effect`` the smallest difference that the adjusted test finds with 80%
+    power.
     """
 
     system: System
@@ -59,8 +59,8 @@ class Pair:
     test: str
     p: float
     adjusted: float
-    detectable: float
-    more: Mapping[str, float]  # of the same test, for those who ask
+    minimum_detectable_effect: float
+    more: Mapping[str, float]  # further numbers of the same test
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +93,29 @@ class Comparison:
         return sum(self.support)
 
 
-def page_of(found: Comparison, *, names: bool = True) -> Page:
+def page_of(comparison: Comparison, *, names: bool = True) -> Page:
     """Return a comparison as tables.
 
     Args:
-        found: the comparison.
-        names: whether the scores stand beside the systems' whole references; else beside their letters alone.
+        comparison: the comparison.
+        names: whether scores name the systems by reference; else by letter alone.
     """
     return Page(
-        title=title_of(found),
-        tables=tuple(_tables(found, names)),
-        unsound=tuple(f"{one.label}: {text}" for one in found.systems for text in one.unsound),
-        notes=tuple(_notes(found)),
+        title=title_of(comparison),
+        tables=tuple(_tables(comparison, names)),
+        unsound=tuple(f"{one.label}: {text}" for one in comparison.systems for text in one.unsound),
+        notes=tuple(_notes(comparison)),
     )
 
 
-def title_of(found: Comparison) -> str:
+def title_of(comparison: Comparison) -> str:
     """Return what was compared on what, in one line."""
-    drawn = "" if found.unit == "item" else f", {found.units:,} {found.unit}s"
-    return f"{found.dataset}, {found.split} split, {found.n:,} images{drawn}; 95% intervals"
+    drawn = "" if comparison.unit == "item" else f", {comparison.units:,} {comparison.unit}s"
+    return f"{comparison.dataset}, {comparison.split} split, {comparison.n:,} images{drawn}; 95% intervals"
 
 
-def _tables(found: Comparison, names: bool) -> Iterator[Table]:
-    first = found.systems[0]
+def _tables(comparison: Comparison, names: bool) -> Iterator[Table]:
+    first = comparison.systems[0]
     numbers: list[tuple[str, Side]] = [(heading, "right") for heading in HEADINGS.values()]
     named: list[tuple[str, Side]] = [("system", "left")] if names else []
     yield Table(
@@ -127,20 +127,20 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
                 *([Cell(f"{one.name}, {one.decides}")] if names else []),
                 *_estimates(one.scores, bool(one.unsound), percent),
             )
-            for one in found.systems
+            for one in comparison.systems
         ),
     )
-    marked = {id(pair): bool(first.unsound or pair.system.unsound) for pair in found.pairs}
+    marked = {id(pair): bool(first.unsound or pair.system.unsound) for pair in comparison.pairs}
     yield Table(
         f"Differences from {first.label}, in points",
         (("", "left"), *numbers),
         tuple(
             (Cell(pair.system.heading), *_estimates(pair.differences, marked[id(pair)], signed_percent))
-            for pair in found.pairs
+            for pair in comparison.pairs
         ),
     )
-    several = len(found.pairs) > 1
-    columns = ["right alone", f"{first.label} right alone", "p", *(["p (Holm)"] if several else []), "detectable"]
+    several = len(comparison.pairs) > 1
+    columns = ["only it correct", f"only {first.label} correct", "p", *(["p (Holm)"] if several else []), "MDE"]
     yield Table(
         f"Tests of accuracy against {first.label}",
         (("", "left"), ("test", "left"), *((heading, "right") for heading in columns)),
@@ -154,11 +154,13 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
                     for text in (
                         p_text(pair.p),
                         *([p_text(pair.adjusted)] if several else []),
-                        ABSENT if math.isnan(pair.detectable) else f"{100 * pair.detectable:.1f}",
+                        ABSENT
+                        if math.isnan(pair.minimum_detectable_effect)
+                        else f"{100 * pair.minimum_detectable_effect:.1f}",
                     )
                 ),
             )
-            for pair in found.pairs
+            for pair in comparison.pairs
         ),
     )
     yield Table(
@@ -166,22 +168,22 @@ def _tables(found: Comparison, names: bool) -> Iterator[Table]:
         (
             ("class", "left"),
             ("images", "right"),
-            *((f"{pair.system.label} {what}", "right") for pair in found.pairs for what in ("won", "lost")),
+            *((f"{pair.system.label} {what}", "right") for pair in comparison.pairs for what in ("won", "lost")),
         ),
         tuple(
             (
                 Cell(name),
-                Cell(f"{found.support[k]:,}"),
-                *(Cell(count_text(of[k])) for pair in found.pairs for of in (pair.won, pair.lost)),
+                Cell(f"{comparison.support[k]:,}"),
+                *(Cell(count_text(of[k])) for pair in comparison.pairs for of in (pair.won, pair.lost)),
             )
-            for k, name in enumerate(found.classes)
+            for k, name in enumerate(comparison.classes)
         ),
     )
-    if found.config_diff:
+    if comparison.config_diff:
         yield Table(
             "What else differs",
-            (("", "left"), *((one.heading, "left") for one in found.systems)),
-            tuple((Cell(trait.name), *map(Cell, trait.values)) for trait in found.config_diff),
+            (("", "left"), *((one.heading, "left") for one in comparison.systems)),
+            tuple((Cell(difference.name), *map(Cell, difference.values)) for difference in comparison.config_diff),
             wraps=True,
         )
 
@@ -199,28 +201,28 @@ def p_text(p: float) -> str:
 
 
 def count_text(count: float) -> str:
-    """Return a number of items, with a decimal where trainings share one."""
+    """Return a number of items, with a decimal where runs share one."""
     return f"{count:,.1f}" if round(count, 6) % 1 else f"{count:,.0f}"
 
 
-def _notes(found: Comparison) -> Iterator[str]:
-    first = found.systems[0]
-    for pair in found.pairs:
+def _notes(comparison: Comparison) -> Iterator[str]:
+    first = comparison.systems[0]
+    for pair in comparison.pairs:
         if pair.adjusted >= SIGNIFICANT:
             both = f"{pair.system.label} and {first.label}"
             yield f"{both}: no difference in accuracy was shown, which is not equality; {_limit(pair)}"
-    names = [pair.test for pair in found.pairs]
+    names = [pair.test for pair in comparison.pairs]
     yield (
-        "detectable: the smallest difference in accuracy, in points, that the test finds in four of five test sets "
-        f"like this one at 5%{_adjusted(found.pairs)}"
+        "MDE: minimum detectable effect, the smallest difference in accuracy, in points, that the test would find with "
+        f"80% power at 5%{_adjusted(comparison.pairs)}"
     )
-    if len(found.pairs) > 1:
+    if len(comparison.pairs) > 1:
         yield "p (Holm): adjusted for the number of systems; the intervals are of each difference alone"
     if len(set(names)) > 1:
-        yield "the tests are not of one kind: see which systems have several seeds"
-    if any(len(one.seeds) > 1 for one in found.systems):
-        yield "of several seeds an image that two of three trainings have right counts as two thirds"
-    yield from found.notes
+        yield "the tests differ: systems with one seed and with several are tested differently"
+    if any(len(one.seeds) > 1 for one in comparison.systems):
+        yield "with several seeds, an image that two of three runs predict correctly counts as two thirds"
+    yield from comparison.notes
 
 
 def _adjusted(pairs: Sequence[Pair]) -> str:
@@ -228,6 +230,6 @@ def _adjusted(pairs: Sequence[Pair]) -> str:
 
 
 def _limit(pair: Pair) -> str:
-    if math.isnan(pair.detectable):
-        return "they differ on so few images that this test could not have shown any"
-    return f"one below {100 * pair.detectable:.1f} points would mostly have gone unnoticed"
+    if math.isnan(pair.minimum_detectable_effect):
+        return "they differ on too few images for this test to show any"
+    return f"one below {100 * pair.minimum_detectable_effect:.1f} points would likely go undetected"

@@ -20,7 +20,7 @@ def interval_bar(
         end: value at the right end.
         mark: a value to compare with, such as zero or chance.
         title: what it shows, for screen readers; without one the chart is hidden from them, for a place where the same
-            numbers stand beside it.
+            numbers are next to it.
     """
 
     def x(number: float) -> float:

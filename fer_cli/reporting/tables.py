@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX and HTML. Every text is escaped: names come from folders and files of anybody's."""
+"""Tables as Markdown, LaTeX and HTML. Every text is escaped: names come from users' folders and files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table; ``columns`` are headings with their justification: what stands on the right is a number."""
+    """A table; ``columns`` are headings with their justification: what is justified right is a number."""
 
     title: str
     columns: tuple[tuple[str, Side], ...]

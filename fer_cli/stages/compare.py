@@ -158,7 +158,7 @@ def _pair(
             test="t over seeds",
             p=found.p,
             adjusted=found.p,
-            detectable=found.detectable,
+            minimum_detectable_effect=found.detectable,
             more={"degrees_of_freedom": found.degrees},
         )
     unit, groups = units
@@ -171,7 +171,9 @@ def _pair(
         test="McNemar" if groups is None else f"McNemar by {unit}",
         p=test.exact,
         adjusted=test.exact,
-        detectable=detectable(unit_differences(right[0], right_of_first[0], groups), len(true), alpha=alpha),
+        minimum_detectable_effect=detectable(
+            unit_differences(right[0], right_of_first[0], groups), len(true), alpha=alpha
+        ),
         more={name: value for name, value in asdict(test).items() if name not in {"won", "lost"}},
     )
 
@@ -179,17 +181,17 @@ def _pair(
 def _notes(systems: Sequence[ComparisonInput], shown: Sequence[System], scores: Sequence[Scores]) -> Iterator[str]:
     """Yield what a reader must know of these systems, one sentence each."""
     if alone := [system.label for system, one in zip(shown, systems, strict=True) if one.trainings == 1]:
-        what = "are one training each" if len(alone) > 1 else "is one training"
+        what = "are single runs" if len(alone) > 1 else "is a single run"
         yield (
-            f"{', '.join(alone)} {what}: how much another seed would change is in no interval and no p-value; "
+            f"{', '.join(alone)} {what}: no interval or p-value covers the variation between seeds; "
             "train with --seeds 0,1,2 and compare the studies"
         )
     if scores[0].units < 20 and systems[0].unit != "item":
-        yield f"only {scores[0].units} {systems[0].unit}s: the intervals of single trainings are too narrow"
+        yield f"only {scores[0].units} {systems[0].unit}s: the intervals of single runs are too narrow"
     for system, one in zip(shown, systems, strict=True):
         for other, of in zip(shown, systems, strict=True):
             if one.name in of.members:
-                yield f"{system.label} is one of the trainings of {other.label}: in part it is compared with itself"
+                yield f"{system.label} is one of the runs of {other.label}: in part it is compared with itself"
     versions = {one.evaluation.manifest.inputs["dataset"].content for one in systems}
     if len(versions) > 1:
         yield "the dataset was not prepared alike for all: same images by id, labels and N, see its versions"

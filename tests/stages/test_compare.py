@@ -68,9 +68,9 @@ def test_two_models(store: Store) -> None:
         assert (pair.won[k], pair.lost[k]) == ((right[1] & ~right[0])[of].sum(), (right[0] & ~right[1])[of].sum())
     assert pair.p == pytest.approx(stats.binomtest(int(sum(pair.won)), int(sum(pair.won) + sum(pair.lost))).pvalue)
     assert pair.p == pair.adjusted
-    assert pair.detectable > 0
+    assert pair.minimum_detectable_effect > 0
     assert found.support == (30,) * 7
-    assert any("one training each" in note for note in found.notes)
+    assert any("are single runs" in note for note in found.notes)
 
 
 def test_the_scores_are_those_of_the_evaluations(store: Store) -> None:
@@ -96,7 +96,7 @@ def test_items_are_matched_by_id(store: Store) -> None:
     found = compared(store, [plain.reference, shuffled.reference])
     assert sum(found.pairs[0].won + found.pairs[0].lost) == 0
     assert found.pairs[0].p == 1
-    assert "could not have shown any" in " ".join(page_of(found).notes)
+    assert "too few images for this test to show any" in " ".join(page_of(found).notes)
 
 
 def test_several_are_adjusted_after_holm(store: Store) -> None:
@@ -111,7 +111,9 @@ def test_several_are_adjusted_after_holm(store: Store) -> None:
     for step, k in enumerate(order):
         largest = max(largest, (3 - step) * found.pairs[k].p)
         assert found.pairs[k].adjusted == pytest.approx(min(1, largest))
-    assert all(one.detectable < of.detectable for one, of in zip(alone, found.pairs, strict=True))
+    assert all(
+        one.minimum_detectable_effect < of.minimum_detectable_effect for one, of in zip(alone, found.pairs, strict=True)
+    )
     assert any("Holm" in heading for table in page_of(found).tables for heading, _ in table.columns)
 
 
@@ -135,9 +137,9 @@ def test_studies_are_compared_over_seeds(store: Store) -> None:
     assert found.pairs[0].p < 0.01
     assert found.pairs[0].more["degrees_of_freedom"] > 2
     notes = " ".join(found.notes)
-    assert "C is one training: how much another seed would change" in notes
+    assert "C is a single run: no interval or p-value covers" in notes
     single = compared(store, [one.reference, other.reference])
-    assert not any("one training" in note for note in single.notes)
+    assert not any("single run" in note for note in single.notes)
 
 
 def test_an_evaluation_of_the_ensemble_is_one_system(store: Store) -> None:
@@ -195,8 +197,8 @@ def test_a_study_beside_one_of_its_own_is_told(store: Store) -> None:
     scored(store, "one", answers(N, 0.55, 0))
     scored(store, "other", answers(N, 0.7, 2))
     found = compared(store, ["study/one", "model/one-seed0", "model/other-seed0"])
-    told = [note for note in found.notes if "one of the trainings" in note]
-    assert told == ["B is one of the trainings of A: in part it is compared with itself"]
+    told = [note for note in found.notes if "one of the runs" in note]
+    assert told == ["B is one of the runs of A: in part it is compared with itself"]
 
 
 def refused(store: Store, *references: str) -> str:
@@ -421,7 +423,7 @@ def test_ahm_beside_a_study_from_the_command_line(
     assert "paths shared" in shown["ahm"][0]
     assert "model.backbone" not in shown
     assert "preprocessing.size" not in shown
-    assert not any("one training" in note for note in found.notes)
+    assert not any("single run" in note for note in found.notes)
 
 
 class Persons(Toy):
@@ -456,7 +458,7 @@ def test_persons_are_taken_whole(store: Store) -> None:
     expected = paired_difference(true, b, a, "macro_f1", persons, 0, 200)
     got = found.pairs[0].differences["macro_f1"]
     assert (got.value, got.low, got.high) == pytest.approx((expected.value, expected.low, expected.high))
-    assert "subjects: the intervals of single trainings are too narrow" in " ".join(found.notes)
+    assert "subjects: the intervals of single runs are too narrow" in " ".join(found.notes)
 
 
 def test_frames_of_a_film_are_taken_whole(store: Store) -> None:
