@@ -234,7 +234,7 @@ class Work:
         for path in self.directory.iterdir():
             if path.name not in named:
                 path.unlink()
-        _mark_newest(self.directory)
+        mark_newest(self.directory)
         atomic_io.sync(self.directory)
         if not atomic_io.publish(self.directory, self.target):
             # What is there is forced out, damaged, or half removed: under the lock a sound one was ruled out.
@@ -396,7 +396,7 @@ class Store:
             note(f"fer: warning: {error}; making it again")
             return None
         try:
-            _mark_newest(target)
+            mark_newest(target)
         except OSError as error:  # a read-only store: its order of newest stays as it is
             note(f"fer: warning: {target}: cannot be marked as the newest ({error.strerror})")
         return artifact
@@ -437,7 +437,7 @@ def files_input(name: str, files: Mapping[str, Path]) -> Input:
     return Input(kind="files", name=name, content=digest(parts))
 
 
-def _mark_newest(directory: Path) -> None:
+def mark_newest(directory: Path) -> None:
     """Set the time that tells which artifact is the newest: by the fine clock, not by the kernel's coarse one."""
     now = time.time_ns()
     os.utime(directory / MANIFEST, ns=(now, now))

@@ -12,8 +12,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
-from scipy.ndimage import gaussian_filter1d
 
 REACH: Final = 4
 """The largest whole-pixel shift, in each direction, that is looked for."""
@@ -84,6 +82,8 @@ def _refined(
 
 def _blurred(pictures: Pictures, width: float) -> Pictures:
     """Return the pictures blurred by a Gaussian of this standard deviation in pixels."""
+    from scipy.ndimage import gaussian_filter1d
+
     down, across = (
         gaussian_filter1d(np.eye(side, dtype=np.float32), width, axis=0, mode="nearest") for side in pictures.shape[1:]
     )
@@ -100,6 +100,8 @@ def _correlation(first: Pictures, second: Pictures, inside: Pictures) -> NDArray
 
 def _shifts(fixed: Pictures, moving: Pictures) -> Pictures:
     """Return where to look in ``moving`` for what is at a place of ``fixed``: (n, 2) whole pixels down and right."""
+    from scipy import fft
+
     height, width = (fft.next_fast_len(side + REACH, real=True) for side in fixed.shape[1:])
     spectrum = fft.rfft2(fixed, (height, width)) * np.conj(fft.rfft2(moving, (height, width)))
     surface = fft.irfft2(spectrum, (height, width))

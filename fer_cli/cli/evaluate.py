@@ -10,6 +10,7 @@ import typer
 
 from fer_cli.cli.common import Output, console, print_pairs, print_table
 from fer_cli.cli.options import DeviceOption, ForceOption, ModelArgument, SeedOption, SplitOption, command
+from fer_cli.cli.requests import answer
 from fer_cli.core.format import estimate, percent, signed_percent
 
 if TYPE_CHECKING:
@@ -66,24 +67,30 @@ def evaluate(
     names, or a column per class: prob_happy, logit_happy, or score_happy or happy, where the numbers decide whether
     they are probabilities or logits.
     """
-    from fer_cli.stages.evaluate import evaluate_model
+    options: dict[str, Any] = {
+        "predictions": predictions,
+        "split": split,
+        "predictor": predictor,
+        "tta": tta,
+        "report": report,
+        "resamples": resamples,
+        "seed": seed,
+        "strict": strict,
+        "batching": batching,
+        "device": device,
+    }
+    references: dict[str, tuple[str | None, Sequence[str]]] = {}
+    if predictions is None or model is not None:
+        references["model"] = (model, ("ahm", "model", "study"))
+    if predictions is not None or data is not None:
+        references["data"] = (data, ["dataset"])
 
-    result = evaluate_model(
-        store=store,
-        model=model,
-        data=data,
-        predictions=predictions,
-        split=split,
-        predictor=predictor,
-        tta=tta,
-        report=report,
-        resamples=resamples,
-        seed=seed,
-        strict=strict,
-        batching=batching,
-        device=device,
-        force=force,
-    )
+    def build(references: Mapping[str, Any]) -> Sequence[Result]:
+        from fer_cli.stages.evaluate import evaluate_model
+
+        return [evaluate_model(store=store, **references, **options, force=force)]
+
+    [result] = answer(store, "eval", options, references, build, force=force)
     return evaluation_output(result)
 
 

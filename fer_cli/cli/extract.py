@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,8 +17,10 @@ from fer_cli.cli.options import (
     WeightsOption,
     command,
 )
+from fer_cli.cli.requests import answer
 
 if TYPE_CHECKING:
+    from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Store
 
 
@@ -46,21 +49,24 @@ def extract(
     Resumes where it stopped; `torchrun -m fer_cli extract ...` shares the work among processes.
     """
     from fer_cli.artifacts.summaries import FeaturesSummary, Measured
-    from fer_cli.stages.extract import extract as stage
 
-    result = stage(
-        store=store,
-        dataset=dataset,
-        backbone=backbone,
-        level=level,
-        size=size,
-        views=listed(views, "--views"),
-        weights=weights,
-        dtype=dtype,
-        batch=batch,
-        device=device,
-        force=force,
-    )
+    options: dict[str, Any] = {
+        "backbone": backbone,
+        "level": level,
+        "size": size,
+        "views": listed(views, "--views"),
+        "weights": weights,
+        "dtype": dtype,
+        "batch": batch,
+        "device": device,
+    }
+
+    def build(references: Mapping[str, Any]) -> Sequence[Result]:
+        from fer_cli.stages.extract import extract as stage
+
+        return [stage(store=store, **references, **options, force=force)]
+
+    [result] = answer(store, "extract", options, {"dataset": (dataset, ["dataset"])}, build, force=force)
     summary, measured = FeaturesSummary.of(result.artifact), Measured.of(result.artifact)
     shape = " x ".join(str(side) for side in summary.shape)
     lines = [

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fer_cli.cli.common import Output, artifact_output, listed
 from fer_cli.cli.options import FeaturesArgument, ForceOption, command
+from fer_cli.cli.requests import answer
 from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Store
 
 
@@ -39,23 +42,22 @@ def fit_ahm(
     The two plain classifiers show what AHM gains.
     """
     from fer_cli.artifacts.summaries import AhmSummary
-    from fer_cli.stages.fit_ahm import fit_ahm as stage
-    from fer_cli.systems.ahm.fit import RELATIVE_LAMBDAS
-    from fer_cli.systems.ahm.hierarchy import default_hierarchy
 
     if print_hierarchy:
+        from fer_cli.systems.ahm.hierarchy import default_hierarchy
+
         text = default_hierarchy().text
         return Output({"hierarchy": text}, partial(typer.echo, text, nl=False))
-    result = stage(
-        store=store,
-        features=features,
-        hierarchy=hierarchy,
-        paths=paths,
-        lambdas=RELATIVE_LAMBDAS if lambdas is None else _numbers(lambdas),
-        ridge=ridge,
-        metric=metric,
-        force=force,
-    )
+    options: dict[str, Any] = {"hierarchy": hierarchy, "paths": paths, "ridge": ridge, "metric": metric}
+    if lambdas is not None:
+        options["lambdas"] = _numbers(lambdas)
+
+    def build(references: Mapping[str, Any]) -> Sequence[Result]:
+        from fer_cli.stages.fit_ahm import fit_ahm as stage
+
+        return [stage(store=store, **references, **options, force=force)]
+
+    [result] = answer(store, "fit-ahm", options, {"features": (features, ["features"])}, build, force=force)
     summary = AhmSummary.of(result.artifact)
     lines = [("fitted on", f"{summary.training_samples:,} samples"), ("chosen", summary.chosen)]
     for name, scores in summary.validation.items():

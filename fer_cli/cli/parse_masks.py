@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fer_cli.cli.common import Output, artifact_output, counted
 from fer_cli.cli.options import DatasetArgument, DeviceOption, ForceOption, WeightsHashOption, command
+from fer_cli.cli.requests import answer
 
 if TYPE_CHECKING:
+    from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Store
 
 
@@ -53,22 +56,25 @@ def parse_masks(
     """
     from fer_cli.artifacts.summaries import MasksSummary, Measured
     from fer_cli.faces.quality import REASONS
-    from fer_cli.stages.parse_masks import parse_masks as stage
 
-    result = stage(
-        store=store,
-        dataset=dataset,
-        parser=parser,
-        weights=weights,
-        weights_sha256=weights_sha256,
-        groups=group or (),
-        size=size,
-        mirror=mirror,
-        batch=batch,
-        device=device,
-        precision=precision,
-        force=force,
-    )
+    options: dict[str, Any] = {
+        "parser": parser,
+        "weights": weights,
+        "weights_sha256": weights_sha256,
+        "groups": group or (),
+        "size": size,
+        "mirror": mirror,
+        "batch": batch,
+        "device": device,
+        "precision": precision,
+    }
+
+    def build(references: Mapping[str, Any]) -> Sequence[Result]:
+        from fer_cli.stages.parse_masks import parse_masks as stage
+
+        return [stage(store=store, **references, **options, force=force)]
+
+    [result] = answer(store, "parse-masks", options, {"dataset": (dataset, ["dataset"])}, build, force=force)
     summary, measured = MasksSummary.of(result.artifact), Measured.of(result.artifact)
     lines = [("masks", f"{counted(summary.images, 'image')} by {summary.parser}")]
     if summary.weights is not None:

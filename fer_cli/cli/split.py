@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fer_cli.cli.common import Output, artifact_output, headline, print_pairs
 from fer_cli.cli.options import DatasetArgument, ForceOption, SeedOption, command
+from fer_cli.cli.requests import answer
 
 if TYPE_CHECKING:
+    from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Artifact, Store
 
 
@@ -55,27 +58,33 @@ def split(
     The images are shared with the original dataset, not copied.
     """
     from fer_cli.core.errors import UsageError
-    from fer_cli.stages.split import export as write
-    from fer_cli.stages.split import split as stage
 
     if export is not None and (export.is_dir() or not export.parent.is_dir()):
         raise UsageError(f"--export {export} cannot be written", hint="give the path of a csv in an existing folder")
     splits_again = any(value is not None for value in (folds, by, leaky_frame_split, ids, validation))
     if export is not None and not splits_again:
+        from fer_cli.stages.split import export as write
+
         return _exported(write(store=store, dataset=dataset, path=export), export)
-    result = stage(
-        store=store,
-        dataset=dataset,
-        folds=folds,
-        by=by,
-        frames=leaky_frame_split,
-        ids=ids,
-        validation=validation,
-        seed=seed,
-        force=force,
-    )
+    options: dict[str, Any] = {
+        "folds": folds,
+        "by": by,
+        "frames": leaky_frame_split,
+        "ids": ids,
+        "validation": validation,
+        "seed": seed,
+    }
+
+    def build(references: Mapping[str, Any]) -> Sequence[Result]:
+        from fer_cli.stages.split import split as stage
+
+        return [stage(store=store, **references, **options, force=force)]
+
+    [result] = answer(store, "split", options, {"dataset": (dataset, ["dataset"])}, build, force=force)
     lines = _lines(result.artifact)
     if export is not None:
+        from fer_cli.stages.split import export as write
+
         write(store=store, dataset=result.artifact.reference, path=export)
         lines.append(("list", str(export)))
     return artifact_output(result, lines)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import platform
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -50,15 +53,17 @@ def examine(store: Store) -> list[Finding]:
 def _device() -> list[Finding]:
     if provenance.version_of("torch") is None:
         return []
-    import torch
-
-    found = machine.device_name("auto")
-    if found.startswith("cuda"):
-        device = Finding("device", "pass", f"{found}: {torch.cuda.get_device_name(found)}")
+    cuda, gpus = _torch_cuda(), _gpus()
+    cores = f"cpu: {machine.usable_cpus()} cores"
+    if gpus and cuda:
+        device = Finding("device", "pass", f"cuda: {', '.join(gpus)}; torch is built for CUDA {cuda}")
+    elif gpus:
+        advice = "install a build of torch for CUDA: this one runs on the CPU alone"
+        device = Finding("device", "caution", f"{cores}; torch is built without CUDA, and there is {gpus[0]}", advice)
+    elif sys.platform == "darwin" and platform.machine() == "arm64":
+        device = Finding("device", "pass", f"mps: Apple GPU; {cores}")
     else:
-        device = Finding(
-            "device", "pass", f"{found}: {machine.usable_cpus()} cores, torch uses {torch.get_num_threads()}"
-        )
+        device = Finding("device", "pass", cores)
     tuned = machine.tune_allocator()
     allocator = Finding(
         "allocator",
@@ -67,6 +72,26 @@ def _device() -> list[Finding]:
         "" if tuned else "on glibc, unset FER_ALLOCATOR: networks run up to twice as fast on the CPU",
     )
     return [device, allocator]
+
+
+def _torch_cuda() -> str | None:
+    """Return the CUDA version that torch is built for, None for a CPU build; read from a file, since torch is slow."""
+    spec = importlib.util.find_spec("torch")
+    version = Path(spec.origin).with_name("version.py") if spec is not None and spec.origin is not None else None
+    text = version.read_text(encoding="utf-8") if version is not None and version.is_file() else ""
+    found = re.search(r"^cuda\b.*=\s*'([\d.]+)'", text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def _gpus() -> list[str]:
+    """Return the names of the NVIDIA GPUs that the driver shows and ``CUDA_VISIBLE_DEVICES`` does not hide."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in {"", "-1"}:
+        return []
+    names = []
+    for path in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        names += [line.partition(":")[2].strip() for line in lines if line.startswith("Model:")]
+    return names
 
 
 def _store(store: Store) -> Finding:

@@ -16,13 +16,6 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from fer_cli.artifacts.atomic_io import make_directory, part_of, replacing, sha256_file, write_file
 from fer_cli.core.errors import FerError
 
-BACKBONES: Final = (
-    *("tf_efficientnet_lite0", "convnext_base.fb_in22k_ft_in1k"),
-    *("resnet18.a1_in1k", "resnet34.a1_in1k", "resnet50.a1_in1k"),
-    *("mobilenetv2_100.ra_in1k", "densenet121.ra_in1k", "vgg16_bn.tv_in1k", "inception_v4.tf_in1k"),
-)
-"""The networks of timm that fer's recipes and the published tables name."""
-
 _OFFLINE: Final = ("FER_OFFLINE", "HF_HUB_OFFLINE")
 _MAX_BYTES: Final = 100_000
 
@@ -31,15 +24,38 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"\A[0-9a-f]{64}\z")]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What timm tells of a backbone's weights; None where it does not."""
+    """What timm states of a backbone's weights; None where it does not."""
 
     hub: str | None  # repository on huggingface.co
     pretraining: str | None
     licence: str | None
 
 
+_PUBLISHED: Final = {
+    "tf_efficientnet_lite0": Published("timm/tf_efficientnet_lite0.in1k", "in1k", "apache-2.0"),
+    "convnext_base.fb_in22k_ft_in1k": Published(
+        "timm/convnext_base.fb_in22k_ft_in1k", "fb_in22k_ft_in1k", "apache-2.0"
+    ),
+    "resnet18.a1_in1k": Published("timm/resnet18.a1_in1k", "a1_in1k", "apache-2.0"),
+    "resnet34.a1_in1k": Published("timm/resnet34.a1_in1k", "a1_in1k", "apache-2.0"),
+    "resnet50.a1_in1k": Published("timm/resnet50.a1_in1k", "a1_in1k", "apache-2.0"),
+    "mobilenetv2_100.ra_in1k": Published("timm/mobilenetv2_100.ra_in1k", "ra_in1k", "apache-2.0"),
+    "densenet121.ra_in1k": Published("timm/densenet121.ra_in1k", "ra_in1k", "apache-2.0"),
+    "vgg16_bn.tv_in1k": Published("timm/vgg16_bn.tv_in1k", "tv_in1k", "bsd-3-clause"),
+    "inception_v4.tf_in1k": Published("timm/inception_v4.tf_in1k", "tf_in1k", "apache-2.0"),
+}
+"""What timm states of these, for ``fer weights ls``: to ask timm takes seconds, since it imports torch."""
+BACKBONES: Final = tuple(_PUBLISHED)
+"""The networks of timm that fer's recipes and the published tables name."""
+
+
 def published(backbone: str) -> Published:
-    """Return what timm tells of the weights of one of its backbones (:func:`fer_cli.models.backbones.check_name`)."""
+    """Return what timm states of the weights of a backbone (:func:`fer_cli.models.backbones.check_name`)."""
+    return _PUBLISHED.get(backbone) or timm_states(backbone)
+
+
+def timm_states(backbone: str) -> Published:
+    """Return the same from timm itself; imports torch."""
     from timm.models import get_pretrained_cfg
 
     cfg = get_pretrained_cfg(backbone)

@@ -44,6 +44,11 @@ TOY = Release(
 
 
 @pytest.fixture(autouse=True)
+def test_what_is_listed_is_what_timm_states() -> None:
+    for backbone in catalogue.BACKBONES:
+        assert catalogue.published(backbone) == catalogue.timm_states(backbone)
+
+
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let no test reach a hub or a release by accident, and give ``fer`` the command."""
     own = typer.Typer()

@@ -1,0 +1,155 @@
+"""A command that has nothing to do says so at once: nothing heavy is imported, and whatever has changed is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fer_cli.artifacts.store import Store
+from fer_cli.cli.app import run
+from fer_cli.cli.requests import REQUESTS
+
+TINY: Final = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
+SMALL: Final = ["data.size=32", "train.epochs=1", "train.batch=16", "model.weights=none"]
+
+
+def sets(*changes: str) -> list[str]:
+    return [word for change in (*SMALL, *changes) for word in ("--set", change)]
+
+
+CHAIN: Final = [
+    ["prepare", "synth", "--images", "160", "--subjects", "14", "--size", "48", "--imbalance", "2", "--jobs", "1"],
+    ["split", "synth", "--folds", "3"],
+    ["parse-masks", "synth", "--size", "64", "--no-mirror"],
+    ["extract", "synth", *TINY, "--views", "original,flip"],
+    ["fit-ahm", "--lambdas", "0.1,1,10"],
+    ["eval", "--report", "--resamples", "200"],
+    ["train", "baseline", "synth", *sets("model.backbone=test_efficientnet")],
+    ["train", "conv-cut", "synth", *sets("model.backbone=test_efficientnet")],
+    ["train", "psa-resnet", "synth", *sets("model.backbone=resnet26")],
+    ["train", "slfer", "synth", *sets("model.backbone=test_efficientnet")],
+]
+LIGHT: Final = [
+    ["ls"],
+    ["show"],
+    ["weights", "ls"],
+    ["doctor"],
+    ["train", "baseline", "--print-config"],
+    ["gc"],
+    ["verify"],
+]
+HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy"]
+
+
+def in_a_new_process(commands: list[list[str]], store: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Run commands one after the other in a fresh process; return what each printed, and what is imported then."""
+    code = (
+        "import json, sys; from fer_cli.cli.app import run\n"
+        "for command in json.loads(sys.argv[1]): assert run(command) == 0, command\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([[*command, "--json"] for command in commands])],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "FER_STORE": str(store)},
+    )
+    *printed, imported = [json.loads(line) for line in done.stdout.splitlines()]
+    return printed, imported
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store in which every command of the chain has run."""
+    root = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("FER_DATA", "FER_WEIGHTS"):
+            patch.delenv(name, raising=False)
+        patch.setenv("FER_STORE", str(root))
+        patch.setenv("FER_CACHE", str(root / "cache"))
+        patch.setenv("HF_HOME", str(root / "hub"))
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        for command in CHAIN:
+            assert run(command) == 0
+    return root
+
+
+@pytest.fixture
+def same_environment(built: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FER_STORE", str(built))
+    monkeypatch.setenv("FER_CACHE", str(built / "cache"))
+    monkeypatch.setenv("HF_HOME", str(built / "hub"))
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_an_answer_that_is_up_to_date_imports_nothing_heavy(built: Path) -> None:
+    printed, imported = in_a_new_process(CHAIN, built)
+    assert [entry["up_to_date"] for entry in printed] == [True] * len(CHAIN)
+    assert imported == []
+
+
+@pytest.mark.usefixtures("same_environment")
+@pytest.mark.parametrize("command", LIGHT, ids=" ".join)
+def test_a_command_that_looks_imports_nothing_heavy(command: list[str], built: Path) -> None:
+    assert in_a_new_process([command], built)[1] == []
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_what_has_changed_is_planned_again(
+    built: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another option, another file of the same name, other weights and a damaged artifact each lead to a full plan."""
+    hierarchy = tmp_path / "hierarchy.toml"
+    capsys.readouterr()
+    assert run(["fit-ahm", "--print-hierarchy"]) == 0
+    hierarchy.write_text(capsys.readouterr().out)
+    fit = ["fit-ahm", "--lambdas", "0.1,1,10", "--hierarchy", str(hierarchy), "--json"]
+
+    def fitted(*more: str) -> dict[str, Any]:
+        assert run([*fit, *more]) == 0
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    asked = len(list((built / REQUESTS).iterdir()))
+    first = fitted()
+    assert first["up_to_date"], "the same hierarchy from a file: planned, and found"
+    assert len(list((built / REQUESTS).iterdir())) == asked + 1
+    hierarchy.write_text(hierarchy.read_text() + "# edited\n")
+    assert not fitted()["up_to_date"], "the file has other bytes now"
+    assert fitted()["up_to_date"]
+    assert not fitted("--metric", "balanced")["up_to_date"]
+    assert not fitted("--force")["up_to_date"]
+    again = fitted()
+    assert again["up_to_date"]
+    predictors = Path(again["artifact"]["path"]) / "ahm.safetensors"
+    predictors.write_bytes(predictors.read_bytes() + b"x")
+    assert not fitted()["up_to_date"], "damaged, so built again"
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    monkeypatch.setenv("FER_WEIGHTS", str(weights))
+    asked = len(list((built / REQUESTS).iterdir()))
+    assert fitted()["up_to_date"]
+    (weights / "test_efficientnet.safetensors").write_bytes(b"x")
+    assert fitted()["up_to_date"]
+    assert len(list((built / REQUESTS).iterdir())) == asked + 2, "each time another request"
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_an_answer_becomes_the_newest(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was confirmed last is what the next stage takes, whichever way it was confirmed."""
+    for command in (CHAIN[0], CHAIN[1], CHAIN[0]):
+        assert run([*command, "--json"]) == 0
+        artifact = json.loads(capsys.readouterr().out)["artifact"]
+        assert Store(built).find(None, ["dataset"]).version == artifact["version"]
+
+
+def test_a_failure_is_never_remembered(store: Store) -> None:
+    assert run(["extract", "--store", str(store.root)]) == 1
+    assert not store.root.exists()
