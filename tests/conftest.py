@@ -10,6 +10,7 @@ import pytest
 
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
+from fer_cli.cli.terminal import on_stderr
 from tests.kits.toy import toy_dataset
 from tests.kits.train import Fer, files
 
@@ -27,6 +28,13 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("FER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+
+
+@pytest.fixture(autouse=True)
+def shown() -> Iterator[None]:
+    """Tests that call a stage read on stderr what its command would show there."""
+    with on_stderr():
+        yield
 
 
 @pytest.fixture

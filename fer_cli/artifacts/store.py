@@ -33,7 +33,7 @@ from fer_cli.artifacts.manifest import (
 )
 from fer_cli.core import provenance
 from fer_cli.core.errors import FerError
-from fer_cli.core.progress import note, track
+from fer_cli.core.progress import note, track, warn
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.sections import Section
@@ -393,12 +393,12 @@ class Store:
         try:
             artifact = self.open(target)
         except FerError as error:
-            note(f"fer: warning: {error}; making it again")
+            warn(f"{error}; rebuilding it")
             return None
         try:
             mark_newest(target)
         except OSError as error:  # a read-only store: its order of newest stays as it is
-            note(f"fer: warning: {target}: cannot be marked as the newest ({error.strerror})")
+            warn(f"{target}: cannot be marked as the newest ({error.strerror})")
         return artifact
 
     @contextmanager

@@ -37,6 +37,7 @@ from fer_cli.cli import (
     weights,
 )
 from fer_cli.cli.common import SCHEMA
+from fer_cli.cli.terminal import on_stderr
 from fer_cli.core import machine, signals
 from fer_cli.core.errors import ExitCode, FerError, PreemptedError, one_line
 from fer_cli.core.progress import speaks
@@ -125,7 +126,7 @@ def run(arguments: Sequence[str]) -> int:
     for number in signals.STOP_SIGNALS:
         signal.signal(number, interrupt)
     try:
-        with _one_voice():
+        with _one_voice(), on_stderr():
             code = app(args=list(arguments), prog_name="fer", standalone_mode=False)
             sys.stdout.flush()
         if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt

@@ -342,7 +342,7 @@ def test_a_damaged_artifact_is_made_again(store: Store, capsys: pytest.CaptureFi
     (artifact.path / "rows.npy").write_bytes(b"")
     assert build(store, plan()).manifest.content == artifact.manifest.content
     assert verify_directory(artifact.path) == []
-    assert "making it again" in capsys.readouterr().err
+    assert "rebuilding it" in capsys.readouterr().err
 
 
 def test_an_artifact_that_was_moved_is_found_out(store: Store) -> None:

@@ -41,7 +41,6 @@ LIGHT: Final = [
     ["weights", "ls"],
     ["doctor"],
     ["train", "baseline", "--print-config"],
-    ["gc"],
     ["verify"],
 ]
 HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy"]
