@@ -14,7 +14,7 @@ import numpy as np
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_json
-from fer_cli.cli.common import open_store
+from fer_cli.artifacts.store import open_store
 
 ATTENTIONS = ("tokens", "channels", "none", "batch")
 BATCHINGS = {"alone": "alone", "shuffled": "shuffled, by 32", "sorted": "by class, by 32"}

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.cli.common import open_store
+from fer_cli.artifacts.store import open_store
 from fer_cli.core import machine
 from fer_cli.datasets.dataset import open_dataset
 

@@ -36,9 +36,13 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, track, warn
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
     from fer_cli.artifacts.sections import Section
     from fer_cli.artifacts.summaries import Measured
 
+_MAIN_TABLES: Final = ("index.parquet", "predictions.parquet", "scores.parquet", "path.parquet")
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
 """Beside the lock of work under way: what it reads, so that ``fer gc`` leaves that alone."""
@@ -100,6 +104,33 @@ class Artifact:
     def has(self, name: str) -> bool:
         """Tell whether the payload has a file of this name."""
         return any(entry.path == name for entry in self.manifest.files)
+
+    def to_arrow(self, name: str | None = None) -> pa.Table:
+        """Return a table of the payload: the named one, else the artifact's main one (of a dataset its index).
+
+        Raises:
+            FerError: it has no such table.
+        """
+        from fer_cli.artifacts.payload import read_table
+
+        tables = [entry.path for entry in self.manifest.files if entry.path.endswith(".parquet")]
+        name = name or next((main for main in _MAIN_TABLES if main in tables), None)
+        if name is None or name not in tables:
+            what = f"no table {name!r}" if name else "no table"
+            raise FerError(f"{self.reference} has {what}", hint=f"it has {', '.join(tables) or 'none'}")
+        return read_table(self.file(name))
+
+    def to_pandas(self, name: str | None = None) -> pd.DataFrame:
+        """Return a table of the payload as :meth:`to_arrow` does, for pandas.
+
+        Raises:
+            FerError: it has no such table, or pandas is not installed.
+        """
+        try:
+            import pandas  # noqa: F401
+        except ImportError as error:
+            raise FerError("pandas is not installed", hint="install pandas, or take to_arrow()") from error
+        return self.to_arrow(name).to_pandas()
 
     def as_input(self) -> Input:
         """Return the lineage entry for whatever is made from this artifact."""
@@ -267,6 +298,26 @@ class Store:
                 raise FerError(f"{size:,} bytes, expected {entry.size:,}", hint=_again(manifest), path=path)
         return Artifact(directory, manifest)
 
+    def artifacts(self, kind: str | None = None) -> list[Artifact]:
+        """Return the artifacts, all or of one kind, the newest first.
+
+        Raises:
+            FerError: one is damaged.
+        """
+        return [self.open(directory) for directory in self.directories(KINDS if kind is None else (kind,))]
+
+    def datasets(self) -> list[Artifact]:
+        """Return the datasets, the newest first."""
+        return self.artifacts("dataset")
+
+    def models(self) -> list[Artifact]:
+        """Return the trained models, the newest first."""
+        return self.artifacts("model")
+
+    def evaluations(self) -> list[Artifact]:
+        """Return the evaluations, the newest first."""
+        return self.artifacts("evaluation")
+
     def directories(self, kinds: Sequence[str] = KINDS, name: str = "*", version: str = "*") -> list[Path]:
         """Return the directories that hold a manifest, the newest (last written or confirmed) first."""
         found = []
@@ -424,6 +475,19 @@ class Store:
         if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
             return f"there is {', '.join(close)}; see 'fer ls'"
         return _how(kinds)
+
+
+def open_store(path: Path | str | None = None) -> Store:
+    """Return an artifact store: at ``path``, else ``$FER_STORE``, else ``./artifacts``. Nothing is created yet.
+
+    Raises:
+        FerError: a file is in its place.
+    """
+    root = Path(path or os.environ.get("FER_STORE") or "artifacts")
+    nearest = next(folder for folder in (root, *root.parents, Path()) if folder.exists())
+    if not nearest.is_dir():
+        raise FerError("is not a folder: no store can be there", hint="give another --store", path=nearest)
+    return Store(root)
 
 
 def files_input(name: str, files: Mapping[str, Path]) -> Input:

@@ -7,36 +7,17 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fer_cli.core.errors import FerError, UsageError, one_line
+from fer_cli.core.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from fer_cli.artifacts.result import Result
-    from fer_cli.artifacts.store import Store
 
 SCHEMA: Final = 1
 """Version of what ``--json`` prints."""
-
-
-def open_store(path: Path | None) -> Store:
-    """Return the store: the flag, else ``$FER_STORE``, else ``./artifacts``."""
-    from fer_cli.artifacts.store import Store
-
-    root = path or Path(os.environ.get("FER_STORE") or "artifacts")
-    if not (nearest := next(place for place in (root, *root.parents, Path()) if place.exists())).is_dir():
-        raise FerError("is not a folder: no store can be there", hint="give another --store", path=nearest)
-    return Store(root)
-
-
-def source_path(name: str, given: Path | None) -> Path:
-    """Return a data set's source: the flag, else ``$FER_DATA/<name>``, else ``./data/<name>``."""
-    if given is not None:
-        return given
-    return Path(os.environ.get("FER_DATA") or "data") / name
 
 
 def listed(text: str, option: str) -> list[str]:

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
-from fer_cli.cli.common import Output, emit, open_store
+from fer_cli.cli.common import Output, emit
 
 SEED_MAX: Final = 2**32 - 1
 
@@ -62,6 +62,8 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
 
         def run(*, json: bool, debug: bool, store: Path | None = None, **values: object) -> None:
             if "store" in names:
+                from fer_cli.artifacts.store import open_store
+
                 values["store"] = open_store(store)
             emit(name, body(**values), as_json=json)
 
