@@ -57,16 +57,16 @@ def verify_directory(directory: Path) -> list[Damage]:
     try:
         manifest = read_manifest(directory)
     except FerError as error:
-        return [Damage(directory / MANIFEST, "a sound manifest", error.what)]
+        return [Damage(directory / MANIFEST, "a valid manifest", error.what)]
     damage = []
     if (directory / MANIFEST).read_bytes() != manifest.to_bytes():
-        damage.append(Damage(directory / MANIFEST, "the bytes that fer writes", "other bytes of the same meaning"))
+        damage.append(Damage(directory / MANIFEST, "the formatting of fer", "the same values in another"))
     if (directory.parent.parent.name, directory.parent.name, directory.name) != (
         manifest.kind,
         manifest.name,
         manifest.version,
     ):
-        damage.append(Damage(directory, f"{manifest.kind}/{manifest.name}/{manifest.version}", "another place"))
+        damage.append(Damage(directory, f"{manifest.kind}/{manifest.name}/{manifest.version}", "another path"))
     for entry in manifest.files:
         path = directory / entry.path
         if not path.is_file():
@@ -77,7 +77,7 @@ def verify_directory(directory: Path) -> list[Damage]:
             damage.append(Damage(path, f"sha256 {entry.sha256}", f"sha256 {found}"))
     known = {entry.path for entry in manifest.files} | {MANIFEST}
     damage += [
-        Damage(path, "no such file", "a file that the manifest does not name")
+        Damage(path, "no such file", "a file that is not in the manifest")
         for path in sorted(directory.iterdir())
         if path.name not in known
     ]
@@ -101,11 +101,7 @@ def leftovers(store: Store, *, superseded: bool) -> list[Leftover]:
                 broken = _VERSION.fullmatch(path.name) and not (path / MANIFEST).exists()
                 if path.is_dir() and (unfinished or broken) and not _in_use(store, path):
                     resumable = path.name.startswith(".partial-")
-                    reason = (
-                        "stopped work: the same command would go on from it"
-                        if resumable
-                        else "left by a killed command"
-                    )
+                    reason = "unfinished: the same command would resume it" if resumable else "left by a killed command"
                     found.append(Leftover(path, atomic_io.tree_size(path), reason))
     if superseded:
         found += _superseded(store)
@@ -151,13 +147,13 @@ def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
     if parent is None:
         raise FerError(
             f"{artifact.reference} was made from {reference}, which is not in this store",
-            hint=f"make that again, or make the {artifact.kind} from what is there",
+            hint=f"rebuild that one, or rebuild the {artifact.kind} from what is in the store",
             path=store.root,
         )
     if parent.manifest.content != source.content:
         raise FerError(
             f"{reference} has changed since {artifact.reference} was made from it",
-            hint=f"make the {artifact.kind} again",
+            hint=f"rebuild the {artifact.kind}",
             path=parent.path,
         )
     return parent

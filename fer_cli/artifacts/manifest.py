@@ -26,7 +26,7 @@ PAYLOAD_FORMATS: Final = {
 KINDS: Final = tuple(PAYLOAD_FORMATS)
 MANIFEST: Final = "manifest.json"
 VERSION_LENGTH: Final = 12
-_DAMAGED: Final = "make the artifact again with --force, or look at the whole store with 'fer verify'"
+_DAMAGED: Final = "rebuild the artifact with --force, or check the whole store with 'fer verify'"
 
 
 class _Strict(BaseModel):
@@ -199,5 +199,5 @@ def read_manifest(directory: Path) -> Manifest:
         raise FerError("the manifest does not match its own seal", hint=_DAMAGED, path=path)
     if manifest.payload_format != (ours := PAYLOAD_FORMATS.get(manifest.kind)):
         what = f"{manifest.kind} of payload format {manifest.payload_format}, this fer reads {ours or 'no such kind'}"
-        raise FerError(what, hint="use the fer that wrote it, or make it again", path=path)
+        raise FerError(what, hint="use the version of fer that wrote it, or rebuild it", path=path)
     return manifest

@@ -53,6 +53,6 @@ class Section(Record):
             key = ".".join([cls.part, *map(str, first["loc"])])
             raise FerError(
                 f"manifest key {key!r}: {first['msg']}",
-                hint=f"make the {artifact.kind} again with --force",
+                hint=f"rebuild the {artifact.kind} with --force",
                 path=artifact.path,
             ) from error

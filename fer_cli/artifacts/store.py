@@ -95,7 +95,7 @@ class Artifact:
         """
         entry = next((entry for entry in self.manifest.files if entry.path == name), None)
         if entry is None:
-            raise FerError(f"{self.reference} has no {name}", hint="it was made without it; see 'fer show'")
+            raise FerError(f"{self.reference} has no {name}", hint="it was built without this file; see 'fer show'")
         path = self.path / name
         if path.suffix != ".npy" and (found := atomic_io.sha256_file(path)) != entry.sha256:
             raise FerError(f"sha256 {found[:16]}, expected {entry.sha256[:16]}", hint=_again(self.manifest), path=path)
@@ -345,18 +345,18 @@ class Store:
             if not found:
                 raise FerError(f"no {_thing(kinds)} yet", hint=_how(kinds), path=self.root)
             artifact = self.open(found[0])
-            note(f"using {artifact.reference} (the last made or used)")
+            note(f"using {artifact.reference} (the newest)")
             return artifact
         if (Path(reference) / MANIFEST).is_file():
             artifact = self.open(Path(reference))
             if artifact.kind not in kinds:
-                raise FerError(f"{reference} is of kind {artifact.kind}", hint=f"this wants {_either(kinds)}")
+                raise FerError(f"{reference} is of kind {artifact.kind}", hint=f"expected: {_either(kinds)}")
             return artifact
         name, _, version = reference.partition("@")
         kind, slash, rest = name.partition("/")
         if slash and kind in KINDS and "/" not in rest:
             if kind not in kinds:
-                raise FerError(f"{reference} is of kind {kind}", hint=f"this wants {_either(kinds)}")
+                raise FerError(f"{reference} is of kind {kind}", hint=f"expected: {_either(kinds)}")
             kinds, name = (kind,), rest
         if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]*", version):
             raise FerError(f"{reference!r} is not a reference", hint="write NAME, NAME@VERSION, KIND/NAME or a path")
@@ -365,7 +365,7 @@ class Store:
             raise FerError(f"no {_thing(kinds)} {reference!r}", hint=self._similar(name, kinds))
         if version and len({path.name for path in found}) > 1:
             raise FerError(
-                f"{reference!r} fits {len(found)} versions", hint=f"write more of it: {found[0].name}, {found[1].name}"
+                f"{reference!r} fits {len(found)} versions", hint=f"add more digits: {found[0].name}, {found[1].name}"
             )
         return self.open(found[0])
 
@@ -389,7 +389,7 @@ class Store:
         """
         assert plan.kind in KINDS
         if not _NAME.fullmatch(plan.name):
-            raise FerError(f"{plan.name!r} cannot be an artifact's name", hint="take a-z, 0-9, '.', '_' and '-'")
+            raise FerError(f"{plan.name!r} is not a valid artifact name", hint="use a-z, 0-9, '.', '_' and '-'")
         target = self.target(plan)
         parent = target.parent
         if not force and (existing := self._existing(target)) is not None:
@@ -462,7 +462,7 @@ class Store:
             lock.acquire(timeout=0.2)
         except Timeout:
             begun = time.monotonic()
-            note(f"waiting: another process is making {plan.kind}/{plan.name}@{plan.version}")
+            note(f"waiting: another process is building {plan.kind}/{plan.name}@{plan.version}")
             lock.acquire()
             note(f"waited {time.monotonic() - begun:.0f} s")
         try:
@@ -509,7 +509,7 @@ def mark_newest(directory: Path) -> None:
 
 def _again(manifest: Manifest) -> str:
     maker = "fer split" if manifest.stage == "split" else _MAKERS[manifest.kind]
-    return f"the {manifest.kind} artifact is damaged: make it again ({maker} ... --force)"
+    return f"the {manifest.kind} artifact is damaged: rebuild it ({maker} ... --force)"
 
 
 def _either(names: Sequence[str]) -> str:

@@ -178,24 +178,24 @@ def _explain(error: BaseException) -> tuple[int, str]:
         command = context.command_path if context is not None else "fer"
         return ExitCode.USAGE, one_line(f"{what.rstrip('.')}; see '{command} --help'")
     if machine.is_memory(error):
-        advice = "take fewer or smaller images at once (--batch, --size; in a recipe train.batch, data.size)"
-        return ExitCode.USER, f"out of memory; {advice}, or a machine with more"
+        advice = "use a smaller batch or smaller images (--batch, --size; in a recipe train.batch, data.size)"
+        return ExitCode.USER, f"out of memory; {advice}, or a machine with more memory"
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
         return ExitCode.USER, one_line(f"{where}{os.strerror(error.errno)}; {_ADVICE.get(error.errno, _LOOK)}")
     return ExitCode.BUG, one_line(
-        f"a bug in fer: {type(error).__name__}: {error}; run it again with --debug and report what it prints"
+        f"a bug in fer: {type(error).__name__}: {error}; run it again with --debug and report the output"
     )
 
 
-_AGAIN = "no artifact is half-made, and what was finished is kept: run the same command again"
+_AGAIN = "no artifact is left half-written, and finished work is kept: run the same command again"
 _LOOK = "check that path and its permissions"
 _ADVICE = {
-    errno.ENOSPC: "free some room or give another --store; what was there before is unharmed",
-    errno.EDQUOT: "free some of your quota or give another --store; what was there before is unharmed",
-    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or give another --store",
-    errno.EROFS: "this file system is read-only: give another --store or --out",
-    errno.EACCES: "you may not write or read there: give another --store, --out or --source",
+    errno.ENOSPC: "free some space or use another --store; existing artifacts are unharmed",
+    errno.EDQUOT: "free some of your quota or use another --store; existing artifacts are unharmed",
+    errno.EFBIG: "raise the limit on file sizes (ulimit -f) or use another --store",
+    errno.EROFS: "this file system is read-only: use another --store or --out",
+    errno.EACCES: "no permission to read or write there: use another --store, --out or --source",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
 }
 

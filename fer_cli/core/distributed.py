@@ -69,7 +69,7 @@ def process_group(ranks: Ranks) -> Iterator[None]:
         if not _is_lost(error):
             raise
         raise FerError(
-            "another process that works on this is gone", hint="its own line says why; run the same command again"
+            "another process of this job has stopped", hint="see its own error, then run the same command again"
         ) from error
     finally:
         # An error must end the process at once: a barrier in the way out would wait for ranks that never come.
@@ -97,8 +97,8 @@ def _meet(ranks: Ranks) -> None:
         store.set_timeout(WORK)
     except (RuntimeError, ConnectionError, TimeoutError) as error:  # torch's own errors are RuntimeErrors
         raise FerError(
-            f"the {ranks.world} processes do not find each other: {error}".partition("\n")[0],
-            hint="start all of them, with one MASTER_ADDR and MASTER_PORT that each can reach",
+            f"the {ranks.world} processes cannot reach each other: {error}".partition("\n")[0],
+            hint="start all of them with the same MASTER_ADDR and MASTER_PORT, which each must be able to reach",
         ) from error
 
 

@@ -40,7 +40,7 @@ def examine(store: Store) -> list[Finding]:
         findings.append(
             Finding(package, "pass", version)
             if version
-            else Finding(package, "fail", "not installed", "install fer-cli again: it depends on this")
+            else Finding(package, "fail", "not installed", "reinstall fer-cli, which depends on it")
         )
     for package, advice in _OPTIONAL.items():
         version = provenance.version_of(package)
@@ -68,7 +68,7 @@ def _device() -> list[Finding]:
     allocator = Finding(
         "allocator",
         "pass" if tuned else "caution",
-        "glibc, tuned to keep memory" if tuned else "left as it is",
+        "glibc, tuned to keep memory" if tuned else "default",
         "" if tuned else "on glibc, unset FER_ALLOCATOR: networks run up to twice as fast on the CPU",
     )
     return [device, allocator]
@@ -136,9 +136,9 @@ def _faces() -> list[Finding]:
             found = find_release(release, None, None, fetch=False)
             advice = f"'fer weights fetch {name}' fetches {release.file}; {release.instead}"
             weights.append(
-                Finding(name, "caution", "its weights are not here", advice)
+                Finding(name, "caution", "weights not found", advice)
                 if found is None
-                else Finding(name, "pass", f"{found.path}, its hash is the published one")
+                else Finding(name, "pass", f"{found.path}, hash verified")
             )
         except FerError as error:
             weights.append(Finding(name, "fail", error.what, error.hint))

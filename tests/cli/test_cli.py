@@ -207,7 +207,7 @@ def test_debug_adds_the_traceback(capsys: pytest.CaptureFixture[str], tmp_path: 
         (PreemptedError("saved"), 75, "saved"),
         (KeyboardInterrupt(), 130, "interrupted"),
         (MemoryError(), 1, "out of memory"),
-        (OSError(errno.ENOSPC, "", "/x"), 1, "/x: No space left on device; free some room"),
+        (OSError(errno.ENOSPC, "", "/x"), 1, "/x: No space left on device; free some space"),
         (OSError(errno.EROFS, "", "/x"), 1, "read-only"),
         (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), 1, "out of memory"),
         (ZeroDivisionError("division\nby zero"), 70, r"a bug in fer: ZeroDivisionError: division\nby zero"),
@@ -260,7 +260,7 @@ def test_a_signal_ends_any_command_and_leaves_nothing(
     process.send_signal(number)
     _, text = process.communicate(timeout=60)
     assert process.returncode == code
-    assert f"fer: error: {said}; no artifact is half-made" in text
+    assert f"fer: error: {said}; no artifact is left half-written" in text
     assert list((store / "dataset").iterdir()) == []
 
 

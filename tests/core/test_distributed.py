@@ -25,7 +25,7 @@ def test_nobody_waits_for_ever_for_those_who_never_came(
     if under_torchrun:  # which keeps the meeting place itself; here it is gone
         monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     with (
-        pytest.raises(FerError, match="the 2 processes do not find each other: .*imed out"),
+        pytest.raises(FerError, match="the 2 processes cannot reach each other: .*imed out"),
         distributed.process_group(Ranks(rank, 2, rank, 2)),
     ):
         raise AssertionError("nobody else is there")

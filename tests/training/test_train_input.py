@@ -297,7 +297,7 @@ def test_a_data_set_that_cannot_be_trained_on_is_said(own: Store, fer: Fer, syst
         (("untested", "--select-on", "test"), {}, "has no test split; it has train, validation"),
         (("toy",), {"data__limit": "19"}, "19 training images are fewer than a batch of 20; .*train.batch"),
         (("toy",), {"data__limit": "6", "train__batch": "2"}, "data.limit"),  # of seven classes
-        ((features,), {}, "is of kind features; this wants dataset"),
+        ((features,), {}, "is of kind features; expected: dataset"),
         (("nobody",), {}, "no dataset artifact 'nobody'"),
     ]
     before = len(own.directories(["features"]))

@@ -228,7 +228,7 @@ def test_a_process_that_dies_is_no_bug_of_the_others(toys: Store) -> None:
     assert process.returncode == 1
     assert "a bug in fer" not in said
     errors = [line for line in said.splitlines() if line.startswith("fer: error: ")]
-    known = ("another process that works on this is gone; its own line says why", "stopped by SIGTERM")
+    known = ("another process of this job has stopped; its own line says why", "stopped by SIGTERM")
     assert all(any(word in error for word in known) for error in errors)  # torchrun ends the others when one is gone
 
 
