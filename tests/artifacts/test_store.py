@@ -201,7 +201,7 @@ def test_a_payload_of_another_format_is_not_read(store: Store, monkeypatch: pyte
     with monkeypatch.context() as patch:
         patch.setitem(PAYLOAD_FORMATS, "dataset", 2)
         artifact = build(store, plan())
-    with pytest.raises(FerError, match="dataset of payload format 2, this fer reads 1; use the version of fer that wrote it"):
+    with pytest.raises(FerError, match="payload format 2, this fer reads 1; use the version of fer that wrote it"):
         store.open(artifact.path)
 
 

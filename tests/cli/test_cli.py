@@ -315,12 +315,12 @@ def test_doctor_names_what_is_missing(
 ) -> None:
     monkeypatch.setenv("FER_WEIGHTS", str(tmp_path / "absent"))
     findings = only_json_after(capsys, ["doctor", "--store", str(tmp_path)])["findings"]
-    by_name = {finding["what"]: finding for finding in findings}
-    assert by_name["torch"]["state"] == "ok"
-    assert by_name["FER_WEIGHTS"]["state"] == "missing"
+    by_name = {finding["check"]: finding for finding in findings}
+    assert by_name["torch"]["verdict"] == "pass"
+    assert by_name["FER_WEIGHTS"]["verdict"] == "fail"
     assert by_name["FER_WEIGHTS"]["advice"]
-    assert by_name["device"]["found"].startswith(("cpu", "cuda", "mps"))
-    assert str(tmp_path) in by_name["store"]["found"]
+    assert by_name["device"]["measured"].startswith(("cpu", "cuda", "mps"))
+    assert str(tmp_path) in by_name["store"]["measured"]
 
 
 def test_a_store_that_is_a_file_is_refused_by_every_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
