@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import sparse
 
 from fer_cli.metrics.values import Floats, Values
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 RESAMPLES: Final = 2000
 CONFIDENCE: Final = 0.95
@@ -42,6 +44,8 @@ def sums_by_unit(sums: sparse.csr_array, groups: ArrayLike | None) -> sparse.csr
     Raises:
         ValueError: ``groups`` has another length.
     """
+    from scipy import sparse
+
     if groups is None:
         return sums
     ids = np.asarray(groups)
@@ -64,6 +68,8 @@ def resampled_sums(units: sparse.csr_array, *, seed: int, resamples: int = RESAM
     """
     rng = np.random.default_rng(seed)
     n_units = units.shape[0]
+    from scipy import sparse
+
     transposed = sparse.csr_array(units.T)
     step = max(1, _CHUNK // n_units)
     for start in range(0, resamples, step):

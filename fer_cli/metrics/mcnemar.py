@@ -13,7 +13,6 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
 
 POWER: Final = 0.8
 ALPHA: Final = 0.05
@@ -67,6 +66,8 @@ def mcnemar(right: NDArray[np.bool_], right_of_other: NDArray[np.bool_], groups:
         right_of_other: (N,) of the other.
         groups: (N,) ids of items that belong together, such as subjects, or None.
     """
+    from scipy import stats
+
     units = unit_differences(right, right_of_other, groups)
     total = int(abs(units.sum()))
     won, lost = int((right & ~right_of_other).sum()), int((right_of_other & ~right).sum())
@@ -100,6 +101,8 @@ def detectable(units: NDArray[np.int64], n: int, *, alpha: float = ALPHA) -> flo
     Returns:
         A share of the ``n`` items, or NaN where so few units differ that no outcome is significant.
     """
+    from scipy import optimize
+
     tails = np.cumsum(_chances(units, 0.5)[::-1])[::-1]  # at least as many wins
     enough = np.flatnonzero(2 * tails <= alpha)
     if not len(enough):
@@ -129,6 +132,8 @@ def _wins(units: NDArray[np.int64], total: int) -> int:
 
 def _chances(units: NDArray[np.int64], probability: float) -> NDArray[np.float64]:
     """Return the chance of each sum 0 ... sum |units| of the sizes that are won, each with the same probability."""
+    from scipy import stats
+
     chances = np.ones(1)
     for size, count in zip(*np.unique(np.abs(units), return_counts=True), strict=True):
         of_size = np.zeros(size * count + 1)

@@ -20,7 +20,6 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse, stats
 
 from fer_cli.core.errors import FerError
 from fer_cli.metrics.bootstrap import CONFIDENCE, RESAMPLES, Estimate, percentile_interval, resampled_sums, sums_by_unit
@@ -85,6 +84,8 @@ def score(
         raise ValueError("class indices must not be negative")
     (rows, n), c = table.shape, int(max(labels.max(), table.max())) + 1
     cells = (np.arange(rows)[:, None] * c + labels) * c + table
+    from scipy import sparse
+
     items = sparse.csr_array(
         (np.ones(rows * n), cells.T.ravel(), np.arange(n + 1) * rows),
         shape=(n, rows * c * c),
@@ -184,6 +185,8 @@ def _over_seeds(drawn: Floats, trainings: Sequence[Floats], units: int, alpha: f
         return OverSeeds(Estimate(value, low, high), 1.0 if value == 0 else float("nan"), float("nan"), float("nan"))
     degrees = variance**2 / sum(part**2 / freedom for part, freedom in parts)
     error = float(np.sqrt(variance))
+    from scipy import stats
+
     reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees)) * error
     found = float(stats.t.ppf(1 - alpha / 2, degrees) + stats.t.ppf(POWER, degrees)) * error
     p = 2 * float(stats.t.sf(abs(value) / error, degrees))

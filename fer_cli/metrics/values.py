@@ -18,13 +18,15 @@ Conventions, where a textbook leaves a choice:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import sparse
 
 from fer_cli.core.errors import FerError
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 CALIBRATION_BINS: Final = 15
 BIN_EDGES: Final[NDArray[np.float64]] = np.linspace(0.0, 1.0, CALIBRATION_BINS + 1)
@@ -108,6 +110,8 @@ def item_sums(true: NDArray[np.int64], probabilities: Floats) -> sparse.csr_arra
         A sparse (N, C*C + 47) matrix: confusion cells (true class major), then per calibration bin the number of items,
         their confidence and their hits (15 columns each), then negative log likelihood and Brier score.
     """
+    from scipy import sparse
+
     n, c = probabilities.shape
     predicted = probabilities.argmax(axis=1)
     confidence = probabilities.max(axis=1)
