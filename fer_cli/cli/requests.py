@@ -3,8 +3,8 @@
 A stage looks whether its artifact is there once it has a plan, and a plan may need torch, a network's configuration
 and the hashes of large files: seconds, for an answer that is known. So the command line keeps, next to the artifacts,
 which request led to which. Everything that could change a plan is part of a request: the options, the artifacts and
-files that they name, the newest artifacts of each kind, the weights on this machine, the code, the versions of the
-libraries and the machine. A request that differs in anything is planned in full.
+files that they name, the weights on this machine, the code, the versions of the libraries, the machine and the
+environment. A request that differs in anything is planned in full.
 """
 
 from __future__ import annotations
@@ -54,7 +54,6 @@ class Request:
             "options": options,
             "files": [_identity(path) for path in _paths(options)],
             "inputs": [[artifact.reference, artifact.manifest.content] for artifact in inputs],
-            "masks": [str(path.relative_to(store.root)) for path in store.directories(["masks"])],
             "weights": [_identity(path) for path in sorted(_weights())],
             "code": [_identity(path) for path in sorted(_code())],
             "libraries": [provenance.version_of(name) for name in _LIBRARIES],
