@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fer_cli.reporting.style import GRID, LINES, MUTED, bare, heading, new_figure, styled
+from fer_cli.reporting.style import GRID, HEADING, LINES, MUTED, bare, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,9 +29,10 @@ def calibration_figure(bins: Sequence[ReliabilityBin], title: str = "", subtitle
     held = [one for one in bins if one.count]
     most = max((one.count for one in held), default=1)
     with styled():
-        figure = new_figure(5.2, 5.6)
-        axes = figure.add_axes((0.14, 0.26, 0.82, 0.6))
-        histogram = figure.add_axes((0.14, 0.1, 0.82, 0.13))
+        height = 4.85 + (HEADING if title else 0)
+        figure = new_figure(5.2, height)
+        axes = figure.add_axes((0.14, 1.45 / height, 0.82, 3.3 / height))
+        histogram = figure.add_axes((0.14, 0.55 / height, 0.82, 0.75 / height))
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 4)))
         look: dict[str, Any] = {
             "color": MUTED,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fer_cli.reporting.style import HEAT, INK, MUTED, ON_HEAT, ON_MID_HEAT, bare, heading, new_figure, styled
+from fer_cli.reporting.style import HEADING, HEAT, INK, MUTED, ON_HEAT, ON_MID_HEAT, bare, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -34,7 +34,8 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
         raise ValueError(f"a confusion matrix of shape {counts.shape} for {c} classes")
     support = counts.sum(axis=1)
     share = counts / np.maximum(support, 1)[:, None]
-    cell, left, top, right, bottom = 0.78, 1.25, 1.72, 0.95, 0.5
+    cell, left, right, bottom = 0.78, 1.25, 0.95, 0.5
+    top = 0.7 + (HEADING + 0.22 if title else 0)
     with styled():
         figure = new_figure(max(left + c * cell + right, 6.4), top + c * cell + bottom)
         width, height = figure.get_size_inches()

@@ -14,6 +14,7 @@ from fer_cli.core.errors import one_line
 from fer_cli.reporting.style import (
     DASHES,
     GRID,
+    HEADING,
     INK,
     LINES,
     MARKERS,
@@ -76,7 +77,7 @@ def curves_figure(
     for name, epoch in chosen.items():
         if name not in runs or epoch not in [row["epoch"] for row in runs[name]]:
             raise ValueError(f"epoch {epoch} of {name!r} was chosen but not run")
-    left, gap, top, high = 0.68, 0.72, 1.52, 2.5
+    left, gap, top, high = 0.68, 0.72, 0.72 + (HEADING if title else 0), 2.5
     footer = top + high + 0.72
     with styled():
         figure = new_figure(
@@ -148,7 +149,7 @@ def path_figure(paths: Sequence[ParameterPath], title: str = "", subtitle: str =
             raise ValueError(f"the lines do not have the {len(path.values)} values of {path.parameter}")
         if min(path.values) <= 0:
             raise ValueError(f"{path.parameter} is not positive throughout: no logarithmic axis holds it")
-    left, gap, top, wide, high = 0.68, 0.8, 1.52, 4.1, 2.7
+    left, gap, top, wide, high = 0.68, 0.8, 0.72 + (HEADING if title else 0), 4.1, 2.7
     with styled():
         figure = new_figure(left + len(paths) * (wide + gap), top + high + 0.7)
         width, height = figure.get_size_inches()

@@ -117,6 +117,10 @@ def bare(axes: Axes, *, keep: Sequence[str] = ()) -> None:
     axes.tick_params(length=0)
 
 
+HEADING: Final = 0.8
+"""Inches that a title with its subtitle needs; a figure inside a page has neither."""
+
+
 def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.28, top: float = 0.25) -> None:
     """Write the title and, under it, the subtitle; ``left`` and ``top`` in inches from the figure's upper left."""
     width, height = figure.get_size_inches()

@@ -34,12 +34,12 @@ def inline_svg(figure: Figure, title: str) -> Markup:
     """Return a figure as an SVG element for an HTML page: texts as text in the page's font, colours by its theme.
 
     Args:
-        figure: of matplotlib's object API; blank margins are cut.
+        figure: of matplotlib's object API.
         title: what it shows, for screen readers; unique in the page.
     """
     stream = io.StringIO()
     with styled({"svg.fonttype": "none", "svg.hashsalt": title, "image.composite_image": False}):
-        figure.savefig(stream, format="svg", dpi=_DPI, bbox_inches="tight", pad_inches=0.02, transparent=True)
+        figure.savefig(stream, format="svg", dpi=_DPI, transparent=True)
     head, _, body = stream.getvalue().partition("<svg ")[2].partition(">")
     width, height = re.findall(r'(?:width|height)="([\d.]+)pt"', head)
     body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>", "", body, flags=re.S)

@@ -11,7 +11,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_cli.core.errors import FerError
-from fer_cli.reporting.style import EDGE, INK, MUTED, bare, class_colour, class_marker, heading, new_figure, styled
+from fer_cli.reporting.style import (
+    EDGE,
+    HEADING,
+    INK,
+    MUTED,
+    bare,
+    class_colour,
+    class_marker,
+    heading,
+    new_figure,
+    styled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +128,7 @@ def tsne_figure(
     spread = np.ptp(points, axis=0) if len(points) else np.ones(2)
     if spread[1] > spread[0]:  # the directions mean nothing: the longer one lies across, and no part is empty
         points, spread = points[:, ::-1], spread[::-1]
-    wide, top = 6.4, 1.0
+    wide, top = 6.4, 0.15 + (HEADING if title else 0)
     high = max(3.6, wide * spread[1] / (spread[0] or 1))
     with styled():
         figure = new_figure(wide + 2.5, top + high + 0.2)
