@@ -18,7 +18,7 @@ class ExitCode(IntEnum):
     USAGE = 2
     CHECK_FAILED = 3  # audit, verify, a refused compare, eval --strict
     BUG = 70
-    PREEMPTED = 75  # saved: run the same command again to go on
+    PREEMPTED = 75  # saved: run the same command again to resume
     INTERRUPTED = 130
 
 

@@ -19,7 +19,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
-        self.again = "run the same command again to go on"
+        self.again = "run the same command again to resume"
 
     def check(self, saved: str) -> None:
         """Raise PreemptedError when a signal came. Call it where all work so far is on the disk."""

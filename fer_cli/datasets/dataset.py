@@ -93,17 +93,17 @@ def open_dataset(artifact: Artifact) -> Dataset:
     images = read_array(artifact.file(IMAGES))
     if len(images) != len(table):
         raise FerError(
-            f"{len(images)} images but {len(table)} rows in {INDEX}", hint="prepare it anew", path=artifact.path
+            f"{len(images)} images but {len(table)} rows in {INDEX}", hint="prepare it again", path=artifact.path
         )
     grey, colour = images.ndim == 3, images.ndim == 4 and images.shape[-1] == 3
     if images.dtype != np.uint8 or not (grey or colour):
         raise FerError(
-            f"images are {images.shape} of {images.dtype}", hint="prepare it anew with --force", path=artifact.path
+            f"images are {images.shape} of {images.dtype}", hint="prepare it again with --force", path=artifact.path
         )
     number = {name: index for index, name in enumerate(classes)}
     names = table["label"].to_pylist()
     if unknown := set(names) - set(classes):
-        raise FerError(f"label {min(unknown)!r} is not a class of it", hint="prepare it anew", path=artifact.path)
+        raise FerError(f"label {min(unknown)!r} is not a class of it", hint="prepare it again", path=artifact.path)
     folds, chosen_on = _folds(table, artifact)
     return Dataset(
         artifact=artifact,
@@ -158,7 +158,7 @@ def _folds(
     for row, of in enumerate(table["validation_of"].to_pylist()):
         chosen_on[row, of] = True
     if folds.min() < 0 or chosen_on[np.arange(len(folds)), folds].any():
-        raise FerError("its folds contradict each other", hint="split it anew with --force", path=artifact.path)
+        raise FerError("its folds contradict each other", hint="split it again with --force", path=artifact.path)
     return folds, chosen_on
 
 

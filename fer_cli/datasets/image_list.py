@@ -139,7 +139,7 @@ class Pictures:
                     FerError(
                         f"the box from {left},{top} to {right},{bottom} lies outside {item.path!r}, "
                         f"which is {row.width}x{row.height} pixels",
-                        hint="mend the row, or get the picture that it was made for",
+                        hint="correct the row, or get the picture that it was made for",
                         path=self._tables.get(item.split or WHOLE, self._root),
                         line=item.line,
                     )
@@ -187,4 +187,4 @@ def path_fault(root: Path, path: str) -> tuple[str, str] | None:
         exists = (root / path).is_file()
     except OSError:
         exists = False
-    return None if exists else (f"names {path[:80]!r}, which is not there", "mend the row or put the picture there")
+    return None if exists else (f"names {path[:80]!r}, which is not there", "correct the row or put the picture there")

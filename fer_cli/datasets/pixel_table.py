@@ -79,7 +79,7 @@ def _checked(
         if emotion not in label_of:
             raise FerError(
                 f"unknown emotion id {emotion[:40]!r}",
-                hint=f"{form.title} has 0 to {len(label_of) - 1}: mend the row",
+                hint=f"{form.title} has 0 to {len(label_of) - 1}: correct the row",
                 path=path,
                 line=line,
             )

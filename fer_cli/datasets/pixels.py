@@ -74,14 +74,14 @@ def _parse_one(path: Path, text: str, line: int, side: int) -> NDArray[np.uint8]
         if not (token.isascii() and token.isdigit() and len(token) <= 3 and int(token) <= 255):
             raise FerError(
                 f"pixel {number} is {token[:20]!r}, not a whole number from 0 to 255",
-                hint="mend or remove the row",
+                hint="correct or remove the row",
                 path=path,
                 line=line,
             )
     if len(tokens) != side * side:
         raise FerError(
             f"the row has {len(tokens):,} pixels, {side}x{side} are {side * side:,}",
-            hint="mend or remove the row",
+            hint="correct or remove the row",
             path=path,
             line=line,
         )

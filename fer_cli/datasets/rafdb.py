@@ -172,7 +172,7 @@ def read_official(root: Path) -> ParsedSource:
 def _line_fault(words: Sequence[str], first_line: dict[str, int], line: int) -> tuple[str, str] | None:
     """Return what is wrong with a line of the list and what to do about it, or None."""
     if len(words) != 2:
-        return f"the line has {len(words)} fields, not a picture and an id", "mend it or take the original list"
+        return f"the line has {len(words)} fields, not a picture and an id", "correct it or take the original list"
     if not _NAME.fullmatch(words[0]):
         return f"{words[0][:40]!r} is no name of RAF-DB", "names are train_00001.jpg and test_0001.jpg"
     if words[1] not in EMOTIONS:

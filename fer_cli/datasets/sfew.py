@@ -178,7 +178,7 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
         faces=_FACES[layout],
     )
     if any(others.values()):
-        what = "aligned faces beside the raw frames" if layout == "raw" else "raw frames beside the aligned faces"
+        what = "aligned faces next to the raw frames" if layout == "raw" else "raw frames next to the aligned faces"
         found.warnings.append(f"the {what} were not read")
     if first_inside(source, *_TEST) is not None:
         found.unread.append("Test")

@@ -135,7 +135,7 @@ def _rows(path: Path, lines: Generator[tuple[int, str]], width: int) -> Iterator
             if len(cells) != width:
                 raise FerError(
                     f"the row has {len(cells)} fields, the header has {width}",
-                    hint="mend or remove the row",
+                    hint="correct or remove the row",
                     path=path,
                     line=number,
                 )
@@ -149,7 +149,7 @@ def _cells(path: Path, number: int, text: str) -> list[str]:
         return [cell.strip() for cell in next(csv.reader([text], strict=True))]
     except csv.Error as error:
         raise FerError(
-            f"the quotes do not match ({error})", hint="mend or remove the row", path=path, line=number
+            f"the quotes do not match ({error})", hint="correct or remove the row", path=path, line=number
         ) from None
 
 

@@ -289,7 +289,7 @@ def _number(path: Path, line: int, name: str, cell: object) -> float:
         number = float("nan")
     if not np.isfinite(number):
         raise FerError(
-            f"the score of {name} is {str(cell)[:40]!r}, no finite number", hint="mend the row", path=path, line=line
+            f"the score of {name} is {str(cell)[:40]!r}, no finite number", hint="correct the row", path=path, line=line
         )
     return number
 

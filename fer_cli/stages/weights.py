@@ -28,7 +28,7 @@ from fer_cli.weights.files import UNKNOWN, WeightsFile, find_here, find_weights,
 
 OWN: Final = (*RELEASES, "compact")
 """Networks that are not timm's: parsers and detectors of faces."""
-NOT_TOLD: Final = "not told"
+NOT_TOLD: Final = "unknown"
 _NON_COMMERCIAL: Final = "non-commercial research"  # CelebAMask-HQ's terms, on which compact was trained
 
 
@@ -203,7 +203,7 @@ def _origin(network: str) -> tuple[str, str, str, bool]:
     if network == "compact":
         return "bundled", "ImageNet-1k, CelebAMask-HQ", _NON_COMMERCIAL, False
     told: Published = published(network)
-    source = "nobody that timm knows" if told.hub is None else f"hub {told.hub}"
+    source = "unknown to timm" if told.hub is None else f"hub {told.hub}"
     return source, told.pretraining or UNKNOWN, told.licence or NOT_TOLD, told.hub is not None
 
 

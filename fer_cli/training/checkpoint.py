@@ -132,7 +132,7 @@ def load_checkpoint(directory: Path, state: TrainingState) -> list[list[float]] 
     if (actual := sha256_file(path)) != expected:
         raise FerError(
             f"the checkpoint is damaged: sha256 {actual[:16]}, expected {expected[:16]}",
-            hint="remove this file to resume from the checkpoint before it, or train anew with --force",
+            hint="remove this file to resume from the checkpoint before it, or train from the start with --force",
             path=path,
         )
     with safe_open(path, "pt") as file:

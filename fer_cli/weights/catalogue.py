@@ -100,7 +100,7 @@ def read_record(weights: Path) -> Record | None:
     try:
         return Record.model_validate_json(data)
     except ValidationError:
-        what = f"is not what 'fer weights import' writes beside {weights.name}"
+        what = f"is not what 'fer weights import' writes next to {weights.name}"
         raise FerError(what, hint="move it away, or import the weights again with --force", path=path) from None
 
 

@@ -51,7 +51,7 @@ class Release:
     size: int
     sha256: str
     what: str
-    licence: str = "not told"
+    licence: str = "unknown"
     instead: str = ""
 
     @property

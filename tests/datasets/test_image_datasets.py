@@ -196,7 +196,7 @@ def test_sfew_aligned(
     assert protocol["sequences_across_splits"] == 0, "clips stay whole where validation is carved"
     told = capsys.readouterr().err
     assert "warning: not the usual counts of SFEW 2.0: Train has 28 of 891 rows" in told
-    assert ("beside the aligned faces" in told) == (write is both)
+    assert ("next to the aligned faces" in told) == (write is both)
     row = next(row for row in index if row["split"] != "test" and row["label"] == "sad")
     assert row["sequence"].startswith("Airheads_Sad")
     assert row["id"].startswith("train/sad/Airheads_Sad")

@@ -295,7 +295,7 @@ FAULTS: dict[str, tuple[Case, str]] = {
         _other_split,
         r"p\.csv:44: id 'toy-00000' is of the train split, not of the test split .* --split",
     ),
-    "a word for a score": (_cell(6, 2, "high"), r"p\.csv:8: the score of happy is 'high', no finite number; mend"),
+    "a word for a score": (_cell(6, 2, "high"), r"p\.csv:8: the score of happy is 'high', no finite number; correct"),
     "nan": (_cell(6, 2, "nan"), r"p\.csv:8: the score of happy is 'nan', no finite number"),
     "an empty cell": (_cell(0, 1, ""), r"p\.csv:2: the score of neutral is '', no finite number"),
     "one row of no probabilities": (

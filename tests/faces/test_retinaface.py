@@ -286,7 +286,7 @@ def test_which_detector_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     other.write_bytes(b"other")
     text = refusal(lambda: find_detector(SMALL, str(other)))
     assert text.startswith(f"{other}: its sha256 is {sha(other)[:16]}, expected {releases[SMALL].sha256[:16]}")
-    assert find_detector(SMALL, str(other), sha(other)) == (SMALL, WeightsFile(other, "file", "not told by its source"))
+    assert find_detector(SMALL, str(other), sha(other)) == (SMALL, WeightsFile(other, "file", "unknown"))
     small.path.write_bytes(b"damaged")
     with pytest.raises(FerError, match="its sha256 is"):
         find_detector("auto")

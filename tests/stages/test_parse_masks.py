@@ -356,7 +356,7 @@ def test_damage_to_the_kind_of_an_array_is_named(store: Store, weights: Path, ol
         open_masks(artifact, dataset)
     pixels = dataset.artifact.path / "images.npy"
     pixels.write_bytes(pixels.read_bytes().replace(b"|u1", b"|i1", 1))
-    with pytest.raises(FerError, match=r"images are \(20, 24, 24\) of int8; prepare it anew"):
+    with pytest.raises(FerError, match=r"images are \(20, 24, 24\) of int8; prepare it again"):
         open_dataset(dataset.artifact)
 
 

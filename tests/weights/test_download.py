@@ -37,7 +37,7 @@ from tests.kits.parsers import refusal, seeded_bisenet, sha
 DATA = bytes(range(256)) * 10_000  # 2.56 MB
 TOY = Release("toy.pth", "https://example.org/v1/toy.pth", len(DATA), hashlib.sha256(DATA).hexdigest(), "toys")
 PIECES = [DATA[start : start + 300_000] for start in range(0, len(DATA), 300_000)]
-UNKNOWN = "not told by its source"
+UNKNOWN = "unknown"
 
 
 @pytest.fixture

