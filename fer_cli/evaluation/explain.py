@@ -44,7 +44,7 @@ def predict_with_features(
     """Run a model on images: one at a time where it mixes its batch.
 
     Returns:
-        Probabilities (n, C), and what its last linear layer took, (n, d).
+        Probabilities (n, C), and the inputs of its last linear layer, (n, d).
     """
     import torch
 
@@ -53,7 +53,7 @@ def predict_with_features(
 
     device, layer = next(model.network.parameters()).device, last_linear(model.network)
     size = 1 if model.mixes_batch else BATCH
-    shares, taken = [], []
+    shares, inputs = [], []
 
     def forward(batch: Rows) -> tuple[torch.Tensor, torch.Tensor]:
         x = load_images(dataset.images, batch, model.preprocessing, device)
@@ -62,9 +62,9 @@ def predict_with_features(
     with track("predict", len(rows)) as advance:
         for batch, (logits, features) in batches(forward, rows, size):
             shares.append(torch.softmax(logits.double(), 1).cpu().numpy())
-            taken.append(features.float().cpu().numpy())
+            inputs.append(features.float().cpu().numpy())
             advance(len(batch))
-    return np.concatenate(shares), np.concatenate(taken)
+    return np.concatenate(shares), np.concatenate(inputs)
 
 
 def examples(
@@ -78,8 +78,8 @@ def examples(
     """Pick the most confident right and wrong answers of each class and compute where the model looked (Grad-CAM).
 
     Args:
-        model: the model that answered.
-        layer: whose maps are heated, as :func:`fer_cli.systems.trained.map_layer` finds it.
+        model: the model.
+        layer: whose maps are shown, as :func:`fer_cli.systems.trained.map_layer` finds it.
         dataset: of the images.
         rows: (n,) of the dataset, those to pick from.
         probabilities: (n, C), what the model answered, over the dataset's classes.
@@ -90,12 +90,14 @@ def examples(
     from fer_cli.models.batches import batches, load_images
     from fer_cli.models.gradcam import gradcam
 
-    true, found = dataset.labels[rows], probabilities.argmax(axis=1)
+    true, predicted = dataset.labels[rows], probabilities.argmax(axis=1)
     outputs = np.array([model.classes.index(name) for name in dataset.classes])
 
     def picked(label: int, *, right: bool) -> NDArray[np.int64]:
-        of = np.flatnonzero((true == label) & ((found == true) == right))
-        return of[np.argsort(-probabilities[of, found[of]], kind="stable")][:each].astype(np.int64)
+        candidates = np.flatnonzero((true == label) & ((predicted == true) == right))
+        return candidates[np.argsort(-probabilities[candidates, predicted[candidates]], kind="stable")][:each].astype(
+            np.int64
+        )
 
     parts = [(picked(label, right=True), picked(label, right=False)) for label in range(len(dataset.classes))]
     items = np.concatenate([part for both in parts for part in both])
@@ -105,15 +107,15 @@ def examples(
 
     def forward(batch: Rows) -> torch.Tensor:
         x = load_images(dataset.images, rows[batch], model.preprocessing, device)
-        return gradcam(model.network, layer, x, torch.from_numpy(outputs[found[batch]]).to(device))
+        return gradcam(model.network, layer, x, torch.from_numpy(outputs[predicted[batch]]).to(device))
 
     with track("grad-cam", len(items)) as advance:
         for batch, maps in batches(forward, items, size, gradients=True):
             images = dataset.images[rows[batch]]
-            for item, image, heat in zip(batch, images, maps.cpu().numpy(), strict=True):
-                guess = int(found[item])
+            for item, image, heatmap in zip(batch, images, maps.cpu().numpy(), strict=True):
+                guess = int(predicted[item])
                 picture = model.preprocessing.seen(image)
-                shown[item] = Example(picture, heat, dataset.classes[guess], float(probabilities[item, guess]))
+                shown[item] = Example(picture, heatmap, dataset.classes[guess], float(probabilities[item, guess]))
             advance(len(batch))
     return [
         Row(name, [shown[item] for item in right], [shown[item] for item in wrong])
