@@ -44,11 +44,6 @@ TOY = Release(
 
 
 @pytest.fixture(autouse=True)
-def test_what_is_listed_is_what_timm_states() -> None:
-    for backbone in catalogue.BACKBONES:
-        assert catalogue.published(backbone) == catalogue.timm_states(backbone)
-
-
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Let no test reach a hub or a release by accident, and give ``fer`` the command."""
     own = typer.Typer()
@@ -497,3 +492,8 @@ def test_bisenets_published_file_alone_is_imported(
     assert found is not None
     assert found.path.read_bytes() == TOY_DATA
     assert entry(told, "bisenet")["sha256"] == TOY.sha256
+
+
+def test_what_is_listed_is_what_timm_states() -> None:
+    for backbone in catalogue.BACKBONES:
+        assert catalogue.published(backbone) == catalogue.timm_states(backbone)
