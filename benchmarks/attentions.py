@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.artifacts.payload import read_json
-from fer_cli.artifacts.store import open_store
+from fer_cli.artifacts.summaries import EvaluationConfig, EvaluationSummary, ModelConfig, StudyConfig
+from fer_cli.cli.common import open_store
+from fer_cli.evaluation.metrics_file import read_metrics
 
 ATTENTIONS = ("tokens", "channels", "none", "batch")
 BATCHINGS = {"alone": "alone", "shuffled": "shuffled, by 32", "sorted": "by class, by 32"}
@@ -25,25 +26,27 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--store", type=Path, default=None)
     store = open_store(parser.parse_args().store)
-    found: dict[tuple[str, str], dict[str, list[float]]] = {}
+    scores: dict[tuple[str, str], dict[str, list[float]]] = {}
     for directory in reversed(store.directories(["evaluation"])):  # the newest comes last and counts
         evaluation = store.open(directory)
-        if "batching" not in evaluation.manifest.config or evaluation.manifest.inputs["model"].kind != "study":
+        batching = EvaluationConfig.of(evaluation).batching
+        if batching is None or evaluation.manifest.inputs["model"].kind != "study":
             continue
         study = open_parent(store, evaluation, "model")
-        if study.manifest.config["system"] != "conv-cut":
+        if StudyConfig.of(study).system != "conv-cut":
             continue
         model = open_parent(store, study, next(iter(study.manifest.inputs)))
-        scores = read_json(evaluation.file("metrics.json"))["predictors"]
-        seeds = [values for name, values in scores.items() if name.startswith("seed")]
-        key = (model.manifest.config["model"]["attention"], evaluation.manifest.config["batching"])
-        found[key] = {
-            metric: [values[metric]["value"] for values in seeds] for metric in ("accuracy", "balanced_accuracy")
+        outputs = EvaluationSummary.of(evaluation).outputs
+        metrics = read_metrics(evaluation).predictors
+        seeds = [metrics[name] for name, output in outputs.items() if output.kind == "network"]
+        scores[ModelConfig.of(model).recipe["model"]["attention"], batching] = {
+            "accuracy": [of_seed.accuracy.value for of_seed in seeds],
+            "balanced_accuracy": [of_seed.balanced_accuracy.value for of_seed in seeds],
         }
     for metric in ("accuracy", "balanced_accuracy"):
         print(f"\n| {metric.replace('_', ' ')} | {' | '.join(BATCHINGS.values())} |\n|---|{'---|' * len(BATCHINGS)}")
         for attention in ATTENTIONS:
-            cells = [_cell(found.get((attention, batching), {}).get(metric, [])) for batching in BATCHINGS]
+            cells = [_cell(scores.get((attention, batching), {}).get(metric, [])) for batching in BATCHINGS]
             print(f"| {attention} | {' | '.join(cells)} |")
 
 

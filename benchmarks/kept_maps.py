@@ -38,6 +38,7 @@ def main() -> None:
     machine.tune_allocator()
     import torch
 
+    from fer_cli.artifacts.summaries import ModelConfig, ModelSummary
     from fer_cli.models.features import open_features
     from fer_cli.systems.conv_cut.network import ConvCut
     from fer_cli.systems.trained import open_trained
@@ -46,8 +47,8 @@ def main() -> None:
     artifact = store.find(options.model, ["model"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     model = open_trained(artifact, "cpu")
-    cut, kept = artifact.manifest.summary["cut"], artifact.manifest.config["model"]["feature_cache"]
-    backbone = artifact.manifest.config["model"]["backbone"]
+    recipe = ModelConfig.of(artifact).recipe["model"]
+    cut, kept, backbone = ModelSummary.of(artifact).details["cut"], recipe["feature_cache"], recipe["backbone"]
     name = f"features/{dataset.artifact.name}-{backbone}-{cut}".lower()
     features = open_features(store.find(name, ["features"]), len(dataset.images))
     rows = dataset.rows("validation")[: options.images]

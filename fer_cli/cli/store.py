@@ -94,10 +94,10 @@ def _show(artifact: Artifact, tree: Lineage) -> None:
                 f"{manifest.created} by fer {code.version}{commit}, {manifest.stage} revision {manifest.revision}",
             ),
             ("content", manifest.content),
-            *[(f"config.{key}", _flat(value)) for key, value in manifest.config.items()],
-            *[(f"protocol.{key}", _flat(value)) for key, value in manifest.protocol.items()],
-            *[(f"summary.{key}", _flat(value)) for key, value in manifest.summary.items()],
-            *[(f"measured.{key}", _flat(value)) for key, value in manifest.measured.items()],
+            *_lines("config", manifest.config),
+            *_lines("protocol", manifest.protocol),
+            *_lines("summary", manifest.summary),
+            *_lines("measured", manifest.measured),
             ("environment", _flat(manifest.environment)),
             *[("warning", text) for text in manifest.warnings],
             *[("file", f"{entry.path}  {entry.size:,} bytes  sha256 {entry.sha256[:16]}…") for entry in manifest.files],
@@ -212,6 +212,13 @@ def _brief(artifact: Artifact) -> str:
             return summaries.StudySummary.of(artifact).headline
         case _:
             return summaries.EvaluationSummary.of(artifact).headline
+
+
+def _lines(key: str, value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - any JSON value
+    """Return a line for each value of a tree whose tables hold tables, and one for a table of plain values."""
+    if isinstance(value, dict) and (key.count(".") == 0 or any(isinstance(item, dict) for item in value.values())):
+        return [line for name, item in value.items() for line in _lines(f"{key}.{name}", item)]
+    return [(key, _flat(value))]
 
 
 def _flat(value: Any) -> str:  # noqa: ANN401 - any JSON value

@@ -122,7 +122,7 @@ def test_a_fault_of_one_fold_is_found_and_named(trained: tuple[Store, TrainedRes
     def nudged(tensors: Tensors) -> None:  # a study is known by its models' weights
         tensors["classifier.bias"] += 1e-7
 
-    swapped = {"classes": classes[::-1]}
+    swapped = {"classes": tuple(classes[::-1])}
     models[2] = planted_model(store, models[2], "swapped-fold2-seed0", config=swapped, tensors=nudged)
     study = study_of(store, "baseline", models, [0], [0, 1, 2]).artifact
     audit = audited(store, study)

@@ -111,7 +111,7 @@ def swap(classes: tuple[str, ...], one: str, other: str) -> list[str]:
 
 
 def test_swapped_class_names_are_found(place: Store, clean: Artifact) -> None:
-    named = planted_model(place, clean, "names", config={"classes": swap(CLASSES, "happy", "disgust")})
+    named = planted_model(place, clean, "names", config={"classes": tuple(swap(CLASSES, "happy", "disgust"))})
     audit = audited(place, named)
     assert failing(audit) == {"class names", "recorded score"}
     assert "network names its outputs neutral, disgust, sad, surprise, fear, happy, anger" in said(audit, "class names")
