@@ -272,7 +272,7 @@ def test_what_is_no_fold_is_refused(store: Store, fer: Fer) -> None:
     films(store)
     cases = [
         (["--fold", "3"], 1, r"films-folds3@\w+ has no fold 3; it has 0 to 2"),
-        (["--fold", "one"], 2, "--fold 'one' is no fold; write its number, from 0, or all"),
+        (["--fold", "one"], 2, "--fold 'one' is not a fold; write its number, from 0, or all"),
         (["--fold", "0,1"], 2, "--fold '0,1' is not a fold"),
     ]
     for more, code, what in cases:
