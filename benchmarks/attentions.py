@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.store import open_store
 from fer_cli.artifacts.summaries import EvaluationConfig, EvaluationSummary, ModelConfig, StudyConfig
-from fer_cli.cli.common import open_store
 from fer_cli.evaluation.metrics_file import read_metrics
 
 ATTENTIONS = ("tokens", "channels", "none", "batch")

@@ -10,7 +10,6 @@ import typer
 
 from fer_cli.cli.common import Output, console, print_pairs, print_table
 from fer_cli.cli.options import DeviceOption, ForceOption, ModelArgument, SeedOption, SplitOption, command
-from fer_cli.cli.requests import answer
 from fer_cli.core.format import estimate, percent, signed_percent
 
 if TYPE_CHECKING:
@@ -67,6 +66,8 @@ def evaluate(
     names, or a column per class: prob_happy, logit_happy, or score_happy or happy, where the numbers decide whether
     they are probabilities or logits.
     """
+    from fer_cli.cli.requests import answer
+
     options: dict[str, Any] = {
         "predictions": predictions,
         "split": split,

@@ -17,7 +17,6 @@ from fer_cli.cli.options import (
     WeightsOption,
     command,
 )
-from fer_cli.cli.requests import answer
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
@@ -49,6 +48,7 @@ def extract(
     Resumes where it stopped; `torchrun -m fer_cli extract ...` shares the work among processes.
     """
     from fer_cli.artifacts.summaries import FeaturesSummary, Measured
+    from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {
         "backbone": backbone,

@@ -11,7 +11,6 @@ import typer
 
 from fer_cli.cli.common import Output, artifact_output, listed
 from fer_cli.cli.options import FeaturesArgument, ForceOption, command
-from fer_cli.cli.requests import answer
 from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def fit_ahm(
 
         text = default_hierarchy().text
         return Output({"hierarchy": text}, partial(typer.echo, text, nl=False))
+    from fer_cli.cli.requests import answer
+
     options: dict[str, Any] = {"hierarchy": hierarchy, "paths": paths, "ridge": ridge, "metric": metric}
     if lambdas is not None:
         options["lambdas"] = _numbers(lambdas)

@@ -9,7 +9,6 @@ import typer
 
 from fer_cli.cli.common import Output, artifact_output, counted
 from fer_cli.cli.options import DatasetArgument, DeviceOption, ForceOption, WeightsHashOption, command
-from fer_cli.cli.requests import answer
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
@@ -55,6 +54,7 @@ def parse_masks(
     Resumes where it stopped; `torchrun -m fer_cli parse-masks ...` shares the work among processes.
     """
     from fer_cli.artifacts.summaries import MasksSummary, Measured
+    from fer_cli.cli.requests import answer
     from fer_cli.faces.quality import REASONS
 
     options: dict[str, Any] = {

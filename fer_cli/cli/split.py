@@ -10,7 +10,6 @@ import typer
 
 from fer_cli.cli.common import Output, artifact_output, headline, print_pairs
 from fer_cli.cli.options import DatasetArgument, ForceOption, SeedOption, command
-from fer_cli.cli.requests import answer
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
@@ -66,6 +65,8 @@ def split(
         from fer_cli.stages.split import export as write
 
         return _exported(write(store=store, dataset=dataset, path=export), export)
+    from fer_cli.cli.requests import answer
+
     options: dict[str, Any] = {
         "folds": folds,
         "by": by,
