@@ -61,8 +61,8 @@ def mutants(source: str, most: int, seed: int) -> tuple[list[Mutant], int]:
     """Return up to ``most`` mutants of a source in the order of their lines, and the number of places.
 
     Every place that an operator of cosmic-ray applies to gets one mutant: the operator is drawn by the seed. Where
-    there are more places than ``most``, so are the places. Annotations, ``if TYPE_CHECKING`` and what an
-    error says are left out: they decide no number.
+    there are more places than ``most``, so are the places. Annotations, ``if TYPE_CHECKING``, what an error
+    says, the decorators of classes and ``strict=`` are left out: they decide no number.
     """
     skipped = _no_numbers(source)
     tree = get_ast(source)
@@ -108,7 +108,7 @@ def _change(source: str, changed: str) -> str:
 
 
 def _no_numbers(source: str) -> list[tuple[Place, Place]]:
-    """Return the spans of annotations, of ``if TYPE_CHECKING`` and of what is raised."""
+    """Return the spans of annotations, ``if TYPE_CHECKING``, what is raised, ``@dataclass(...)`` and ``strict=``."""
     spans = []
     lines = source.splitlines()
     for node in ast.walk(ast.parse(source)):
@@ -121,6 +121,10 @@ def _parts_without_numbers(node: ast.AST) -> Iterator[ast.expr | ast.stmt]:
         yield node.annotation
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.returns is not None:
         yield node.returns
+    elif isinstance(node, ast.ClassDef):
+        yield from node.decorator_list
+    elif isinstance(node, ast.keyword) and node.arg == "strict":
+        yield node.value
     elif isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         yield node
     elif isinstance(node, ast.Raise) and node.exc is not None:

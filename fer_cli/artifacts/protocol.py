@@ -59,7 +59,7 @@ class SplitOrigin(Record):
             case "carved":
                 source = "each fold's training images" if self.in_each_fold else "train"
                 taken = "" if self.images is None else f", {self.images:,} images taken"
-                return f"carved from {source}: {self.share:.3g} asked{taken}, {TOGETHER}, seed {self.seed}"
+                return f"held out from {source}: {self.share:.3g} requested{taken}, {TOGETHER}, seed {self.seed}"
             case "random":
                 assert self.ratio is not None
                 train, test = self.ratio
@@ -101,7 +101,7 @@ class PartRole(Record):
         if self.promoted:
             return f"{self.use}, because the source has no test part"
         if self.carved:
-            return f"{self.use}, less the {' and '.join(self.carved)} split carved from it"
+            return f"{self.use}, less the {' and '.join(self.carved)} split held out from it"
         return self.use
 
 

@@ -48,7 +48,7 @@ class Kept:
 def leave_out_copies(work: Work, rows: Sequence[Row], splits: Sequence[str], hashes: Sequence[str]) -> Kept:
     """Take the copies among training pictures out of the arrays that were written.
 
-    It comes before a split is carved from train: then no picture of a carved split has a copy anywhere.
+    It comes before a split is held out from train: then no picture of a carved split has a copy anywhere.
 
     Args:
         work: its arrays hold a row for each of ``rows``.

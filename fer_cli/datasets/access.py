@@ -29,7 +29,7 @@ class Access:
         if source.is_file():
             return FerError("is a file", hint=f"unpack {self.title} and give the folder", path=source)
         return FerError(
-            f"{self.title} is not here: looked for {self.marks}",
+            f"{self.title} was not found: looked for {self.marks}",
             hint=f"apply at {self.home} ({self.how}; {self.licence}), then unpack it there or give --source",
             path=source,
         )
@@ -39,6 +39,6 @@ class Access:
         layouts = "\n".join(f"- {layout}" for layout in self.layouts)
         return (
             f"{self.title}: {self.notes}\n\n"
-            f"Layouts, found by themselves:\n\n\b\n{layouts}\n\n"
+            f"Layouts, detected automatically:\n\n\b\n{layouts}\n\n"
             f"How to get it: {self.how}.\n\n\b\n{self.home}\n\nLicence: {self.licence}."
         )

@@ -40,7 +40,7 @@ ACCESS: Final = Access(
     title="AffectNet",
     home="http://mohammadmahoor.com/pages/databases/affectnet/",
     how="a professor or the head of a laboratory signs the agreement and sends it in; students ask theirs",
-    licence="research alone, no part may be passed on",
+    licence="research only, no part may be redistributed",
     marks="training.csv and validation.csv, train_set/ and val_set/, or train/ and val/",
     layouts=(
         "training.csv, validation.csv, Manually_Annotated_Images (as they are unpacked)",
@@ -48,8 +48,8 @@ ACCESS: Final = Access(
         "train/0..7, val/0..7",
     ),
     notes="the manually annotated pictures with one of eight expressions; None, Uncertain and No-Face are dropped. "
-    "With the csv files each face is cut out by its box. The test set was never given out: val is the test split, and "
-    "validation is carved from train. 287,651 pictures are packed on the disk, 112 pixels 10.8 GB, 224 pixels 43 GB.",
+    "With the csv files each face is cut out by its box. The test set was never released: val is the test split, and "
+    "validation is held out from train. 287,651 pictures are packed on the disk, 112 pixels 10.8 GB, 224 pixels 43 GB.",
 )
 EMOTIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 """The expressions by the ids of the source."""
@@ -165,15 +165,15 @@ def _read_table(
             continue
         path = posixpath.normpath(path) if path else ""
         if label not in _EMOTION_IDS:
-            fault = f"unknown expression id {label[:40]!r}", "AffectNet has 0 to 10: take the original list"
+            fault = f"unknown expression id {label[:40]!r}", "AffectNet has 0 to 10: use the original list"
         elif (box := _box(numbers)) is None:
-            what = f"{','.join(numbers)[:40]!r} is no box"
+            what = f"{','.join(numbers)[:40]!r} is not a box"
             fault = what, "face_x, face_y, face_width and face_height are whole numbers of pixels"
         elif bad := path_fault(images, path):
             fault = bad
         elif (index := first.setdefault(path, len(items))) < len(items):
             where = f"line {items[index].line} of {_TABLES[items[index].split or part]}"
-            fault = f"{path!r} stands in {where} already", "keep one row for each picture"
+            fault = f"{path!r} is already in {where}", "keep one row per image"
         else:
             name = path.rpartition(".")[0]
             items.append(ImageEntry(path, part, _EMOTION_IDS[label], line, id=name, box=box))
@@ -213,7 +213,7 @@ def read_arrays(source: Path) -> ParsedSource:
                 stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
                 annotation = annotations / f"{stem}{_EXP}"
                 if suffix not in SUFFIXES or "/" in name:
-                    faults.append(FerError("is no picture of AffectNet", hint="remove it", path=pictures / name))
+                    faults.append(FerError("is not an image of AffectNet", hint="remove it", path=pictures / name))
                 elif stem not in named:
                     what = f"has no {part}_set/annotations/{stem}{_EXP}"
                     faults.append(FerError(what, hint="unpack the annotations again", path=pictures / name))
@@ -226,7 +226,7 @@ def read_arrays(source: Path) -> ParsedSource:
                         items.append(ImageEntry(path, part, EMOTIONS[number], id=f"{part}/{stem}"))
                 named.discard(stem)
             for stem in named:
-                what, place = f"labels {part}_set/images/{stem}.jpg, which is not there", annotations
+                what, place = f"labels {part}_set/images/{stem}.jpg, which does not exist", annotations
                 faults.append(FerError(what, hint="unpack the pictures again", path=place / f"{stem}{_EXP}"))
     refuse_all(faults)
     return ParsedSource(

@@ -34,7 +34,7 @@ ACCESS: Final = Access(
     title="CK+",
     home="http://www.jeffcohn.net/Resources/",
     how="a member of a university or institute signs the agreement and sends it in",
-    licence="non-commercial research alone, only the subjects that gave consent may be printed",
+    licence="non-commercial research only, only the subjects that gave consent may be printed",
     marks="cohn-kanade-images/ with Emotion/, CK+48/ or its class folders, ckextended.csv",
     layouts=(
         "cohn-kanade-images/S005/001, Emotion/S005/001",
@@ -96,7 +96,7 @@ def open_ckplus(
         return loader
     if isinstance(loader, CkPlus) and loader.raw:
         return detection.align(loader, size=size, jobs=jobs)
-    raise FerError("no raw frames are here", hint="give the official layout, or leave out --align", path=source)
+    raise FerError("no raw frames are here", hint="give the official layout, or omit --align", path=source)
 
 
 def _open(
@@ -119,7 +119,7 @@ def _open(
         table = found_table or source
     if layout == "ckextended.csv":
         if size is not None:
-            raise FerError("ckextended.csv is not resized", hint="leave --size out", path=table)
+            raise FerError("ckextended.csv is not resized", hint="omit --size", path=table)
         name = artifact_name(neutral=neutral, contempt=contempt)
         return CkExtended(table=table, name=name, neutral=neutral, contempt=contempt, allow_incomplete=allow_incomplete)
     expected = {name: LAST * number for name, number in SEQUENCES.items() if contempt or name != "contempt"}
@@ -131,7 +131,7 @@ def _open(
         if neutral:
             raise FerError(
                 "this layout has no first frames, so none is neutral",
-                hint="leave --neutral out, or give the official layout",
+                hint="omit --neutral, or give the official layout",
                 path=source,
             )
         found = read_folders(pictures or source, contempt=contempt)
@@ -182,7 +182,7 @@ class CkPlus(ImageDatasetLoader):
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""
         if self.raw:
-            self._found.warnings.append("frames are taken whole, as if they were face crops: --align aligns them")
+            self._found.warnings.append("frames are used whole, as face crops: align them with --align")
         return super().blocks()
 
     def pictures(self) -> list[Pictured]:
@@ -236,8 +236,8 @@ def _read_emotions(folder: Path, faults: list[FerError]) -> dict[str, tuple[str,
         parts = path.split("/")
         name = _EMOTION.fullmatch(parts[-1])
         if name is None or parts[:-1] != [name[2], name[3]]:
-            what = "does not belong here: files are S005/001/S005_001_00000011_emotion.txt"
-            faults.append(FerError(what, hint="remove it or give it back its name", path=place))
+            what = "unexpected file: files are S005/001/S005_001_00000011_emotion.txt"
+            faults.append(FerError(what, hint="remove it or restore its name", path=place))
         elif name[1] in emotions:
             what = f"sequence {name[1]} has a second label, the first is in {emotions[name[1]][1].name}"
             faults.append(FerError(what, hint="unpack Emotion_labels.zip again", path=place))
@@ -280,8 +280,8 @@ def _frames(images: Path, subjects: set[str], faults: list[FerError]) -> dict[st
             continue
         match = _FRAME.fullmatch(name)
         if match is None or [subject, *folders] != [match[2], match[3]]:
-            what = "does not belong here: frames are S005/001/S005_001_00000011.png"
-            faults.append(FerError(what, hint="remove it or give it back its name", path=images / path))
+            what = "unexpected file: frames are S005/001/S005_001_00000011.png"
+            faults.append(FerError(what, hint="remove it or restore its name", path=images / path))
         else:
             frames[match[1]].append(path)
     return frames
@@ -300,7 +300,7 @@ def read_folders(root: Path, *, contempt: bool) -> ParsedSource:
         name = _FRAME.fullmatch(PurePosixPath(path).name)
         if name is None:
             hint = "the names are S010_004_00000017.png; others: fer prepare folder"
-            faults.append(FerError("is no name of CK+", hint=hint, path=root / path))
+            faults.append(FerError("is not a file name of CK+", hint=hint, path=root / path))
         elif (other := first.setdefault(name[1], (label, path)))[0] != label:
             what = f"sequence {name[1]} is {label} here and {other[0]} in {other[1]}"
             faults.append(FerError(what, hint="get the data set again", path=root / path))

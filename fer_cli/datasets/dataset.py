@@ -19,7 +19,7 @@ IMAGES: Final = "images.npy"
 MASKS: Final = "masks.npy"
 AUS: Final = "aus.parquet"
 Names = NDArray[np.object_]
-"""Of each image a name (str), or None where it is not known."""
+"""Of each image a name (str), or None where it is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Dataset:
     known, and are None where the source names none; ``targets`` (N, C) is None where labels are hard.
     ``folds`` (N,) holds the fold that each image is tested in, and ``chosen_on`` (N, K) whether the model of each of
     the K folds is chosen on it; both are None where the data set has no folds.
-    ``subgroups`` maps what the source says of the subjects (``gender``) to (N,) values, empty where it is not known.
+    ``subgroups`` maps what the source says of the subjects (``gender``) to (N,) values, empty where it is unknown.
     """
 
     artifact: Artifact
@@ -63,7 +63,7 @@ class Dataset:
     def units(self) -> tuple[str, NDArray[np.int64] | None]:
         """Return what is independent of each other, and its number (N,) of each image: subjects, else sequences.
 
-        An image whose subject is not known is a unit by itself. Where neither is named each item is, and there are no
+        An image whose subject is unknown is a unit by itself. Where neither is named each item is, and there are no
         numbers.
         """
         if self.subjects is not None:

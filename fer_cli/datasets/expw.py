@@ -92,7 +92,7 @@ def read_labels(table: Path, images: Path) -> ParsedSource:
                     label, box = EMOTIONS[int(fields[7])], (left, top, right, bottom)
                     faces.append(ImageEntry(name, None, label, line, sequence=name, id=identity, box=box))
                     continue
-                fault = f"{identity} is in line {first_line[identity]} already", "keep one line per face"
+                fault = f"{identity} is already in line {first_line[identity]}", "keep one line per face"
             faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
     refuse_all(faults)
     return ParsedSource(

@@ -41,7 +41,7 @@ _FILE_NAMES: Final = frozenset(
 _WHAT: Final = (
     "fer2013.csv or icml_face_data.csv (plain, .gz, .xz, .zip), fer2013.tar.gz, or the folders train/ and test/"
 )
-_INCOMPLETE: Final = "get the whole data set, or take what is there with --allow-incomplete"
+_INCOMPLETE: Final = "get the whole data set, or accept what is there with --allow-incomplete"
 
 
 class Fer2013:
@@ -139,7 +139,7 @@ class Fer2013:
             [
                 FerError(
                     f"the picture is {picture.width}x{picture.height} pixels, those of FER2013 are {SIDE}x{SIDE}",
-                    hint="take the original pictures, or fer prepare folder",
+                    hint="use the original images, or fer prepare folder",
                     path=path,
                 )
                 for path, picture in zip(paths, pictures, strict=True)
@@ -240,7 +240,7 @@ def find_table(source: Path) -> Path | None:
     if not found:
         raise FerError("FER2013 is not in this folder", hint=f"looked for {_WHAT}", path=source)
     if len(found) > 1:
-        raise FerError(f"holds several sources: {', '.join(found)}", hint="give the one that is meant", path=source)
+        raise FerError(f"holds several sources: {', '.join(found)}", hint="give the right one", path=source)
     return source / tables[0] if tables else None
 
 
@@ -258,7 +258,7 @@ def _read_tree(root: Path) -> list[_TreePicture]:
     for item in list_tree(root).items:
         part = _part_of(item)
         if part is None or item.label not in EMOTIONS:
-            what = f"does not belong to {item.split or 'this source'}" if part is None else "no class of FER2013"
+            what = f"does not belong to {item.split or 'this source'}" if part is None else "not a class of FER2013"
             hint = "the re-layout of FER2013 has train/ and test/ with seven classes; other folders: fer prepare folder"
             faults.append(FerError(what, hint=hint, path=root / item.path))
         else:
@@ -267,8 +267,8 @@ def _read_tree(root: Path) -> list[_TreePicture]:
     unnamed = [item for item in pictures if item.part == _BOTH_TESTS]
     if unnamed and any(item.part in {"PublicTest", "PrivateTest"} for item in pictures):
         raise FerError(
-            "the name tells neither PublicTest nor PrivateTest, as those of other files do",
-            hint="give all test files their original names, or none",
+            "the name contains neither PublicTest nor PrivateTest, unlike those of other files",
+            hint="give all test files their original names, or none of them",
             path=root / unnamed[0].path,
         )
     return pictures

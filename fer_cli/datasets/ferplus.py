@@ -145,7 +145,7 @@ class FerPlus:
         if differences and not self._allow_incomplete:
             raise FerError(
                 f"not the official votes: {', '.join(differences)}",
-                hint="take the original fer2013new.csv, or these votes with --allow-incomplete",
+                hint="use the original fer2013new.csv, or accept these votes with --allow-incomplete",
                 path=self._votes,
             )
         roles = assign_roles({part: split for part, split in PARTS.items() if self._found[part].total()})

@@ -148,13 +148,13 @@ def find_list(source: Path) -> Path | None:
             names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise FerError(
-            f"cannot be read: {error.strerror}", hint="give a folder of pictures or a csv table", path=source
+            f"cannot be read: {error.strerror}", hint="give a folder of images or a csv table", path=source
         ) from None
     tables = [name for name in names if name.lower().endswith(".csv")]
     if any(split_of_name(name) or canonical(name) for name in names if (source / name).is_dir()) or not tables:
         return None
     if len(tables) > 1:
-        raise FerError(f"holds several tables: {', '.join(tables)}", hint="give the one that is meant", path=source)
+        raise FerError(f"holds several tables: {', '.join(tables)}", hint="give the right one", path=source)
     return source / tables[0]
 
 
@@ -186,7 +186,7 @@ def list_tree(root: Path) -> Listing:
         is_picture = PurePosixPath(path).suffix.lower() in SUFFIXES
         if len(folders) < depth - 1:
             if is_picture:
-                faults.append(_fault(root / path, "the picture is in no class folder", "move it into one"))
+                faults.append(_fault(root / path, "the image is not in a class folder", "move it into one"))
             elif path.lower().endswith(".csv"):
                 warnings.append(f"{path} was not read: the folders' names are the labels")
             continue
@@ -194,16 +194,14 @@ def list_tree(root: Path) -> Listing:
         if label is None:
             faults.append(_unknown_folder(root / "/".join(folders)))
         elif len(folders) >= depth:
-            faults.append(_fault(root / path, "a folder inside a class folder", "put pictures into the class folder"))
+            faults.append(_fault(root / path, "a folder inside a class folder", "put images into the class folder"))
         elif not is_picture:
-            faults.append(_fault(root / path, "not a picture by its name", "remove it from the class folder"))
+            faults.append(_fault(root / path, "not an image by its name", "remove it from the class folder"))
         else:
             items.append(ImageEntry(path, folders[0] if splits else None, label))
     refuse(list({str(fault): fault for fault in faults}.values()))
     if not items:
-        raise FerError(
-            "there are no pictures in class folders", hint="expected split/class/picture or class/picture", path=root
-        )
+        raise FerError("no images in class folders", hint="expected split/class/picture or class/picture", path=root)
     there = {item.split for item in items}
     parts = {top: split for top, split in splits.items() if top in there} or {WHOLE: "train"}
     for top in parts:
@@ -229,7 +227,7 @@ def _refuse_twins(root: Path, meanings: Mapping[str, str]) -> None:
     for folder, meaning in sorted(meanings.items()):
         other = first.setdefault(meaning, folder)
         if other != folder:
-            raise _fault(root / folder, f"means {meaning}, as {other}/ does", "merge the two or move one away")
+            raise _fault(root / folder, f"means {meaning}, like {other}/", "merge the two or move one away")
 
 
 def read_list(table: Path) -> Listing:
@@ -256,7 +254,7 @@ def read_list(table: Path) -> Listing:
             elif "split" in values and split is None:
                 fault = f"unknown split {values['split'][:40]!r}", "use train, val or test"
             elif first_line.setdefault(path, line) != line:
-                fault = f"{path!r} stands in line {first_line[path]} already", "keep one row for each picture"
+                fault = f"{path!r} is already in line {first_line[path]}", "keep one row per image"
         if fault is not None or label is None:
             what, hint = fault or ("", "")
             faults.append(FerError(what, hint=hint, path=table, line=line))
@@ -268,7 +266,7 @@ def read_list(table: Path) -> Listing:
         )
     refuse(faults)
     if not items:
-        raise FerError("the table has a header and no rows", hint="give one row for each picture", path=table, line=1)
+        raise FerError("the table has a header and no rows", hint="give one row per image", path=table, line=1)
     return Listing(sorted(items, key=lambda item: item.path), parts or {WHOLE: "train"}, [])
 
 

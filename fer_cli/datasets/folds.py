@@ -29,7 +29,7 @@ def subject_folds(subjects: Sequence[str], number: int) -> NDArray[np.int64]:
     """
     names = sorted(set(subjects))
     if len(names) < number:
-        raise FerError(f"{len(names)} subjects are too few for {number} folds", hint="take fewer --folds")
+        raise FerError(f"{len(names)} subjects are too few for {number} folds", hint="use fewer --folds")
     fold = {name: place % number for place, name in enumerate(names)}
     return np.array([fold[name] for name in subjects], dtype=np.int64)
 
@@ -57,7 +57,7 @@ def class_folds(labels: Sequence[str], groups: Sequence[str], number: int, seed:
     names, group = np.unique(np.asarray(groups), return_inverse=True)
     if len(names) < number:
         raise FerError(
-            f"{len(names)} independent images or subjects are too few for {number} folds", hint="take fewer --folds"
+            f"{len(names)} independent images or subjects are too few for {number} folds", hint="use fewer --folds"
         )
     counts = np.zeros((len(names), int(label.max()) + 1))
     np.add.at(counts, (group, label), 1)
@@ -101,7 +101,7 @@ def carve_each(
     try:
         chosen[train] = carve([labels[row] for row in train], [groups[row] for row in train], fraction, seed)
     except FerError as error:
-        raise FerError(f"fold {fold}: {error.what}", hint="take fewer or other folds") from None
+        raise FerError(f"fold {fold}: {error.what}", hint="use fewer or other folds") from None
     return chosen
 
 
@@ -114,7 +114,7 @@ def of_fold(dataset: Dataset, fold: int) -> Dataset:
     reference = dataset.artifact.reference
     if dataset.folds is None or dataset.chosen_on is None:
         name = dataset.artifact.name
-        raise FerError(f"{reference} has no folds", hint=f"make them: fer split {name} --folds 10")
+        raise FerError(f"{reference} has no folds", hint=f"create them: fer split {name} --folds 10")
     number = dataset.chosen_on.shape[1]
     if not 0 <= fold < number:
         raise FerError(f"{reference} has no fold {fold}", hint=f"it has 0 to {number - 1}")
@@ -132,12 +132,12 @@ def check_folds(labels: Sequence[str], folds: NDArray[np.int64], chosen_on: NDAr
     for fold in range(chosen_on.shape[1]):
         tested = folds == fold
         if not tested.any():
-            raise FerError(f"fold {fold} has no image", hint="number the folds from 0 on")
+            raise FerError(f"fold {fold} has no image", hint="number the folds from 0")
         learned = set(names[~tested & ~chosen_on[:, fold]].tolist())
         if alone := sorted(set(names.tolist()) - learned):
             raise FerError(
                 f"without fold {fold} there is no training image of {', '.join(alone)}",
-                hint="take other folds, or prepare the data set without the class",
+                hint="use other folds, or prepare the data set without the class",
             )
 
 

@@ -20,7 +20,7 @@ from fer_cli.datasets.image_list import WHOLE, ImageEntry, Pictures
 from fer_cli.datasets.records import Block, LoadReport
 from fer_cli.datasets.splits import assign_roles, count_differences
 
-INCOMPLETE: Final = "get the whole data set, or take what is there with --allow-incomplete"
+INCOMPLETE: Final = "get the whole data set, or accept what is there with --allow-incomplete"
 
 Counts = Mapping[str, Mapping[str, int]]
 """Part -> expression -> images."""
@@ -211,7 +211,7 @@ def inside(folder: Path, *names: str) -> Path | None:
         if not (place / name).exists():
             if other := other_case(place, name):
                 raise FerError(
-                    f"is called {name!r} in the official layout", hint="give it back its name", path=place / other
+                    f"its name in the official layout is {name!r}", hint="restore its name", path=place / other
                 )
             return None
         place = place / name
@@ -269,20 +269,20 @@ def class_folders(
         label = label_of(name) if slash else None
         if not slash:
             if is_picture:
-                faults.append(FerError("the picture is in no class folder", hint="move it", path=folder / path))
+                faults.append(FerError("the image is not in a class folder", hint="move it", path=folder / path))
         elif label is None:
             if name not in strange:
                 strange.add(name)
-                faults.append(FerError("is no class folder", hint=f"classes are {classes}", path=folder / name))
+                faults.append(FerError("is not a class folder", hint=f"classes are {classes}", path=folder / name))
         elif meaning.setdefault(label, name) != name:
-            what = f"means {label}, as {meaning[label]}/ does"
+            what = f"means {label}, like {meaning[label]}/"
             if name not in strange:
                 strange.add(name)
                 faults.append(FerError(what, hint="merge the two or move one away", path=folder / name))
         elif "/" in rest:
             faults.append(FerError("a folder inside a class folder", hint="move its pictures", path=folder / path))
         elif not is_picture:
-            faults.append(FerError("not a picture by its name", hint="remove it", path=folder / path))
+            faults.append(FerError("not an image by its name", hint="remove it", path=folder / path))
         else:
             listed.append((prefix + path, label))
     return listed

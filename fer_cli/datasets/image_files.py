@@ -138,9 +138,9 @@ def _folder_id(path: Path, above: frozenset[tuple[int, int]], level: int) -> tup
     if not stat.S_ISDIR(info.st_mode):
         raise FerError("is neither a file nor a folder", hint="remove it", path=path)
     if (info.st_dev, info.st_ino) in above:
-        raise FerError("the link leads back to a folder above it", hint="remove it", path=path)
+        raise FerError("the link points to a folder above it", hint="remove it", path=path)
     if level >= _DEPTH:
-        raise FerError("a folder inside a class folder", hint="put the pictures into the class folder", path=path)
+        raise FerError("a folder inside a class folder", hint="put the images into the class folder", path=path)
     return info.st_dev, info.st_ino
 
 
@@ -149,7 +149,7 @@ def _stat(path: Path) -> os.stat_result:
         return path.stat()
     except OSError as error:
         if error.errno == errno.ELOOP:
-            raise FerError("the link leads in a circle", hint="remove it", path=path) from None
+            raise FerError("the link is circular", hint="remove it", path=path) from None
         if path.is_symlink():
             raise FerError("the link leads nowhere", hint="repair or remove it", path=path) from None
         raise FerError(f"cannot be read: {error.strerror}", hint="check the path", path=path) from None
@@ -292,7 +292,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise FerError(
-            f"is not a picture of a known kind ({', '.join(_FORMATS)})", hint="convert or remove it", path=path
+            f"is not an image of a supported format ({', '.join(_FORMATS)})", hint="convert or remove it", path=path
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(path) from None
@@ -306,11 +306,11 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 def _damaged(path: Path, error: Exception) -> FerError:
     reason = str(error) or type(error).__name__
-    return FerError(f"the picture is damaged or cut short ({reason})", hint="copy it again or remove it", path=path)
+    return FerError(f"the image is damaged or truncated ({reason})", hint="copy it again or remove it", path=path)
 
 
 def _too_large(path: Path) -> FerError:
-    return FerError(f"the picture has more than {MAX_PIXELS // 10**6} million pixels", hint="scale it down", path=path)
+    return FerError(f"the picture has more than {MAX_PIXELS // 10**6} million pixels", hint="resize it", path=path)
 
 
 def _check(image: Image.Image, path: Path) -> None:

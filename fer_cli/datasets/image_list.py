@@ -176,13 +176,13 @@ def _row(item: ImageEntry, picture: Picture) -> Row:
 def path_fault(root: Path, path: str) -> tuple[str, str] | None:
     """Return what is wrong with a path in a table and what to do about it, or None."""
     if not path:
-        return "the row names no picture", "fill in its path"
+        return "the row has no path of an image", "fill in its path"
     if name_fault(path):
         return f"the path {path[:80]!r} holds a control character", "rename the picture"
     if path.startswith(("/", "../")) or path == ".." or PurePosixPath(path).suffix.lower() not in SUFFIXES:
         if PurePosixPath(path).suffix.lower() in SUFFIXES:
-            return f"{path[:80]!r} leads out of the table's folder", "move the table above the pictures"
-        return f"{path[:80]!r} is not a picture by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
+            return f"{path[:80]!r} is outside the table's folder", "move the table above the images"
+        return f"{path[:80]!r} is not an image by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
     try:
         exists = (root / path).is_file()
     except OSError:

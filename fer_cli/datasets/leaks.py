@@ -45,8 +45,8 @@ def find_leaks(
         sides: (N,) the split or fold of each image.
         labels: (N,) class names.
         pixels: (N,) hashes of the images.
-        subjects: (N,) who is pictured, None where that is not known; empty where it never is.
-        sequences: (N,) the film that a frame is of, None where that is not known; empty where it never is.
+        subjects: (N,) who is pictured, None where that is unknown; empty where it never is.
+        sequences: (N,) the film that a frame is of, None where that is unknown; empty where it never is.
         thing: what a side is called.
     """
     images = rows_by_name(pixels)

@@ -91,7 +91,7 @@ def _checked(
         if counts[part] > form.most.get(part, counts[part]):
             raise FerError(
                 f"{part} has more than the {form.most[part]:,} rows of {form.title}",
-                hint="take the original table",
+                hint="use the original table",
                 path=path,
                 line=line,
             )

@@ -32,14 +32,14 @@ ACCESS: Final = Access(
     title="RAF-DB",
     home="http://www.whdeng.cn/RAF/model1.html",
     how="a member of a university or institute asks for the password by e-mail, from an address there",
-    licence="non-commercial research alone, no part may be passed on",
+    licence="non-commercial research only, no part may be redistributed",
     marks="EmoLabel/, or train/ and test/, also in basic/ and DATASET/",
     layouts=(
         "EmoLabel/list_patition_label.txt, Image/aligned (also in basic/)",
         "train/1..7, test/1..7, train_labels.csv, test_labels.csv (also in DATASET/)",
     ),
     notes="the 15,339 pictures of the basic set, aligned, 100x100. Gender, race and age go into the index as flags "
-    "where Annotation/manual is unpacked. There is no validation split: one is carved from train.",
+    "where Annotation/manual is unpacked. There is no validation split: one is held out from train.",
 )
 EMOTIONS: Final = {
     "1": "surprise", "2": "fear", "3": "disgust", "4": "happy", "5": "sad", "6": "anger", "7": "neutral",
@@ -125,7 +125,7 @@ def read_official(root: Path) -> ParsedSource:
         if picture is None:
             other = folded.get(f"{stem}_aligned.jpg")
             what = f"names {stem}, which is called {other!r} in Image/aligned"
-            hint = "give it back its name"
+            hint = "restore its name"
             if other is None:
                 what = f"names {stem}.jpg, but {stem}_aligned.jpg is not in Image/aligned"
                 hint = "unpack the pictures again"
@@ -174,11 +174,11 @@ def _line_fault(words: Sequence[str], first_line: dict[str, int], line: int) -> 
     if len(words) != 2:
         return f"the line has {len(words)} fields, not a picture and an id", "correct it or take the original list"
     if not _NAME.fullmatch(words[0]):
-        return f"{words[0][:40]!r} is no name of RAF-DB", "names are train_00001.jpg and test_0001.jpg"
+        return f"{words[0][:40]!r} is not a file name of RAF-DB", "names are train_00001.jpg and test_0001.jpg"
     if words[1] not in EMOTIONS:
-        return f"unknown label id {words[1][:40]!r}", "RAF-DB basic has 1 to 7: take the original list"
+        return f"unknown label id {words[1][:40]!r}", "RAF-DB basic has 1 to 7: use the original list"
     if first_line.setdefault(words[0], line) != line:
-        return f"{words[0]} stands in line {first_line[words[0]]} already", "keep one line for each picture"
+        return f"{words[0]} is already in line {first_line[words[0]]}", "keep one line per image"
     return None
 
 
@@ -226,7 +226,11 @@ def read_folders(root: Path, source: Path) -> ParsedSource:
         for path, label in listed:
             name = _ALIGNED.fullmatch(PurePosixPath(path).name)
             if name is None or not name[1].startswith(part):
-                what = "is no name of RAF-DB" if name is None else f"belongs to {name[1].partition('_')[0]}, not {part}"
+                what = (
+                    "is not a file name of RAF-DB"
+                    if name is None
+                    else f"belongs to {name[1].partition('_')[0]}, not {part}"
+                )
                 hint = "the names are train_00001_aligned.jpg and test_0001_aligned.jpg; others: fer prepare folder"
                 faults.append(FerError(what, hint=hint, path=root / path))
             else:
@@ -237,7 +241,7 @@ def read_folders(root: Path, source: Path) -> ParsedSource:
     seen: dict[str | None, ImageEntry] = {}
     for item in items:
         if (first := seen.setdefault(item.id, item)) is not item:
-            what = f"stands in {first.path.rpartition('/')[0]}/ too"
+            what = f"is also in {first.path.rpartition('/')[0]}/"
             faults.append(FerError(what, hint="keep the right one", path=root / item.path))
     refuse_all(faults)
     return ParsedSource(
@@ -268,12 +272,12 @@ def _check_table(table: Path, root: Path, listed: Sequence[tuple[str, str]], fau
         if label not in EMOTIONS:
             what, hint = f"unknown label id {label[:40]!r}", "RAF-DB basic has 1 to 7"
         elif first != line:
-            what, hint = f"{image[:80]!r} stands in line {first} already", "keep one row for each picture"
+            what, hint = f"{image[:80]!r} is already in line {first}", "keep one row per image"
         elif image not in label_of:
-            what, hint = f"names {image[:80]!r}, which is in no class folder", "put the picture there"
+            what, hint = f"names {image[:80]!r}, which is not in a class folder", "add the image"
         elif label_of[image] != EMOTIONS[label]:
             what = f"{image[:80]!r} is {EMOTIONS[label]} here and {label_of[image]} by its folder"
-            hint = "get the data set again: one of them was changed"
+            hint = "get the data set again: one of them was modified"
         else:
             continue
         faults.append(FerError(what, hint=hint, path=table, line=line))

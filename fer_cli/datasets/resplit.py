@@ -138,8 +138,8 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
     """
     if not any(images.sequences):
         raise FerError(
-            f"{images.dataset.artifact.reference} has no sequences whose frames could be parted",
-            hint="take --folds or --validation",
+            f"{images.dataset.artifact.reference} has no sequences, so there are no frames to split",
+            hint="use --folds or --validation",
         )
     tested = random_frames(images.ids, train, test, seed)
     splits = ["test" if out else "train" for out in tested.tolist()]
@@ -150,7 +150,7 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
         raise FerError(
             f"--leaky-frame-split {train}:{test} of {len(splits):,} images leaves "
             + (f"no training image of {lacks}" if lacks else "nothing to test"),
-            hint="take a ratio such as 2:1",
+            hint="use a ratio such as 2:1",
         )
     return New(
         splits,
@@ -206,5 +206,5 @@ def as_listed(images: Images, ids: Path, validation: float | None, seed: int) ->
         rule = FoldsRule(kind="listed", number=new.chosen_on.shape[1])
         new.folds_protocol = _folds_protocol(images, listed.folds, new.chosen_on, rule, origin)
     if validation is not None and not carves:
-        raise UsageError("--validation has nothing to say: the list has validation images", hint="leave it out")
+        raise UsageError("--validation has no effect: the list has validation images", hint="omit it")
     return new

@@ -32,16 +32,16 @@ ACCESS: Final = Access(
     title="SFEW 2.0",
     home="https://users.cecs.anu.edu.au/~few_group/AFEW.html",
     how="a member of a university or institute signs the agreement of AFEW and SFEW",
-    licence="non-commercial academic research alone",
+    licence="non-commercial academic research only",
     marks="Train_Aligned_Faces/ and Val_Aligned_Faces/, or Train/ and Val/",
     layouts=(
         "Train_Aligned_Faces/Angry ... Surprise, Val_Aligned_Faces (also in Train/, Val/)",
         "Train/Angry ... Surprise, Val",
     ),
-    notes="the aligned faces where they are, else the raw frames, whose faces are found and aligned where a detector's "
-    "weights are here ('fer weights ls'); without them, frames are taken whole as if they were face crops. "
-    "The labels of Test are withheld: Val is the test split, and validation is carved from Train, clips kept whole. "
-    "Counts that differ are a warning, for their published figures differ too; a split that lacks is refused.",
+    notes="the aligned faces if there are any, else raw frames, whose faces are found and aligned where a detector's "
+    "weights are here ('fer weights ls'); without them, whole frames are used as face crops. "
+    "The labels of Test are withheld: Val is the test split, and validation is held out from Train, clips kept whole. "
+    "Counts that differ are a warning, because published counts differ too; a missing split is an error.",
 )
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "neutral", "sad", "surprise")
 """The expressions in the order of the folders."""
@@ -78,7 +78,7 @@ _TEST: Final = (("Test",), ("Test_Aligned_Faces",))
 
 
 class Sfew(ImageDatasetLoader):
-    """SFEW 2.0 with its own labels; Val is reported on, because the labels of Test were never given out.
+    """SFEW 2.0 with its own labels; Val is reported on, because the labels of Test were never released.
 
     Args:
         source: the folder that holds Train and Val, or Train_Aligned_Faces and Val_Aligned_Faces.
@@ -119,9 +119,7 @@ class Sfew(ImageDatasetLoader):
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""
         if self.raw:
-            self._found.warnings.append(
-                "raw frames are taken whole, as if they were face crops: Train_Aligned_Faces is better"
-            )
+            self._found.warnings.append("raw frames are used whole, as face crops: Train_Aligned_Faces is better")
         return super().blocks()
 
     def pictures(self) -> list[Pictured]:
@@ -149,7 +147,7 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
     if not any(chosen.values()):
         if not any(others.values()):
             raise ACCESS.absent(source)
-        raise FerError("no raw frames are here", hint="unpack Train and Val, or leave out --align", path=source)
+        raise FerError("no raw frames are here", hint="unpack Train and Val, or omit --align", path=source)
     for part in PARTS:
         if chosen[part] is None and frames[part] is not None:
             other = next(place for place in chosen.values() if place is not None)

@@ -47,7 +47,7 @@ def write_list(path: Path, dataset: Dataset) -> None:
     writer.writerow(["id", "split", *(["fold", "validation_of"] if folds is not None else [])])
     for row, (name, split) in enumerate(zip(dataset.ids.tolist(), dataset.splits.tolist(), strict=True)):
         if name != name.strip() or not name.isprintable():
-            raise FerError(f"id {name!r} cannot stand in a list", hint="give the image another name", path=path)
+            raise FerError(f"id {name!r} cannot be written to a list", hint="rename the image", path=path)
         more = [] if folds is None or chosen_on is None else [str(folds[row]), validation_of(chosen_on[row])]
         writer.writerow([name, split, *more])
     write_atomic(path, stream.getvalue().encode())
@@ -64,9 +64,9 @@ def read_list(path: Path, dataset: Dataset) -> SplitList:
     table = open_table(path, {"id": ("id",)}, names)
     columns = [name for name in names if name in table.columns]
     if "split" not in columns and "fold" not in columns:
-        raise FerError("it has neither a column split nor fold", hint="add one", path=path, line=1)
+        raise FerError("no column 'split' or 'fold'", hint="add one", path=path, line=1)
     if "validation_of" in columns and "fold" not in columns:
-        raise FerError("it has a column validation_of but none fold", hint="add one", path=path, line=1)
+        raise FerError("a column 'validation_of' but none 'fold'", hint="add one", path=path, line=1)
     row_of = {name: row for row, name in enumerate(dataset.ids.tolist())}
     lines: dict[int, int] = {}
     cells: dict[str, list[str]] = {name: [""] * len(row_of) for name in columns}
@@ -74,17 +74,17 @@ def read_list(path: Path, dataset: Dataset) -> SplitList:
         name = row[table.columns["id"]]
         at = row_of.get(name)
         if at is None:
-            what, hint = f"id {name!r} is not of {dataset.artifact.reference}", "take the list of this data set"
+            what, hint = f"id {name!r} is not in {dataset.artifact.reference}", "use a list of this data set"
             raise FerError(what, hint=hint, path=path, line=line)
         if at in lines:
-            what = f"id {name!r} stands twice, first in line {lines[at]}"
-            raise FerError(what, hint="give every image one line", path=path, line=line)
+            what = f"id {name!r} is duplicated, first in line {lines[at]}"
+            raise FerError(what, hint="give each image one line", path=path, line=line)
         lines[at] = line
         for column in columns:
             cells[column][at] = row[table.columns[column]]
     if missing := [name for name, row in row_of.items() if row not in lines]:
         what = f"{len(missing):,} images of {dataset.artifact.reference} are missing, the first is {missing[0]!r}"
-        raise FerError(what, hint="give every image a line", path=path)
+        raise FerError(what, hint="give each image a line", path=path)
     folds = _folds(path, lines, cells["fold"]) if "fold" in cells else None
     return SplitList(
         _splits(path, lines, cells["split"]) if "split" in cells else None,
@@ -102,7 +102,7 @@ def _in_file(lines: Mapping[int, int], cells: list[str]) -> Iterator[tuple[int, 
 def _splits(path: Path, lines: Mapping[int, int], cells: list[str]) -> list[str]:
     for _, line, cell in _in_file(lines, cells):
         if cell not in SPLITS:
-            raise FerError(f"split {cell!r} is none", hint=f"write {', '.join(SPLITS)}", path=path, line=line)
+            raise FerError(f"unknown split {cell!r}", hint=f"write {', '.join(SPLITS)}", path=path, line=line)
     return cells
 
 
@@ -115,7 +115,7 @@ def _folds(path: Path, lines: Mapping[int, int], cells: list[str]) -> NDArray[np
         raise FerError("all images are in one fold", hint="give at least two", path=path)
     if empty := set(range(max(used))) - used:
         raise FerError(
-            f"no image is in fold {min(empty)}, but one in {max(used)}", hint="number the folds from 0 on", path=path
+            f"no image is in fold {min(empty)}, but one in {max(used)}", hint="number the folds from 0", path=path
         )
     return folds
 

@@ -29,7 +29,7 @@ class Roles:
 def assign_roles(parts: Mapping[str, SplitName]) -> Roles:
     """Decide what each part of a source is used for, so that nothing is chosen on what is reported.
 
-    A source without a test part reports on its validation part, and validation is then carved from training. A source
+    A source without a test part reports on its validation part, and validation is then held out from training. A source
     without any training part (it only scores models) is not carved.
 
     Args:
@@ -133,7 +133,7 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
         FerError: a class has fewer than two groups, so it cannot be on both sides.
     """
     if not 0 < fraction < 1:
-        raise FerError(f"the share to carve is {fraction}", hint="choose one between 0 and 1")
+        raise FerError(f"the share to hold out is {fraction}", hint="choose one between 0 and 1")
     members: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for label, group in zip(labels, groups, strict=True):
         members[group][label] += 1
@@ -141,7 +141,7 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
     for label in sorted(group_count, key=lambda name: (group_count[name], name)):
         if group_count[label] < 2:
             raise FerError(
-                f"class {label!r} has only one independent picture or subject: no split can be carved from it",
+                f"class {label!r} has only one independent picture or subject: no split can be held out from it",
                 hint="add data of that class, or give a source that has this split",
             )
     order = shuffled(members, seed)

@@ -114,7 +114,7 @@ def _columns(
             columns[name] = matches[0]
     if missing := [name for name in required if name not in columns]:
         raise FerError(
-            f"the header has no column {required[missing[0]][0]!r}: it reads {text[:80].strip()!r}",
+            f"the header has no column {required[missing[0]][0]!r}; it is {text[:80].strip()!r}",
             hint=f"a csv with the columns {', '.join(required[name][0] for name in required)} is expected",
             path=path,
             line=1,
@@ -165,7 +165,7 @@ def _lines(path: Path, members: Sequence[str]) -> Generator[tuple[int, str]]:
         raise
     except EOFError:
         raise FerError(
-            f"the file is cut short: its compressed data ends after line {number}",
+            f"the file is truncated: its compressed data ends after line {number}",
             hint="copy or download it again",
             path=path,
             line=number + 1,
@@ -174,7 +174,7 @@ def _lines(path: Path, members: Sequence[str]) -> Generator[tuple[int, str]]:
         if isinstance(error, OSError) and error.errno is not None:
             raise FerError(f"cannot be read: {error.strerror}", hint="check the file", path=path) from None
         raise FerError(
-            f"the file is damaged or cut short after line {number} ({str(error) or type(error).__name__})",
+            f"the file is damaged or truncated after line {number} ({str(error) or type(error).__name__})",
             hint="copy or download it again",
             path=path,
             line=number + 1,
@@ -359,7 +359,7 @@ def _not_one(path: Path, candidates: Sequence[str], members: Sequence[str]) -> F
         )
     names = " and ".join(repr(name) for name in candidates[:2])
     more = f" and {len(candidates) - 2} more" if len(candidates) > 2 else ""
-    return FerError(f"the archive holds {names}{more}", hint="unpack it and give the one that is meant", path=path)
+    return FerError(f"the archive holds {names}{more}", hint="unpack it and give the right one", path=path)
 
 
 class _Joined(io.RawIOBase):

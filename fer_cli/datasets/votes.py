@@ -97,7 +97,7 @@ def read_votes(path: Path, parts: tuple[str, ...]) -> Votes:
         if not 0 < total <= VOTERS:
             raise FerError(
                 f"the row holds {total} votes, not {VOTERS}",
-                hint="take the official fer2013new.csv",
+                hint="use the official fer2013new.csv",
                 path=path,
                 line=line,
             )
@@ -124,7 +124,7 @@ def _vote(path: Path, line: int, name: str, text: str) -> int:
         return vote
     raise FerError(
         f"the vote for {_title(name)} is {text[:20]!r}, not a whole number from 0 to {VOTERS}",
-        hint="take the official fer2013new.csv",
+        hint="use the official fer2013new.csv",
         path=path,
         line=line,
     )

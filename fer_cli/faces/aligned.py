@@ -28,7 +28,7 @@ _BYTES: Final = 128 << 20  # of decoded pictures that are held at once, or one p
 _INSTEAD: Final = ("size", "size_if_mixed", "resize", "faces")  # keys of a loader's settings that alignment replaces
 RULE: Final = (
     "Aligned faces are 112 px wide, or --size. Of several faces the largest counts, weighted by how central it is; "
-    "faces under 24 px never do. The number of doubtful faces is reported, and the index flags each."
+    "faces under 24 px never do. The number of low-confidence faces is reported, and the index flags each."
 )
 """What :mod:`fer_cli.faces.alignment` decides for the user, for the help of the data sets that can be aligned."""
 
@@ -96,7 +96,7 @@ class Aligned:
     Args:
         loader: whose pictures they are; only its list of them is read, not its blocks.
         aligner: None where there is no detector: the loader's own blocks then pass as they are, and the report says
-            that pictures were taken as face crops.
+            that images were used as face crops.
         name: the artifact's name, by default the loader's with ``-aligned``; without an aligner always the loader's.
         grey: one channel, or three; by default one if no picture has colour.
         jobs: threads that decode; by default one a core, at most four. The result does not depend on it.
@@ -166,15 +166,15 @@ class Aligned:
         if self._read == sum(self._flags[flag] for flag in (NO_FACE, TINY_FACE)) and self._aligner.without == "drop":
             raise FerError(
                 f"no face was found in any of {self._read:,} pictures, and all were dropped",
-                hint="look at the pictures, or leave out --no-face drop",
+                hint="check the images, or omit --no-face drop",
             )
 
     def report(self) -> LoadReport:
         """Return the loader's report, with what became of pictures whose face was in doubt."""
         report = self._loader.report()
         if self._aligner is None:
-            text = "no detector's weights are here: the pictures were taken as face crops, not aligned"
-            report.warnings.append(f"{text} ('fer weights ls' says what to fetch)")
+            text = "no detector's weights are here: the images were used as face crops, not aligned"
+            report.warnings.append(f"{text} ('fer weights ls' says what to download)")
             report.alignment = Alignment(kind="crops")
             report.alignment_record = {"detector": None}
             return report

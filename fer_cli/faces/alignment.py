@@ -183,15 +183,15 @@ def open_aligner(
         device: ``auto``, or torch's name of the device.
 
     Raises:
-        UsageError: one of the words is not known.
+        UsageError: one of the words is unknown.
         FerError: the weights have another hash, or cannot be fetched.
     """
     if without not in WITHOUT:
-        raise UsageError(f"--no-face {without!r} is not known", hint=f"take {' or '.join(WITHOUT)}")
+        raise UsageError(f"--no-face {without!r} is unknown", hint=f"take {' or '.join(WITHOUT)}")
     detection = find_detector(detector, weights, sha256)
     if detection is None:
         return None
     name, file = detection
     if detector == "auto":
-        note(f"detector {name}: its weights are here")
+        note(f"detector {name}: its weights are on this machine")
     return Aligner(RetinaFace(name, file, device=device), size, without)

@@ -86,8 +86,8 @@ def open_bisenet(
     """
     if size % STRIDE or not _SMALLEST <= size <= _LARGEST:
         raise UsageError(
-            f"BiSeNet takes no input of {size} px",
-            hint=f"--size takes multiples of {STRIDE} from {_SMALLEST} to {_LARGEST}; its weights are for {SIZE}",
+            f"BiSeNet does not take input of {size} px",
+            hint=f"--size must be a multiple of {STRIDE} from {_SMALLEST} to {_LARGEST}; its weights are for {SIZE}",
         )
     tensors = load_tensors(weights)
     network = _network()
@@ -115,7 +115,7 @@ def _network() -> nn.Module:
     except (ImportError, OSError) as error:
         raise FerError(
             f"facexlib cannot be imported ({error})",
-            hint="its OpenCV wants system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
+            hint="its OpenCV needs system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
             "opencv-python by opencv-python-headless; or take --parser compact",
         ) from error
     with torch.random.fork_rng(devices=[]):  # it initialises itself, in vain

@@ -26,8 +26,8 @@ def find_compact(wanted: str | None, sha256: str | None) -> WeightsFile:
     """
     path = asset(FILE) if wanted is None else Path(wanted)
     if not path.is_file():
-        hint = "install fer again" if wanted is None else "--weights takes a file"
-        raise FerError("there is no weights file here", hint=hint, path=path)
+        hint = "reinstall fer" if wanted is None else "--weights takes a file"
+        raise FerError("no such file", hint=hint, path=path)
     expected = sha256 or (SHA256 if wanted is None else None)
     weights = WeightsFile(
         path,
@@ -36,6 +36,6 @@ def find_compact(wanted: str | None, sha256: str | None) -> WeightsFile:
         "bundled" if wanted is None else "file",
     )
     if expected is not None and (found := weights.sha256()) != expected.lower():
-        hint = "the file is damaged: install fer again" if wanted is None else "is it the file that you mean?"
+        hint = "the file is damaged: reinstall fer" if wanted is None else "check that it is the right file"
         raise FerError(f"sha256 {found[:16]}, expected {expected[:16].lower()}", hint=hint, path=path)
     return weights

@@ -55,13 +55,13 @@ class Masks:
         except ValueError as error:
             raise FerError(
                 f"a region map is damaged ({error})",
-                hint="check the artifact with 'fer verify', make it again with --force",
+                hint="check the artifact with 'fer verify', rebuild it with --force",
                 path=self.artifact.path / MAPS,
             ) from error
         if maps.size and maps.max() >= len(REGIONS):
             raise FerError(
                 f"a region map holds {maps.max()}, the last region is {len(REGIONS) - 1}",
-                hint="make the masks again with --force",
+                hint="rebuild the masks with --force",
                 path=self.artifact.path / MAPS,
             )
         return maps
@@ -83,13 +83,13 @@ def find_masks(store: Store, dataset: Artifact, reference: str | None) -> Artifa
         try:
             artifact = store.open(directory)
         except FerError as error:
-            warn(f"{error}: looking for others")
+            warn(f"{error}: looking for other masks")
             continue
         if artifact.manifest.inputs["dataset"].content == dataset.manifest.content:
             note(f"using {artifact.reference} (the newest masks of {dataset.name})")
             return artifact
     raise FerError(
-        f"no masks of {dataset.reference} yet", hint=f"make them: fer parse-masks {dataset.name}@{dataset.version}"
+        f"no masks of {dataset.reference} yet", hint=f"create them: fer parse-masks {dataset.name}@{dataset.version}"
     )
 
 
@@ -102,8 +102,8 @@ def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:
     source, parent = artifact.manifest.inputs["dataset"], dataset.artifact
     if source.content != parent.manifest.content:
         raise FerError(
-            f"{artifact.reference} holds the masks of {source.name}@{source.version}, not of {parent.reference}",
-            hint=f"make its own: fer parse-masks {parent.name}@{parent.version}",
+            f"{artifact.reference} has the masks of {source.name}@{source.version}, not of {parent.reference}",
+            hint=f"create its own: fer parse-masks {parent.name}@{parent.version}",
         )
     blob, spans = read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS))
     fits = (
@@ -115,7 +115,7 @@ def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:
     if not fits or (len(spans) and (spans.min() < 0 or spans.max() > len(blob))):
         raise FerError(
             f"{SPANS} of {artifact.reference} does not fit its maps and {len(dataset.images)} images",
-            hint="check it with 'fer verify', make it again with --force",
+            hint="check it with 'fer verify', rebuild it with --force",
             path=artifact.path / SPANS,
         )
     height, width = dataset.images.shape[1:3]

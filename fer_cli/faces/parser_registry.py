@@ -20,7 +20,7 @@ AUTO: Final = "auto"
 
 
 def open_parser(name: str, options: ParserOptions) -> DatasetParser:
-    """Open a parser for a data set. ``auto`` is bisenet where its weights are here, else compact.
+    """Open a parser for a data set. ``auto`` is bisenet where its weights are on this machine, else compact.
 
     Raises:
         UsageError: there is no such parser, or it takes no such option.
@@ -36,9 +36,12 @@ def open_parser(name: str, options: ParserOptions) -> DatasetParser:
 
 def _default(options: ParserOptions) -> str:
     if options.weights is not None:
-        raise UsageError("--weights does not say of which network", hint="add --parser bisenet or --parser compact")
+        raise UsageError(
+            "--weights needs --detector: it does not say of which network the weights are",
+            hint="add --parser bisenet or --parser compact",
+        )
     if find_release(BISENET, None, None, fetch=False) is not None:
-        note("parser bisenet: its weights are here")
+        note("parser bisenet: its weights are on this machine")
         return "bisenet"
     note("parser compact: the weights of bisenet are not here (fer parse-masks --parser bisenet fetches them)")
     return "compact"

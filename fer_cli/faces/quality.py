@@ -34,14 +34,14 @@ class QualityThresholds:
 
 
 REASONS: Final[Mapping[str, str]] = {
-    "no face": "the face covers too little of the picture",
-    "no eye": "no eyes were found, or too little of them",
-    "no nose": "no nose was found, or too little of it",
-    "no mouth": "no mouth was found, or too little of it",
-    "in pieces": "the face comes in several pieces",
-    "cut": "eyes, nose or mouth run into the picture's border",
+    "no face": "the face covers too little of the image",
+    "no eye": "no eyes, or too little of them",
+    "no nose": "no nose, or too little of it",
+    "no mouth": "no mouth, or too little of it",
+    "in pieces": "the face is in several pieces",
+    "cut": "eyes, nose or mouth touch the image border",
     "mirror": "the masks of the image and its mirror image are inconsistent",
-    "unsure": "the network is not sure of the regions",
+    "unsure": "low-confidence regions",
 }
 """Every reason to doubt a map, and what it means."""
 

@@ -106,13 +106,15 @@ def grouping(changes: Iterable[str] = ()) -> Grouping:
     for change in changes:
         part, equals, region = (text.strip() for text in change.partition("="))
         if not equals or part not in mapping:
-            raise UsageError(f"--group {change!r} names no part of a face", hint=f"PART=REGION, of {', '.join(PARTS)}")
+            raise UsageError(
+                f"--group {change!r} is not a part of the face", hint=f"PART=REGION, of {', '.join(PARTS)}"
+            )
         if region not in REGIONS:
-            raise UsageError(f"--group {change!r} names no region", hint=f"the regions are {', '.join(REGIONS)}")
+            raise UsageError(f"--group {change!r} is not a region", hint=f"the regions are {', '.join(REGIONS)}")
         if part == "background" and region != "background":
-            raise UsageError(f"--group {change!r} would make the background a region", hint="move parts of the face")
+            raise UsageError(f"--group {change!r} would make the background a region", hint="regroup parts of the face")
         if part in moved:
-            raise UsageError(f"--group {change!r} moves {part} a second time", hint="give each part once")
+            raise UsageError(f"--group {change!r} assigns {part} twice", hint="give each part once")
         moved.add(part)
         mapping[part] = region
     return Grouping(tuple(mapping[part] for part in PARTS))

@@ -49,12 +49,15 @@ def find_detector(name: str, weights: str | None = None, sha256: str | None = No
     """
     if name != "auto":
         if name not in DETECTORS:
-            raise UsageError(f"--detector {name!r} is not known", hint=f"take auto, {' or '.join(DETECTORS)}")
+            raise UsageError(f"--detector {name!r} is unknown", hint=f"take auto, {' or '.join(DETECTORS)}")
         found = find_release(RELEASES[name], weights, sha256, fetch=True)
         assert found is not None, "fetched or refused"
         return name, found
     if weights is not None or sha256 is not None:
-        raise UsageError("--weights does not say of which network", hint=f"add --detector {' or '.join(DETECTORS)}")
+        raise UsageError(
+            "--weights needs --detector: it does not say of which network the weights are",
+            hint=f"add --detector {' or '.join(DETECTORS)}",
+        )
     for known in DETECTORS:
         if (here := find_release(RELEASES[known], None, None, fetch=False)) is not None:
             return known, here
@@ -163,7 +166,7 @@ def _opened(name: str, weights: WeightsFile, device: str) -> nn.Module:
 def _network(name: str, device: str) -> nn.Module:
     import torch
 
-    hint = "install facexlib, or take pictures as face crops by --no-align"
+    hint = "install facexlib, or use images as face crops with --no-align"
     try:
         from facexlib.detection.retinaface import RetinaFace as Network
     except ModuleNotFoundError as error:
@@ -171,8 +174,8 @@ def _network(name: str, device: str) -> nn.Module:
     except (ImportError, OSError) as error:
         raise FerError(
             f"facexlib cannot be imported ({error})",
-            hint="its OpenCV wants system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
-            "opencv-python by opencv-python-headless; or take pictures as face crops by --no-align",
+            hint="its OpenCV needs system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
+            "opencv-python by opencv-python-headless; or use images as face crops with --no-align",
         ) from error
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # it initialises itself, in vain
         warnings.simplefilter("ignore")  # torchvision's of the words in which facexlib asks for a ResNet

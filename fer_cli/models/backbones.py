@@ -185,12 +185,12 @@ def check_name(name: str) -> None:
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.rpartition("/")[2].partition(".")[0].lower(), timm.list_models(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them"
-        raise FerError(f"timm knows no backbone {name!r}", hint=hint)
+        raise FerError(f"timm has no backbone {name!r}", hint=hint)
     architecture, dot, tag = name.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if dot and tag not in tags:
         hint = f"take {architecture} alone, or the tag {', '.join(tags)}" if tags else f"take {architecture} alone"
-        raise FerError(f"timm knows no weights {tag!r} of {architecture}", hint=hint)
+        raise FerError(f"timm has no weights {tag!r} of {architecture}", hint=hint)
 
 
 def _head(name: str, tensors: dict[str, torch.Tensor] | None) -> dict[str, Any]:

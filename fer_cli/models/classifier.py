@@ -158,9 +158,9 @@ def open_classifier(
     """
     check_name(name)
     if attention not in ATTENTIONS:
-        raise FerError(f"there is no attention {attention!r}", hint=f"take {', '.join(ATTENTIONS)}")
+        raise FerError(f"unknown attention {attention!r}", hint=f"take {', '.join(ATTENTIONS)}")
     if frozen and drop_path:
-        raise FerError("a frozen backbone skips no paths", hint="take drop_path = 0, or do not freeze it")
+        raise FerError("drop_path has no effect on a frozen backbone", hint="take drop_path = 0, or do not freeze it")
     tensors = None if weights is None else load_tensors(weights)
     backbone = _build(name, drop_path, seed)
     preprocessing = preprocessing_of(backbone, name, size, crop)
@@ -201,7 +201,7 @@ def _build(name: str, drop_path: float, seed: int) -> Any:  # noqa: ANN401 - tim
             if "drop_path_rate" not in str(error):
                 raise
             if drop_path:
-                raise FerError(f"{name} has no residual paths to skip", hint="take drop_path = 0") from error
+                raise FerError(f"{name} has no residual paths to drop", hint="take drop_path = 0") from error
         torch.manual_seed(seed)
         return timm.create_model(name, pretrained=False, num_classes=0)
 
@@ -223,19 +223,19 @@ def _probe(backbone: Any, name: str, size: int) -> tuple[tuple[int, ...], int]: 
             return tuple(maps.shape[1:]), int(backbone.forward_head(maps, pre_logits=True).shape[1])
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
-        raise FerError(f"{name} cannot take images of {size} px ({reason})", hint="give another size") from error
+        raise FerError(f"{name} cannot process images of {size} px ({reason})", hint="give another size") from error
 
 
 def _channels(backbone: Any, name: str, attention: str, maps: tuple[int, ...]) -> int:  # noqa: ANN401
     """Return the channels of the last map that attention acts on."""
     if attention == "psa":
         raise FerError(
-            f"psa replaces the 3x3 convolutions in the bottlenecks of a ResNet, which {name} has not",
+            f"psa replaces the 3x3 convolutions in the bottlenecks of a ResNet, which {name} does not have",
             hint="take resnet50, resnet101 or another ResNet of bottlenecks, or se, eca or cbam",
         )
     if attention == "aff":
         raise FerError(
-            f"aff replaces the sum in the plain residual blocks of a ResNet, which {name} has not",
+            f"aff replaces the sum in the plain residual blocks of a ResNet, which {name} does not have",
             hint="take resnet18, resnet50 or another ResNet without attention of its own, or se, eca or cbam",
         )
     # Three dimensions are channels, rows and columns, but for the networks that keep their channels last (Swin).

@@ -28,7 +28,7 @@ def gradcam(network: nn.Module, layer: nn.Module, x: torch.Tensor, classes: torc
     Returns:
         (n, S, S) float32 from 0 to 1. A map without any positive place is zero throughout.
     """
-    assert not network.training, "Grad-CAM is of a network in evaluation mode"
+    assert not network.training, "Grad-CAM needs the network in evaluation mode"
     activations: list[torch.Tensor] = []
 
     def take(_module: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,7 @@ def gradcam(network: nn.Module, layer: nn.Module, x: torch.Tensor, classes: torc
             logits: torch.Tensor = network(x)
         finally:
             handle.remove()
-        assert len(activations) == 1, f"the layer runs once, not {len(activations)} times"
+        assert len(activations) == 1, f"the layer must run once, not {len(activations)} times"
         (slopes,) = torch.autograd.grad(logits.gather(1, classes.to(logits.device)[:, None]).sum(), activations)
     with torch.no_grad():
         weights = slopes.mean(dim=(2, 3), keepdim=True)
@@ -65,7 +65,7 @@ def last_map(network: nn.Module, size: int = 224) -> nn.Module:
     Raises:
         FerError: there is none: the network is a transformer, keeps its channels last, or the pictures are too small.
     """
-    assert not network.training, "a probe in training mode would change the batch norms"
+    assert not network.training, "probing in training mode would update batch-norm statistics"
     maps: list[nn.Module] = []
 
     def see(module: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401 - a module returns what it likes
@@ -89,6 +89,6 @@ def last_map(network: nn.Module, size: int = 224) -> nn.Module:
     if not maps:
         raise FerError(
             f"Grad-CAM needs a feature map, and {type(network).__name__} has none at {size} px",
-            hint="take a convolutional network, and pictures of twice its stride or more",
+            hint="use a convolutional network, and images of at least twice its stride",
         )
     return maps[-1]

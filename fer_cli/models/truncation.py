@@ -110,7 +110,9 @@ def truncate(name: str, *, cut: str, size: int | None, weights: WeightsFile | No
     network: Any = backbone.network
     side = backbone.preprocessing.size
     if not hasattr(network, "forward_intermediates"):
-        raise FerError(f"{name} tells timm no feature levels, so it cannot be cut", hint="take another backbone")
+        raise FerError(
+            f"{name} exposes no feature levels in timm, so it cannot be truncated", hint="take another backbone"
+        )
     if cut == AUTO:
         cut = PUBLISHED.get(name.partition(".")[0]) or _deepest(network, name, side)
     stage, block = _place(network, name, cut)
@@ -188,5 +190,7 @@ def level_shapes(network: Any, name: str, size: int, levels: Any) -> list[torch.
     except (RuntimeError, AssertionError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         own = int(network.pretrained_cfg["input_size"][-1])
-        raise FerError(f"{name} cannot take images of {size} px ({reason})", hint=f"take {own} px, its own") from error
+        raise FerError(
+            f"{name} cannot process images of {size} px ({reason})", hint=f"take {own} px, its own"
+        ) from error
     return [one.shape for one in maps]

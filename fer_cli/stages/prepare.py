@@ -60,7 +60,7 @@ def prepare(
         FerError: the source is at fault; nothing is left behind.
     """
     if not 0 < validation < 0.5:
-        raise FerError(f"--validation {validation} is no share of train", hint="take a number above 0 and below 0.5")
+        raise FerError(f"--validation {validation} is not a share of train", hint="use a number above 0 and below 0.5")
     name = f"{loader.name}-unique" if drop_duplicates else loader.name
     plan = Plan(
         kind="dataset",
@@ -152,7 +152,7 @@ def _check_room(work: Work, arrays: Iterable[NDArray[np.uint8]], expected: int |
     if needed > free:
         raise FerError(
             f"needs {needed / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free",
-            hint="free some, or give another --store",
+            hint="free some space, or give another --store",
             path=work.target.parent,
         )
     if expected is not None:
@@ -164,8 +164,8 @@ def _check_ids(rows: Sequence[Row]) -> None:
     for row in rows:
         if (first := seen.setdefault(row.id, row)) is not row:
             raise FerError(
-                f"id {row.id!r} stands twice, first for {first.source}",
-                hint="give every image one row",
+                f"id {row.id!r} is duplicated, first for {first.source}",
+                hint="give each image one row",
                 path=row.source,
                 line=row.line,
             )
@@ -251,7 +251,7 @@ def _summary(rows: Sequence[Row], report: LoadReport, leaks: Leaks) -> DatasetSu
 
 
 def _source_counts(rows: Sequence[Row], report: LoadReport) -> dict[SplitName, int]:
-    """Return how many images each part of the source gave, before a split was carved from it."""
+    """Return how many images each part of the source gave, before a split was held out from it."""
     carved = {"validation": report.carve_validation, "test": report.carve_test}
     counted = Counter("train" if carved.get(row.split) else row.split for row in rows)
     return {split: counted[split] for split in SPLITS if counted[split]}

@@ -119,29 +119,29 @@ def _check_options(
         name for name, value in (("folds", folds), ("leaky-frame-split", frames), ("ids", ids)) if value is not None
     ]
     if len(given) > 1:
-        raise UsageError(f"--{given[0]} and --{given[1]} are two splits", hint="give one")
+        raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", hint="give one")
     if by is not None and folds is None:
         raise UsageError("--by is for --folds", hint="give both")
     if not given and validation is None:
-        raise UsageError("no split is asked for", hint="give --folds, --ids, --leaky-frame-split or --validation")
+        raise UsageError("no split was requested", hint="give --folds, --ids, --leaky-frame-split or --validation")
     if by not in (None, *BY):
         raise UsageError(f"--by {by!r} is not a choice", hint=f"take {' or '.join(BY)}")
     if folds is not None and not 2 <= folds <= MOST_FOLDS:
         raise UsageError(f"--folds {folds} is out of range", hint=f"take 2 to {MOST_FOLDS}")
     if validation is not None and not 0 <= validation < 0.5:
-        raise UsageError(f"--validation {validation} is no share of train", hint="take 0 or more, less than 0.5")
+        raise UsageError(f"--validation {validation} is not a share of train", hint="use 0 or more, less than 0.5")
     if not given and not validation:
-        raise UsageError("--validation 0 carves nothing", hint="take more than 0, less than 0.5")
+        raise UsageError("--validation 0 holds nothing out", hint="use more than 0, less than 0.5")
     if frames is None:
         return None
     if not (found := re.fullmatch(r"([1-9]\d{0,3}):([1-9]\d{0,3})", frames)):
-        raise UsageError(f"--leaky-frame-split {frames!r} is no ratio of train to test", hint="write it as 2:1")
+        raise UsageError(f"--leaky-frame-split {frames!r} is not a ratio of train to test", hint="write it as 2:1")
     return int(found[1]), int(found[2])
 
 
 def _there(ids: Path) -> Path:
     if not ids.is_file():
-        raise FerError("there is no list here", hint="'fer split --export FILE' writes one", path=ids)
+        raise FerError("no such file", hint="'fer split --export FILE' writes one", path=ids)
     return ids
 
 

@@ -59,7 +59,7 @@ def _recipe(artifact: Artifact, system: System[Any]) -> Recipe:
     except ValidationError as error:
         setting = ".".join(map(str, error.errors(include_url=False)[0]["loc"]))
         raise FerError(
-            f"{artifact.reference} was trained by another version of fer, whose {setting} is not known here",
+            f"{artifact.reference} was trained by another version of fer, whose {setting} is unknown here",
             hint=f"train it again with 'fer train {system.name}'",
         ) from None
     return recipe

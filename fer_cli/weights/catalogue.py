@@ -128,7 +128,7 @@ def keep(path: Path, data: bytes, record: Record, *, force: bool) -> tuple[Recor
             already = existing == record.sha256
             if existing is not None and not already and not force:
                 raise FerError(
-                    f"other weights are here, sha256 {existing[:16]}", hint="--force replaces them", path=path
+                    f"other weights are already there, sha256 {existing[:16]}", hint="--force replaces them", path=path
                 )
             old = None if force else read_record(path)
             if old is not None and old.sha256 == record.sha256:
@@ -147,7 +147,7 @@ def keep(path: Path, data: bytes, record: Record, *, force: bool) -> tuple[Recor
     except OSError as error:
         raise FerError(
             f"cannot be written ({error.strerror or error})",
-            hint=f"it takes {len(data) / 1e6:,.0f} MB there; $FER_WEIGHTS or $FER_CACHE names another place",
+            hint=f"it takes {len(data) / 1e6:,.0f} MB there; $FER_WEIGHTS or $FER_CACHE sets another location",
             path=path,
         ) from error
     return record, already

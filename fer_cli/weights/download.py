@@ -72,7 +72,7 @@ BISENET: Final = Release(
 )
 """BiSeNet (Yu et al. 2018) for faces: the weights of zllrunning/face-parsing.PyTorch, as facexlib publishes them."""
 
-_CROPS: Final = "--no-align takes pictures as face crops"
+_CROPS: Final = "--no-align uses images as face crops"
 RETINAFACE_MOBILENET: Final = Release(
     file="detection_mobilenet0.25_Final.pth",
     url="https://github.com/xinntao/facexlib/releases/download/v0.1.0/detection_mobilenet0.25_Final.pth",
@@ -150,7 +150,7 @@ def _given(wanted: str | None) -> tuple[Path, str, WeightsKind] | None:
         return None
     path = Path(wanted)
     if not path.is_file():
-        raise FerError("there is no weights file here", hint="--weights takes a file", path=wanted)
+        raise FerError("no such file", hint="--weights takes a file", path=wanted)
     return path, "file", "file"
 
 
@@ -167,12 +167,12 @@ def _check(path: Path, release: Release, expected: str, *, cached: bool, told: b
         return
     fault = f"its sha256 is {found[:16]}, expected {expected[:16]}"
     if not told and (size := path.stat().st_size) < release.size:
-        fault += f": it has {size:,} of {release.size:,} bytes, a download cut short"
+        fault += f": it has {size:,} of {release.size:,} bytes, a truncated download"
     if told:
         hint = "give the file that --weights-sha256 belongs to by --weights"
     else:
-        mend = "remove it and it is fetched again" if cached else f"fetch {release.url} again"
-        hint = f"{mend}; --weights-sha256 HEX accepts other weights on purpose"
+        mend = "remove it to download it again" if cached else f"download {release.url} again"
+        hint = f"{mend}; --weights-sha256 HEX accepts other weights deliberately"
     raise FerError(fault, hint=hint, path=path)
 
 
@@ -180,7 +180,7 @@ def _fetch(release: Release, path: Path) -> None:
     """Download into ``path``, which appears whole or not at all."""
     if (name := forbidding()) is not None:
         raise FerError(
-            f"{release.file} is not on this machine, and ${name} forbids to fetch it", hint=_by_hand(release)
+            f"{release.file} is not on this machine, and ${name} forbids downloading it", hint=_by_hand(release)
         )
     try:
         make_directory(path.parent)
@@ -192,17 +192,17 @@ def _fetch(release: Release, path: Path) -> None:
     except OSError as error:
         raise FerError(
             f"cannot be written ({error.strerror or error})",
-            hint=f"it takes {_megabytes(release.size)} MB there; $FER_CACHE names another place",
+            hint=f"it takes {_megabytes(release.size)} MB there; $FER_CACHE sets another location",
             path=path,
         ) from error
 
 
 def _download(release: Release, part: Path) -> None:
-    note(f"fetching {release.url}, {_megabytes(release.size)} MB, into {part.parent}")
+    note(f"downloading {release.url}, {_megabytes(release.size)} MB, into {part.parent}")
     received = 0
     with (
         part.open("xb") as stream,
-        track(f"fetching {release.file}", _megabytes(release.size), "MB") as advance,
+        track(f"downloading {release.file}", _megabytes(release.size), "MB") as advance,
         closing(_answer(release)) as chunks,
     ):
         for chunk in chunks:
@@ -236,7 +236,9 @@ def _answer(release: Release) -> Generator[bytes]:
 
 
 def _unreachable(release: Release, reason: BaseException | str) -> FerError:
-    return FerError(f"{release.url} cannot be fetched ({str(reason) or type(reason).__name__})", hint=_by_hand(release))
+    return FerError(
+        f"{release.url} cannot be downloaded ({str(reason) or type(reason).__name__})", hint=_by_hand(release)
+    )
 
 
 def _chunks(url: str) -> Iterator[bytes]:
@@ -257,7 +259,7 @@ class _OnlyHttps(urllib.request.HTTPRedirectHandler):
         newurl: str,
     ) -> urllib.request.Request | None:
         if not newurl.lower().startswith("https://"):
-            raise urllib.error.URLError(f"it sends on to {newurl}, which is not https")
+            raise urllib.error.URLError(f"it redirects to {newurl}, which is not https")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
@@ -268,7 +270,7 @@ def _alone(path: Path) -> Iterator[None]:
         lock.acquire(timeout=0.2)
     except Timeout:
         begun = time.monotonic()
-        note(f"waiting: another process is fetching {path.name}")
+        note(f"waiting: another process is downloading {path.name}")
         lock.acquire()
         note(f"waited {time.monotonic() - begun:.0f} s")
     try:
@@ -279,7 +281,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _by_hand(release: Release) -> str:
     return (
-        f"fetch {release.url} ({release.size:,} bytes, sha256 {release.sha256}), put it at "
+        f"download {release.url} ({release.size:,} bytes, sha256 {release.sha256}), put it at "
         f"$FER_WEIGHTS/{release.file} or give --weights FILE{release.instead and '; '}{release.instead}"
     )
 

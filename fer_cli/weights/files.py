@@ -70,7 +70,7 @@ def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
     None. Anything else is the path of a file.
 
     Raises:
-        FerError: nothing was found; the error says what to fetch and where to put it. Or what was imported is damaged.
+        FerError: nothing was found; the error says what to download and where to put it. Or an import is damaged.
     """
     if wanted == "none":
         return None
@@ -83,7 +83,7 @@ def find_weights(backbone: str, wanted: str) -> WeightsFile | None:
     if wanted != "auto":
         path = Path(wanted)
         if not path.is_file():
-            raise FerError("there is no weights file here", hint="weights are auto, try, none or a file", path=wanted)
+            raise FerError("no such file", hint="weights are auto, try, none or a file", path=wanted)
         return WeightsFile(path, "file", UNKNOWN)
     return find_here(backbone) or _from_hub(backbone)
 
@@ -100,7 +100,7 @@ def find_here(backbone: str) -> WeightsFile | None:
     if (record := read_record(found.path)) is None:
         return found
     if (sha256 := found.sha256()) != record.sha256:
-        what = f"its sha256 is {sha256[:16]}, imported was {record.sha256[:16]}"
+        what = f"its sha256 is {sha256[:16]}, expected from the import {record.sha256[:16]}"
         raise FerError(what, hint="import the weights again with --force", path=found.path)
     return WeightsFile(found.path, record.source or found.source, record.pretraining or UNKNOWN, "imported")
 
@@ -133,7 +133,7 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
         try:
             return dict(load_file(weights.path))
         except (SafetensorError, OSError) as error:
-            raise FerError(f"not a safetensors file ({error})", hint="fetch it again", path=weights.path) from error
+            raise FerError(f"not a safetensors file ({error})", hint="download it again", path=weights.path) from error
     try:
         state = torch.load(weights.path, map_location="cpu", weights_only=True)
     except (
@@ -141,17 +141,17 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
     ) as error:  # torch.load has no error of its own: pickle, zip, EOF, runtime errors, all are this file's
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         if "weights_only" in str(error):  # torch goes on to advise to switch its protection off
-            reason = "it holds more than tensors, or is damaged"
+            reason = "it contains more than tensors, or is damaged"
         raise FerError(
             f"not a file of plain tensors ({reason})",
-            hint="only tensors are read, never pickled objects: fetch it again, or convert it to safetensors",
+            hint="only tensors are read, never pickled objects: download it again, or convert it to safetensors",
             path=weights.path,
         ) from error
     for key in ("state_dict", "model", "model_state_dict"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise FerError("holds no table of tensors", hint="give a network's state dict", path=weights.path)
+        raise FerError("has no table of tensors", hint="give a network's state dict", path=weights.path)
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
     return lite0_to_timm(tensors) if "_conv_stem.weight" in tensors else tensors
 
@@ -161,7 +161,7 @@ def load_strictly(
     tensors: dict[str, torch.Tensor],
     path: Path,
     *,
-    hint: str = "give the weights of this backbone",
+    hint: str = "give weights of this backbone",
 ) -> int:
     """Load every tensor of the network from ``tensors`` and return how many there were.
 
@@ -223,7 +223,7 @@ def lite0_to_timm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
             number, layer, rest = int(match[1]), match[2], match[3]
             names = _LITE0_FIRST if number == 0 else _LITE0_OTHER
             if number >= len(places) or layer not in names:
-                raise FerError(f"tensor {name!r} is not one of EfficientNet-Lite0's", hint="fetch the weights again")
+                raise FerError(f"tensor {name!r} is not one of EfficientNet-Lite0's", hint="download the weights again")
             stage, block = places[number]
             renamed[f"blocks.{stage}.{block}.{names[layer]}.{rest}"] = tensor
         else:
@@ -277,11 +277,11 @@ def _from_hub(backbone: str) -> WeightsFile:
 
     told = published(backbone)
     if told.hub is None:
-        raise FerError(f"timm knows no weights for {backbone!r}", hint=f"{_put(backbone)}, or take weights none")
+        raise FerError(f"timm has no weights for {backbone!r}", hint=f"{_put(backbone)}, or use weights none")
     if (name := forbidding()) is not None:
         raise FerError(
-            f"the weights of {backbone} are not on this machine, and ${name} forbids to fetch them",
-            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
+            f"the weights of {backbone} are not on this machine, and ${name} forbids downloading them",
+            hint=f"download model.safetensors from huggingface.co/{told.hub}, {_put(backbone)}, or use weights none",
         )
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
@@ -292,8 +292,8 @@ def _from_hub(backbone: str) -> WeightsFile:
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise  # the disk is full: nothing is wrong with the hub
         raise FerError(
-            f"no weights for {backbone} here, and the hub cannot be reached ({type(error).__name__})",
-            hint=f"fetch model.safetensors of {told.hub} from huggingface.co, {_put(backbone)}, or take weights none",
+            f"no weights for {backbone} here, and the hub is unreachable ({type(error).__name__})",
+            hint=f"download model.safetensors from huggingface.co/{told.hub}, {_put(backbone)}, or use weights none",
         ) from error
 
 

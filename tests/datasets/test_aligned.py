@@ -185,7 +185,7 @@ def test_the_artifact_says_how_its_faces_were_aligned(source: Path, store: Store
 def test_a_damaged_picture_is_named_and_nothing_is_written(source: Path, store: Store) -> None:
     place = source / "train/sad/none.png"
     place.write_bytes(place.read_bytes()[:-200])
-    with pytest.raises(FerError, match=r"none\.png: the picture is damaged or cut short"):
+    with pytest.raises(FerError, match=r"none\.png: the image is damaged or truncated"):
         prepare(store=store, loader=loaded(source)[0])
     assert store.directories() == []
 
@@ -213,7 +213,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_prepare_folder_aligns(source: Path, store: Store, fer: Fer, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["prepare", "folder", "--source", str(source), "--align", "--store", str(store.root)]
     said = fer(*words, code=0)
-    assert "detector retinaface-mobile0.25: its weights are here" in said
+    assert "detector retinaface-mobile0.25: its weights are on this machine" in said
     assert "fer: warning: in 2 of 8 pictures the detector finds no face" in said
     assert run([*words, "--size", "48", "--no-face", "drop", "--name", "mine", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -233,7 +233,7 @@ def test_without_weights_pictures_are_taken_as_crops_and_it_is_said(
 ) -> None:
     words = ["prepare", "folder", "--source", str(source), "--align", "--store", str(store.root)]
     said = fer(*words, code=0)
-    assert "fer: warning: no detector's weights are here: the pictures were taken as face crops, not aligned" in said
+    assert "fer: warning: no detector's weights are here: the images were used as face crops, not aligned" in said
     artifact = store.find("dataset/stills", ["dataset"])
     assert artifact.manifest.protocol["alignment"] == {"kind": "crops", "dropped": False}
     assert artifact.manifest.summary["alignment"] == {"detector": None}
@@ -246,11 +246,11 @@ def test_without_weights_pictures_are_taken_as_crops_and_it_is_said(
 def test_words_that_do_not_go_together(source: Path, store: Store, fer: Fer, tmp_path: Path) -> None:
     words = ["prepare", "folder", "--source", str(source), "--store", str(store.root)]
     assert "need --align; add --align" in fer(*words, "--no-face", "drop", code=2)
-    assert "--no-face 'refuse' is not known" in fer(*words, "--align", "--no-face", "refuse", code=2)
-    assert "--detector 'dlib' is not known" in fer(*words, "--align", "--detector", "dlib", code=2)
+    assert "--no-face 'refuse' is unknown" in fer(*words, "--align", "--no-face", "refuse", code=2)
+    assert "--detector 'dlib' is unknown" in fer(*words, "--align", "--detector", "dlib", code=2)
     text = fer(*words, "--align", "--detector", "retinaface-resnet50")
-    assert "$HF_HUB_OFFLINE forbids to fetch it" in text
-    assert "--no-align takes pictures as face crops" in text
+    assert "$HF_HUB_OFFLINE forbids downloading it" in text
+    assert "--no-align uses images as face crops" in text
     assert files(store) == set()
 
 
@@ -261,7 +261,7 @@ def test_raw_frames_of_sfew_are_aligned(
     source = sfew(tmp_path / "sfew", aligned=False)
     words = ["prepare", "sfew", "--source", str(source), "--store", str(store.root)]
     said = fer(*words, "--size", "48", "--jobs", "2", code=0)
-    assert "as if they were face crops" not in said
+    assert "as face crops" not in said
     artifact = store.find("dataset/sfew-raw-aligned", ["dataset"])
     found = open_dataset(artifact)
     frame = decode_all([source / "Train/Angry" / f"Airheads_Angry000000_{1:08}.png"], grey=False)[0]
@@ -273,7 +273,7 @@ def test_raw_frames_of_sfew_are_aligned(
     assert manifest.protocol["alignment"]["detector"] == "retinaface-mobile0.25"
     assert manifest.summary["alignment"]["counts"]["pictures"] == 42
 
-    assert "as if they were face crops" in fer(*words, "--no-align", code=0)
+    assert "as face crops" in fer(*words, "--no-align", code=0)
     whole = store.find("dataset/sfew", ["dataset"]).manifest
     assert "no alignment" in whole.protocol["faces"]
     assert "alignment" not in whole.protocol | whole.summary
@@ -294,8 +294,8 @@ def test_raw_frames_of_sfew_are_aligned(
 def test_frames_of_ckplus_are_aligned_where_that_is_asked_for(store: Store, fer: Fer, tmp_path: Path) -> None:
     source = ckplus(tmp_path / "ck")
     words = ["prepare", "ckplus", "--source", str(source), "--store", str(store.root), "--allow-incomplete"]
-    assert "as if they were face crops: --align aligns them" in fer(*words, code=0)
-    assert "as if they were face crops" not in fer(*words, "--align", "--size", "48", code=0)
+    assert "as face crops: align them with --align" in fer(*words, code=0)
+    assert "as face crops" not in fer(*words, "--align", "--size", "48", code=0)
     whole, upright = (store.find(f"dataset/{name}", ["dataset"]) for name in ("ckplus", "ckplus-aligned"))
     rows, others = (read_table(one.file(INDEX)).to_pylist() for one in (upright, whole))
     for key in ("id", "label", "subject", "sequence"):
@@ -310,7 +310,7 @@ def test_frames_of_ckplus_are_aligned_where_that_is_asked_for(store: Store, fer:
 def test_raw_frames_without_weights_are_face_crops_and_it_is_said(store: Store, fer: Fer, tmp_path: Path) -> None:
     source = sfew(tmp_path / "sfew", aligned=False)
     said = fer("prepare", "sfew", "--source", source, "--store", store.root, code=0)
-    assert "no detector's weights are here: the pictures were taken as face crops" in said
+    assert "no detector's weights are here: the images were used as face crops" in said
     manifest = store.find("dataset/sfew", ["dataset"]).manifest
     assert manifest.protocol["alignment"] == {"kind": "crops", "dropped": False}
     assert "no alignment" in manifest.protocol["faces"]

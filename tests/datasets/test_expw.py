@@ -97,7 +97,7 @@ def spoil(root: Path, number: int, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("crowd_1.png 0 8 4 36 40 61 5 9", "not a picture by its name"),
+        ("crowd_1.png 0 8 4 36 40 61 5 9", "not an image by its name"),
         ("crowd_1.png 0 8 4 36 40 5", "expected 8 fields, got 7"),
         ("", "expected 8 fields, got 0"),
         ("crowd_1.png 0 8 4 36 40 61 7", "unknown expression id '7'; ExpW has 0 to 6"),
@@ -108,8 +108,8 @@ def spoil(root: Path, number: int, text: str) -> None:
         ("crowd_1.png 0 8 36 4 40 61 3", "the box from 36,8 to 4,40 is empty"),
         ("crowd_1.png 0 40 4 36 8 61 3", "the box from 4,40 to 36,8 is empty"),
         ("crowd_1.png -1 8 4 36 40 61 3", "'-1' is not a face id"),
-        ("crowd_1.png 1 8 4 36 40 61 3", "crowd_1.png#1 is in line 3 already"),
-        ("nobody.png 0 8 4 36 40 61 3", "names 'nobody.png', which is not there"),
+        ("crowd_1.png 1 8 4 36 40 61 3", "crowd_1.png#1 is already in line 3"),
+        ("nobody.png 0 8 4 36 40 61 3", "names 'nobody.png', which does not exist"),
         ("../origin/crowd_1.png 0 8 4 36 40 61 3", "is not a file name"),
         ("crowd_1.png 0 500 400 440 560 61 3", "lies outside 'crowd_1.png', which is 96x64 pixels"),
     ],
@@ -134,7 +134,7 @@ def test_all_faults_are_counted(source: Path, fer: Fer, store: Store) -> None:
 @pytest.mark.parametrize(
     ("remove", "message"),
     [
-        (lambda root: (root / LIST).unlink(), "ExpW is not here: looked for label/label.lst and image/origin/"),
+        (lambda root: (root / LIST).unlink(), "ExpW was not found: looked for label/label.lst and image/origin/"),
         (
             lambda root: (root / "image/origin").rename(root / "image/pictures"),
             "this folder is missing; unpack origin.7z",

@@ -270,7 +270,7 @@ def test_the_re_layout_is_as_strict(tmp_path: Path, tiny_official: None) -> None
     fault(lambda: Fer2013(source=tmp_path, drop_nonface=public), "folders do not keep", at=f"{tmp_path}: ")
     (tmp_path / "train/contempt").mkdir()
     (tmp_path / "train/contempt/1.png").write_bytes(keep)
-    fault(lambda: Fer2013(source=tmp_path), "no class of FER2013", at=f"{tmp_path / 'train/contempt/1.png'}: ")
+    fault(lambda: Fer2013(source=tmp_path), "not a class of FER2013", at=f"{tmp_path / 'train/contempt/1.png'}: ")
     (tmp_path / "train/contempt/1.png").rename(tmp_path / "train/happy/PublicTest_1.png")
     fault(lambda: Fer2013(source=tmp_path), "does not belong to train", "PublicTest_1.png: ")
 

@@ -299,7 +299,7 @@ def test_votes_are_found_or_asked_for(tmp_path: Path, table: Path) -> None:
 
 
 def test_names_and_columns_of_votes_may_vary(tmp_path: Path, table: Path) -> None:
-    """Image names may be missing or stand twice, columns in any order and with any of our synonyms."""
+    """Image names may be missing or are duplicated, columns in any order and with any of our synonyms."""
     lines = [line.split(",") for line in votes_lines(PARTS, VOTES)]
     for cells in lines[1:]:
         cells[1] = "fer0000000.png"

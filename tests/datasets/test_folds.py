@@ -91,7 +91,7 @@ def test_a_fold_has_its_own_protocol(folded: Dataset) -> None:
 
 
 def test_a_data_set_without_folds_says_how_to_make_them(films: Store) -> None:
-    with pytest.raises(FerError, match=r"has no folds; make them: fer split films --folds 10"):
+    with pytest.raises(FerError, match=r"has no folds; create them: fer split films --folds 10"):
         of_fold(open_dataset(films.find("films", ["dataset"])), 0)
 
 
@@ -133,7 +133,7 @@ def test_folds_by_class_of_whole_subjects_are_near_their_share(folded: Dataset) 
 
 
 def test_fewer_subjects_than_folds() -> None:
-    with pytest.raises(FerError, match="3 subjects are too few for 4 folds; take fewer --folds"):
+    with pytest.raises(FerError, match="3 subjects are too few for 4 folds; use fewer --folds"):
         subject_folds(["a", "b", "c"], 4)
 
 

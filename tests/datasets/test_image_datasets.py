@@ -191,7 +191,7 @@ def test_sfew_aligned(
     protocol = dataset.artifact.manifest.protocol
     roles = dict(DatasetProtocol.of(dataset.artifact).roles())
     assert roles["Val"] == "test, because the source has no test part"
-    assert roles["Test"] == "not read: its labels were never given out"
+    assert roles["Test"] == "not read: its labels were never released"
     assert roles["faces"] == "aligned by the authors"
     assert protocol["sequences_across_splits"] == 0, "clips stay whole where validation is carved"
     told = capsys.readouterr().err
@@ -206,7 +206,7 @@ def test_sfew_raw(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[st
     dataset, index = prepared(store, "sfew", kit.sfew(tmp_path / "sfew", aligned=False), "--size", "48")
     assert dataset.images.shape == (42, 48, 48, 3)
     assert "no alignment" in dataset.artifact.manifest.protocol["faces"]
-    assert "as if they were face crops" in capsys.readouterr().err
+    assert "as face crops" in capsys.readouterr().err
     assert {(row["width"], row["height"]) for row in index} == {(72, 58)}
 
 
@@ -371,10 +371,10 @@ def test_a_missing_source_says_where_it_was_looked_for_and_how_to_get_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert fer("prepare", name).startswith(f"data/{name}: {access.title} is not here: looked for ")
+    assert fer("prepare", name).startswith(f"data/{name}: {access.title} was not found: looked for ")
     monkeypatch.setenv("FER_DATA", "/elsewhere")
     said = fer("prepare", name)
-    assert said.startswith(f"/elsewhere/{name}: {access.title} is not here: looked for {access.marks}; apply at ")
+    assert said.startswith(f"/elsewhere/{name}: {access.title} was not found: looked for {access.marks}; apply at ")
     for words in (access.home, access.how, access.licence):
         assert words in said
     assert not list(tmp_path.iterdir())

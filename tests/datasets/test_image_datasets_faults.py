@@ -159,9 +159,9 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb",
         line(LABELS, 9, "train_00001.jpg 1", add=True),
         f"{LABELS}:9",
-        "train_00001.jpg stands in line 1 already",
+        "train_00001.jpg is already in line 1 already",
     ),
-    "another name": ("rafdb", line(LABELS, 1, "face.jpg 1"), f"{LABELS}:1", "'face.jpg' is no name of RAF-DB"),
+    "another name": ("rafdb", line(LABELS, 1, "face.jpg 1"), f"{LABELS}:1", "'face.jpg' is not a file name of RAF-DB"),
     "list not UTF-8": ("rafdb", holds(LABELS, b"train_00001.jpg 1\n\xff\xfe\n"), f"{LABELS}:2", "not UTF-8"),
     "list with a NUL": ("rafdb", holds(LABELS, b"train_00001.jpg 1\n\0\n"), f"{LABELS}:2", "NUL"),
     "picture in another case": (
@@ -218,7 +218,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb folders",
         gone("DATASET/test/1/test_0001_aligned.jpg"),
         "test_labels.csv:2",
-        "which is in no class folder",
+        "which is not in a class folder",
     ),
     "csv forgets a picture": (
         "rafdb folders",
@@ -236,7 +236,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb folders",
         copied("DATASET/test/1/test_0001_aligned.jpg", "DATASET/test/8/test_0001_aligned.jpg"),
         "DATASET/test/8",
-        "is no class folder",
+        "is not a class folder",
     ),
     "one class twice": (
         "rafdb folders",
@@ -266,19 +266,19 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "ckplus",
         holds("Emotion/S010/notes.txt", b"x"),
         "Emotion/S010/notes.txt",
-        "does not belong here",
+        "unexpected file",
     ),
     "stray frame of a subject": (
         "ckplus",
         copied(f"{FRAMES}/S010_003_00000001.png", "cohn-kanade-images/S010/a.png"),
         "cohn-kanade-images/S010/a.png",
-        "does not belong here",
+        "unexpected file",
     ),
     "a label in another's folder": (
         "ckplus",
         moved(EMOTION, "Emotion/S010/009/S010_003_00000005_emotion.txt"),
         "Emotion/S010/009/S010_003_00000005_emotion.txt",
-        "does not belong here",
+        "unexpected file",
     ),
     "two labels of a sequence": (
         "ckplus",
@@ -297,11 +297,11 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
     "no images": ("ckplus", gone("cohn-kanade-images"), "cohn-kanade-images", "this folder is missing"),
     "Emotion in another case": ("ckplus", moved("Emotion", "emotion"), "emotion", "is called 'Emotion'"),
     "two layouts of CK+": ("ckplus", kit.ck48, "", "more than once: Emotion/ and class folders"),
-    "no name of CK+": (
+    "not a file name of CK+": (
         "ckplus folders",
         copied("CK+48/fear/S010_004_00000003.png", "CK+48/fear/1.png"),
         "CK+48/fear/1.png",
-        "is no name of CK+",
+        "is not a file name of CK+",
     ),
     "one sequence of two classes": (
         "ckplus folders",
@@ -328,13 +328,13 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "sfew",
         moved("Train_Aligned_Faces/Sad", "Train_Aligned_Faces/Gloomy"),
         "Train_Aligned_Faces/Gloomy",
-        "is no class folder",
+        "is not a class folder",
     ),
     "contempt in SFEW": (
         "sfew",
         moved("Train_Aligned_Faces/Sad", "Train_Aligned_Faces/Contempt"),
         "Train_Aligned_Faces/Contempt",
-        "is no class folder",
+        "is not a class folder",
     ),
     "Angry and anger": (
         "sfew",
@@ -352,13 +352,13 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "sfew",
         holds("Val_Aligned_Faces/Sad/list.txt", b"x"),
         "Val_Aligned_Faces/Sad/list.txt",
-        "not a picture by its name",
+        "not an image by its name",
     ),
     "loose picture": (
         "sfew",
         lambda root: kit.save(root / "Val_Aligned_Faces/1.png", kit.face(0, "sad")),
         "Val_Aligned_Faces/1.png",
-        "the picture is in no class folder",
+        "the image is not in a class folder",
     ),
     "box outside": (
         "affectnet",
@@ -366,8 +366,8 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         f"{TRAINING}:4",
         "the box from 70,5 to 118,53 lies outside '3/00000002c0ffee.png', which is 80x64 pixels",
     ),
-    "box without width": ("affectnet", field(TRAINING, 4, 3, "0"), f"{TRAINING}:4", "'10,5,0,48' is no box"),
-    "box of words": ("affectnet", field(TRAINING, 4, 2, "NULL"), f"{TRAINING}:4", "'10,NULL,48,48' is no box"),
+    "box without width": ("affectnet", field(TRAINING, 4, 3, "0"), f"{TRAINING}:4", "'10,5,0,48' is not a box"),
+    "box of words": ("affectnet", field(TRAINING, 4, 2, "NULL"), f"{TRAINING}:4", "'10,NULL,48,48' is not a box"),
     "path that leads out": (
         "affectnet",
         field(TRAINING, 5, 0, "../../secret.jpg"),
@@ -379,7 +379,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "affectnet",
         gone("Manually_Annotated_Images/3/00000002c0ffee.png"),
         f"{TRAINING}:4",
-        "names '3/00000002c0ffee.png', which is not there",
+        "names '3/00000002c0ffee.png', which does not exist",
     ),
     "expression 11": ("affectnet", field(TRAINING, 6, 6, "11"), f"{TRAINING}:6", "unknown expression id '11'"),
     "no column of boxes": (
@@ -393,7 +393,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "affectnet",
         field(TRAINING, 5, 0, "3/00000002c0ffee.png"),
         f"{TRAINING}:5",
-        "stands in line 4 of training.csv already",
+        "is already in line 4 of training.csv already",
     ),
     "two layouts of AffectNet": ("affectnet", kit.affectnet_npy, "", "more than once: csv lists and"),
     "npy with an object": ("affectnet npy", object_array, NPY, "holds an object, not a number"),
@@ -416,7 +416,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "affectnet npy",
         gone("train_set/images/0.jpg"),
         NPY,
-        "labels train_set/images/0.jpg, which is not there",
+        "labels train_set/images/0.jpg, which does not exist",
     ),
     "no annotations": (
         "affectnet npy",
@@ -424,7 +424,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "val_set/annotations",
         "this folder is missing",
     ),
-    "id 8 as a folder": ("affectnet folders", moved("train/7", "train/8"), "train/8", "is no class folder"),
+    "id 8 as a folder": ("affectnet folders", moved("train/7", "train/8"), "train/8", "is not a class folder"),
     "16 bits a channel": (
         "affectnet folders",
         lambda root: Image.fromarray(np.zeros((8, 8), np.uint16)).save(root / "train/0/deep.png"),

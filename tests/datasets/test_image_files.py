@@ -152,12 +152,12 @@ def _clear_colour(path: Path) -> None:
 
 BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "0 bytes": ("a.png", lambda path: path.write_bytes(b""), "the file is empty (0 bytes)"),
-    "text": ("a.png", lambda path: path.write_text("not a picture\n"), "is not a picture of a known kind"),
-    "gif": ("a.png", lambda path: Image.fromarray(GREY).save(path, "GIF"), "is not a picture of a known kind"),
-    "cut png": ("a.png", _cut, "damaged or cut short"),
-    "cut jpeg": ("a.jpg", _cut, "damaged or cut short"),
-    "cut webp": ("a.webp", _cut, "damaged or cut short"),
-    "cut bmp": ("a.bmp", _cut, "damaged or cut short"),
+    "text": ("a.png", lambda path: path.write_text("not a picture\n"), "is not an image of a supported format"),
+    "gif": ("a.png", lambda path: Image.fromarray(GREY).save(path, "GIF"), "is not an image of a supported format"),
+    "cut png": ("a.png", _cut, "damaged or truncated"),
+    "cut jpeg": ("a.jpg", _cut, "damaged or truncated"),
+    "cut webp": ("a.webp", _cut, "damaged or truncated"),
+    "cut bmp": ("a.bmp", _cut, "damaged or truncated"),
     "cut header": ("a.png", lambda path: _cut(path, 0.002), "a.png"),
     "16-bit grey": ("a.png", lambda path: Image.fromarray(GREY.astype(np.uint16)).save(path), "16 or more bits"),
     "16-bit colour": ("a.png", _png16, "16 or more bits"),
@@ -224,7 +224,7 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
             Image.fromarray(GREY).save(path)
         else:
             path.write_bytes(b"nonsense")
-    fault(lambda: probe_all(paths), "known kind", "(and 41 more are at fault)", at=f"{paths[2]}: ")
+    fault(lambda: probe_all(paths), "supported format", "(and 41 more are at fault)", at=f"{paths[2]}: ")
     fault(lambda: probe_all(paths[:4]), "(and 1 more is at fault)")
     fault(lambda: next(decode_blocks(paths[:3], grey=True, shape=(6, 4), resize=False)), at=f"{paths[2]}: ")
 
@@ -266,13 +266,13 @@ def test_walk_follows_links_but_not_in_circles(tmp_path: Path) -> None:
     (root / "happy").symlink_to(store, target_is_directory=True)
     assert walk(root) == ["happy/1.png"]
     (store / "again").symlink_to(root, target_is_directory=True)
-    fault(lambda: walk(root), "leads back to a folder above it", at=f"{root / 'happy/again'}: ")
+    fault(lambda: walk(root), "points to a folder above it", at=f"{root / 'happy/again'}: ")
     (store / "again").unlink()
     (root / "self").symlink_to(root / "self")
-    fault(lambda: walk(root), "the link leads in a circle", at=f"{root / 'self'}: ")
+    fault(lambda: walk(root), "the link is circular", at=f"{root / 'self'}: ")
     (root / "self").unlink()
     (root / "gone").symlink_to(tmp_path / "nowhere")
-    fault(lambda: walk(root), "the link leads nowhere", at=f"{root / 'gone'}: ")
+    fault(lambda: walk(root), "the link is broken", at=f"{root / 'gone'}: ")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="such names cannot be made there")

@@ -27,7 +27,7 @@ def test_validation_becomes_test_where_test_is_missing() -> None:
     assert roles.split_of == {"Training": "train", "PublicTest": "test"}
     assert (roles.carve_validation, roles.carve_test) == (True, False)
     assert {role.part: str(role) for role in roles.parts} == {
-        "Training": "train, less the validation split carved from it",
+        "Training": "train, less the validation split held out from it",
         "PublicTest": "test, because the source has no test part",
     }
 
@@ -168,7 +168,7 @@ def test_carve_refuses_a_class_that_cannot_be_on_both_sides() -> None:
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, float("nan")])
 def test_carve_refuses_a_share_that_is_none(fraction: float) -> None:
-    fault(lambda: carve(["sad", "sad"], ["a", "b"], fraction, 0), "share to carve")
+    fault(lambda: carve(["sad", "sad"], ["a", "b"], fraction, 0), "share to hold out")
 
 
 def test_split_hash_is_of_sorted_lines() -> None:

@@ -215,11 +215,13 @@ def test_without_a_face_the_middle_is_kept_or_the_picture_dropped(faces: Faces, 
 
 
 def test_words_that_are_not_known() -> None:
-    with pytest.raises(UsageError, match="--no-face 'refuse' is not known; take centre or drop"):
+    with pytest.raises(UsageError, match="--no-face 'refuse' is unknown; take centre or drop"):
         open_aligner(size=48, without="refuse")
-    with pytest.raises(UsageError, match="--detector 'mtcnn' is not known; take auto, retinaface-resnet50 or"):
+    with pytest.raises(UsageError, match="--detector 'mtcnn' is unknown; take auto, retinaface-resnet50 or"):
         open_aligner(size=48, detector="mtcnn")
-    with pytest.raises(UsageError, match="--weights does not say of which network; add --detector"):
+    with pytest.raises(
+        UsageError, match="--weights needs --detector: it does not say of which network the weights are; add --detector"
+    ):
         open_aligner(size=48, weights="some.pth")
 
 

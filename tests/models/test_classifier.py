@@ -345,7 +345,7 @@ def test_the_size_is_the_one_that_was_asked_for_or_the_networks_own() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        ("resnet43", {}, "timm knows no backbone 'resnet43'; did you mean resnet"),
+        ("resnet43", {}, "timm has no backbone 'resnet43'; did you mean resnet"),
         (RESNET, {"attention": "sa"}, "there is no attention 'sa'; take none, se, eca, cbam, aff"),
         (
             "test_efficientnet",
@@ -355,9 +355,9 @@ def test_the_size_is_the_one_that_was_asked_for_or_the_networks_own() -> None:
         ("seresnet18", {"attention": "aff"}, "which seresnet18 has not; take resnet18"),
         ("test_vit", {"attention": "se", "size": None}, "test_vit has no last map of channels, rows and columns"),
         ("test_vit", {}, "test_vit takes images of 160 px only"),
-        ("test_convnext", {"size": 16}, "test_convnext cannot take images of 16 px"),
-        ("densenet121", {"drop_path": 0.1}, "densenet121 has no residual paths to skip"),
-        (RESNET, {"drop_path": 0.1, "frozen": True}, "a frozen backbone skips no paths"),
+        ("test_convnext", {"size": 16}, "test_convnext cannot process images of 16 px"),
+        ("densenet121", {"drop_path": 0.1}, "densenet121 has no residual paths to drop"),
+        (RESNET, {"drop_path": 0.1, "frozen": True}, "drop_path has no effect on a frozen backbone"),
     ],
 )
 def test_networks_that_cannot_be(name: str, options: dict[str, Any], words: str) -> None:

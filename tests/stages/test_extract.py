@@ -184,9 +184,9 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, monkeypatch: pyte
         (
             {"backbone": "test_resnett", "weights": "auto"},
             FerError,
-            "timm knows no backbone 'test_resnett'; did you mean",
+            "timm has no backbone 'test_resnett'; did you mean",
         ),
-        ({"backbone": "test_convnext", "size": 17}, FerError, "test_convnext cannot take images of 17 px"),
+        ({"backbone": "test_convnext", "size": 17}, FerError, "test_convnext cannot process images of 17 px"),
     ]
     for options, kind, words in cases:
         with pytest.raises(kind) as caught:

@@ -329,7 +329,7 @@ def test_masks_of_another_version_are_refused(store: Store, weights: Path) -> No
     first = toy_dataset(store, images=20)
     artifact = run(store, weights, dataset=first.reference)
     second = toy_dataset(store, images=20, seed=1)
-    with pytest.raises(FerError, match=f"holds the masks of toy@{first.version}, not of dataset/toy@{second.version}"):
+    with pytest.raises(FerError, match=f"has the masks of toy@{first.version}, not of dataset/toy@{second.version}"):
         open_masks(artifact, open_dataset(second))
 
 
@@ -391,11 +391,15 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, weights: Path, tm
         ({"batch": 0}, UsageError, "--batch 0 is not a number"),
         ({"size": 50}, UsageError, "--size 50: the compact parser takes multiples of 32 px; take 64"),
         ({"size": 0}, UsageError, "--size 0"),
-        ({"groups": ["beard=skin"]}, UsageError, "--group 'beard=skin' names no part of a face"),
-        ({"groups": ["brow=forehead"]}, UsageError, "--group 'brow=forehead' names no region"),
-        ({"parser": "auto"}, UsageError, "--weights does not say of which network"),
+        ({"groups": ["beard=skin"]}, UsageError, "--group 'beard=skin' is not a part of the face"),
+        ({"groups": ["brow=forehead"]}, UsageError, "--group 'brow=forehead' is not a region"),
+        (
+            {"parser": "auto"},
+            UsageError,
+            "--weights needs --detector: it does not say of which network the weights are",
+        ),
         ({"parser": "truth", "weights": None, "size": None}, FerError, "dataset/toy@[0-9a-f]+ has no true masks"),
-        ({"weights": str(tmp_path / "none")}, FerError, "there is no weights file here"),
+        ({"weights": str(tmp_path / "none")}, FerError, "no such file"),
         ({"weights": str(text)}, FerError, "not a safetensors file"),
         ({"weights": str(short)}, FerError, "not a safetensors file"),
         ({"weights": str(foreign)}, FerError, "does not fit the network: .*'python -m tools.train_parser'"),

@@ -134,7 +134,7 @@ def test_an_id_that_stands_twice_is_refused(store: Store) -> None:
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 0.5, float("nan")])
 def test_a_share_that_is_none(store: Store, share: float) -> None:
-    with pytest.raises(FerError, match="is no share of train"):
+    with pytest.raises(FerError, match="is not a share of train"):
         prepare(store=store, loader=Listed(rows_of(40)), validation=share)
 
 
@@ -184,4 +184,4 @@ def test_the_protocol_tells_the_share_that_was_taken(store: Store) -> None:
     taken = artifact.manifest.summary["splits"]["validation"]
     assert taken > 0
     origin = str(DatasetProtocol.of(artifact).validation)
-    assert origin.startswith(f"carved from train: 0.01 asked, {taken} images taken")
+    assert origin.startswith(f"held out from train: 0.01 requested, {taken} images taken")

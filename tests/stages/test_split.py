@@ -191,7 +191,7 @@ def test_subjects_that_are_not_known_cannot_be_folds(store: Store) -> None:
     toy_dataset(store, images=210)
     with pytest.raises(FerError, match=r"not every image of dataset/toy@\w+ has a subject; take --by class"):
         split(store=store, folds=5, by="subject")
-    with pytest.raises(FerError, match="has no sequences whose frames could be parted"):
+    with pytest.raises(FerError, match="has no sequences, so there are no frames to split"):
         split(store=store, frames="2:1")
     artifact = split(store=store, folds=5).artifact
     assert artifact.name == "toy-folds5"
@@ -213,20 +213,20 @@ def changed(line: int, **cells: str) -> Change:
     ("change", "line", "what"),
     [
         (changed(7, id="nobody"), 7, "id 'nobody' is not of dataset/films@"),
-        (lambda rows: [*rows, rows[4]], 182, "stands twice, first in line 6"),
+        (lambda rows: [*rows, rows[4]], 182, "is duplicated, first in line 6"),
         (lambda rows: rows[:-3], None, "3 images of dataset/films@.* are missing, the first is 'S"),
         (changed(9, split="val"), 9, "split 'val' is none; write train, validation, test"),
         (changed(9, split=""), 9, "split '' is none"),
-        (changed(11, fold="-1"), 11, "fold '-1' is no number from 0 to 999"),
+        (changed(11, fold="-1"), 11, "fold '-1' is not a number from 0 to 999"),
         (changed(11, fold="1.0"), 11, "fold '1.0' is no number"),
         (changed(11, fold="99999999999"), 11, "is no number"),
-        (changed(11, fold="7"), None, "no image is in fold 3, but one in 7; number the folds from 0 on"),
+        (changed(11, fold="7"), None, "no image is in fold 3, but one in 7; number the folds from 0"),
         (changed(12, validation_of="0 9"), 12, "validation_of names fold 9; there are 0 to 2"),
         (changed(12, validation_of="0 1 2"), 12, "validation_of names fold .; that is the fold that tests this image"),
         (changed(12, validation_of="one"), 12, "fold 'one' is no number"),
         (lambda rows: [{**row, "fold": "0"} for row in rows], None, "all images are in one fold"),
-        (lambda rows: [{"id": row["id"]} for row in rows], 1, "neither a column split nor fold"),
-        (lambda rows: [{"id": r["id"], "split": "train", "validation_of": ""} for r in rows], 1, "but none fold"),
+        (lambda rows: [{"id": row["id"]} for row in rows], 1, "no column 'split' or 'fold'"),
+        (lambda rows: [{"id": r["id"], "split": "train", "validation_of": ""} for r in rows], 1, "but none 'fold'"),
         (lambda rows: [{"split": row["split"]} for row in rows], 1, "has no column 'id'"),
     ],
 )
@@ -246,17 +246,17 @@ def test_a_list_that_is_at_fault_is_refused_by_line(
 @pytest.mark.parametrize(
     ("words", "code", "what"),
     [
-        ([], 2, "no split is asked for"),
+        ([], 2, "no split was requested"),
         (["--folds", "3", "--leaky-frame-split", "2:1"], 2, "--folds and --leaky-frame-split are two splits"),
         (["--by", "class"], 2, "--by is for --folds"),
         (["--folds", "3", "--by", "age"], 2, "--by 'age' is not a choice"),
         (["--folds", "1"], 2, "--folds 1 is out of range"),
         (["--leaky-frame-split", "2"], 2, "--leaky-frame-split '2' is no ratio"),
         (["--leaky-frame-split", "0:1"], 2, "--leaky-frame-split '0:1' is no ratio"),
-        (["--validation", "0"], 2, "--validation 0 carves nothing"),
+        (["--validation", "0"], 2, "--validation 0 holds nothing out"),
         (["--folds", "3", "--validation", "0.5"], 2, "--validation 0.5 is no share"),
         (["--folds", "22"], 1, "20 subjects are too few for 22 folds"),
-        (["--ids", "/nowhere.csv"], 1, "/nowhere.csv: there is no list here"),
+        (["--ids", "/nowhere.csv"], 1, "/nowhere.csv: no such file"),
     ],
 )
 def test_what_cannot_be_made(films: Store, fer: Fer, words: list[str], code: int, what: str) -> None:
@@ -266,7 +266,7 @@ def test_what_cannot_be_made(films: Store, fer: Fer, words: list[str], code: int
 def test_a_list_with_validation_needs_no_share(films: Store, tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     export(store=films, dataset="films", path=path)
-    with pytest.raises(FerError, match="--validation has nothing to say"):
+    with pytest.raises(FerError, match="--validation has no effect"):
         made(films, ids=path, validation=0.2)
     only = [{"id": row["id"], "split": "test" if row["split"] == "test" else "train"} for row in listed(path)]
     assert set(made(films, ids=write(path, only)).manifest.protocol["n"]) == {"train", "test"}

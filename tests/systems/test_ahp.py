@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from fer_cli.systems.ahm.ahp import (
     RANDOM_INDEX,
     JudgementError,
+    check_reciprocal,
     consistency_ratio,
     judgement,
     judgement_matrix,
@@ -126,3 +127,13 @@ def test_reciprocals_may_be_rounded_to_two_decimals_and_no_further() -> None:
     for number, neighbour in ((9, "1/8"), (8, "1/9"), (8, "1/7"), (3, "1/4")):
         with pytest.raises(JudgementError, match="not reciprocal"):
             judgement_matrix([[1, number], [neighbour, 1]])
+
+
+@pytest.mark.parametrize(("row", "column"), [(i, j) for i in range(4) for j in range(i + 1)])
+def test_a_fault_anywhere_in_a_matrix_is_found(row: int, column: int) -> None:
+    weights = np.array([1.0, 2.0, 4.0, 8.0])
+    matrix = weights[:, None] / weights
+    check_reciprocal(matrix)
+    matrix[row, column] *= 1.5 if row != column else -1.0  # on the diagonal its product with itself stays 1
+    with pytest.raises(JudgementError, match=rf"row {row + 1}, column {column + 1}"):
+        check_reciprocal(matrix)

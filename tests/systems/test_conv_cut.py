@@ -161,9 +161,9 @@ def test_unknown_cuts_are_refused(cut: str) -> None:
 def test_other_faults_are_named() -> None:
     with pytest.raises(FerError, match="no cut 'stage3.block0'; take auto, stage1 to stage5 .*ConvNeXt networks only"):
         truncate("test_resnet", cut="stage3.block0", size=64, weights=None)
-    with pytest.raises(FerError, match="timm knows no backbone"):
+    with pytest.raises(FerError, match="timm has no backbone"):
         truncate("no_such_network", cut="auto", size=64, weights=None)
-    with pytest.raises(FerError, match="test_convnext cannot take images of 1 px .*take 160 px"):
+    with pytest.raises(FerError, match="test_convnext cannot process images of 1 px .*take 160 px"):
         truncate("test_convnext", cut="stage1", size=1, weights=None)
 
 

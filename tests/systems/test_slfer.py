@@ -209,7 +209,7 @@ def test_with_no_task_left_it_needs_no_masks(store: Store) -> None:
     toy_dataset(store, images=210)
     without = model(store, "loss.segmentation=0", "loss.components=0")
     assert list(without.manifest.inputs) == ["dataset"]
-    with pytest.raises(FerError, match=r"no masks of dataset/toy@.* yet; make them: fer parse-masks toy@"):
+    with pytest.raises(FerError, match=r"no masks of dataset/toy@.* yet; create them: fer parse-masks toy@"):
         model(store)
 
 
@@ -269,7 +269,7 @@ def test_two_processes_share_its_batches(faces: Store) -> None:
 
 def test_masks_of_another_data_set_are_refused(faces: Store) -> None:
     prepare(store=faces, loader=Synth(images=80, subjects=10, size=32, imbalance=1.5, grey=True))
-    with pytest.raises(FerError, match="holds the masks of synth-grey@.*, not of dataset/synth-grey@"):
+    with pytest.raises(FerError, match="has the masks of synth-grey@.*, not of dataset/synth-grey@"):
         model(faces, masks="synth-grey-truth")
 
 

@@ -65,7 +65,7 @@ def test_only_wanted_faces_are_decoded(tmp_path: Path) -> None:
     source = write_tar(tmp_path / "a.tar", members)
     assert [face.id for face in read_faces(source, ["7"])] == ["7"]
     assert "holds no face 9" in refusal(lambda: list(read_faces(source, ["7", "9"])))
-    assert "images/8.jpg is not a sound picture" in refusal(lambda: list(read_faces(source)))
+    assert "images/8.jpg is not an intact image" in refusal(lambda: list(read_faces(source)))
     assert list(read_faces(source, [])) == []
 
 
@@ -96,8 +96,8 @@ def wrong_crc(data: bytes) -> bytes:
 MEMBERS: dict[str, tuple[dict[str, bytes], str]] = {
     "empty": ({}, "holds no images/ID.jpg with masks/ID.png"),
     "other folders": ({"pictures/7.jpg": b"", "truth/7.png": b""}, "holds no images/"),
-    "no mask": ({**GOOD, "images/8.jpg": b""}, "8 has a picture or a mask, not both"),
-    "no picture": ({**GOOD, "masks/8.png": b""}, "8 has a picture or a mask, not both"),
+    "no mask": ({**GOOD, "images/8.jpg": b""}, "8 has an image or a mask, not both"),
+    "no picture": ({**GOOD, "masks/8.png": b""}, "8 has an image or a mask, not both"),
     "other ids": ({"images/1.jpg": b"", "masks/2.png": b""}, "1 has a picture or a mask"),
     "a name of two lines": ({**GOOD, "images/a\nb.jpg": b""}, "a\\nb has a picture"),
     "mask of another size": (png(MASK[:, :15]), "masks/7.png is (20, 15) of 8-bit values, its picture (20, 30)"),
@@ -109,11 +109,11 @@ MEMBERS: dict[str, tuple[dict[str, bytes], str]] = {
     "mask of one bit": (png(MASK > 9), "of 1-bit values"),
     "class 19": (png(np.where(MASK == 3, 19, MASK).astype(np.uint8)), "masks/7.png holds class 19"),
     "class 255": (png(np.full_like(MASK, 255)), "masks/7.png holds class 255"),
-    "half a jpeg": ({**GOOD, "images/7.jpg": GOOD["images/7.jpg"][:300]}, "images/7.jpg is not a sound picture"),
-    "half a png": ({**GOOD, "masks/7.png": GOOD["masks/7.png"][:90]}, "masks/7.png is not a sound picture"),
+    "half a jpeg": ({**GOOD, "images/7.jpg": GOOD["images/7.jpg"][:300]}, "images/7.jpg is not an intact image"),
+    "half a png": ({**GOOD, "masks/7.png": GOOD["masks/7.png"][:90]}, "masks/7.png is not an intact image"),
     "a broken png": ({**GOOD, "masks/7.png": wrong_crc(GOOD["masks/7.png"])}, "masks/7.png is not a sound"),
-    "an empty picture": ({**GOOD, "images/7.jpg": b""}, "images/7.jpg is not a sound picture"),
-    "a gif": ({**GOOD, "images/7.jpg": encoded(MASK, "GIF")}, "images/7.jpg is not a sound picture"),
+    "an empty picture": ({**GOOD, "images/7.jpg": b""}, "images/7.jpg is not an intact image"),
+    "a gif": ({**GOOD, "images/7.jpg": encoded(MASK, "GIF")}, "images/7.jpg is not an intact image"),
     "huge": ({**GOOD, "images/8.jpg": bytes(MAX_BYTES + 1)}, "images/8.jpg takes 33,554,433 bytes"),
 }
 
@@ -156,7 +156,7 @@ def empty_file(folder: Path) -> Path:
 @pytest.mark.parametrize("read", [ids_of, lambda source: list(read_faces(source))])
 def test_what_is_no_tar_is_refused(tmp_path: Path, make: Callable[[Path], Path], read: Callable[[Path], Any]) -> None:
     assert "not a tar archive" in refusal(lambda: read(make(tmp_path)))
-    assert "there is no archive here; give a tar of images/" in refusal(lambda: read(tmp_path / "missing.tar"))
+    assert "no such file; give a tar of images/" in refusal(lambda: read(tmp_path / "missing.tar"))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_links_and_devices_are_no_pictures(tmp_path: Path, kind: bytes, to: str)
     write_tar(source, GOOD, extra=(link("images/8.jpg", to, kind), link("masks/8.png", to, kind)))
     assert ids_of(source) == ["7"]
     write_tar(source, {**GOOD, "masks/8.png": b""}, extra=(link("images/8.jpg", to, kind),))
-    assert "8 has a picture or a mask, not both" in refusal(lambda: list(read_faces(source)))
+    assert "8 has an image or a mask, not both" in refusal(lambda: list(read_faces(source)))
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.tar", "in", "secret.jpg"]
 
 
@@ -224,7 +224,7 @@ def test_damaged_pictures_give_a_face_or_a_refusal(tmp_path: Path) -> None:
 
 def test_a_picture_of_too_many_pixels_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
-    assert "images/7.jpg is not a sound picture" in refusal(
+    assert "images/7.jpg is not an intact image" in refusal(
         lambda: list(read_faces(write_tar(tmp_path / "a.tar", GOOD)))
     )
 

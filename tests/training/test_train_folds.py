@@ -280,5 +280,5 @@ def test_what_is_no_fold_is_refused(store: Store, fer: Fer) -> None:
         assert_matches(said, what)
     for fold in ("0", "all"):
         said = fer(*words(store, "baseline", "films", "--fold", fold))
-        assert "has no folds; make them: fer split films --folds 10" in said
+        assert "has no folds; create them: fer split films --folds 10" in said
     assert not list(store.root.glob("model/*/*"))

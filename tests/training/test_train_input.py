@@ -173,7 +173,7 @@ def test_settings_that_do_not_go_together_are_said(fer: Fer, system: str, change
         ("conv-cut", {"model__cut": "stage2.block2"}, "stage2.block0 to .block1"),
         ("conv-cut", {"model__cut": "stage3"}, "needs 4 positions or more, .*model.detail=0.*data.size"),
         ("conv-cut", {"model__detail": "3"}, "3 detail layers.*model.detail=1.*data.size"),
-        ("conv-cut", {"data__size": "16", "model__cut": "stage4"}, "cannot take images of 16 px .*160"),
+        ("conv-cut", {"data__size": "16", "model__cut": "stage4"}, "cannot process images of 16 px .*160"),
         ("conv-cut", {"train__batch": "127"}, "126 training images are fewer than a batch of 127; .*train.batch"),
         ("baseline", {"train__batch": "127"}, "126 training images are fewer than a batch of 127; .*train.batch"),
     ],
@@ -227,8 +227,8 @@ def test_weights_that_do_not_fit_are_named(
         "cut.safetensors": (save(state)[:-9], "not a safetensors file"),
         "pickle.safetensors": (trap, "not a safetensors file"),
         "pickle.pth": (trap, "not a file of plain tensors"),
-        "absent.pth": (None, "there is no weights file here"),
-        "folder.safetensors": (None, "there is no weights file here"),
+        "absent.pth": (None, "no such file"),
+        "folder.safetensors": (None, "no such file"),
     }
     for file, (data, expected) in cases.items():
         if data is not None:
@@ -251,7 +251,9 @@ def test_weights_other_than_those_imported_are_refused(
     fer("weights", "import", tmp_path / "mine.safetensors", "--for", "test_efficientnet", code=0)
     kept = tmp_path / "test_efficientnet.safetensors"
     flip(kept, -1)
-    assert_matches(fer(*words(clean, model__weights="auto")), f"{kept}: its sha256 is .*, imported was .*; import")
+    assert_matches(
+        fer(*words(clean, model__weights="auto")), f"{kept}: its sha256 is .*, expected from the import .*; import"
+    )
     (tmp_path / "rubbish").write_bytes(b"<html>not found</html>")
     for wanted in ("rubbish", "nothing", "."):
         assert str(tmp_path) in fer("weights", "import", tmp_path / wanted, "--for", "test_efficientnet")

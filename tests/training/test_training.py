@@ -397,12 +397,12 @@ def test_what_cannot_be_trained_is_said_in_one_line(toys: Store) -> None:
         (("optim.lrr=1",), {}, UsageError, "--set 'optim.lrr=1': optim.lrr is not a key of this recipe"),
         (("optim.lr=fast",), {}, UsageError, r"--set 'optim\.lr=fast': optim\.lr: input should be a valid number"),
         (("optim.lr",), {}, UsageError, "--set 'optim.lr' sets nothing"),
-        (("model.backbone=resnet1",), {}, FerError, "timm knows no backbone 'resnet1'; did you mean"),
+        (("model.backbone=resnet1",), {}, FerError, "timm has no backbone 'resnet1'; did you mean"),
         (("train.batch=200",), {}, FerError, "126 training images .* batch"),
         (("model.attention=aff",), {}, FerError, "aff .*ResNet"),
         ((), {"seeds": (0, 0)}, UsageError, "--seeds wants different numbers"),
         ((), {"select_on": "train"}, UsageError, "--select-on 'train' is not a choice"),
-        (("model.weights=/none.safetensors",), {}, FerError, "there is no weights file here"),
+        (("model.weights=/none.safetensors",), {}, FerError, "no such file"),
         (("schedule.name=steps",), {}, FerError, "schedule.epochs is empty"),
     ]
     for changes, options, kind, message in cases:

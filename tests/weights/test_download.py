@@ -101,7 +101,7 @@ def test_weights_are_looked_for_in_order(tmp_path: Path, monkeypatch: pytest.Mon
     assert find_release(TOY, None, None, fetch=True) == WeightsFile(cached, TOY.url, "toys", "release")
     monkeypatch.setenv("FER_WEIGHTS", str(given))
     assert "$FER_WEIGHTS is not a folder" in refusal(lambda: find_release(TOY, None, None, fetch=True))
-    assert "there is no weights file here" in refusal(lambda: find_release(TOY, str(folder), None, fetch=True))
+    assert "no such file" in refusal(lambda: find_release(TOY, str(folder), None, fetch=True))
     monkeypatch.delenv("FER_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     if sys.platform == "linux":
@@ -123,8 +123,8 @@ def test_no_file_of_another_hash_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
             monkeypatch.setenv("FER_WEIGHTS", str(folder.parent))
         text = refusal(lambda wanted=wanted: find(wanted=wanted))  # type: ignore[misc]
         assert text.startswith(f"{path}: its sha256 is {theirs[:16]}, expected {TOY.sha256[:16]}; ")
-        assert "--weights-sha256 HEX accepts other weights on purpose" in text
-        assert ("remove it and it is fetched again" in text) == (path == cached)
+        assert "--weights-sha256 HEX accepts other weights deliberately" in text
+        assert ("remove it to download it again" in text) == (path == cached)
         found = find(theirs.upper(), wanted)
         assert (found.path, found.pretraining) == (path, UNKNOWN)
         path.write_bytes(DATA)
@@ -132,7 +132,7 @@ def test_no_file_of_another_hash_is_taken(tmp_path: Path, monkeypatch: pytest.Mo
         assert f"its sha256 is {TOY.sha256[:16]}, expected {theirs[:16]}; give the file" in text
     for length in (0, 10, len(DATA) - 1):
         given.write_bytes(DATA[:length])
-        assert f"it has {length:,} of 2,560,000 bytes, a download cut short" in refusal(lambda: find(None, str(given)))
+        assert f"it has {length:,} of 2,560,000 bytes, a truncated download" in refusal(lambda: find(None, str(given)))
     for malformed in ("", theirs[:-1], theirs + "0", theirs[:-1] + "g", f"{theirs}\n", "sha256:" + theirs[7:]):
         text = refusal(lambda malformed=malformed: find(malformed, str(given)), UsageError)  # type: ignore[misc]
         assert "is not a SHA-256; give 64 hex digits" in text
@@ -237,9 +237,12 @@ def broken_off(error: BaseException) -> Callable[[str], Iterator[bytes]]:
         (lambda url: iter(PIECES[:-1]), "ended after 2,400,000 of 2,560,000 bytes; run the same command again"),
         (lambda url: iter([*PIECES, b"x"]), "gives more than 2,560,000 bytes"),
         (lambda url: iter(PIECES * 8), "gives more than 2,560,000 bytes"),
-        (broken_off(TimeoutError("The read operation timed out")), "cannot be fetched (The read operation timed out)"),
-        (broken_off(http.client.IncompleteRead(b"")), "cannot be fetched (IncompleteRead"),
-        (broken_off(ConnectionResetError()), "cannot be fetched (ConnectionResetError)"),
+        (
+            broken_off(TimeoutError("The read operation timed out")),
+            "cannot be downloaded (The read operation timed out)",
+        ),
+        (broken_off(http.client.IncompleteRead(b"")), "cannot be downloaded (IncompleteRead"),
+        (broken_off(ConnectionResetError()), "cannot be downloaded (ConnectionResetError)"),
     ],
 )
 def test_a_failed_fetch_leaves_nothing(
@@ -309,7 +312,7 @@ def test_two_at_once_fetch_it_once(online: Callable[..., None], capsys: pytest.C
     assert found == [WeightsFile(cache_path(TOY), TOY.url, "toys", "release")] * 3
     assert len(asked) == 1
     assert cache_path(TOY).read_bytes() == DATA
-    assert "waiting: another process is fetching toy.pth" in capsys.readouterr().err
+    assert "waiting: another process is downloading toy.pth" in capsys.readouterr().err
 
 
 def test_a_place_that_cannot_be_written(
@@ -323,7 +326,7 @@ def test_a_place_that_cannot_be_written(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert text.startswith(f"{cache_path(TOY)}: cannot be written (File too large); it takes 2 MB there")
-    assert "$FER_CACHE names another place" in text
+    assert "$FER_CACHE sets another location" in text
     assert left_over() <= {".toy.pth.lock"}
     (tmp_path / "file").touch()
     monkeypatch.setenv("FER_CACHE", str(tmp_path / "file"))
@@ -367,7 +370,7 @@ def test_redirects_are_followed_to_https_alone(
     pages, asked = web
     pages[TOY.url] = (302, "http://example.org/plain")
     text = refusal(lambda: find_release(TOY, None, None, fetch=True))
-    assert "cannot be fetched (it sends on to http://example.org/plain, which is not https)" in text
+    assert "cannot be downloaded (it sends on to http://example.org/plain, which is not https)" in text
     pages[TOY.url] = (302, "https://elsewhere.example.org/file")
     pages["https://elsewhere.example.org/file"] = (301, "/file2")
     pages["https://elsewhere.example.org/file2"] = DATA
@@ -379,11 +382,11 @@ def test_redirects_are_followed_to_https_alone(
 @pytest.mark.parametrize(
     ("page", "words"),
     [
-        ((404, ""), "cannot be fetched (HTTP Error 404: Not Found)"),
-        ((503, ""), "cannot be fetched (HTTP Error 503: Service Unavailable)"),
-        ((302, "file:///etc/passwd"), "cannot be fetched (HTTP Error 302: Found"),
-        (OSError(-2, "Name or service not known"), "cannot be fetched ([Errno -2] Name or service not known)"),
-        (TimeoutError("timed out"), "cannot be fetched (timed out)"),
+        ((404, ""), "cannot be downloaded (HTTP Error 404: Not Found)"),
+        ((503, ""), "cannot be downloaded (HTTP Error 503: Service Unavailable)"),
+        ((302, "file:///etc/passwd"), "cannot be downloaded (HTTP Error 302: Found"),
+        (OSError(-2, "Name or service not known"), "cannot be downloaded ([Errno -2] Name or service not known)"),
+        (TimeoutError("timed out"), "cannot be downloaded (timed out)"),
         (b"<html>please log in</html>", "ended after 26 of 2,560,000 bytes"),
     ],
 )

@@ -134,7 +134,7 @@ def test_bad_weights_end_in_one_line_that_names_the_file(tmp_path: Path) -> None
     data = (tmp_path / "truncated.pth").read_bytes()
     (tmp_path / "truncated.pth").write_bytes(data[: len(data) // 2])
     case("empty.pth", "not a file of plain tensors").write_bytes(b"")
-    torch.save([1, 2], case("list.pth", "holds no table of tensors"))
+    torch.save([1, 2], case("list.pth", "has no table of tensors"))
     case("text.safetensors", "not a safetensors file").write_text("hello")
     torch.save({**state, "stranger": torch.zeros(1)}, case("surplus.pth", "1 do not belong to it (stranger)"))
     torch.save({k: v for k, v in state.items() if k != "bn1.bias"}, case("lacking.pth", "are missing (bn1.bias)"))
@@ -153,10 +153,10 @@ def test_absent_weights_say_what_to_fetch_and_where_to_put_it(tmp_path: Path, mo
     with pytest.raises(FerError) as caught:
         find_weights("resnet34", "auto")
     text = str(caught.value)
-    assert "fetch model.safetensors of timm/resnet34" in text
+    assert "download model.safetensors of timm/resnet34" in text
     assert "$FER_WEIGHTS/resnet34.safetensors" in text
     assert "weights none" in text
-    with pytest.raises(FerError, match=r"nothing\.pth: there is no weights file here"):
+    with pytest.raises(FerError, match=r"nothing\.pth: no such file"):
         find_weights("resnet34", str(tmp_path / "nothing.pth"))
     monkeypatch.setenv("FER_WEIGHTS", str(tmp_path / "absent"))
     with pytest.raises(FerError, match="is not a folder"):
@@ -166,8 +166,8 @@ def test_absent_weights_say_what_to_fetch_and_where_to_put_it(tmp_path: Path, mo
 @pytest.mark.parametrize(
     ("name", "level", "size", "words"),
     [
-        ("resnet43", "pooled", None, "timm knows no backbone 'resnet43'; did you mean resnet"),
-        ("test_efficientnet.foo", "pooled", None, "timm knows no weights 'foo' of test_efficientnet; take"),
+        ("resnet43", "pooled", None, "timm has no backbone 'resnet43'; did you mean resnet"),
+        ("test_efficientnet.foo", "pooled", None, "timm has no weights 'foo' of test_efficientnet; take"),
         (TINY, "stage9", None, "has no cut 'stage9'; take auto, stage1 to stage5"),
         (TINY, "stage1x", None, "has no cut"),
         ("vit_tiny_patch16_224", "pooled", 112, "takes images of 224 px only"),

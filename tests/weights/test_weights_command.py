@@ -182,11 +182,11 @@ def test_the_networks_that_fer_names_are_published() -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("resnet43", "timm knows no backbone 'resnet43'; did you mean resnet"),
-        ("resnet18.a9_in1k", "timm knows no weights 'a9_in1k' of resnet18; take"),
+        ("resnet43", "timm has no backbone 'resnet43'; did you mean resnet"),
+        ("resnet18.a9_in1k", "timm has no weights 'a9_in1k' of resnet18; take"),
         ("bisnet", "fer knows no network 'bisnet'; did you mean bisenet?"),
         ("retinaface-resnet18", "did you mean retinaface-resnet50?"),
-        ("../resnet18", "timm knows no backbone"),
+        ("../resnet18", "timm has no backbone"),
     ],
 )
 def test_unknown_names_get_suggestions(refused: Callable[..., str], tmp_path: Path, name: str, words: str) -> None:
@@ -238,7 +238,8 @@ def test_fetch_brings_the_hubs_file_once(
 def test_fetch_without_a_network(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = refused("fetch", "resnet34.a1_in1k")
     assert (
-        "not on this machine, and $HF_HUB_OFFLINE forbids to fetch them; fetch model.safetensors of timm/resn" in text
+        "not on this machine, and $HF_HUB_OFFLINE forbids to fetch them; download model.safetensors of timm/resn"
+        in text
     )
     assert "'fer weights import FILE --for resnet34.a1_in1k'" in text
     assert "$HF_HUB_OFFLINE forbids to fetch it" in refused("fetch", "bisenet")
@@ -252,8 +253,8 @@ def test_fetch_without_a_network(refused: Callable[..., str], monkeypatch: pytes
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", unreachable)
     text = refused("fetch", "resnet34.a1_in1k")
-    assert text.startswith("no weights for resnet34.a1_in1k here, and the hub cannot be reached (LocalEntryNotFound")
-    assert "timm knows no weights for 'mnasnet_050'" in refused("fetch", "mnasnet_050")
+    assert text.startswith("no weights for resnet34.a1_in1k here, and the hub is unreachable (LocalEntryNotFound")
+    assert "timm has no weights for 'mnasnet_050'" in refused("fetch", "mnasnet_050")
 
     def unknown(*_: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
@@ -261,7 +262,7 @@ def test_fetch_without_a_network(refused: Callable[..., str], monkeypatch: pytes
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("its retries take half a minute"))
     text = refused("fetch", "resnet34.a1_in1k")
-    assert text.startswith("no weights for resnet34.a1_in1k here, and the hub cannot be reached (gaierror)")
+    assert text.startswith("no weights for resnet34.a1_in1k here, and the hub is unreachable (gaierror)")
 
 
 def test_fetch_of_a_release_and_of_what_comes_with_fer(
@@ -383,7 +384,7 @@ def test_what_does_not_fit_is_refused_and_nothing_is_kept(
     text = refused("import", file, "--for", TINY, "--sha256", "0" * 64)
     assert text.startswith(f"{file}: its sha256 is {sha(file)[:16]}, expected {'0' * 16}; ")
     assert "is not a SHA-256" in refused("import", file, "--for", TINY, "--sha256", sha(file)[:-1], code=2)
-    assert "there is no weights file here" in refused("import", tmp_path / "absent.pth", "--for", TINY)
+    assert "no such file" in refused("import", tmp_path / "absent.pth", "--for", TINY)
     assert "come with fer" in refused("import", file, "--for", "compact")
     assert names_in(folder) == set()
     assert not place.exists()
@@ -397,7 +398,7 @@ def test_other_weights_are_replaced_by_force_alone(
     told("import", one, "--for", TINY, "--source", "first")
     before = record.read_bytes()
     text = refused("import", two, "--for", TINY)
-    assert text == f"{kept}: other weights are here, sha256 {sha(one)[:16]}; --force replaces them"
+    assert text == f"{kept}: other weights are already there, sha256 {sha(one)[:16]}; --force replaces them"
     assert (kept.read_bytes(), record.read_bytes()) == (one.read_bytes(), before)
     again = told("import", one, "--for", TINY, "--licence", "MIT")
     assert (again["already"], again["source"], again["licence"]) == (True, "first", "MIT")
@@ -463,7 +464,7 @@ def test_weights_that_changed_after_their_import_are_seen(
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     kept.write_bytes(data)
-    words = f"its sha256 is {sha(kept)[:16]}, imported was {sha(file)[:16]}"
+    words = f"its sha256 is {sha(kept)[:16]}, expected from the import {sha(file)[:16]}"
     listed = entry(told, TINY)
     assert (listed["state"], listed["path"]) == ("damaged", str(kept))
     assert words in listed["advice"]

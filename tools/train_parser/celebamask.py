@@ -48,7 +48,7 @@ def read_faces(source: Path, face_ids: Sequence[str] | None = None) -> Iterator[
         members = _members(archive, source)
         for face_id in sorted(members) if face_ids is None else face_ids:
             if face_id not in members:
-                raise FerError(f"holds no face {face_id}", hint="is it the archive of these ids?", path=source)
+                raise FerError(f"has no face {face_id}", hint="check that it is the archive of these ids", path=source)
             picture, mask = members[face_id]
             image = _decode(_content(archive, picture), picture.name, source, ("JPEG", "PNG")).convert("RGB")
             yield Face(face_id, np.asarray(image), _parts(_content(archive, mask), image.size, source, mask.name))
@@ -70,7 +70,7 @@ def _reading(source: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FerError("there is no archive here", hint=_LAYOUT, path=source) from error
+        raise FerError("no such file", hint=_LAYOUT, path=source) from error
     except (OSError, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise FerError(f"not a tar archive that can be read ({reason})", hint=_LAYOUT, path=source) from error
@@ -87,14 +87,14 @@ def _members(archive: tarfile.TarFile, source: Path) -> dict[str, tuple[Member, 
         if member.isfile() and folder in members and not path.name.startswith("."):
             if member.size > MAX_BYTES:
                 raise FerError(
-                    f"{member.name} takes {member.size:,} bytes", hint="that is no face of 512 px", path=source
+                    f"{member.name} takes {member.size:,} bytes", hint="that is not a face of 512 px", path=source
                 )
             if path.stem in members[folder]:
-                raise FerError(f"{member.name} is the second of its id", hint="leave one of them", path=source)
+                raise FerError(f"{member.name} is the second of its id", hint="keep one of them", path=source)
             members[folder][path.stem] = member
     alone = sorted(members["images"].keys() ^ members["masks"].keys())
     if alone or not members["images"]:
-        what = f"{alone[0]} has a picture or a mask, not both" if alone else "holds no images/ID.jpg with masks/ID.png"
+        what = f"{alone[0]} has an image or a mask, not both" if alone else "holds no images/ID.jpg with masks/ID.png"
         raise FerError(what, hint="give an archive with images/ and masks/ of the same ids", path=source)
     return {face_id: (member, members["masks"][face_id]) for face_id, member in members["images"].items()}
 
@@ -112,7 +112,7 @@ def _decode(data: bytes, name: str, source: Path, formats: tuple[str, ...]) -> I
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError, ValueError, SyntaxError) as error:
         unknown = isinstance(error, UnidentifiedImageError)
         reason = f"no {' or '.join(formats)}" if unknown else str(error).splitlines()[0][:80]
-        raise FerError(f"{name} is not a sound picture ({reason})", hint="fetch it again", path=source) from error
+        raise FerError(f"{name} is not an intact image ({reason})", hint="download it again", path=source) from error
     return picture
 
 
@@ -129,7 +129,7 @@ def _parts(data: bytes, size: tuple[int, int], source: Path, name: str) -> NDArr
     if classes.max() >= len(CELEBAMASK_ORDER):
         raise FerError(
             f"{name} holds class {classes.max()}, CelebAMask-HQ's last is {len(CELEBAMASK_ORDER) - 1}",
-            hint="are the masks in that data set's own order?",
+            hint="check that the masks use that data set's own class order",
             path=source,
         )
     parts: NDArray[np.uint8] = _TO_PARTS[classes]

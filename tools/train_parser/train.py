@@ -60,7 +60,7 @@ def train_parser(*, recipe: Path, source: Path, out: Path, start: Path | None = 
             "is not a place for weights", hint="--out FOLDER/NAME.safetensors, in a folder that is there", path=out
         )
     if not source.is_file():
-        raise FerError("there is no archive here", hint="give a tar with images/ and masks/ by --source", path=source)
+        raise FerError("no such file", hint="give a tar with images/ and masks/ by --source", path=source)
     machine.tune_allocator()
     from fer_cli.faces.compact import tensors_to_keep
     from tools.train_parser.celebamask import read_faces
