@@ -107,10 +107,10 @@ def grouping(changes: Iterable[str] = ()) -> Grouping:
         part, equals, region = (text.strip() for text in change.partition("="))
         if not equals or part not in mapping:
             raise UsageError(
-                f"--group {change!r} is not a part of the face", hint=f"PART=REGION, of {', '.join(PARTS)}"
+                f"--group {change!r} does not name a part of the face", hint=f"PART=REGION, of {', '.join(PARTS)}"
             )
         if region not in REGIONS:
-            raise UsageError(f"--group {change!r} is not a region", hint=f"the regions are {', '.join(REGIONS)}")
+            raise UsageError(f"--group {change!r} does not name a region", hint=f"the regions are {', '.join(REGIONS)}")
         if part == "background" and region != "background":
             raise UsageError(f"--group {change!r} would make the background a region", hint="regroup parts of the face")
         if part in moved:

@@ -55,7 +55,7 @@ def find_detector(name: str, weights: str | None = None, sha256: str | None = No
         return name, found
     if weights is not None or sha256 is not None:
         raise UsageError(
-            "--weights needs --detector: it does not say of which network the weights are",
+            "--weights needs --detector: the file does not say which network it belongs to",
             hint=f"add --detector {' or '.join(DETECTORS)}",
         )
     for known in DETECTORS:

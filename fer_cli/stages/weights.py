@@ -97,8 +97,8 @@ def fetch_weights(*, network: str) -> Fetched:
         hub, name = published(network).hub, forbidding()
         if hub is not None and name is not None:
             raise FerError(
-                f"the weights of {network} are not on this machine, and ${name} forbids to fetch them",
-                hint=f"fetch model.safetensors of {hub} from huggingface.co elsewhere, then {_by_file(network)}",
+                f"the weights of {network} are not on this machine, and ${name} forbids downloading them",
+                hint=f"download model.safetensors from huggingface.co/{hub} elsewhere, then {_by_file(network)}",
             )
         found = find_weights(network, "auto")
     assert found is not None
@@ -142,11 +142,11 @@ def import_weights(
         hint = "'fer parse-masks --parser compact --weights FILE' takes others"
         raise FerError("the weights of compact come with fer", hint=hint)
     if not file.is_file():
-        raise FerError("there is no weights file here", hint="give a .safetensors or .pth file", path=file)
+        raise FerError("no such file", hint="give a .safetensors or .pth file", path=file)
     original = sha256_file(file)
     if sha256 is not None and original != sha256.lower():
         what = f"its sha256 is {original[:16]}, expected {sha256[:16].lower()}"
-        raise FerError(what, hint="fetch it again, or correct --sha256", path=file)
+        raise FerError(what, hint="download it again, or correct --sha256", path=file)
     if (release := RELEASES.get(network)) is not None:
         source, pretraining, licence = source or release.url, pretraining or release.what, licence or release.licence
         data, place = _published(file, original, release), folder / release.file
@@ -230,7 +230,7 @@ def _published(file: Path, sha256: str, release: Release) -> bytes:
     if sha256 != release.sha256:
         raise FerError(
             f"its sha256 is {sha256[:16]}, expected {release.sha256[:16]}",
-            hint=f"fetch {release.url}; '--weights FILE --weights-sha256 HEX' of the command takes other weights",
+            hint=f"download {release.url}; '--weights FILE --weights-sha256 HEX' of the command takes other weights",
             path=file,
         )
     return file.read_bytes()

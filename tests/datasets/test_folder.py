@@ -171,7 +171,7 @@ TABLE_FAULTS: dict[str, tuple[list[str], int, Sequence[str]]] = {
     "duplicate": (
         ["path,label", "a.png,sad", "b.png,sad", "./a.png,fear"],
         4,
-        ["'a.png' is already in line 2 already"],
+        ["'a.png' is already in line 2"],
     ),
     "unknown class": (["path,label", "a.png,sad", "b.png,meh"], 3, ["unknown expression 'meh'", "neutral, happy"]),
     "a number for a class": (["path,label", "a.png,3"], 2, ["unknown expression '3'"]),
@@ -236,7 +236,7 @@ TREE_FAULTS: dict[str, tuple[Callable[[Path], object], str, Sequence[str]]] = {
         "happy/2.png",
         ["not an image of a supported format"],
     ),
-    "twin classes": (lambda r: picture(r / "happiness/1.png"), "happy", ["means happy, as happiness/ does"]),
+    "twin classes": (lambda r: picture(r / "happiness/1.png"), "happy", ["means happy, like happiness/"]),
     "two tables": (
         lambda r: [write_lines(r / name, ["x"]) for name in ("a.csv", "b.csv")],
         "",
@@ -259,7 +259,7 @@ def test_bad_trees_are_refused(tmp_path: Path, case: str) -> None:
 def test_twin_splits_are_refused(tmp_path: Path) -> None:
     for name in ("val/happy/1.png", "dev/happy/1.png", "train/happy/1.png"):
         picture(tmp_path / name)
-    fault(lambda: load(tmp_path), "means validation, as dev/ does", at=f"{tmp_path / 'val'}: ")
+    fault(lambda: load(tmp_path), "means validation, like dev/", at=f"{tmp_path / 'val'}: ")
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb",
         line(LABELS, 9, "train_00001.jpg 1", add=True),
         f"{LABELS}:9",
-        "train_00001.jpg is already in line 1 already",
+        "train_00001.jpg is already in line 1",
     ),
     "another name": ("rafdb", line(LABELS, 1, "face.jpg 1"), f"{LABELS}:1", "'face.jpg' is not a file name of RAF-DB"),
     "list not UTF-8": ("rafdb", holds(LABELS, b"train_00001.jpg 1\n\xff\xfe\n"), f"{LABELS}:2", "not UTF-8"),
@@ -174,7 +174,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb",
         moved("basic/EmoLabel", "basic/emolabel"),
         "basic/emolabel",
-        "is called 'EmoLabel' in the official layout",
+        "its name in the official layout is 'EmoLabel'",
     ),
     "pictures still packed": ("rafdb", packed, ALIGNED, "this folder is missing; unpack aligned.zip"),
     "empty picture": (
@@ -187,7 +187,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb",
         holds(f"{ALIGNED}/test_0001_aligned.jpg", b"<html>"),
         f"{ALIGNED}/test_0001_aligned.jpg",
-        "is not a picture",
+        "is not an image",
     ),
     "attributes cut short": (
         "rafdb",
@@ -242,13 +242,13 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "rafdb folders",
         copied("DATASET/test/1/test_0001_aligned.jpg", "DATASET/test/surprise/test_0099_aligned.jpg"),
         "DATASET/test/surprise",
-        "means surprise, as 1/ does",
+        "means surprise, like 1/",
     ),
     "one picture in two classes": (
         "rafdb folders",
         copied("DATASET/test/1/test_0001_aligned.jpg", "DATASET/test/2/test_0001_aligned.jpg"),
         "DATASET/test/2/test_0001_aligned.jpg",
-        "stands in test/1/ too",
+        "is also in test/1/",
     ),
     "emotion file empty": ("ckplus", holds(EMOTION, b""), EMOTION, "the file is empty"),
     "emotion file blank": ("ckplus", holds(EMOTION, b"  \n\n"), EMOTION, "the file is empty"),
@@ -295,7 +295,12 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
     "too few frames": ("ckplus", frames_less, FRAMES, "the sequence has 2 frames, 3 are needed"),
     "no labels": ("ckplus", gone("Emotion"), "Emotion", "the folder of labels is missing; unpack Emotion_labels.zip"),
     "no images": ("ckplus", gone("cohn-kanade-images"), "cohn-kanade-images", "this folder is missing"),
-    "Emotion in another case": ("ckplus", moved("Emotion", "emotion"), "emotion", "is called 'Emotion'"),
+    "Emotion in another case": (
+        "ckplus",
+        moved("Emotion", "emotion"),
+        "emotion",
+        "its name in the official layout is 'Emotion'",
+    ),
     "two layouts of CK+": ("ckplus", kit.ck48, "", "more than once: Emotion/ and class folders"),
     "not a file name of CK+": (
         "ckplus folders",
@@ -312,7 +317,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
     "emotion 8 of 0 to 7": ("ckplus csv", field("ckextended.csv", 3, 0, "8"), "ckextended.csv:3", "emotion id '8'"),
     "unknown Usage": ("ckplus csv", field("ckextended.csv", 4, 2, "Test"), "ckextended.csv:4", "unknown Usage 'Test'"),
     "pixel 256": ("ckplus csv", field("ckextended.csv", 5, 1, "256 " * 2304), "ckextended.csv:5", "256"),
-    "archive that leads outside": (
+    "archive that is outsideside": (
         "ckplus csv",
         archive_outside,
         "ckextended.zip",
@@ -340,13 +345,13 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "sfew",
         moved("Val_Aligned_Faces/Fear", "Val_Aligned_Faces/anger"),
         "Val_Aligned_Faces/anger",
-        "means anger, as Angry/ does",
+        "means anger, like Angry/",
     ),
     "split in another case": (
         "sfew",
         moved("Train_Aligned_Faces", "train_aligned_faces"),
         "train_aligned_faces",
-        "is called 'Train_Aligned_Faces'",
+        "its name in the official layout is 'Train_Aligned_Faces'",
     ),
     "text among pictures": (
         "sfew",
@@ -368,13 +373,13 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
     ),
     "box without width": ("affectnet", field(TRAINING, 4, 3, "0"), f"{TRAINING}:4", "'10,5,0,48' is not a box"),
     "box of words": ("affectnet", field(TRAINING, 4, 2, "NULL"), f"{TRAINING}:4", "'10,NULL,48,48' is not a box"),
-    "path that leads out": (
+    "path that is outside": (
         "affectnet",
         field(TRAINING, 5, 0, "../../secret.jpg"),
         f"{TRAINING}:5",
-        "'../../secret.jpg' leads out",
+        "'../../secret.jpg' is outside",
     ),
-    "absolute path": ("affectnet", field(TRAINING, 5, 0, "/etc/a.jpg"), f"{TRAINING}:5", "'/etc/a.jpg' leads out"),
+    "absolute path": ("affectnet", field(TRAINING, 5, 0, "/etc/a.jpg"), f"{TRAINING}:5", "'/etc/a.jpg' is outside"),
     "picture absent": (
         "affectnet",
         gone("Manually_Annotated_Images/3/00000002c0ffee.png"),
@@ -393,7 +398,7 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "affectnet",
         field(TRAINING, 5, 0, "3/00000002c0ffee.png"),
         f"{TRAINING}:5",
-        "is already in line 4 of training.csv already",
+        "is already in line 4 of training.csv",
     ),
     "two layouts of AffectNet": ("affectnet", kit.affectnet_npy, "", "more than once: csv lists and"),
     "npy with an object": ("affectnet npy", object_array, NPY, "holds an object, not a number"),

@@ -220,7 +220,8 @@ def test_words_that_are_not_known() -> None:
     with pytest.raises(UsageError, match="--detector 'mtcnn' is unknown; take auto, retinaface-resnet50 or"):
         open_aligner(size=48, detector="mtcnn")
     with pytest.raises(
-        UsageError, match="--weights needs --detector: it does not say of which network the weights are; add --detector"
+        UsageError,
+        match="--weights needs --detector: the file does not say which network it belongs to; add --detector",
     ):
         open_aligner(size=48, weights="some.pth")
 

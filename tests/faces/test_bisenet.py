@@ -148,7 +148,7 @@ def test_the_mirror_image_keeps_places_and_merges_sides(planted: Path) -> None:
 
 @pytest.mark.parametrize("size", [0, -64, 32, 63, 100, 1056])
 def test_sizes_that_the_network_does_not_take(checkpoint: Path, size: int) -> None:
-    assert "multiples of 32 from 64 to 1024" in refusal(lambda: opened(checkpoint, size=size), UsageError)
+    assert "multiple of 32 from 64 to 1024" in refusal(lambda: opened(checkpoint, size=size), UsageError)
 
 
 def test_weights_of_other_networks_end_in_one_line(real: Any, tmp_path: Path) -> None:

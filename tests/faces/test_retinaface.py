@@ -275,7 +275,7 @@ def test_which_detector_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         releases[name] = Release(path.name, f"https://example.org/{path.name}", path.stat().st_size, sha(path), "toys")
     monkeypatch.setattr(retinaface, "RELEASES", releases)
     assert find_detector("auto") is None
-    assert "$HF_HUB_OFFLINE forbids to fetch it" in refusal(lambda: find_detector(SMALL))
+    assert "$HF_HUB_OFFLINE forbids downloading it" in refusal(lambda: find_detector(SMALL))
     monkeypatch.setenv("FER_WEIGHTS", str(folder))
     best = WeightsFile(folder / "retinaface-resnet50.pth", "$FER_WEIGHTS", "toys", "folder")
     assert find_detector("auto") == ("retinaface-resnet50", best)

@@ -346,13 +346,13 @@ def test_the_size_is_the_one_that_was_asked_for_or_the_networks_own() -> None:
     ("name", "options", "words"),
     [
         ("resnet43", {}, "timm has no backbone 'resnet43'; did you mean resnet"),
-        (RESNET, {"attention": "sa"}, "there is no attention 'sa'; take none, se, eca, cbam, aff"),
+        (RESNET, {"attention": "sa"}, "unknown attention 'sa'; take none, se, eca, cbam, aff"),
         (
             "test_efficientnet",
             {"attention": "aff"},
-            "plain residual blocks of a ResNet, which test_efficientnet has not",
+            "plain residual blocks of a ResNet, which test_efficientnet does not have",
         ),
-        ("seresnet18", {"attention": "aff"}, "which seresnet18 has not; take resnet18"),
+        ("seresnet18", {"attention": "aff"}, "which seresnet18 does not have; take resnet18"),
         ("test_vit", {"attention": "se", "size": None}, "test_vit has no last map of channels, rows and columns"),
         ("test_vit", {}, "test_vit takes images of 160 px only"),
         ("test_convnext", {"size": 16}, "test_convnext cannot process images of 16 px"),

@@ -127,7 +127,7 @@ def test_the_index_holds_what_the_source_told(store: Store) -> None:
 
 def test_an_id_that_stands_twice_is_refused(store: Store) -> None:
     rows = [*rows_of(20), rows_of(20)[3]]
-    with pytest.raises(FerError, match="x:4: id 'i0003' stands twice"):
+    with pytest.raises(FerError, match="x:4: id 'i0003' is duplicated"):
         prepare(store=store, loader=Listed(rows))
     assert not store.directories()
 

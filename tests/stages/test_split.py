@@ -212,18 +212,18 @@ def changed(line: int, **cells: str) -> Change:
 @pytest.mark.parametrize(
     ("change", "line", "what"),
     [
-        (changed(7, id="nobody"), 7, "id 'nobody' is not of dataset/films@"),
+        (changed(7, id="nobody"), 7, "id 'nobody' is not in dataset/films@"),
         (lambda rows: [*rows, rows[4]], 182, "is duplicated, first in line 6"),
         (lambda rows: rows[:-3], None, "3 images of dataset/films@.* are missing, the first is 'S"),
-        (changed(9, split="val"), 9, "split 'val' is none; write train, validation, test"),
-        (changed(9, split=""), 9, "split '' is none"),
+        (changed(9, split="val"), 9, "unknown split 'val'; write train, validation, test"),
+        (changed(9, split=""), 9, "unknown split ''"),
         (changed(11, fold="-1"), 11, "fold '-1' is not a number from 0 to 999"),
-        (changed(11, fold="1.0"), 11, "fold '1.0' is no number"),
-        (changed(11, fold="99999999999"), 11, "is no number"),
+        (changed(11, fold="1.0"), 11, "fold '1.0' is not a number"),
+        (changed(11, fold="99999999999"), 11, "is not a number"),
         (changed(11, fold="7"), None, "no image is in fold 3, but one in 7; number the folds from 0"),
         (changed(12, validation_of="0 9"), 12, "validation_of names fold 9; there are 0 to 2"),
         (changed(12, validation_of="0 1 2"), 12, "validation_of names fold .; that is the fold that tests this image"),
-        (changed(12, validation_of="one"), 12, "fold 'one' is no number"),
+        (changed(12, validation_of="one"), 12, "fold 'one' is not a number"),
         (lambda rows: [{**row, "fold": "0"} for row in rows], None, "all images are in one fold"),
         (lambda rows: [{"id": row["id"]} for row in rows], 1, "no column 'split' or 'fold'"),
         (lambda rows: [{"id": r["id"], "split": "train", "validation_of": ""} for r in rows], 1, "but none 'fold'"),
@@ -247,14 +247,14 @@ def test_a_list_that_is_at_fault_is_refused_by_line(
     ("words", "code", "what"),
     [
         ([], 2, "no split was requested"),
-        (["--folds", "3", "--leaky-frame-split", "2:1"], 2, "--folds and --leaky-frame-split are two splits"),
+        (["--folds", "3", "--leaky-frame-split", "2:1"], 2, "--folds and --leaky-frame-split exclude each other"),
         (["--by", "class"], 2, "--by is for --folds"),
         (["--folds", "3", "--by", "age"], 2, "--by 'age' is not a choice"),
         (["--folds", "1"], 2, "--folds 1 is out of range"),
-        (["--leaky-frame-split", "2"], 2, "--leaky-frame-split '2' is no ratio"),
-        (["--leaky-frame-split", "0:1"], 2, "--leaky-frame-split '0:1' is no ratio"),
+        (["--leaky-frame-split", "2"], 2, "--leaky-frame-split '2' is not a ratio"),
+        (["--leaky-frame-split", "0:1"], 2, "--leaky-frame-split '0:1' is not a ratio"),
         (["--validation", "0"], 2, "--validation 0 holds nothing out"),
-        (["--folds", "3", "--validation", "0.5"], 2, "--validation 0.5 is no share"),
+        (["--folds", "3", "--validation", "0.5"], 2, "--validation 0.5 is not a share"),
         (["--folds", "22"], 1, "20 subjects are too few for 22 folds"),
         (["--ids", "/nowhere.csv"], 1, "/nowhere.csv: no such file"),
     ],
@@ -300,6 +300,6 @@ def test_the_commands_that_make_it_again_are_kept(films: Store) -> None:
 
 def test_a_class_that_cannot_be_carved_is_named_with_its_fold(store: Store) -> None:
     film_dataset(store, subjects=21, sequences=63)  # each subject shows one class: some fold leaves one of a class
-    with pytest.raises(FerError, match=r"fold \d: class '\w+' has only one independent .*; take fewer"):
+    with pytest.raises(FerError, match=r"fold \d: class '\w+' has only one independent .*; use fewer"):
         made(store, folds=3)
     assert [path.name for path in (store.root / "dataset").iterdir()] == ["films"]

@@ -196,7 +196,7 @@ def test_a_release_is_fetched_once(
 
     @contextmanager
     def track(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        assert (what, total, unit) == ("fetching toy.pth", 2, "MB")
+        assert (what, total, unit) == ("downloading toy.pth", 2, "MB")
         yield told.append
 
     online(chunks)
@@ -370,7 +370,7 @@ def test_redirects_are_followed_to_https_alone(
     pages, asked = web
     pages[TOY.url] = (302, "http://example.org/plain")
     text = refusal(lambda: find_release(TOY, None, None, fetch=True))
-    assert "cannot be downloaded (it sends on to http://example.org/plain, which is not https)" in text
+    assert "cannot be downloaded (it redirects to http://example.org/plain, which is not https)" in text
     pages[TOY.url] = (302, "https://elsewhere.example.org/file")
     pages["https://elsewhere.example.org/file"] = (301, "/file2")
     pages["https://elsewhere.example.org/file2"] = DATA

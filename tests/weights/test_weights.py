@@ -153,7 +153,7 @@ def test_absent_weights_say_what_to_fetch_and_where_to_put_it(tmp_path: Path, mo
     with pytest.raises(FerError) as caught:
         find_weights("resnet34", "auto")
     text = str(caught.value)
-    assert "download model.safetensors of timm/resnet34" in text
+    assert "download model.safetensors from huggingface.co/timm/resnet34" in text
     assert "$FER_WEIGHTS/resnet34.safetensors" in text
     assert "weights none" in text
     with pytest.raises(FerError, match=r"nothing\.pth: no such file"):

@@ -237,12 +237,10 @@ def test_fetch_brings_the_hubs_file_once(
 
 def test_fetch_without_a_network(refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     text = refused("fetch", "resnet34.a1_in1k")
-    assert (
-        "not on this machine, and $HF_HUB_OFFLINE forbids to fetch them; download model.safetensors of timm/resn"
-        in text
-    )
+    assert "not on this machine, and $HF_HUB_OFFLINE forbids downloading them; download model.safetensors from" in text
+    assert "huggingface.co/timm/resn" in text
     assert "'fer weights import FILE --for resnet34.a1_in1k'" in text
-    assert "$HF_HUB_OFFLINE forbids to fetch it" in refused("fetch", "bisenet")
+    assert "$HF_HUB_OFFLINE forbids downloading it" in refused("fetch", "bisenet")
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("FER_OFFLINE", "1")
     assert "$FER_OFFLINE forbids" in refused("fetch", "resnet34.a1_in1k")
@@ -484,7 +482,9 @@ def test_bisenets_published_file_alone_is_imported(
     file = tmp_path / "download.bin"
     file.write_bytes(TOY_DATA)
     text = refused("import", file, "--for", "bisenet")
-    assert text.startswith(f"{file}: its sha256 is {TOY.sha256[:16]}, expected {BISENET.sha256[:16]}; fetch https://")
+    assert text.startswith(
+        f"{file}: its sha256 is {TOY.sha256[:16]}, expected {BISENET.sha256[:16]}; download https://"
+    )
     assert not place.exists()
     monkeypatch.setitem(download.RELEASES, "bisenet", TOY)
     done = told("import", file, "--for", "bisenet")
