@@ -151,7 +151,7 @@ def _stat(path: Path) -> os.stat_result:
         if error.errno == errno.ELOOP:
             raise FerError("the link is circular", hint="remove it", path=path) from None
         if path.is_symlink():
-            raise FerError("the link leads nowhere", hint="repair or remove it", path=path) from None
+            raise FerError("the link is broken", hint="repair or remove it", path=path) from None
         raise FerError(f"cannot be read: {error.strerror}", hint="check the path", path=path) from None
 
 

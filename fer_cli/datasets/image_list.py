@@ -187,4 +187,4 @@ def path_fault(root: Path, path: str) -> tuple[str, str] | None:
         exists = (root / path).is_file()
     except OSError:
         exists = False
-    return None if exists else (f"names {path[:80]!r}, which is not there", "correct the row or put the picture there")
+    return None if exists else (f"names {path[:80]!r}, which does not exist", "correct the row or add the image")

@@ -137,6 +137,9 @@ def _chosen(path: Path, lines: Mapping[int, int], folds: NDArray[np.int64], cell
 def _number(path: Path, line: int, text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= 6 and int(text) < MOST_FOLDS):
         raise FerError(
-            f"fold {text[:40]!r} is no number from 0 to {MOST_FOLDS - 1}", hint="correct the line", path=path, line=line
+            f"fold {text[:40]!r} is not a number from 0 to {MOST_FOLDS - 1}",
+            hint="correct the line",
+            path=path,
+            line=line,
         )
     return int(text)

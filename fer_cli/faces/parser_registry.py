@@ -37,7 +37,7 @@ def open_parser(name: str, options: ParserOptions) -> DatasetParser:
 def _default(options: ParserOptions) -> str:
     if options.weights is not None:
         raise UsageError(
-            "--weights needs --detector: it does not say of which network the weights are",
+            "--weights needs --parser: the file does not say which network it belongs to",
             hint="add --parser bisenet or --parser compact",
         )
     if find_release(BISENET, None, None, fetch=False) is not None:
