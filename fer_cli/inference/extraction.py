@@ -32,7 +32,7 @@ def feature_shape(backbone: Backbone, device: str) -> tuple[int, ...]:
     """Return the shape of one image's features, found by running the backbone once.
 
     Raises:
-        FerError: the backbone cannot take images of its size.
+        FerError: the backbone cannot process images of its size.
     """
     import torch
 
@@ -43,7 +43,7 @@ def feature_shape(backbone: Backbone, device: str) -> tuple[int, ...]:
     except (RuntimeError, ValueError, AssertionError) as error:
         reason = str(error).partition("\n")[0]
         raise FerError(
-            f"{backbone.name} cannot take images of {size} px ({reason})", hint="give another --size"
+            f"{backbone.name} cannot process images of {size} px ({reason})", hint="give another --size"
         ) from error
 
 

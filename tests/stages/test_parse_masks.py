@@ -387,7 +387,7 @@ def test_what_cannot_be_done_is_said_in_one_line(store: Store, weights: Path, tm
     cases: list[tuple[dict[str, object], type[FerError], str]] = [
         ({"parser": "dlib"}, UsageError, "--parser 'dlib' is not a parser; take auto, bisenet, compact"),
         ({"precision": "float8"}, UsageError, "--precision 'float8' is none; take auto, float32 or bfloat16"),
-        ({"groups": ["brow=skin", "brow=eye"]}, UsageError, "--group 'brow=eye' moves brow a second time"),
+        ({"groups": ["brow=skin", "brow=eye"]}, UsageError, "--group 'brow=eye' assigns brow twice"),
         ({"batch": 0}, UsageError, "--batch 0 is not a number"),
         ({"size": 50}, UsageError, "--size 50: the compact parser takes multiples of 32 px; take 64"),
         ({"size": 0}, UsageError, "--size 0"),

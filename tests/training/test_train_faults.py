@@ -306,7 +306,7 @@ def without_data(model: Artifact) -> None:
         (damaged_weights, "model.safetensors: sha256 .*, expected .*; .*fer train", False),
         (damaged_history, "history.jsonl: sha256 .*, expected .*; .*fer train", True),
         (unknown_backbone, "timm has no backbone 'nobody'", False),
-        (without_data, "was made from dataset/toy@.*, which is not in this store; make that again", False),
+        (without_data, "was made from dataset/toy@.*, which is not in this store; rebuild that one", False),
     ],
 )
 def test_a_damaged_model_is_neither_scored_nor_drawn(

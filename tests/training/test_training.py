@@ -228,7 +228,10 @@ def test_a_process_that_dies_is_no_bug_of_the_others(toys: Store) -> None:
     assert process.returncode == 1
     assert "a bug in fer" not in said
     errors = [line for line in said.splitlines() if line.startswith("fer: error: ")]
-    known = ("another process of this job has stopped; its own line says why", "stopped by SIGTERM")
+    known = (
+        "another process of this job has stopped; see its own error, then run the same command again",
+        "stopped by SIGTERM",
+    )
     assert all(any(word in error for word in known) for error in errors)  # torchrun ends the others when one is gone
 
 
@@ -400,7 +403,7 @@ def test_what_cannot_be_trained_is_said_in_one_line(toys: Store) -> None:
         (("model.backbone=resnet1",), {}, FerError, "timm has no backbone 'resnet1'; did you mean"),
         (("train.batch=200",), {}, FerError, "126 training images .* batch"),
         (("model.attention=aff",), {}, FerError, "aff .*ResNet"),
-        ((), {"seeds": (0, 0)}, UsageError, "--seeds wants different numbers"),
+        ((), {"seeds": (0, 0)}, UsageError, "--seeds must be different numbers"),
         ((), {"select_on": "train"}, UsageError, "--select-on 'train' is not a choice"),
         (("model.weights=/none.safetensors",), {}, FerError, "no such file"),
         (("schedule.name=steps",), {}, FerError, "schedule.epochs is empty"),
