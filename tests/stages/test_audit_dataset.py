@@ -101,7 +101,7 @@ def test_contradicting_labels_of_a_near_copy_within_a_split(store: Store) -> Non
     audit = audited(store, source)
     assert states(audit) == {"near copies": "caution", "labels of near copies": "caution"}
     assert ids(audit, "labels of near copies") == [{source.rows[of].id, copy.id}]
-    assert audit.verdict == "no leak between splits; to know of: near copies, labels of near copies"
+    assert audit.verdict == "no leak between splits; cautions: near copies, labels of near copies"
 
 
 @pytest.mark.parametrize(("field", "check"), [("subject", "subjects"), ("sequence", "sequences")])
