@@ -342,7 +342,7 @@ def test_weights_that_fit_nothing_and_masks_that_lost_images_are_refused(
     np.save(masks.path / "spans.npy", spans[:-3])
     with pytest.raises(FerError, match=r"spans\.npy: [\d,]+ bytes, expected [\d,]+; .*rebuild it"):
         model(own, dataset=dataset, masks=masks.reference)
-    with pytest.raises(FerError, match="no masks of dataset/synth-grey@.* yet; make them"):
+    with pytest.raises(FerError, match="no masks of dataset/synth-grey@.* yet; create them"):
         model(own, dataset=dataset)
     assert "spans.npy" in capsys.readouterr().err
     assert own.directories(["model"]) == before
