@@ -97,7 +97,7 @@ class PartRole(Record):
             case "each fold":
                 return "test set of its own model, which was trained and selected on the other folds"
             case "not read":
-                return "not read: its labels were never given out"
+                return "not read: its labels were never released"
         if self.promoted:
             return f"{self.use}, because the source has no test part"
         if self.carved:

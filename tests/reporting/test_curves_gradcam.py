@@ -189,7 +189,7 @@ def test_networks_without_a_map() -> None:
 
     network = timm.create_model("test_resnet").eval()
     assert last_map(network, 32) is network.layer3, "the fourth stage has one position"
-    with pytest.raises(FerError, match="ResNet has none at 2 px; take a convolutional network"):
+    with pytest.raises(FerError, match="ResNet has none at 2 px; use a convolutional network"):
         last_map(network, 2)
     with pytest.raises(FerError, match="VisionTransformer has none at 160 px"):
         last_map(timm.create_model("test_vit").eval(), 160)
