@@ -32,7 +32,9 @@ def audit(
     ] = None,
     device: DeviceOption = "auto",
 ) -> Output:
-    """Check a dataset or a model's number for leaks, batch dependence and selection on the test split.
+    """Check whether a dataset, or a model's number, is sound.
+
+    It looks for leaks, copies, batch dependence and selection on the test split.
 
     Exit code 3 if a check fails.
     """

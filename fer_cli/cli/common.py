@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from fer_cli.artifacts.result import Result
 
+UNBOUNDED: Final = 100_000
+"""Columns of what is no terminal: nothing is cut in a pipe."""
 SCHEMA: Final = 1
 """Version of what ``--json`` prints."""
 
@@ -160,7 +162,7 @@ def console(*, wide: bool = False) -> Console:
     return Console(
         file=sys.stdout,
         highlight=False,
-        width=200 if wide else None,
+        width=UNBOUNDED if wide else None,
         force_terminal=terminal,
         color_system=None if plain else "auto",
     )

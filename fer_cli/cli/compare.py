@@ -44,7 +44,10 @@ def compare(
         typer.Option("--allow-unsound", help="Include, and mark, unsound numbers, such as those selected on test."),
     ] = False,
 ) -> Output:
-    """Compare models on the same test images: paired differences and tests, each against the first."""
+    """Compare models on the same test images, with paired tests.
+
+    Differences and tests are of each against the first.
+    """
     from fer_cli.artifacts.atomic_io import write_atomic
     from fer_cli.reporting.comparison import page_of
     from fer_cli.reporting.tables import FORMATS, SUFFIXES, html, latex, markdown

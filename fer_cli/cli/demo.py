@@ -28,7 +28,10 @@ def demo(
     ] = None,
     force: ForceOption = False,
 ) -> Output:
-    """Run every stage on synthetic faces, from the dataset to the comparison of four systems."""
+    """Run every stage and all systems on synthetic faces.
+
+    It ends with a comparison of the systems and a report of each.
+    """
     from fer_cli.artifacts.payload import read_json
     from fer_cli.stages.demo import demo as stage
 

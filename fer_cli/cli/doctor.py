@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @command("doctor")
 def doctor(store: Store) -> Output:
-    """Check the installation: packages, device, store, weights and data.
+    """Check packages, device, store, weights and data.
 
     Each line that is not ok says what to do about it.
     """

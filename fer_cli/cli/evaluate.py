@@ -60,7 +60,7 @@ def evaluate(
     device: DeviceOption = "auto",
     force: ForceOption = False,
 ) -> Output:
-    """Score a model, or predictions from elsewhere, with 95% intervals and a report.
+    """Score a model or a file of predictions, with intervals.
 
     A file of predictions has a column id with the ids of the split's images, and either a column predicted with class
     names, or a column per class: prob_happy, logit_happy, or score_happy or happy, where the numbers decide whether

@@ -36,7 +36,9 @@ def fit_ahm(
     metric: Annotated[str, typer.Option(help="accuracy or balanced: selection metric on validation.")] = "accuracy",
     force: ForceOption = False,
 ) -> Output:
-    """Fit AHM and, on the same features, nearest class mean and logistic regression.
+    """Fit AHM and two plain classifiers on the same features.
+
+    The plain ones are nearest class mean and logistic regression.
 
     The two plain classifiers show what AHM gains.
     """

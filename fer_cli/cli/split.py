@@ -52,7 +52,7 @@ def split(
     seed: SeedOption = 0,
     force: ForceOption = False,
 ) -> Output:
-    """Split a dataset again or into folds, and export the split to a file or import it from one.
+    """Split a dataset again, or into folds; export or import it.
 
     The images are shared with the original dataset, not copied.
     """

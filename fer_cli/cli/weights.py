@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fer_cli.stages.weights import Entry
 
 app = typer.Typer(
-    help="Pretrained weights: list, fetch and import what networks start from.",
+    help="List, fetch and import pretrained weights.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )

@@ -15,6 +15,8 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.toml_lines import read_toml, syntax_error_line
 
 MAX_BYTES: Final = 1_000_000
+UNMEASURED: Final = "not measured: settings were changed"
+"""What a recipe with changes says of its figures."""
 
 
 class Section(BaseModel):
@@ -93,6 +95,8 @@ def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
         raise FerError("holds numbers or nesting beyond reading", hint="correct it", path=path) from None
     changed = dict(_change(values, change) for change in changes)
     _drop_keys_of_other_variants(values, form, changed)
+    if changes and isinstance(about := values.get("about"), dict) and "measured" in about:
+        about["measured"] = UNMEASURED  # what stands there was measured without the changes
     try:
         return form.model_validate(values)
     except ValidationError as error:

@@ -40,7 +40,7 @@ class ParsedSource:
         labels: role -> file, of every file beside the pictures whose bytes decide the result.
         tables: part -> the table whose lines the items name.
         subjects_remark: what a reader should know of its subjects.
-        unread: parts whose labels were never given out.
+        unread: parts whose labels were never released.
         dropped: reason -> pictures that were left out.
         warnings: what a person should know.
     """

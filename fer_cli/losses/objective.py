@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -10,12 +11,13 @@ from torch import nn
 from fer_cli.core.distributed import Ranks
 
 
-class Objective(nn.Module):
+class Objective(nn.Module, ABC):
     """A scalar of a network's output and its targets. Persistent buffers are saved and resumed with the training.
 
     All trained parameters are the network's: an objective has none.
     """
 
+    @abstractmethod
     def forward(self, output: Any, target: Any) -> torch.Tensor:  # noqa: ANN401 - a system's network and loss agree
         """Return the loss, a float32 scalar.
 
@@ -23,7 +25,6 @@ class Objective(nn.Module):
             output: of the network in training mode: logits (n, C), or a tuple that begins with them.
             target: of the same images.
         """
-        raise NotImplementedError
 
     def advance(self, ranks: Ranks) -> None:
         """Move running state on by the batch of the last :meth:`forward`; called once after every step."""

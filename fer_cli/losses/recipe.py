@@ -5,6 +5,7 @@ It imports no torch, so that a recipe is read in no time; ``build`` does.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from fer_cli.losses.objective import Objective
 
 
-class LossConfig(Section):
+class LossConfig(Section, ABC):
     """What every loss has."""
 
     renamed_variants: ClassVar[dict[str, str]] = {"joint": "island"}
@@ -36,6 +37,7 @@ class LossConfig(Section):
         """Return the words that tell this loss from cross-entropy: they stand in a model's name."""
         return (self.name,)
 
+    @abstractmethod
     def build(self, labels: NDArray[np.int64], classes: tuple[str, ...], width: int) -> Objective:
         """Return the loss.
 
@@ -47,7 +49,6 @@ class LossConfig(Section):
         Raises:
             FerError: a class has no training image and classes are weighted, or there are too few classes.
         """
-        raise NotImplementedError
 
     def _weights(self, labels: NDArray[np.int64], classes: tuple[str, ...]) -> NDArray[np.float32] | None:
         from fer_cli.losses.cross_entropy import balanced_weights

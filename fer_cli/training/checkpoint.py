@@ -136,7 +136,13 @@ def load_checkpoint(directory: Path, state: TrainingState) -> list[list[float]] 
             path=path,
         )
     with safe_open(path, "pt") as file:
-        record = json.loads(file.metadata()["fer"])
+        record = json.loads((file.metadata() or {}).get("fer", "{}"))
+        if not {"progress", "sums"} <= record.keys():
+            raise FerError(
+                "the checkpoint is of an earlier version of fer",
+                hint="train from the start with --force, or resume with the version that wrote it",
+                path=path,
+            )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors file
     state.load(tensors, record["progress"])
     sums: list[list[float]] = record["sums"]

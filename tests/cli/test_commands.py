@@ -13,6 +13,7 @@ import pytest
 import typer
 
 from fer_cli.cli.app import app, run
+from fer_cli.cli.common import print_table
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 WITHOUT_STORE: Final = {"weights ls", "weights fetch", "weights import"}
@@ -120,3 +121,9 @@ def test_an_unknown_option_ends_with_2_and_one_line(
     assert "--no-such-option" in value["error"]["message"]
     assert "\x1b" not in out.out
     assert not list(tmp_path.iterdir()), "nothing is left behind"
+
+
+def test_a_table_is_cut_nowhere_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    cell = "x" * 500
+    print_table({"first": "left", "second": "left"}, [[cell, "end"]])
+    assert f"{cell}  end" in capsys.readouterr().out

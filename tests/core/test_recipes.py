@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from fer_cli.core.recipes import MAX_BYTES, Section, load_recipe
+from fer_cli.core.recipes import MAX_BYTES, UNMEASURED, Section, load_recipe
 from tests.kits.parsers import refusal
 from tools.train_parser.recipe import ParserRecipe
 
@@ -183,3 +183,13 @@ def test_bytes_that_are_no_recipe(tmp_path: Path, data: bytes, words: str) -> No
 @pytest.mark.parametrize("name", ["missing.toml", "."])
 def test_what_cannot_be_read(tmp_path: Path, name: str) -> None:
     assert "cannot be read" in refusal(lambda: load_recipe(tmp_path / name, Small))
+
+
+def test_a_changed_recipe_repeats_no_figure_of_the_unchanged_one() -> None:
+    """What a recipe says that it measured holds for its own settings alone."""
+    path = FOLDER / "augmented.toml"
+    unchanged = load_recipe(path, ParserRecipe)
+    assert unchanged.about.measured != UNMEASURED
+    changed = load_recipe(path, ParserRecipe, [f"training.seed={unchanged.training.seed + 1}"])
+    assert changed.about.measured == UNMEASURED
+    assert changed.about.paper == unchanged.about.paper
