@@ -64,7 +64,7 @@ def test_only_wanted_faces_are_decoded(tmp_path: Path) -> None:
     members = {**GOOD, "images/8.jpg": b"no picture", "masks/8.png": b"nor this"}
     source = write_tar(tmp_path / "a.tar", members)
     assert [face.id for face in read_faces(source, ["7"])] == ["7"]
-    assert "holds no face 9" in refusal(lambda: list(read_faces(source, ["7", "9"])))
+    assert "has no face 9" in refusal(lambda: list(read_faces(source, ["7", "9"])))
     assert "images/8.jpg is not an intact image" in refusal(lambda: list(read_faces(source)))
     assert list(read_faces(source, [])) == []
 
@@ -98,8 +98,8 @@ MEMBERS: dict[str, tuple[dict[str, bytes], str]] = {
     "other folders": ({"pictures/7.jpg": b"", "truth/7.png": b""}, "holds no images/"),
     "no mask": ({**GOOD, "images/8.jpg": b""}, "8 has an image or a mask, not both"),
     "no picture": ({**GOOD, "masks/8.png": b""}, "8 has an image or a mask, not both"),
-    "other ids": ({"images/1.jpg": b"", "masks/2.png": b""}, "1 has a picture or a mask"),
-    "a name of two lines": ({**GOOD, "images/a\nb.jpg": b""}, "a\\nb has a picture"),
+    "other ids": ({"images/1.jpg": b"", "masks/2.png": b""}, "1 has an image or a mask"),
+    "a name of two lines": ({**GOOD, "images/a\nb.jpg": b""}, "a\\nb has an image"),
     "mask of another size": (png(MASK[:, :15]), "masks/7.png is (20, 15) of 8-bit values, its picture (20, 30)"),
     "turned mask": (png(MASK.T), "masks/7.png is (30, 20)"),
     "mask in colour": (png(np.stack([MASK] * 3, -1)), "masks/7.png is (20, 30, 3)"),
@@ -111,7 +111,7 @@ MEMBERS: dict[str, tuple[dict[str, bytes], str]] = {
     "class 255": (png(np.full_like(MASK, 255)), "masks/7.png holds class 255"),
     "half a jpeg": ({**GOOD, "images/7.jpg": GOOD["images/7.jpg"][:300]}, "images/7.jpg is not an intact image"),
     "half a png": ({**GOOD, "masks/7.png": GOOD["masks/7.png"][:90]}, "masks/7.png is not an intact image"),
-    "a broken png": ({**GOOD, "masks/7.png": wrong_crc(GOOD["masks/7.png"])}, "masks/7.png is not a sound"),
+    "a broken png": ({**GOOD, "masks/7.png": wrong_crc(GOOD["masks/7.png"])}, "masks/7.png is not an intact"),
     "an empty picture": ({**GOOD, "images/7.jpg": b""}, "images/7.jpg is not an intact image"),
     "a gif": ({**GOOD, "images/7.jpg": encoded(MASK, "GIF")}, "images/7.jpg is not an intact image"),
     "huge": ({**GOOD, "images/8.jpg": bytes(MAX_BYTES + 1)}, "images/8.jpg takes 33,554,433 bytes"),

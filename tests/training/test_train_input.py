@@ -245,7 +245,8 @@ def test_weights_other_than_those_imported_are_refused(
     clean: Store, fer: Fer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: dict[str, torch.Tensor]
 ) -> None:
     said = fer(*words(clean, model__weights="auto"))
-    assert_matches(said, "weights of test_efficientnet are not on this machine.*fetch.*weights.none")
+    wanted = "weights of test_efficientnet are not on this machine.*forbids downloading them; download .*weights.none"
+    assert_matches(said, wanted)
     monkeypatch.setenv("FER_WEIGHTS", str(tmp_path))
     save_file(state, tmp_path / "mine.safetensors")
     fer("weights", "import", tmp_path / "mine.safetensors", "--for", "test_efficientnet", code=0)
