@@ -31,7 +31,7 @@ EMBEDDED: Final = 1000
 PERPLEXITY: Final = 30.0
 GRADCAM_NOTE: Final = (
     "the most confident right and wrong answers of each true class, with the prediction and its probability. Colour is "
-    "evidence for the predicted class (Grad-CAM), relative to the maximum in the picture. The map has {side} x {side} "
+    "evidence for the predicted class (Grad-CAM), relative to the maximum in the image. The map has {side} x {side} "
     "cells: what looks finer is interpolated."
 )
 FEWEST: Final = 5

@@ -217,7 +217,7 @@ def compare_figure(
     side = {1: 440, 2: 360, 3: 300, 4: 260}.get(per_row, 200)
     wide, tall = largest_size(images, side)
     with styled():
-        names = ["picture", *(fitted(name, 300, 9.5) for name in columns)]
+        names = ["image", *(fitted(name, 300, 9.5) for name in columns)]
         left = MARGIN + ceil(max(measured(name, 9.5) for name in names)) + 26
         width = max(left + per_row * (wide + 12) - 12 + MARGIN, _LEAST)
         used = len(names) * (tall + 12) + 40
@@ -267,12 +267,12 @@ def mean_map_figure(shares: NDArray[np.float64], title: str, subtitle: str) -> F
             _named(page, name, x, y - 28, f"{name}  {shares[k + 1].mean():.1%}")
             draw_image(page, shares[k + 1], (x, y, small_w, small_h), shades=shades, full=1)
         x, y = left + 3 * pitch, top + h - small_h
-        write(page, x, y - 28, "share of the pictures", 9, va="center")
+        write(page, x, y - 28, "share of the images", 9, va="center")
         draw_image(page, np.linspace(1, 0, 256)[:, None], (x, y, 30, small_h), shades=shades, full=1)
         for share, va in ((1, "top"), (0.5, "center"), (0, "bottom")):
             write(page, x + 42, y + (1 - share) * small_h, f"{share:.0%}", 8, va=va, color=MUTED)
         x = _named(page, REGIONS[0], MARGIN, top + h + 36, f"{REGIONS[0]}  {shares[0].mean():.1%}", bare=_GREY)
-        note = "Percentages are shares of all pixels. On the left, the paler a colour, the fewer pictures agree on it."
+        note = "Percentages are shares of all pixels. On the left, the paler a colour, the fewer images agree on it."
         write(page, x, top + h + 36, note, 8.2, va="center", color=MUTED)
     return figure
 

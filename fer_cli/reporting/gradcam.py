@@ -101,5 +101,5 @@ def _key(page: Axes, y: float) -> None:
     write(page, _LEFT + 62, y, "less", 8, va="center", ha="right")
     draw_image(page, overlaid(np.full((high, wide), 128, np.uint8), ramp, wide), (_LEFT + 74, y - 15, wide, high))
     write(page, _LEFT + 86 + wide, y, "more", 8, va="center")
-    words = "evidence for the predicted class, relative to the picture's maximum;\ninside the line: half of it or more"
+    words = "evidence for the predicted class, relative to the image's maximum;\ninside the line: half of it or more"
     write(page, _LEFT + 180 + wide, y, words, 8, va="center", color=MUTED)

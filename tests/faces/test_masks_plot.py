@@ -336,7 +336,7 @@ def test_parsers_side_by_side(count: int) -> None:
     figure = compare_figure(images, maps, "Maps", "of what")
     check_layout(figure)
     rows = max(-(-count // 8), 0)
-    for name in ("picture", *names):
+    for name in ("image", *names):
         assert texts(figure).count(name) == rows
     assert texts(figure).count("none") == (count == 0)
     found = {
