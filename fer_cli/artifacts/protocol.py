@@ -105,6 +105,43 @@ class PartRole(Record):
         return self.use
 
 
+LeftoverKind = Literal["folders", "images", "files", "columns", "empty classes"]
+
+
+class Leftover(Record):
+    """Things of one kind that a source holds and its loader did not read.
+
+    ``names`` are the first of ``count``; folders have the number of their images in ``images``, columns and images the
+    table that they belong to in ``table``. ``matters``: they may hold what a number rests on, such as a test set.
+    """
+
+    kind: LeftoverKind
+    count: int
+    names: tuple[str, ...]
+    images: tuple[int, ...] | None = None
+    table: str | None = None
+    matters: bool
+
+    def __str__(self) -> str:
+        one = self.count == 1
+        names = list(self.names)
+        if self.images is not None:
+            names = [
+                f"{name} ({n:,} image{'' if n == 1 else 's'})" for name, n in zip(self.names, self.images, strict=True)
+            ]
+        more = self.count - len(names)
+        listed = ", ".join([*names, *([f"{more:,} more"] if more else [])])
+        where = "" if self.table is None else f" {'of' if self.kind == 'columns' else 'that are not in'} {self.table}"
+        match self.kind:
+            case "empty classes":
+                return f"{self.count:,} class folder{'' if one else 's'} without images: {listed}"
+            case "folders":
+                what = "folder of images" if one else "folders of images"
+            case _:
+                what = self.kind[:-1] if one else self.kind
+        return f"{self.count:,} {what}{where}, {listed}: not read"
+
+
 class Alignment(Record):
     """How faces were aligned. ``kind`` is ``crops`` where they were to be, and no detector was there."""
 
@@ -182,6 +219,8 @@ class DatasetProtocol(Section):
     """Frames of one sequence are on both sides of the split, on purpose."""
     subjects_named: Literal["all", "some", "none"]
     missing: tuple[str, ...]
+    leftovers: tuple[Leftover, ...] = ()
+    """What the source holds and was not read."""
     duplicates_across_splits: int
     subjects_across_splits: int
     sequences_across_splits: int

@@ -111,6 +111,7 @@ def _lines(artifact: Artifact) -> list[tuple[str, str]]:
         lines.append(("alignment", str(protocol.alignment)))
     lines += [("dropped", f"{number:,} {reason}") for reason, number in summary.dropped.items()]
     lines += [("missing", text) for text in summary.missing]
+    lines += [("source", str(leftover)) for leftover in protocol.leftovers]
     if extra := summary.duplicates.extra_copies:
         across = summary.duplicates.groups_across_splits
         lines.append(("duplicates", f"{extra:,} extra copies of equal pixels, {across:,} groups across splits"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
-from fer_cli.artifacts.protocol import PartRole
+from fer_cli.artifacts.protocol import Leftover, PartRole
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
@@ -41,6 +41,7 @@ class ParsedSource:
         tables: part -> the table whose lines the items name.
         subjects_remark: what a reader should know of its subjects.
         unread: parts whose labels were never released.
+        leftovers: what the source holds and was not read, as :mod:`fer_cli.datasets.leftovers` finds it.
         dropped: reason -> pictures that were left out.
         warnings: what a person should know.
     """
@@ -55,6 +56,7 @@ class ParsedSource:
     tables: dict[str, Path] = field(default_factory=dict)
     subjects_remark: str | None = None
     unread: list[str] = field(default_factory=list)
+    leftovers: list[Leftover] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
 
@@ -142,6 +144,7 @@ class ImageDatasetLoader:
             subjects_remark=found.subjects_remark,
             split_of=roles.split_of,
             missing=self._missing,
+            leftovers=found.leftovers,
             warnings=[*found.warnings, *self._pictures.warnings],
             dropped=found.dropped,
             carve_validation=roles.carve_validation,

@@ -43,7 +43,8 @@ _TRANSPOSE: Final = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_JUNK: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+JUNK: Final = frozenset({"thumbs.db", "desktop.ini", "__macosx"})
+"""Names of files and folders that systems leave behind, in lower case."""
 _DEPTH: Final = 3  # split/class/picture
 _WORKERS: Final = min(4, os.cpu_count() or 1)  # each may hold one picture of MAX_PIXELS
 _BLOCK_BYTES: Final = 64 << 20
@@ -112,7 +113,7 @@ def walk(root: Path) -> list[str]:
         except OSError as error:
             raise FerError(f"cannot be read: {error.strerror}", hint="check the folder", path=root / prefix) from None
         for name in names:
-            if name.startswith(".") or name.lower() in _JUNK:
+            if name.startswith(".") or name.lower() in JUNK:
                 continue
             relative = f"{prefix}{name}"
             try:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.protocol import Alignment, PartRole
+from fer_cli.artifacts.protocol import Alignment, Leftover, PartRole
 from fer_cli.artifacts.sections import SPLIT_NAMES
 
 SPLITS = SPLIT_NAMES
@@ -69,6 +69,7 @@ class LoadReport:
     subjects_remark: str | None = None  # what a reader should know of its subjects, one phrase
     split_of: dict[str, str] = field(default_factory=dict)  # Row.split -> split, where it is known only at the end
     missing: list[str] = field(default_factory=list)  # what --allow-incomplete let pass
+    leftovers: list[Leftover] = field(default_factory=list)  # what the source holds and was not read
     warnings: list[str] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     vote_columns: tuple[str, ...] = ()

@@ -155,6 +155,8 @@ def _facts(scored: EvaluationResult) -> Iterator[Fact]:
         yield Fact(f"check: {finding.check}", f"{verdict}{finding.measured}", mark)
     for text in data.missing:
         yield Fact("missing", text, "caution")
+    for leftover in data.leftovers:
+        yield Fact("source", str(leftover), "caution" if leftover.matters else "")
 
 
 def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:

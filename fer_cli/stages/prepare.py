@@ -99,7 +99,11 @@ def prepare(
             summary=_summary(rows, report, leaks),
             protocol=_protocol(name, rows, report, leaks, left_out, validation, seed),
             measured=Measured(command=command or None),
-            warnings=[*report.warnings, *leaks.warnings],
+            warnings=[
+                *(str(leftover) for leftover in report.leftovers if leftover.matters),
+                *report.warnings,
+                *leaks.warnings,
+            ],
         )
     for text in artifact.manifest.warnings:
         warn(text)
@@ -290,6 +294,7 @@ def _protocol(
         test=origin("test", CARVED_TEST, carved=report.carve_test),
         subjects_named="all" if named == len(rows) else "some" if named else "none",
         missing=tuple(report.missing),
+        leftovers=tuple(report.leftovers),
         duplicates_across_splits=leaks.duplicates_across,
         subjects_across_splits=leaks.subjects_across,
         sequences_across_splits=leaks.sequences_across,
