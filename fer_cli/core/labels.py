@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from typing import Final
 
@@ -34,6 +35,37 @@ def canonical(name: str) -> str | None:
     Case, surrounding blanks and a leading number (``0_angry``, ``3-happy``) do not matter.
     """
     return SYNONYMS.get(name.strip().lower().lstrip("0123456789").lstrip(" ._-"))
+
+
+def label_map(text: str) -> dict[str, str]:
+    """Return code -> canonical name of ``CODE=EXPRESSION,...``, such as ``0=anger,1=happy`` or ``freude=happy``.
+
+    Codes are in lower case and composed (NFC), as :func:`code_of` gives them.
+
+    Raises:
+        FerError: a pair is not one, its expression is unknown, or a code comes twice.
+    """
+    names: dict[str, str] = {}
+    for pair in text.split(","):
+        code, equals, expression = pair.rpartition("=")
+        name = canonical(expression)
+        what = None
+        if not equals or not code_of(code):
+            what = f"{pair.strip()[:40]!r} is not CODE=EXPRESSION"
+        elif name is None:
+            what = f"unknown expression {expression.strip()[:40]!r}"
+        elif code_of(code) in names:
+            what = f"code {code.strip()[:40]!r} comes twice"
+        if what is not None or name is None:
+            hint = f"write --labels 0=anger,1=happy with {', '.join(EXPRESSIONS)}"
+            raise FerError(f"--labels: {what}", hint=hint)
+        names[code_of(code)] = name
+    return names
+
+
+def code_of(text: str) -> str:
+    """Return a code as :func:`label_map` keeps it: without blanks around it, in lower case, composed (NFC)."""
+    return unicodedata.normalize("NFC", text.strip().lower())
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -38,6 +38,9 @@ AllowIncomplete = Annotated[
 ]
 Size = Annotated[int | None, Option("Side in pixels to resize to. [default: the source's own, 112 where sizes differ]")]
 Jobs = Annotated[int | None, Option("Threads that decode images. [default: one per core, at most 4]")]
+Labels = Annotated[
+    str | None, Option("What the source's labels mean, as CODE=EXPRESSION,...: 0=anger,1=happy or freude=happy.")
+]
 REQUIRED: Final = inspect.Parameter.empty
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import EXPRESSIONS, REGIONS, SYNONYMS, canonical, in_order
+from fer_cli.core.labels import EXPRESSIONS, REGIONS, SYNONYMS, canonical, code_of, in_order, label_map
 from fer_cli.datasets import affectnet, ckextended, ckplus, expw, fer2013, rafdb
 from fer_cli.datasets.votes import COLUMNS
 
@@ -62,3 +62,28 @@ def test_the_ids_of_each_source() -> None:
     assert dict(zip("1234567", ck, strict=True)) == ckplus.EMOTIONS
     votes = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "nf")
     assert tuple(name.lower() for name in COLUMNS) == votes
+
+
+def test_a_map_of_labels() -> None:
+    assert label_map("0=anger, 1 = Happy,Freude=happiness,e\u0301=sad") == {
+        "0": "anger",
+        "1": "happy",
+        "freude": "happy",
+        "\u00e9": "sad",
+    }
+    assert code_of(" E\u0301 ") == "\u00e9"
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("", "'' is not CODE=EXPRESSION"),
+        ("0=anger,1", "'1' is not"),
+        ("=anger", "'=anger' is not"),
+        ("0=meh", "unknown expression 'meh'"),
+        ("a=anger,A=happy", "code 'A' comes twice"),
+    ],
+)
+def test_a_bad_map_of_labels_is_refused(text: str, what: str) -> None:
+    with pytest.raises(FerError, match=what):
+        label_map(text)
