@@ -23,8 +23,8 @@ from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
 from fer_cli.models.features import open_features
 from fer_cli.systems import registry
+from fer_cli.systems.job import Job, train_one
 from fer_cli.training.history import check_tensorboard
-from fer_cli.training.job import Job, train_one
 from fer_cli.training.study import study_of
 from fer_cli.weights.files import WeightsFile, find_weights
 
