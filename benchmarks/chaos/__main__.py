@@ -1,41 +1,27 @@
-"""``python -m benchmarks.chaos [--kills 25]``: kill -9 at random moments in every stage, and the control."""
+"""``python -m benchmarks.chaos NAME [options]``: runs ``benchmarks/chaos/NAME.py``; without a name it lists them.
+
+Each is seeded, prints what it tried and what it found, and exits with 1 where something was at fault.
+"""
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import sys
-import tempfile
-from pathlib import Path
+from typing import Final
 
-import torch
-
-from benchmarks.chaos.harness import STAGES, trials
+NAMES: Final = ("damage", "disk", "fuzz", "kills", "training")
 
 
-def main() -> None:
-    """Run all stages and the control; exit with 1 when a stage fails or the control does not."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=25)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    print(f"torch {torch.__version__}, {options.kills} kills a stage, seed {options.seed}")
-    failed = False
-    with tempfile.TemporaryDirectory() as folder:
-        for stage in STAGES:
-            outcome = trials(stage, Path(folder) / stage, options.kills, seed=options.seed)
-            print("\n".join(outcome.lines))
-            print(
-                f"{stage}: {outcome.killed} kills in {len(outcome.lines)} trials of {outcome.seconds:.2f} s of work, "
-                f"{len(outcome.faults)} faults",
-                flush=True,
-            )
-            failed |= bool(outcome.faults)
-        control = trials("prepare", Path(folder) / "control", options.kills, seed=options.seed, plain=True)
-        print("\n".join(control.lines))
-        print(f"control (plain write): {control.killed} killed, {len(control.faults)} faults, as there must be")
-        failed |= not control.faults
-    sys.exit(int(failed))
+def main() -> int:
+    """Run the named experiment with the rest of the arguments."""
+    if len(sys.argv) < 2 or sys.argv[1] not in NAMES:
+        print(f"{__doc__}\nNAME is one of {', '.join(NAMES)}")
+        return 2
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"benchmarks.chaos {name}"
+    importlib.import_module(f"benchmarks.chaos.{name}").main()
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """Kill -9 and signals at random moments of ``fer train baseline``: does the same command end as if never stopped?
 
-``python -m benchmarks.chaos.training [--kills 20] [--signals 20] [--seed 0]``
+``python -m benchmarks.chaos training [--kills 20] [--signals 20] [--seed 0]``
 
 * kills: a checkpoint comes after each step, and what it holds must not be lost. Every third training is killed a second
   time. Every seventh runs on two ranks, and of those every second loses one rank alone.
@@ -166,7 +166,3 @@ def main() -> None:
         _, killed = part("kill", kills(chaos.kill, options.kills))
         _, stopped = part("signal", map(chaos.signal, range(options.signals)))
     sys.exit(int(killed > 0 or stopped > 0 or not 0 < found == ends[EPOCH]))
-
-
-if __name__ == "__main__":
-    main()
