@@ -1,6 +1,7 @@
 """Tables of text (csv) from a plain file, a compressed one or an archive, row by row with line numbers.
 
-What a file is, its first bytes tell, not its name. Archives are streamed and never extracted, so the names of their
+Cells are separated by commas, semicolons, tabs or bars, as the header is; rows without any text are passed over. What a
+file is, its first bytes tell, not its name. Archives are streamed and never extracted, so the names of their
 members are only compared, never used as paths. Decompression runs ahead in a thread (it releases the GIL).
 """
 
@@ -13,12 +14,13 @@ import io
 import itertools
 import lzma
 import queue
+import re
 import struct
 import tarfile
 import threading
 import zipfile
 import zlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -32,6 +34,10 @@ MAX_BYTES: Final = 1 << 30
 """Bytes of a table after decompression, three times the largest table known here."""
 MAX_XZ_MEMORY: Final = 1 << 28
 """Bytes that an .xz file may ask for as its dictionary; ``xz -9`` needs 65 MB to unpack."""
+
+SEPARATORS: Final = (",", ";", "\t", "|")
+"""What may separate the cells of a table."""
+_BLANKS: Final = {separator: f" \t\r{separator}" for separator in SEPARATORS}
 
 _CHUNK: Final = 1 << 20
 _TAR_MAGIC: Final = slice(257, 262)
@@ -75,31 +81,59 @@ def open_table(
     """
     lines = _lines(path, members)
     try:
-        first = next(lines, None)
+        first = next((line for line in lines if line[1].strip() and not _names_separator(line[1])), None)
         if first is None:
             raise FerError("the file is empty", hint="give a csv file with a header line", path=path)
-        header = [name.lower() for name in _cells(path, *first)]
-        columns = _columns(path, header, first[1], required, optional or {})
+        wanted = {alias for names in ({**required, **(optional or {})}).values() for alias in names}
+        separator = _separator(path, *first, wanted)
+        header = [name.lower() for name in _cells(path, *first, separator)]
+        columns = _columns(path, header, first, required, optional or {})
     except FerError:
         lines.close()
         raise
-    return Table(path, columns, tuple(header), _rows(path, lines, len(header)))
+    return Table(path, columns, tuple(header), _rows(path, lines, len(header), separator))
 
 
 def text_lines(path: Path) -> Generator[tuple[int, str]]:
-    """Yield the lines of a text file with their numbers, without line breaks.
+    """Yield the lines of a text file with their numbers, without line breaks; blank ones are passed over.
 
     Raises:
         FerError: it cannot be read, or a line is not UTF-8 text of a sane length.
     """
     for number, text in _lines(path, ()):
-        yield number, text.rstrip("\r")
+        if text.strip():
+            yield number, text.rstrip("\r")
+
+
+def _names_separator(text: str) -> bool:
+    """Tell whether a line is ``sep=;``, as spreadsheets write it above the header."""
+    return text.strip().lower() in {f"sep={separator.strip()}" for separator in SEPARATORS}
+
+
+def _separator(path: Path, number: int, text: str, wanted: Collection[str]) -> str:
+    """Return what separates the cells of a header: what finds most of the wanted columns, then what finds most cells.
+
+    Raises:
+        FerError: its quotes do not match, whatever separates its cells.
+    """
+    best, most, first_fault = "", (-1, -1), None
+    for separator in SEPARATORS:
+        try:
+            cells = [cell.lower() for cell in _cells(path, number, text, separator)]
+        except FerError as fault:
+            first_fault = first_fault or fault
+            continue
+        if (found := (len({*cells} & {*wanted}), len(cells))) > most:
+            best, most = separator, found
+    if first_fault is not None and not best:
+        raise first_fault
+    return best
 
 
 def _columns(
     path: Path,
     header: Sequence[str],
-    text: str,
+    first: tuple[int, str],
     required: Mapping[str, Sequence[str]],
     optional: Mapping[str, Sequence[str]],
 ) -> dict[str, int]:
@@ -109,29 +143,31 @@ def _columns(
         matches = [index for index, title in enumerate(header) if title in aliases]
         if len(matches) > 1:
             titles = " and ".join(repr(header[index]) for index in matches)
-            raise FerError(f"the header has more than one {name} column: {titles}", hint="keep one", path=path, line=1)
+            what = f"the header has more than one {name} column: {titles}"
+            raise FerError(what, hint="keep one", path=path, line=first[0])
         if matches:
             columns[name] = matches[0]
     if missing := [name for name in required if name not in columns]:
         raise FerError(
-            f"the header has no column {required[missing[0]][0]!r}; it is {text[:80].strip()!r}",
+            f"the header has no column {required[missing[0]][0]!r}; it is {first[1][:80].strip()!r}",
             hint=f"a csv with the columns {', '.join(required[name][0] for name in required)} is expected",
             path=path,
-            line=1,
+            line=first[0],
         )
     return columns
 
 
-def _rows(path: Path, lines: Generator[tuple[int, str]], width: int) -> Iterator[tuple[int, list[str]]]:
-    blank = 0
+def _rows(path: Path, lines: Generator[tuple[int, str]], width: int, separator: str) -> Iterator[tuple[int, list[str]]]:
     with closing(lines):
+        empty: int | None = None  # the first row of separators alone, which spreadsheets leave at the end
         for number, text in lines:
-            if not text.strip():
-                blank = blank or number
+            if not text.strip(_BLANKS[separator]):
+                if separator in text:
+                    empty = empty or number
                 continue
-            if blank:
-                raise FerError("blank line in the middle of the table", hint="remove it", path=path, line=blank)
-            cells = _cells(path, number, text)
+            if empty is not None:
+                raise FerError("the row is empty", hint="correct or remove it", path=path, line=empty)
+            cells = _cells(path, number, text, separator)
             if len(cells) != width:
                 raise FerError(
                     f"the row has {len(cells)} fields, the header has {width}",
@@ -142,15 +178,22 @@ def _rows(path: Path, lines: Generator[tuple[int, str]], width: int) -> Iterator
             yield number, cells
 
 
-def _cells(path: Path, number: int, text: str) -> list[str]:
+def _cells(path: Path, number: int, text: str, separator: str) -> list[str]:
     if '"' not in text:
-        return [cell.strip() for cell in text.split(",")]
-    try:
-        return [cell.strip() for cell in next(csv.reader([text], strict=True))]
-    except csv.Error as error:
-        raise FerError(
-            f"the quotes do not match ({error})", hint="correct or remove the row", path=path, line=number
-        ) from None
+        return [cell.strip() for cell in text.split(separator)]
+    # The reader wants a separator right after a quote; it passes over blanks before one.
+    blanks = " \r" if separator == "\t" else " \t\r"
+    closed = re.sub(rf'"[{blanks}]+(?={re.escape(separator)}|$)', '"', text)
+    fault: csv.Error | None = None
+    for line in (text, closed):
+        try:
+            return [
+                cell.strip()
+                for cell in next(csv.reader([line], delimiter=separator, strict=True, skipinitialspace=True))
+            ]
+        except csv.Error as error:
+            fault = fault or error
+    raise FerError(f"the quotes do not match ({fault})", hint="correct or remove the row", path=path, line=number)
 
 
 def _lines(path: Path, members: Sequence[str]) -> Generator[tuple[int, str]]:
@@ -213,6 +256,8 @@ def _text(path: Path, number: int, raw: bytes) -> str:
         if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
             raise FerError("the text is UTF-16", hint="save it as UTF-8", path=path, line=1)
         raw = raw.removeprefix(b"\xef\xbb\xbf")
+        if b"\r" in raw.rstrip(b"\r"):
+            raise FerError("lines end with CR alone", hint="save it with LF or CR LF line ends", path=path, line=1)
     if b"\0" in raw:
         raise FerError("the line holds a NUL byte", hint="the file is not text: check it", path=path, line=number)
     try:

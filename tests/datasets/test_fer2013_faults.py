@@ -71,7 +71,6 @@ BAD: dict[str, tuple[Callable[[Path], Path], int | None, Sequence[str]]] = {
     "missing column": (_changed(1, ",Usage", ""), 1, ["no column 'usage'", "emotion,pixels"]),
     "no header": (_with(TEXT.split(b"\n", 1)[1]), 1, ["no column 'emotion'"]),
     "duplicate column": (_changed(1, "pixels", "pixels,Pixels"), 1, ["more than one pixels column"]),
-    "blank line": (lambda d: write_lines(d / "a.csv", [*LINES[:4], "", *LINES[4:]]), 5, ["blank line in the middle"]),
     "empty": (_with(b""), None, ["the file is empty"]),
     "header only": (_with(HEADER.encode() + b"\r\n"), 1, ["a header and no rows"]),
     "latin-1": (lambda d: written(d / "a.csv", TEXT.replace(b"PublicTest", b"Pub\xe9", 1)), 7, ["0xe9"]),

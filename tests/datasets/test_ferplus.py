@@ -270,7 +270,6 @@ BAD: dict[str, tuple[Callable[[list[str]], list[str]], int, str]] = {
     "missing column": (_line(1, VOTES_HEADER.replace("contempt,", "")), 1, "no column 'contempt'"),
     "two columns": (_line(1, VOTES_HEADER.replace("anger", "happy")), 1, "more than one happy column"),
     "header only": (lambda lines: lines[:1], 1, "a header and no rows"),
-    "blank line": (lambda lines: [*lines[:3], "", *lines[3:]], 4, "blank line in the middle"),
     "the images": (lambda lines: LINES, 1, "no column 'neutral'"),
 }
 

@@ -154,7 +154,6 @@ CASES: dict[str, tuple[str, Spoil, str, str]] = {
         "is not in the list of labels",
     ),
     "three fields": ("rafdb", line(LABELS, 2, "train_00002.jpg 1 1"), f"{LABELS}:2", "the line has 3 fields"),
-    "blank line": ("rafdb", line(LABELS, 2, "", add=True), f"{LABELS}:2", "the line has 0 fields"),
     "listed twice": (
         "rafdb",
         line(LABELS, 9, "train_00001.jpg 1", add=True),
