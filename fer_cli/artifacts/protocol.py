@@ -142,6 +142,23 @@ class Leftover(Record):
         return f"{self.count:,} {what}{where}, {listed}: not read"
 
 
+class VotesAgreement(Record):
+    """How votes that were joined to images by row order agree with the labels that the images have of their own.
+
+    ``agree`` of ``rows`` images with a majority have that label; ``enough``: so many rows that this shows the order.
+    """
+
+    rows: int
+    agree: int
+    enough: bool
+
+    def __str__(self) -> str:
+        share = f"{self.agree:,} of {self.rows:,} majorities agree with FER2013's own labels"
+        if not self.enough:
+            return f"{share}: too few rows to tell whether the votes belong to these images"
+        return f"joined by row order, {share} ({self.agree / self.rows:.0%}; votes of other images would on 18%)"
+
+
 class Alignment(Record):
     """How faces were aligned. ``kind`` is ``crops`` where they were to be, and no detector was there."""
 
@@ -221,6 +238,8 @@ class DatasetProtocol(Section):
     missing: tuple[str, ...]
     leftovers: tuple[Leftover, ...] = ()
     """What the source holds and was not read."""
+    votes_agreement: VotesAgreement | None = None
+    """Where votes were joined to images by row order."""
     duplicates_across_splits: int
     subjects_across_splits: int
     sequences_across_splits: int
@@ -230,10 +249,10 @@ class DatasetProtocol(Section):
 
     def roles(self) -> list[tuple[str, str]]:
         """Return what a reader is told of the source's parts, faces and subjects, as (what, text)."""
-        remarks = (("faces", self.faces), ("subjects", self.subjects_remark))
+        remarks = (("faces", self.faces), ("subjects", self.subjects_remark), ("votes", self.votes_agreement))
         return [
             *((role.part, str(role)) for role in self.parts),
-            *((what, text) for what, text in remarks if text is not None),
+            *((what, str(text)) for what, text in remarks if text is not None),
         ]
 
 

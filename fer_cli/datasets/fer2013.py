@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
+from fer_cli.artifacts.protocol import VotesAgreement
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
 from fer_cli.datasets.folder import list_tree, split_of_name
@@ -17,7 +18,8 @@ from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Option, Source
 from fer_cli.datasets.splits import assign_roles, count_differences
-from fer_cli.datasets.votes import Join, find_votes, is_nonface, read_votes
+from fer_cli.datasets.vote_join import Join, VoteAgreement
+from fer_cli.datasets.votes import find_votes, is_nonface, read_votes
 
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The expressions by the ids of the source."""
@@ -29,6 +31,11 @@ _COUNTS: Final = {
 OFFICIAL: Final = {part: dict(zip(EMOTIONS, counts, strict=True)) for part, counts in _COUNTS.items()}
 """Part -> expression -> rows, as published."""
 OFFICIAL_ROWS: Final = {part: sum(counts) for part, counts in _COUNTS.items()}
+
+LABEL_SHARES: Final = {
+    name: sum(counts[name] for counts in OFFICIAL.values()) / sum(OFFICIAL_ROWS.values()) for name in EMOTIONS
+}
+"""Expression -> its share of all rows."""
 
 _BOTH_TESTS: Final = "test"  # the part's name in the re-layout when no file name tells the two tests apart
 _TABLE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
@@ -76,6 +83,7 @@ class Fer2013:
         self._found = new_tally()  # what the source holds
         self._kept = new_tally()
         self._warnings: list[str] = []
+        self._agreement: VotesAgreement | None = None
         for item in self._tree:
             self._found[item.part][item.label] += 1
             self._kept[item.part][item.label] += 1
@@ -116,12 +124,12 @@ class Fer2013:
         if self._votes is not None:
             votes = read_votes(self._votes, tuple(PARTS))
             self._warnings += votes.warnings
-            join = Join(votes, path, self._allow_incomplete)
+            join = Join(votes, path, self._allow_incomplete, VoteAgreement(path, LABEL_SHARES))
         for block in table_blocks(path, FORM):
             rows, keep = [], []
             for index, (line, label, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
                 self._found[part][label] += 1
-                if join is not None and is_nonface(join.take(part, line)):
+                if join is not None and is_nonface(join.take(part, line, label)):
                     continue
                 self._kept[part][label] += 1
                 keep.append(index)
@@ -131,6 +139,7 @@ class Fer2013:
         if join is not None:
             self._check()  # a part that is missing explains the votes that are left over
             self._warnings += join.finish()
+            self._agreement = join.agreement.finish()
 
     def _tree_blocks(self) -> Iterator[Block]:
         paths = [self._source / item.path for item in self._tree]
@@ -177,6 +186,7 @@ class Fer2013:
             split_of=roles.split_of,
             missing=missing,
             warnings=list(self._warnings),
+            votes_agreement=self._agreement,
             dropped={} if self._votes is None else {"NF holds more than half of the FER+ votes": dropped},
             carve_validation=roles.carve_validation,
             carve_test=roles.carve_test,

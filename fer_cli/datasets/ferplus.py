@@ -7,14 +7,25 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from fer_cli.artifacts.protocol import VotesAgreement
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
-from fer_cli.datasets.fer2013 import FORM, OFFICIAL, OFFICIAL_ROWS, check_complete, find_table, in_words, new_tally
+from fer_cli.datasets.fer2013 import (
+    FORM,
+    LABEL_SHARES,
+    OFFICIAL,
+    OFFICIAL_ROWS,
+    check_complete,
+    find_table,
+    in_words,
+    new_tally,
+)
 from fer_cli.datasets.pixel_table import PARTS, SIDE, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Option, Source
 from fer_cli.datasets.splits import assign_roles, count_differences
-from fer_cli.datasets.votes import COLUMNS, RULES, Join, Rule, find_votes, judge, read_votes
+from fer_cli.datasets.vote_join import Join, VoteAgreement
+from fer_cli.datasets.votes import COLUMNS, RULES, Rule, find_votes, judge, read_votes
 
 _NAMES: Final[dict[Rule, str]] = {
     "majority": "ferplus",
@@ -78,6 +89,7 @@ class FerPlus:
         self._kept = new_tally()
         self._dropped: Counter[str] = Counter()
         self._warnings: list[str] = []
+        self._agreement: VotesAgreement | None = None
 
     @property
     def name(self) -> str:
@@ -103,12 +115,12 @@ class FerPlus:
         """Yield the images that the rule keeps as (n, 48, 48) uint8, in the order of the table."""
         votes = read_votes(self._votes, tuple(PARTS))
         self._warnings += votes.warnings
-        join = Join(votes, self._table, self._allow_incomplete)
+        join = Join(votes, self._table, self._allow_incomplete, VoteAgreement(self._table, LABEL_SHARES))
         for block in table_blocks(self._table, FORM):
             rows: list[Row] = []
             keep: list[int] = []
             for index, (line, emotion, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
-                counts = join.take(part, line)
+                counts = join.take(part, line, emotion)
                 verdict = judge(self._rule, counts)
                 self._found[part][emotion] += 1
                 if verdict.label is None:
@@ -133,6 +145,7 @@ class FerPlus:
                 yield Block(tuple(rows), block.images[keep])
         self._check_images()  # a part that is missing explains the votes that are left over
         self._warnings += join.finish()
+        self._agreement = join.agreement.finish()
 
     def report(self) -> LoadReport:
         """Check the counts against the official ones, of the images and of what the rule keeps.
@@ -160,6 +173,7 @@ class FerPlus:
             warnings=list(self._warnings),
             dropped=dict(self._dropped),
             vote_columns=COLUMNS,
+            votes_agreement=self._agreement,
             carve_validation=roles.carve_validation,
             carve_test=roles.carve_test,
         )

@@ -1,12 +1,14 @@
-"""The FER+ votes (Barsoum et al. 2016): reading them, joining them to FER2013, and the rules that make labels of them.
+"""The FER+ votes (Barsoum et al. 2016): reading them, and the rules that make labels of them.
 
 Ten people voted on every image of FER2013 for one of eight expressions, "unknown" or "NF" (not a face).
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal, get_args
@@ -26,6 +28,8 @@ COLUMNS: Final = (
 VOTERS: Final = 10
 
 _EMOTIONS: Final = 8  # the columns before "unknown"
+_NAME_TITLES: Final = ("image name", "image_name", "image")
+_NAME: Final = re.compile(r"fer\d{7}\.png")
 _FILE_NAMES: Final = tuple(f"fer2013new.csv{suffix}" for suffix in ("", ".gz", ".xz", ".zip"))
 
 
@@ -71,22 +75,28 @@ def find_votes(votes: Path | None, source: Path) -> Path:
 
 
 def read_votes(path: Path, parts: tuple[str, ...]) -> Votes:
-    """Read the votes. The image names are not used: they are missing in 173 rows, and four occur twice.
+    """Read the votes; of image names only the order is looked at.
+
+    They are missing in 173 rows, and four occur twice, where images are equal.
 
     Args:
         path: ``fer2013new.csv``, plain or compressed.
         parts: what ``Usage`` may be.
 
     Raises:
-        FerError: a vote is not a whole number from 0 to 10, or a row holds no vote or more than ten.
+        FerError: a vote is not a whole number from 0 to 10, a row holds no vote or more than ten, or the image names
+            do not ascend.
     """
     aliases = {name: tuple(sorted(alias for alias, to in SYNONYMS.items() if to == name)) for name in EXPRESSIONS}
     titles = {name: (_title(name), *aliases.get(name, ())) for name in COLUMNS}
-    table = open_table(path, {"Usage": ("usage",), **titles}, members=_FILE_NAMES[:1])
+    table = open_table(path, {"Usage": ("usage",), **titles}, {"name": _NAME_TITLES}, members=_FILE_NAMES[:1])
     part_at, vote_at = table.columns["Usage"], [table.columns[name] for name in COLUMNS]
     votes = Votes(path, [], [], [], [])
     few: list[int] = []
+    names: list[tuple[int, str]] = []
     for line, cells in table.rows:
+        if "name" in table.columns and _NAME.fullmatch(name := cells[table.columns["name"]]):
+            names.append((line, name))
         part = cells[part_at]
         if part not in parts:
             raise FerError(
@@ -108,10 +118,28 @@ def read_votes(path: Path, parts: tuple[str, ...]) -> Votes:
         votes.lines.append(line)
     if not votes.counts:
         raise FerError("the table has a header and no rows", hint="copy it again", path=path, line=1)
+    _check_names(path, names)
     if few:
         rows = "1 row holds" if len(few) == 1 else f"{len(few):,} rows hold"
         votes.warnings.append(f"{path.name}: {rows} fewer than {VOTERS} votes (first: line {few[0]})")
     return votes
+
+
+def _check_names(path: Path, names: Sequence[tuple[int, str]]) -> None:
+    """Refuse image names that do not ascend, less those that occur twice: the second of two equal images keeps it."""
+    times = Counter(name for _, name in names)
+    last = ""
+    for line, name in names:
+        if times[name] > 1:
+            continue
+        if name < last:
+            raise FerError(
+                f"the image {name} stands behind {last}: the rows are not in the official order",
+                hint="FER+ votes and images join by row order: use the official fer2013new.csv",
+                path=path,
+                line=line,
+            )
+        last = name
 
 
 def _title(name: str) -> str:
@@ -128,70 +156,6 @@ def _vote(path: Path, line: int, name: str, text: str) -> int:
         path=path,
         line=line,
     )
-
-
-@dataclass(slots=True)
-class Join:
-    """Walks through the votes beside the rows of FER2013: they belong together by row order, and by nothing else.
-
-    ``allow_incomplete`` lets the images lack a whole part (PrivateTest) that the votes have.
-    """
-
-    votes: Votes
-    table: Path
-    allow_incomplete: bool
-    index: int = 0
-    seen: set[str] = field(default_factory=set)
-    skipped: Counter[str] = field(default_factory=Counter)
-
-    def take(self, part: str, line: int) -> tuple[int, ...]:
-        """Return the votes of the next image.
-
-        Args:
-            part: the image's Usage.
-            line: its line in the table of images.
-
-        Raises:
-            FerError: the votes are at an end, or are those of another part.
-        """
-        parts = self.votes.parts
-        if self.allow_incomplete:
-            while self.index < len(parts) and parts[self.index] != part and parts[self.index] not in self.seen:
-                self.skipped[parts[self.index]] += 1
-                self.index += 1
-        if self.index == len(parts):
-            raise FerError(
-                f"the image has no votes: {self.votes.path.name} ends after {len(parts):,} rows",
-                hint="give the votes and the images of the same rows in the same order",
-                path=self.table,
-                line=line,
-            )
-        if parts[self.index] != part or part in self.skipped:
-            raise FerError(
-                f"Usage is {parts[self.index]} where {self.table.name}:{line} has {part}",
-                hint="votes and images join by row order: give both complete and in the official order",
-                path=self.votes.path,
-                line=self.votes.lines[self.index],
-            )
-        self.seen.add(part)
-        self.index += 1
-        return self.votes.counts[self.index - 1]
-
-    def finish(self) -> list[str]:
-        """Check that no votes are left over, and return in words what was left out.
-
-        Raises:
-            FerError: votes are left over, other than those of parts that the images lack as a whole.
-        """
-        left = Counter(self.votes.parts[self.index :])
-        if left and (not self.allow_incomplete or left.keys() & self.seen):
-            raise FerError(
-                f"there are {len(self.votes.parts):,} rows of votes for {self.index:,} images",
-                hint="give the votes and the images of the same rows in the same order",
-                path=self.votes.path,
-                line=self.votes.lines[self.index],
-            )
-        return [f"{rows:,} rows of votes ({part}) have no image" for part, rows in (self.skipped + left).items()]
 
 
 def is_nonface(votes: tuple[int, ...]) -> bool:

@@ -62,6 +62,8 @@ def _cautions(protocol: EvaluationProtocol, accuracy: float) -> list[str]:
     if data.missing:
         cautions.append(f"The source was incomplete: {'; '.join(data.missing)}")
     cautions += [f"Of the source, {leftover}" for leftover in data.leftovers if leftover.matters]
+    if data.votes_agreement is not None and not data.votes_agreement.enough:
+        cautions.append(f"Of the votes, {data.votes_agreement}")
     if data.alignment is not None and data.alignment.kind == "crops":
         cautions.append("Faces were not aligned: no face detector weights found, images were used as face crops")
     if data.duplicates_across_splits and (protocol.is_own or training is None):

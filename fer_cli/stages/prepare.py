@@ -295,6 +295,7 @@ def _protocol(
         subjects_named="all" if named == len(rows) else "some" if named else "none",
         missing=tuple(report.missing),
         leftovers=tuple(report.leftovers),
+        votes_agreement=report.votes_agreement,
         duplicates_across_splits=leaks.duplicates_across,
         subjects_across_splits=leaks.subjects_across,
         sequences_across_splits=leaks.sequences_across,
