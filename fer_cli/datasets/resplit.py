@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -39,6 +39,7 @@ class New:
     chosen_on: NDArray[np.bool_] | None = None
     folds_protocol: FoldsProtocol | None = None
     keeps_test: bool = False
+    warnings: list[str] = field(default_factory=list)
 
 
 class Images:
@@ -191,7 +192,7 @@ def as_listed(images: Images, ids: Path, validation: float | None, seed: int) ->
     """
     listed = read_list(ids, images.dataset)
     as_list_says = SplitOrigin(kind="listed")
-    new = New(images.splits, keeps_test=listed.splits is None)
+    new = New(images.splits, keeps_test=listed.splits is None, warnings=listed.warnings)
     carves = False
     if listed.splits is not None:
         new.splits, new.parts = listed.splits, images.parts("listed")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.tables import open_table
 
 MOST_FOLDS: Final = 1000
+_ROW: Final = re.compile(r"row-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +29,19 @@ class SplitList:
     """What a list says of a data set's images, in the data set's order; None where it does not say it.
 
     ``splits`` (N,); ``folds`` (N,) the fold that tests each image; ``chosen_on`` (N, K) which folds' models are chosen
-    on it.
+    on it. ``warnings`` say where nothing shows that the list was made of these images.
     """
 
     splits: list[str] | None
     folds: NDArray[np.int64] | None
     chosen_on: NDArray[np.bool_] | None
+    warnings: list[str]
 
 
 def write_list(path: Path, dataset: Dataset) -> None:
-    """Write the columns ``id``, ``split`` and, where there are folds, ``fold`` and ``validation_of``.
+    """Write the columns ``id``, ``split``, where there are folds ``fold`` and ``validation_of``, and ``pixels``.
+
+    The hash of an image's pixels shows a reader whether the id is still that image's.
 
     Raises:
         FerError: an id could not be read back, because of blanks around it or a control character in it.
@@ -44,23 +49,26 @@ def write_list(path: Path, dataset: Dataset) -> None:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     folds, chosen_on = dataset.folds, dataset.chosen_on
-    writer.writerow(["id", "split", *(["fold", "validation_of"] if folds is not None else [])])
-    for row, (name, split) in enumerate(zip(dataset.ids.tolist(), dataset.splits.tolist(), strict=True)):
+    writer.writerow(["id", "split", *(["fold", "validation_of"] if folds is not None else []), "pixels"])
+    images = zip(dataset.ids.tolist(), dataset.splits.tolist(), dataset.pixels.tolist(), strict=True)
+    for row, (name, split, pixels) in enumerate(images):
         if name != name.strip() or not name.isprintable():
             raise FerError(f"id {name!r} cannot be written to a list", hint="rename the image", path=path)
         more = [] if folds is None or chosen_on is None else [str(folds[row]), validation_of(chosen_on[row])]
-        writer.writerow([name, split, *more])
+        writer.writerow([name, split, *more, pixels])
     write_atomic(path, stream.getvalue().encode())
 
 
 def read_list(path: Path, dataset: Dataset) -> SplitList:
     """Read a csv with a column ``id``, and ``split``, ``fold`` or both; ``validation_of`` may stand beside ``fold``.
 
+    Where it has the column ``pixels``, ids must still be those of the same images.
+
     Raises:
-        FerError: an id is not of the data set, comes twice or is missing; a split or a fold is not one. All but the
-            missing ones are named with their line.
+        FerError: an id is not of the data set, comes twice, is missing or is another image's; a split or a fold is not
+            one. All but the missing ones are named with their line.
     """
-    names = {"split": ("split",), "fold": ("fold",), "validation_of": ("validation_of",)}
+    names = {name: (name,) for name in ("split", "fold", "validation_of", "pixels")}
     table = open_table(path, {"id": ("id",)}, names)
     columns = [name for name in names if name in table.columns]
     if "split" not in columns and "fold" not in columns:
@@ -90,7 +98,39 @@ def read_list(path: Path, dataset: Dataset) -> SplitList:
         _splits(path, lines, cells["split"]) if "split" in cells else None,
         folds,
         None if folds is None or "validation_of" not in cells else _chosen(path, lines, folds, cells["validation_of"]),
+        _check_images(path, lines, cells.get("pixels"), dataset),
     )
+
+
+def _check_images(path: Path, lines: Mapping[int, int], pixels: list[str] | None, dataset: Dataset) -> list[str]:
+    """Refuse ids of other images than the list was made of; return a warning where that cannot be told.
+
+    Numbers of rows name other images where the rows stand in another order. Hashes are all new where images were
+    prepared at another size.
+    """
+    if pixels is None:
+        if all(_ROW.fullmatch(name) for name in dataset.ids.tolist()):
+            return [
+                f"{path.name} names images by the numbers of their rows, without the hashes of 'fer split --export': "
+                "whether it was made of this table cannot be told"
+            ]
+        return []
+    now = dataset.pixels.tolist()
+    known = set(now)
+    differ = {row for row, cell in enumerate(pixels) if cell != now[row]}
+    for row, line, cell in _in_file(lines, pixels):
+        if row in differ and cell in known:
+            raise FerError(
+                f"id {str(dataset.ids[row])!r} is not the image that the list was made of, which is "
+                f"{str(dataset.ids[now.index(cell)])!r} now ({len(differ):,} ids differ)",
+                hint="prepare the data set from the source that the list was made of, in the same order",
+                path=path,
+                line=line,
+            )
+    if not differ:
+        return []
+    what = f"{len(differ):,} of its {len(now):,} images have other pixels now"
+    return [f"{path.name}: {what}: whether they are the images that it was made of cannot be told"]
 
 
 def _in_file(lines: Mapping[int, int], cells: list[str]) -> Iterator[tuple[int, int, str]]:

@@ -214,7 +214,11 @@ def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
             }
         ),
         measured=Measured(command=" && ".join(part for part in (prepared, command) if part)),
-        warnings=[text for text in parent.manifest.warnings if text not in earlier.warnings] + list(leaks.warnings),
+        warnings=[
+            *(text for text in parent.manifest.warnings if text not in earlier.warnings),
+            *leaks.warnings,
+            *new.warnings,
+        ],
     )
 
 

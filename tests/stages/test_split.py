@@ -20,10 +20,13 @@ from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
+from fer_cli.datasets.ckplus import open_ckplus
 from fer_cli.datasets.dataset import INDEX, open_dataset
 from fer_cli.evaluation.protocol_warnings import judge
+from fer_cli.stages.prepare import prepare
 from fer_cli.stages.split import export, split
 from tests.kits.films import film_dataset
+from tests.kits.official import ckextended
 from tests.kits.protocols import evaluation_protocol
 from tests.kits.toy import toy_dataset
 from tests.kits.train import Fer, assert_matches, files
@@ -116,6 +119,23 @@ def test_what_is_published_comes_back_as_it_was(films: Store, tmp_path: Path, op
     shuffled = listed(path)
     np.random.default_rng(0).shuffle(shuffled)
     assert made(films, ids=write(tmp_path / "other.csv", shuffled)).manifest.content == first.manifest.content
+
+
+def test_a_list_that_says_nothing_of_its_images_is_taken_with_a_word(films: Store, tmp_path: Path) -> None:
+    export(store=films, dataset="films", path=tmp_path / "list.csv")
+    rows = listed(tmp_path / "list.csv")
+    other = write(tmp_path / "other.csv", [{**row, "pixels": f"{at:032x}"} for at, row in enumerate(rows)])
+    warnings = made(films, ids=other).manifest.warnings
+    assert "other.csv: 180 of its 180 images have other pixels now" in warnings[-1]
+    bare = write(tmp_path / "bare.csv", [{"id": row["id"], "split": row["split"]} for row in rows])
+    assert not any("cannot be told" in text for text in made(films, ids=bare).manifest.warnings)
+    (tmp_path / "ck").mkdir()
+    table = ckextended(tmp_path / "ck")
+    prepare(store=films, loader=open_ckplus(source=table, allow_incomplete=True))
+    dataset = open_dataset(films.find("ckplus", ["dataset"]))
+    numbers = write(tmp_path / "numbers.csv", [{"id": name, "split": "train"} for name in dataset.ids.tolist()])
+    warnings = split(store=films, dataset="ckplus", ids=numbers).artifact.manifest.warnings
+    assert "numbers.csv names images by the numbers of their rows" in warnings[-1]
 
 
 def test_a_list_of_folds_alone_gets_validation_carved(films: Store, tmp_path: Path) -> None:
@@ -228,6 +248,11 @@ def changed(line: int, **cells: str) -> Change:
         (lambda rows: [{"id": row["id"]} for row in rows], 1, "no column 'split' or 'fold'"),
         (lambda rows: [{"id": r["id"], "split": "train", "validation_of": ""} for r in rows], 1, "but none 'fold'"),
         (lambda rows: [{"split": row["split"]} for row in rows], 1, "has no column 'id'"),
+        (
+            lambda rows: [{**row, "pixels": rows[at - 1]["pixels"]} for at, row in enumerate(rows)],
+            2,
+            "is not the image that the list was made of, which is '.*' now .180 ids differ",
+        ),
     ],
 )
 def test_a_list_that_is_at_fault_is_refused_by_line(
