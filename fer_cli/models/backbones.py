@@ -116,14 +116,13 @@ def open_backbone(name: str, *, size: int | None, weights: WeightsFile | None, s
     Raises:
         FerError: timm does not know the name, the network takes no such size, or the weights do not fit.
     """
-    import timm
     import torch
 
     check_name(name)
     tensors = None if weights is None else load_tensors(weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network: Any = timm.create_model(name, pretrained=False, **_head(name, tensors))
+        network: Any = networks().create_model(name, pretrained=False, **_head(name, tensors))
     preprocessing = preprocessing_of(network, name, size)
     loaded = 0
     if tensors is not None and weights is not None:
@@ -174,14 +173,23 @@ def cost(backbone: Backbone) -> dict[str, int]:
     return {"parameters": parameters, "multiply_adds": counter.get_total_flops() // 2}
 
 
+def networks() -> Any:  # noqa: ANN401 - timm has no types
+    """Return timm, which knows our own networks as well from then on."""
+    import timm
+
+    from fer_cli.models import face_resnet
+
+    assert timm.is_model(face_resnet.NAME)
+    return timm
+
+
 def check_name(name: str) -> None:
     """Refuse a name or a tag that timm does not know, and say which are close.
 
     Raises:
         FerError: there is no such network.
     """
-    import timm
-
+    timm = networks()
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.rpartition("/")[2].partition(".")[0].lower(), timm.list_models(), n=3)
         hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them"

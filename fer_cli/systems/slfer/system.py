@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class SLFERSystem(System[SLFERRecipe]):
         import torch
 
         from fer_cli.models.classifier import open_classifier
+        from fer_cli.models.face_resnet import ready_to_train
         from fer_cli.systems.slfer.network import HIDDEN, SLFER
         from fer_cli.systems.slfer.targets import SLFERTargets
         from fer_cli.training.inputs import ClassTargets, ImageInputs
@@ -69,6 +71,8 @@ class SLFERSystem(System[SLFERRecipe]):
                 components=loss.components > 0,
                 size=built.preprocessing.size,
             ).to(device)
+        images = ImageInputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device)
+        ready_to_train(network.expression.backbone, partial(images, epoch=None), inputs.rows)
         heads = [head for head in (network.segmentation, network.components) if head is not None]
         targets = SLFERTargets(
             ClassTargets(dataset.labels, dataset.targets if loss.soft else None, device),
@@ -85,7 +89,7 @@ class SLFERSystem(System[SLFERRecipe]):
                 (1.0 if inputs.weights is None else recipe.optim.backbone_lr, built.backbone_parameters()),
                 (1.0, [*built.fresh_parameters(), *(value for head in heads for value in head.parameters())]),
             ],
-            inputs=ImageInputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device),
+            inputs=images,
             targets=targets,
             loss=loss.build(dataset.labels[inputs.rows], dataset.classes, network.expression.width).to(device),
             inference=network.expression,
