@@ -492,13 +492,22 @@ def open_store(path: Path | str | None = None) -> Store:
 
 def files_input(name: str, files: Mapping[str, Path]) -> Input:
     """Return the lineage entry for files of the user's: a hash over what each is called and its bytes."""
-    parts = []
+    return hashes_input(name, file_hashes(name, files))
+
+
+def file_hashes(name: str, files: Mapping[str, Path]) -> dict[str, str]:
+    """Return the sha256 of the bytes of each file, under what it is called."""
+    hashes = {}
     with track(f"hash {name}", len(files), "files") as advance:
         for shown, path in files.items():
-            parts.append([shown, atomic_io.sha256_file(path)])
+            hashes[shown] = atomic_io.sha256_file(path)
             advance()
-    parts.sort()
-    return Input(kind="files", name=name, content=digest(parts))
+    return hashes
+
+
+def hashes_input(name: str, hashes: Mapping[str, str]) -> Input:
+    """Return the lineage entry for files of the user's, of which :func:`file_hashes` are known."""
+    return Input(kind="files", name=name, content=digest(sorted([shown, value] for shown, value in hashes.items())))
 
 
 def mark_newest(directory: Path) -> None:

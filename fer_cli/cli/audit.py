@@ -102,14 +102,20 @@ def model_audit_output(audit: ModelAudit) -> Output:
         for finding in audit.findings:
             style = _STYLES[finding.verdict]
             measured = escape(one_line(finding.measured))
-            lines = [f"[{style}]{finding.verdict:<12}[/{style}]  {finding.check:<{width}}  {measured}"]
+            lines = [f"[{style}]{finding.verdict:<14}[/{style}]  {finding.check:<{width}}  {measured}"]
             if finding.advice:
-                lines.append(f"{'':<12}  {'':<{width}}  [dim]{escape(one_line(finding.advice))}[/dim]")
+                lines.append(f"{'':<14}  {'':<{width}}  [dim]{escape(one_line(finding.advice))}[/dim]")
             for line in lines:
                 out.print(f"  {line}", highlight=False, soft_wrap=True)
 
     return Output(audit.to_json(), show, audit.check)
 
 
-_STYLES: Final = {"pass": "green", "caution": "yellow", "not measured": "yellow", "fail": "bold red"}
-_VERDICTS: Final = {"pass": "ok", "caution": "CAUTION", "fail": "LEAK", "not measured": "?"}
+_STYLES: Final = {
+    "pass": "green",
+    "caution": "yellow",
+    "cannot be told": "yellow",
+    "not measured": "yellow",
+    "fail": "bold red",
+}
+_VERDICTS: Final = {"pass": "ok", "caution": "CAUTION", "fail": "LEAK", "cannot be told": "?", "not measured": "?"}

@@ -30,4 +30,4 @@ def doctor(store: Store) -> Output:
     return Output({"findings": [finding.to_json() for finding in findings]}, show)
 
 
-_MARKS: Final = {"pass": "ok", "caution": "note", "fail": "missing", "not measured": "?"}
+_MARKS: Final = {"pass": "ok", "caution": "note", "fail": "missing", "cannot be told": "?", "not measured": "?"}

@@ -134,6 +134,8 @@ def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None
     checks = EvaluationProtocol.of(artifact).checks
     passed = sum(check.verdict == "pass" for check in checks)
     pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(check.check for check in checks)}"))
+    if untold := [check.check for check in checks if check.verdict == "cannot be told"]:
+        pairs.append(("cannot be told", ", ".join(untold)))
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
     if page is not None:

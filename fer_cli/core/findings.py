@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
-Verdict = Literal["pass", "caution", "fail", "not measured"]
+Verdict = Literal["pass", "caution", "fail", "cannot be told", "not measured"]
+"""``cannot be told``: it was looked for, and what is known of the images does not decide. ``not measured``: it was not.
+"""
 
 
 class Check(StrEnum):

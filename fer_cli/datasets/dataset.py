@@ -27,8 +27,10 @@ class Dataset:
     """A dataset artifact, opened. Row i of every array is the same image.
 
     ``labels`` (N,) holds indices into ``classes``; ``images`` is uint8 (N, H, W) or (N, H, W, 3);
-    ``pixels`` (N,) holds the hash of each; ``subjects`` (N,) and ``sequences`` (N,) hold None where an image's is not
-    known, and are None where the source names none; ``targets`` (N, C) is None where labels are hard.
+    ``pixels`` (N,) holds the hash of each as it is here. ``source_hashes`` (N,) holds that of its file's bytes and
+    ``decoded_hashes`` (N,) that of its pixels before they were resized or aligned; both are empty where they are not
+    known, as in artifacts from before they were kept. ``subjects`` (N,) and ``sequences`` (N,) hold None where an
+    image's is not known, and are None where the source names none; ``targets`` (N, C) is None where labels are hard.
     ``folds`` (N,) holds the fold that each image is tested in, and ``chosen_on`` (N, K) whether the model of each of
     the K folds is chosen on it; both are None where the data set has no folds.
     ``subgroups`` maps what the source says of the subjects (``gender``) to (N,) values, empty where it is unknown.
@@ -41,6 +43,8 @@ class Dataset:
     labels: NDArray[np.int64]
     images: NDArray[np.uint8]
     pixels: NDArray[np.str_]
+    source_hashes: NDArray[np.str_]
+    decoded_hashes: NDArray[np.str_]
     subjects: Names | None
     targets: NDArray[np.float64] | None
     sequences: Names | None = None
@@ -113,6 +117,8 @@ def open_dataset(artifact: Artifact) -> Dataset:
         labels=np.array([number[name] for name in names], dtype=np.int64),
         images=images,
         pixels=_strings(table["pixels"]),
+        source_hashes=_hashes(table, "source_hash"),
+        decoded_hashes=_hashes(table, "decoded_hash"),
         subjects=_names(table, "subject"),
         targets=np.array(table["target"].to_pylist(), dtype=np.float64) if table["target"].null_count == 0 else None,
         subgroups=_subgroups(table["flags"].to_pylist()),
@@ -170,6 +176,13 @@ def _subgroups(flags: Sequence[Sequence[str]]) -> dict[str, NDArray[np.str_]]:
             if equals:
                 found.setdefault(name, [""] * len(flags))[row] = value
     return {name: np.array(values, dtype=np.str_) for name, values in found.items()}
+
+
+def _hashes(table: Any, column: str) -> NDArray[np.str_]:  # noqa: ANN401 - pyarrow has no types
+    """Return a column of hashes, empty where there is none."""
+    if column not in table.column_names:
+        return np.zeros(len(table), dtype=np.str_)
+    return np.array([value or "" for value in table[column].to_pylist()], dtype=np.str_)
 
 
 def _strings(column: Any) -> NDArray[np.str_]:  # noqa: ANN401 - pyarrow has no types

@@ -158,11 +158,14 @@ class Fer2013:
         if coloured := sum(not picture.grey for picture in pictures):
             self._warnings.append(f"{coloured:,} pictures are stored in colour; their luma was taken")
         start = 0
-        for images in decode_blocks(paths, grey=True, shape=(SIDE, SIDE), resize=False):
+        for images, hashes in decode_blocks(paths, grey=True, shape=(SIDE, SIDE), resize=False):
             items = self._tree[start : start + len(images)]
             start += len(images)
             yield Block(
-                tuple(Row(item.path, item.part, item.label, item.path, width=SIDE, height=SIDE) for item in items),
+                tuple(
+                    Row(item.path, item.part, item.label, item.path, width=SIDE, height=SIDE, decoded_hash=pixels)
+                    for item, pixels in zip(items, hashes, strict=True)
+                ),
                 images,
             )
 

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
+from fer_cli.datasets.image_hash import decoded_hash
 
 SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
 """What a picture's name ends with, in lower case."""
@@ -172,6 +173,13 @@ def probe(path: Path) -> Picture:
 
 
 def decode(path: Path, *, grey: bool, size: int | None = None, box: Box | None = None) -> NDArray[np.uint8]:
+    """Return the pixels of :func:`decode_hashed`."""
+    return decode_hashed(path, grey=grey, size=size, box=box)[0]
+
+
+def decode_hashed(
+    path: Path, *, grey: bool, size: int | None = None, box: Box | None = None
+) -> tuple[NDArray[np.uint8], str]:
     """Decode a picture.
 
     Args:
@@ -182,7 +190,8 @@ def decode(path: Path, *, grey: bool, size: int | None = None, box: Box | None =
             for the picture's own size.
 
     Returns:
-        (H, W) or (H, W, 3).
+        (H, W) or (H, W, 3), and the :func:`decoded_hash` of what was decoded, before its colour was taken or it was
+        resized.
 
     Raises:
         FerError: it is cut short, not opaque, or not a picture that :func:`probe` accepts.
@@ -200,10 +209,13 @@ def decode(path: Path, *, grey: bool, size: int | None = None, box: Box | None =
             image = image.convert("RGBA")
             if np.asarray(image)[..., 3].min() < 255:
                 raise FerError("the picture is partly transparent", hint="flatten it onto a background", path=path)
-        image = image.convert("L" if grey else "RGB")
+        whole = image.convert("L" if image.mode in _GREY_MODES else "RGB")
+        pixels = decoded_hash(np.asarray(whole, dtype=np.uint8))
+        wanted = "L" if grey else "RGB"
+        image = whole if whole.mode == wanted else image.convert(wanted)
         if size is not None:
             image = image.resize((size, size), Image.Resampling.BICUBIC)
-        return np.asarray(image, dtype=np.uint8)
+        return np.asarray(image, dtype=np.uint8), pixels
 
 
 def probe_all(paths: Sequence[Path], *, jobs: int | None = None) -> list[Picture]:
@@ -224,7 +236,7 @@ def decode_blocks(
     resize: bool,
     boxes: Sequence[Box | None] | None = None,
     jobs: int | None = None,
-) -> Iterator[NDArray[np.uint8]]:
+) -> Iterator[tuple[NDArray[np.uint8], list[str]]]:
     """Decode pictures in order, in blocks of at most 64 MiB.
 
     Args:
@@ -236,30 +248,29 @@ def decode_blocks(
         jobs: threads that decode; by default one a core, at most four.
 
     Yields:
-        (n, H, W) or (n, H, W, 3).
+        (n, H, W) or (n, H, W, 3), and of each picture the :func:`decoded_hash` before it was resized.
 
     Raises:
         FerError: as :func:`decode`, for the first picture at fault, with the number of others in the same block.
     """
 
-    def one(listed: tuple[Path, Box | None]) -> NDArray[np.uint8]:
+    def one(listed: tuple[Path, Box | None]) -> tuple[NDArray[np.uint8], str]:
         path, box = listed
-        array = decode(path, grey=grey, size=shape[0] if resize else None, box=box)
+        array, pixels = decode_hashed(path, grey=grey, size=shape[0] if resize else None, box=box)
         if array.shape[:2] != shape:
             raise FerError(
                 f"the picture is {array.shape[1]}x{array.shape[0]} pixels where its header said {shape[1]}x{shape[0]}",
                 hint="save it again without an orientation tag",
                 path=path,
             )
-        return array
+        return array, pixels
 
     rows = max(1, min(_BLOCK_ROWS, _BLOCK_BYTES // (shape[0] * shape[1] * (1 if grey else 3))))
     for start in range(0, len(paths), rows):
         chunk = slice(start, start + rows)
         some = paths[chunk]
-        yield np.stack(
-            _in_threads(one, list(zip(some, boxes[chunk] if boxes else [None] * len(some), strict=True)), jobs)
-        )
+        decoded = _in_threads(one, list(zip(some, boxes[chunk] if boxes else [None] * len(some), strict=True)), jobs)
+        yield np.stack([array for array, _ in decoded]), [pixels for _, pixels in decoded]
 
 
 def _in_threads(work: Callable[[S], T], items: Sequence[S], jobs: int | None) -> list[T]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -106,8 +106,9 @@ class Pictures:
         self._tell_sizes(sizes, resize, side)
         shape = (side, side) if resize else next(iter(sizes), (side, side))
         start = 0
-        for images in decode_blocks(paths, grey=grey, shape=shape, resize=resize, boxes=boxes, jobs=self._jobs):
-            yield Block(tuple(rows[start : start + len(images)]), images)
+        for images, hashes in decode_blocks(paths, grey=grey, shape=shape, resize=resize, boxes=boxes, jobs=self._jobs):
+            some = zip(rows[start : start + len(images)], hashes, strict=True)
+            yield Block(tuple(replace(row, decoded_hash=pixels) for row, pixels in some), images)
             start += len(images)
 
     def pictures(self) -> list[Pictured]:
@@ -170,6 +171,7 @@ def _row(item: ImageEntry, picture: Picture) -> Row:
         subject=item.subject,
         sequence=item.sequence,
         flags=item.flags,
+        is_cut_out=item.box is not None,
     )
 
 

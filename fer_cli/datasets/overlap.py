@@ -15,18 +15,30 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """Positions among the rows that were looked at, each list sorted; no position is in both."""
+    """Positions among the rows that were looked at, each list sorted; no position is in two of them."""
 
-    same: NDArray[np.int64]  # the same item, by its id
-    equal: NDArray[np.int64]  # equal pixels under another id, or in another data set
+    same: NDArray[np.int64]  # the same image under the same id
+    equal: NDArray[np.int64]  # the same image under another id, or in another data set
+    unknown: NDArray[np.int64]  # the same as no image of the whole other data set, by any hash
+
+
+@dataclass(frozen=True, slots=True)
+class CrossCopies:
+    """Near copies across two data sets: the hashes of the pixels of either side of each pair.
+
+    ``unsought`` says why they could not be looked for, and is empty where they were.
+    """
+
+    ours: NDArray[np.str_]
+    theirs: NDArray[np.str_]
+    unsought: str = ""
 
 
 def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overlap:
     """Find the images among ``rows`` of a data set that are among ``others`` of a second one.
 
-    An id is the same item only in data sets that were prepared under one name, and there only where the pixels are
-    equal, the sources are, or pictures were made of another size: two folders of one name may hold other pictures under
-    equal paths.
+    Two images are the same where their files are, or their pixels, as decoded or as they are kept; or where two data
+    sets were read from the same files and give them one id. An id alone proves nothing.
 
     Args:
         dataset: whose images are looked at.
@@ -34,16 +46,45 @@ def overlap(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> Overl
         other: where they are looked for; the same data set, or another.
         others: (m,) of that.
     """
-    ids, pixels = dataset.ids[rows], dataset.pixels[rows]
-    equal = np.isin(pixels, other.pixels[others])
-    same = np.zeros(len(rows), dtype=bool)
-    if _prepared_as(dataset) == _prepared_as(other) and len(others):
-        order = others[np.argsort(other.ids[others], kind="stable")]
-        place = np.minimum(np.searchsorted(other.ids[order], ids), len(order) - 1)
-        same = other.ids[order[place]] == ids
-        if not _same_source(dataset, other) and dataset.images.shape[1:] == other.images.shape[1:]:
-            same &= other.pixels[order[place]] == pixels
-    return Overlap(np.flatnonzero(same), np.flatnonzero(equal & ~same))
+    everything = np.arange(len(other.ids))
+    same = _same_under_one_id(dataset, rows, other, others)
+    equal = same_images(dataset, rows, other, others) & ~same
+    known = same | same_images(dataset, rows, other, everything) | _same_under_one_id(dataset, rows, other, everything)
+    return Overlap(np.flatnonzero(same), np.flatnonzero(equal), np.flatnonzero(~known))
+
+
+def same_images(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> NDArray[np.bool_]:
+    """Tell which of ``rows`` (n,) are the same image, by any hash, as one of ``others``, whatever it is called."""
+    found = np.zeros(len(rows), dtype=np.bool_)
+    for mine, theirs in _hashes(dataset, other):
+        found |= np.isin(mine[rows], theirs[others]) & (mine[rows] != "")
+    return found
+
+
+def is_hashed(dataset: Dataset, rows: Rows) -> bool:
+    """Tell whether the pixels of each of these images were hashed before they were resized or aligned."""
+    return bool((dataset.decoded_hashes[rows] != "").all())
+
+
+def _same_under_one_id(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> NDArray[np.bool_]:
+    if _prepared_as(dataset) != _prepared_as(other) or not len(others):
+        return np.zeros(len(rows), dtype=np.bool_)
+    ids = dataset.ids[rows]
+    order = others[np.argsort(other.ids[others], kind="stable")]
+    candidates = order[np.minimum(np.searchsorted(other.ids[order], ids), len(order) - 1)]
+    same = other.ids[candidates] == ids
+    if not _same_source(dataset, other):
+        proven = [(mine[rows] == theirs[candidates]) & (mine[rows] != "") for mine, theirs in _hashes(dataset, other)]
+        same &= np.logical_or.reduce(proven)
+    return np.asarray(same, dtype=np.bool_)
+
+
+def _hashes(dataset: Dataset, other: Dataset) -> tuple[tuple[NDArray[np.str_], NDArray[np.str_]], ...]:
+    return (
+        (dataset.source_hashes, other.source_hashes),
+        (dataset.decoded_hashes, other.decoded_hashes),
+        (dataset.pixels, other.pixels),
+    )
 
 
 def shared_subjects(

@@ -39,6 +39,9 @@ class Row:
     votes: tuple[int, ...] | None = None  # raw counts, in the order of ``LoadReport.vote_columns``
     target: tuple[float, ...] | None = None  # a soft label, in the order of ``LoadReport.classes``
     flags: tuple[str, ...] = ()
+    is_cut_out: bool = False  # a part of its file, which may hold other faces
+    source_hash: str | None = None  # of the file's bytes, which prepare hashes, or of what a picture is drawn from
+    decoded_hash: str | None = None  # before resizing and alignment; None where the block holds the image as it was
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,53 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Final
 
 from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.findings import Check, Finding
-from fer_cli.datasets.overlap import overlap, same_id_space, shared_subjects
-from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
+from fer_cli.datasets.overlap import same_id_space, shared_subjects
+from fer_cli.evaluation.copies import scorers, selected_by, trained_on
+from fer_cli.evaluation.predictor import Predictor, Rows
+
+PREPARE_AGAIN: Final = (
+    "prepare both datasets again from their sources, which keeps the hashes of these, and train again"
+)
 
 
 def leaks(predictor: Predictor, rows: Rows) -> tuple[Finding, Finding]:
-    """Look for images that the models which score them were trained on: by id, and by equal pixels."""
+    """Look for images that the models which score them were trained on: under their ids, and under others."""
     dataset = predictor.dataset
-    same, equal = trained_on(predictor, rows)
+    copies = trained_on(predictor, rows)
     of = f"of {len(rows):,} scored images"
-    scorers = _scorers(predictor, rows)
-    training = f"{len(scorers[0][1].rows):,} training images" if len(scorers) == 1 else "its fold's training images"
-    ids, pixels = (
-        Finding(check, "pass", f"none {of} is among the {training}, by {how}")
-        for check, how in ((Check.TRAINING_IDS, "id"), (Check.TRAINING_IMAGES, "pixels"))
+    records = [record for _, record, _ in scorers(predictor, rows)]
+    training = f"{len(records[0].rows):,} training images" if len(records) == 1 else "its fold's training images"
+    searched = f", and none of {copies.sought:,} of unknown origin is a near copy" if copies.sought else ""
+    ids = Finding(Check.TRAINING_IDS, "pass", f"none {of} is among the {training}, by id")
+    images = Finding(
+        Check.TRAINING_IMAGES, "pass", f"none {of} is among the {training}, by file or by pixels{searched}"
     )
-    if len(same):
+    if copies.untold:
+        untold = f"whether {copies.untold:,} {of} were trained on: {copies.reason}"
+        ids, images = (
+            Finding(check, "cannot be told", untold, PREPARE_AGAIN)
+            for check in (Check.TRAINING_IDS, Check.TRAINING_IMAGES)
+        )
+    if len(copies.same):
         ids = Finding(
             Check.TRAINING_IDS,
             "fail",
-            f"{len(same):,} {of} were trained on, the first is {dataset.ids[rows[same[0]]]}",
+            f"{len(copies.same):,} {of} were trained on, the first is {dataset.ids[rows[copies.same[0]]]}",
             "score images that it was not trained on",
         )
-    if len(equal):
-        pixels = Finding(
-            Check.TRAINING_IMAGES,
-            "fail",
-            f"{len(equal):,} {of} equal a training image pixel by pixel, the first is {dataset.ids[rows[equal[0]]]}",
-            "prepare the dataset without duplicates (--drop-duplicates), and train again",
+    texts = [
+        f"{len(found):,} {of} {what}, the first is {dataset.ids[rows[found[0]]]}"
+        for found, what in (
+            (copies.equal, "equal a training image by file or by pixels"),
+            (copies.near, "are near copies of a training image"),
         )
-    return ids, pixels
-
-
-def trained_on(predictor: Predictor, rows: Rows) -> tuple[Rows, Rows]:
-    """Return which rows (positions among them) the models that score them were trained on: as such, as equals."""
-    overlaps = [
-        (places, overlap(part.dataset, rows[places], record.dataset, record.rows))
-        for part, record, places in _scorers(predictor, rows)
+        if len(found)
     ]
-    same, equal = ([places[getattr(each, kind)] for places, each in overlaps] for kind in ("same", "equal"))
-    return np.sort(np.concatenate(same)), np.sort(np.concatenate(equal))
+    if texts:
+        if copies.untold:
+            texts.append(f"of {copies.untold:,} more it cannot be told: {copies.reason}")
+        advice = "prepare the dataset without duplicates (--drop-duplicates), and train again"
+        if not predictor.is_own:
+            advice = "score images that it was not trained on"
+        images = Finding(Check.TRAINING_IMAGES, "fail", "; ".join(texts), advice)
+    return ids, images
 
 
 def shared(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
@@ -57,8 +65,8 @@ def shared(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
 
     A leaky frame split fails, whichever images are scored.
     """
-    scorers = _scorers(predictor, rows)
-    same_names = [record.dataset for part, record, _ in scorers if same_id_space(part.dataset, record.dataset)]
+    parts = scorers(predictor, rows)
+    same_names = [record.dataset for part, record, _ in parts if same_id_space(part.dataset, record.dataset)]
     named = {
         "subject": any(dataset.subjects is not None for dataset in same_names),
         "sequence": any(dataset.sequences is not None for dataset in same_names),
@@ -66,7 +74,7 @@ def shared(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
     if not any(named.values()):
         return
     positions = [
-        shared_subjects(part.dataset, rows[places], record.dataset, record.rows) for part, record, places in scorers
+        shared_subjects(part.dataset, rows[places], record.dataset, record.rows) for part, record, places in parts
     ]
     reasons = [
         f"{count:,} of {len(rows):,} scored images are of a {what} in the training images"
@@ -86,19 +94,15 @@ def shared(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
 
 def selection(predictor: Predictor, rows: Rows, split: SplitName) -> Finding:
     """Look for images that a model was selected by among those that it scores."""
-    scorers = _scorers(predictor, rows)
-    select_on = scorers[0][1].select_on
+    records = [record for _, record, _ in scorers(predictor, rows)]
+    select_on = records[0].select_on
     advice = f"score a split that selected nothing, and select on validation (it was selected on {select_on})"
     if predictor.is_own and split == select_on:
         return Finding(Check.SELECTION, "fail", f"it was selected on the {split} split, which is scored", advice)
     if predictor.is_own and select_on == "test":
         return Finding(Check.SELECTION, "fail", "it was selected on test: optimistic everywhere", advice)
-    selected_by = [record.dataset.rows(select_on) for _, record, _ in scorers]
-    overlaps = [
-        overlap(part.dataset, rows[places], record.dataset, chosen)
-        for (part, record, places), chosen in zip(scorers, selected_by, strict=True)
-    ]
-    if count := sum(len(each.same) + len(each.equal) for each in overlaps):
+    copies = selected_by(predictor, rows)
+    if count := len(copies.all):
         return Finding(
             Check.SELECTION,
             "caution" if predictor.is_own else "fail",
@@ -107,20 +111,13 @@ def selection(predictor: Predictor, rows: Rows, split: SplitName) -> Finding:
             if predictor.is_own
             else advice,
         )
-    if len(scorers) > 1:
-        least, most = min(map(len, selected_by)), max(map(len, selected_by))
+    if copies.untold:
+        measured = f"whether {copies.untold:,} of {len(rows):,} scored images selected it: {copies.reason}"
+        return Finding(Check.SELECTION, "cannot be told", measured, PREPARE_AGAIN)
+    numbers = [len(record.dataset.rows(select_on)) for record in records]
+    if len(records) > 1:
+        least, most = min(numbers), max(numbers)
         images = f"{least:,}" if least == most else f"{least:,} to {most:,}"
         measured = f"each selected on {images} {select_on} images, none of which it scores"
         return Finding(Check.SELECTION, "pass", measured)
-    return Finding(
-        Check.SELECTION, "pass", f"selected on {select_on}, {len(selected_by[0]):,} images, none of them scored"
-    )
-
-
-def _scorers(predictor: Predictor, rows: Rows) -> list[tuple[Predictor, TrainingRecord, NDArray[np.intp]]]:
-    """Return who scores which of the rows (positions among them), and what that was trained on."""
-    return [
-        (part, part.training_record, places)
-        for part, places in predictor.by_part(rows)
-        if part.training_record is not None
-    ]
+    return Finding(Check.SELECTION, "pass", f"selected on {select_on}, {numbers[0]:,} images, none of them scored")

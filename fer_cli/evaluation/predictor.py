@@ -16,6 +16,7 @@ from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.overlap import CrossCopies
 from fer_cli.evaluation.cross_dataset import EvaluationTarget
 from fer_cli.evaluation.metrics_file import ByFold
 from fer_cli.evaluation.protocol_warnings import ProtocolWarnings
@@ -101,6 +102,8 @@ class Predictor(ABC):
     cautions: tuple[str, ...] = ()  # what a reader must know of where the scores come from
     parts: tuple[Predictor, ...] = ()
     folds: NDArray[np.int64] | None = field(default=None, repr=False)
+    cross_copies: dict[bytes, CrossCopies] = field(default_factory=dict, repr=False)
+    """Rows that were looked for in the dataset that was trained on -> their near copies there: it takes minutes."""
 
     @abstractmethod
     def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:

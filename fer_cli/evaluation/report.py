@@ -28,6 +28,7 @@ _BATCHINGS: Final = {
 }
 _MARKS: Final[dict[str, Literal["", "unsound", "caution"]]] = {
     "pass": "",
+    "cannot be told": "caution",
     "not measured": "caution",
     "caution": "caution",
     "fail": "unsound",

@@ -165,14 +165,14 @@ def _training_mode_findings(part: str, modules: list[str]) -> tuple[Finding, Fin
 def is_amber(finding: Finding, predictor: Predictor) -> bool:
     """Tell whether a reader must know of a finding although the number does not fall with it.
 
-    That is what is doubtful; a network that mixes its batch where each image was scored alone; and copies of training
-    images that are in the dataset's own splits, as it is distributed.
+    That is what is doubtful; what cannot be told of the images; a network that mixes its batch where each image was
+    scored alone; and copies of training images that are in the dataset's own splits, as it is distributed.
     """
     if finding.verdict == "fail":
         return (finding.check == Check.BATCH_INVARIANCE and predictor.batching == "alone") or (
             finding.check == Check.TRAINING_IMAGES and predictor.is_own
         )
-    return finding.verdict == "caution"
+    return finding.verdict in {"caution", "cannot be told"}
 
 
 def subsample(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from fer_cli.core.format import estimate
-from fer_cli.evaluation.leakage import trained_on
+from fer_cli.evaluation.copies import trained_on
 from fer_cli.evaluation.predictor import Predictor, Rows
 from fer_cli.metrics import Metrics
 
@@ -27,7 +27,7 @@ def subsets_of(predictor: Predictor, rows: Rows) -> dict[str, Rows]:
     """
     subsets: dict[str, Rows] = {}
     if predictor.training_record is not None:
-        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), np.union1d(*trained_on(predictor, rows)))
+        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), trained_on(predictor, rows).all)
     for name, of_all in predictor.dataset.subgroups.items():
         values = of_all[rows]
         known = sorted({str(value) for value in values if value}, key=_by_number)

@@ -14,6 +14,7 @@ from PIL import Image
 from fer_cli.artifacts.protocol import Alignment
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.image_files import decode_all
+from fer_cli.datasets.image_hash import decoded_hash
 from fer_cli.datasets.image_list import DEFAULT_SIZE
 from fer_cli.datasets.records import Block, LoadReport, Pictured, PictureLoader
 from fer_cli.datasets.registry import Option
@@ -153,12 +154,15 @@ class Aligned:
         grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
         for chunk in _chunks(pictures):
             rows, images = [], []
-            # The decoded pictures have no name here: they are gone before the next ones come.
-            found = self._aligner.take(decode_all([picture.path for picture in chunk], grey=False, jobs=self._jobs))
-            for picture, taken in zip(chunk, found, strict=True):
+            decoded = decode_all([picture.path for picture in chunk], grey=False, jobs=self._jobs)
+            hashes = [decoded_hash(image) for image in decoded]
+            found = self._aligner.take(decoded)
+            del decoded  # before the next ones come
+            for picture, pixels, taken in zip(chunk, hashes, found, strict=True):
                 self._flags.update(taken.flags)
                 if taken.pixels is not None:
-                    rows.append(replace(picture.row, flags=(*picture.row.flags, *taken.flags)))
+                    flags = (*picture.row.flags, *taken.flags)
+                    rows.append(replace(picture.row, flags=flags, decoded_hash=pixels))
                     images.append(np.asarray(Image.fromarray(taken.pixels).convert("L")) if grey else taken.pixels)
             self._read += len(chunk)
             if rows:

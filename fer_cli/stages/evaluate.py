@@ -32,7 +32,7 @@ from fer_cli.metrics import Metrics, cautions, evaluate, paired_difference
 from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.stages.extract import extract
 
-REVISION: Final = 4
+REVISION: Final = 5
 TTA: Final = ("none", "flip")
 BATCHINGS: Final[tuple[Batching, ...]] = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -301,7 +301,7 @@ def _score(
         (
             *predictor.cautions,
             *judged.cautions,
-            *(f"{one.check.capitalize()}: {one.measured}" for one in findings if is_amber(one, predictor)),
+            *(f"{one.check.capitalize()}: {_amber(one)}" for one in findings if is_amber(one, predictor)),
             *([] if (rest := unseen_caution(subsets, metrics[chosen])) is None else [rest]),
             *cautions(metrics[chosen]),
         ),
@@ -329,6 +329,10 @@ def _unsound(findings: Sequence[Finding], predictor: Predictor, split: SplitName
     for finding in failed(findings):
         if finding.check not in covered and not is_amber(finding, predictor):
             yield f"{finding.check}: {finding.measured}"
+
+
+def _amber(finding: Finding) -> str:
+    return f"cannot be told {finding.measured}" if finding.verdict == "cannot be told" else finding.measured
 
 
 def _metrics(result: EvaluationResult) -> EvaluationMetrics:

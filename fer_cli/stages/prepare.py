@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Final
@@ -18,18 +18,19 @@ from fer_cli.artifacts.payload import ArrayWriter, table_bytes
 from fer_cli.artifacts.protocol import DatasetProtocol, DuplicatesLeftOut, SplitOrigin
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Plan, Store, Work, files_input
+from fer_cli.artifacts.store import Plan, Store, Work, file_hashes, hashes_input
 from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.audit.deduplicate import SETTING, leave_out_copies
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
 from fer_cli.core.progress import note, track, warn
 from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
+from fer_cli.datasets.image_hash import decoded_hash
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
 from fer_cli.datasets.splits import carve, duplicate_groups, split_hash, units_of
 
-REVISION: Final = 2
+REVISION: Final = 3
 CARVED_TEST: Final = 0.2
 """Share of a source without any split that becomes the test split."""
 
@@ -62,6 +63,7 @@ def prepare(
     if not 0 < validation < 0.5:
         raise FerError(f"--validation {validation} is not a share of train", hint="use a number above 0 and below 0.5")
     name = f"{loader.name}-unique" if drop_duplicates else loader.name
+    files = file_hashes(loader.name, loader.files) if loader.files else {}
     plan = Plan(
         kind="dataset",
         name=name,
@@ -69,13 +71,13 @@ def prepare(
         revision=REVISION,
         config={"loader": type(loader).__name__, **loader.config, "validation": validation, "split_seed": seed}
         | ({"drop_duplicates": SETTING} if drop_duplicates else {}),
-        inputs={"source": files_input(loader.name, loader.files)} if loader.files else {},
+        inputs={"source": hashes_input(loader.name, files)} if files else {},
         seeds=[seed],
     )
     with store.make(plan, force=force) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
-        rows, hashes, intensities = _write_blocks(work, loader)
+        rows, hashes, intensities = _write_blocks(work, loader, files)
         report = loader.report()
         left_out = None
         if drop_duplicates:
@@ -110,11 +112,18 @@ def prepare(
     return Result(artifact, up_to_date=False)
 
 
-def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str], NDArray[np.float32] | None]:
+def _write_blocks(
+    work: Work, loader: Loader, files: Mapping[str, str]
+) -> tuple[list[Row], list[str], NDArray[np.float32] | None]:
     """Stream pixels (and masks where there are any) to the disk.
 
+    Args:
+        work: where they go.
+        loader: where they come from.
+        files: the hash of each of its files.
+
     Returns:
-        The rows, the hash of each image, and the AU intensities where there are any.
+        The rows with their hashes, the hash of each image as it is kept, and the AU intensities where there are any.
     """
     rows: list[Row] = []
     hashes: list[str] = []
@@ -135,7 +144,7 @@ def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str], NDA
             if block.aus is not None:
                 intensities.append(block.aus)
             hashes += [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in block.images]
-            rows += block.rows
+            rows += [_hashed(row, image, files) for row, image in zip(block.rows, block.images, strict=True)]
             advance(len(block.rows))
         if not rows:
             raise FerError(f"{loader.name} has no images", hint="check the source")
@@ -143,6 +152,16 @@ def _write_blocks(work: Work, loader: Loader) -> tuple[list[Row], list[str], NDA
             writer.finish(len(rows))
     _check_ids(rows)
     return rows, hashes, np.concatenate(intensities) if intensities else None
+
+
+def _hashed(row: Row, image: NDArray[np.uint8], files: Mapping[str, str]) -> Row:
+    """Return a row with what tells its image from others: the hash of its own file, and that of its pixels."""
+    file = None if row.is_cut_out else files.get(f"picture {row.source}")
+    return replace(
+        row,
+        source_hash=row.source_hash if file is None else file[:32],
+        decoded_hash=row.decoded_hash or decoded_hash(image),
+    )
 
 
 def _aus_bytes(rows: Sequence[Row], intensities: NDArray[np.float32], report: LoadReport) -> bytes:
@@ -220,6 +239,8 @@ def _index_bytes(rows: Sequence[Row], hashes: Sequence[str], report: LoadReport)
         "subject": pa.array([row.subject for row in rows], pa.string()),
         "sequence": pa.array([row.sequence for row in rows], pa.string()),
         "pixels": pa.array(hashes, pa.string()),
+        "source_hash": pa.array([row.source_hash for row in rows], pa.string()),
+        "decoded_hash": pa.array([row.decoded_hash for row in rows], pa.string()),
         "flags": pa.array([list(row.flags) for row in rows], pa.list_(pa.string())),
         "votes": pa.array([None if row.votes is None else list(row.votes) for row in rows], pa.list_(pa.uint8())),
         "target": pa.array([None if row.target is None else list(row.target) for row in rows], pa.list_(pa.float64())),

@@ -235,11 +235,13 @@ def test_blocks_keep_the_order_and_the_shape(tmp_path: Path, monkeypatch: pytest
     paths = [tmp_path / f"{index:02d}.png" for index in range(21)]
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
-    blocks: list[NDArray[np.uint8]] = list(decode_blocks(paths, grey=True, shape=(6, 4), resize=False))
+    blocks: list[NDArray[np.uint8]] = [
+        block for block, _ in decode_blocks(paths, grey=True, shape=(6, 4), resize=False)
+    ]
     assert [len(block) for block in blocks] == [8, 8, 5]
     np.testing.assert_array_equal(np.concatenate(blocks), images)
     monkeypatch.setattr(image_files, "_BLOCK_BYTES", 3 * 10 * 10 * 5)
-    sizes = [len(block) for block in decode_blocks(paths, grey=False, shape=(10, 10), resize=True)]
+    sizes = [len(block) for block, _ in decode_blocks(paths, grey=False, shape=(10, 10), resize=True)]
     assert sizes == [5, 5, 5, 5, 1]
     fault(
         lambda: list(decode_blocks(paths, grey=True, shape=(4, 6), resize=False)),

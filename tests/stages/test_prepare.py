@@ -113,6 +113,8 @@ def test_the_index_holds_what_the_source_told(store: Store) -> None:
     table = read_table(artifact.file("index.parquet"))
     first = table.to_pylist()[0]
     assert len(first.pop("pixels")) == 32
+    assert len(first.pop("decoded_hash")) == 32
+    assert first.pop("source_hash") is None, "a table's row has no file of its own"
     assert first == {
         "id": "a", "split": "train", "label": "sad", "source": "s.csv", "line": 7, "width": 5, "height": 6,
         "subject": "p", "sequence": "q", "flags": ["odd"], "votes": [1, 2], "target": [0.5, 0.5],

@@ -30,6 +30,7 @@ from PIL import Image
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, in_order
 from fer_cli.core.machine import usable_cpus
+from fer_cli.datasets.image_hash import source_hash
 from fer_cli.datasets.records import SPLITS, Block, LoadReport, Row
 from fer_cli.datasets.registry import DatasetDefinition, Option
 from fer_cli.datasets.synth.faces import MAX_SIZE, MIN_SIZE, render_face
@@ -163,6 +164,7 @@ class Synth:
             width=self.size,
             height=self.size,
             subject=subject,
+            source_hash=source_hash(f"synth {REVISION}, seed {self.seed}, subject {item.subject}, {item.number}"),
         )
 
     def _draw(self, groups: list[list[ImageEntry]]) -> Iterator[Arrays]:

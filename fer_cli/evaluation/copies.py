@@ -1,0 +1,134 @@
+"""Which scored images a model was trained on or selected by: their hashes tell, and near copies where these do not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fer_cli.audit.near_duplicates import near_copies
+from fer_cli.core.progress import note
+from fer_cli.datasets.dataset import Dataset
+from fer_cli.datasets.overlap import CrossCopies, is_hashed, overlap
+from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
+
+MOST: Final = 40_000
+"""Images, scored ones and others together, among which near copies are looked for: minutes, and half a gigabyte."""
+SMALLEST: Final = 24
+"""Side in pixels of images from which near copies are told."""
+_NONE: Final = np.zeros(0, dtype=np.int64)
+_SIDE: Final = 96
+"""Longest side in pixels at which the images of two data sets are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Scored images among others: positions, each list sorted; no position is in two of them.
+
+    ``same`` are the same image under the same id, ``equal`` under another id or in another data set, ``near`` are near
+    copies. ``sought`` counts those of unknown origin that were looked for as near copies, ``untold`` those of which
+    nobody can tell whether they are among the others, and ``reason`` is why.
+    """
+
+    same: Rows
+    equal: Rows
+    near: Rows
+    sought: int
+    untold: int
+    reason: str
+
+    @property
+    def all(self) -> Rows:
+        """All that are among the others, sorted."""
+        return np.sort(np.concatenate([self.same, self.equal, self.near]))
+
+
+def trained_on(predictor: Predictor, rows: Rows) -> Copies:
+    """Return which rows (positions among them) the models that score them were trained on."""
+    return _copies(predictor, rows, lambda record: record.rows)
+
+
+def selected_by(predictor: Predictor, rows: Rows) -> Copies:
+    """Return which rows (positions among them) the models that score them were selected by."""
+    return _copies(predictor, rows, lambda record: record.dataset.rows(record.select_on))
+
+
+def scorers(predictor: Predictor, rows: Rows) -> list[tuple[Predictor, TrainingRecord, NDArray[np.intp]]]:
+    """Return who scores which of the rows (positions among them), and what that was trained on."""
+    return [
+        (part, part.training_record, places)
+        for part, places in predictor.by_part(rows)
+        if part.training_record is not None
+    ]
+
+
+def _copies(predictor: Predictor, rows: Rows, wanted: Callable[[TrainingRecord], Rows]) -> Copies:
+    same, equal, near = [_NONE], [_NONE], [_NONE]
+    sought, untold, reason = 0, 0, ""
+    for part, record, places in scorers(predictor, rows):
+        mine, others = rows[places], wanted(record)
+        hashed = overlap(part.dataset, mine, record.dataset, others)
+        same.append(places[hashed.same])
+        equal.append(places[hashed.equal])
+        if not len(hashed.unknown):
+            continue
+        unknown = mine[hashed.unknown]
+        cross = _cross_copies(part, record, unknown)
+        pairs = np.isin(cross.theirs, record.dataset.pixels[others])
+        is_near = np.isin(part.dataset.pixels[unknown], cross.ours[pairs])
+        near.append(places[hashed.unknown[is_near]])
+        if cross.unsought:
+            untold, reason = untold + len(unknown), cross.unsought
+        else:
+            sought += len(unknown)
+            if not (is_hashed(part.dataset, unknown) and is_hashed(record.dataset, others)):
+                untold += int((~is_near).sum())
+                reason = "a dataset keeps no hashes of its source, and a copy need not look like one"
+    found = [np.sort(np.concatenate(places)) for places in (same, equal, near)]
+    return Copies(found[0], found[1], found[2], sought, untold, reason)
+
+
+def _cross_copies(part: Predictor, record: TrainingRecord, unknown: Rows) -> CrossCopies:
+    """Return the near copies of rows of a dataset among the images that a model was trained on or selected by."""
+    key = unknown.tobytes()
+    if key not in part.cross_copies:
+        others = np.union1d(record.rows, record.dataset.rows(record.select_on))
+        part.cross_copies[key] = near_copies_across(part.dataset, unknown, record.dataset, others)
+    return part.cross_copies[key]
+
+
+def near_copies_across(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> CrossCopies:
+    """Find near copies of images of one data set among those of another, each made grey and of the smaller's size.
+
+    Args:
+        dataset: whose images are looked for.
+        rows: (n,) of it.
+        other: where they are looked for.
+        others: (m,) of that.
+    """
+    nothing = np.zeros(0, dtype=np.str_)
+    height, width = (min(sides) for sides in zip(dataset.images.shape[1:3], other.images.shape[1:3], strict=True))
+    if len(rows) + len(others) > MOST:
+        return CrossCopies(
+            nothing, nothing, f"near copies are looked for among {MOST:,} images, not {len(rows) + len(others):,}"
+        )
+    if min(height, width) < SMALLEST:
+        return CrossCopies(nothing, nothing, f"images of {width}x{height} px are too small to tell near copies")
+    note(f"looking for near copies of {len(rows):,} scored images among {len(others):,} that it was trained on")
+    scale = min(1.0, _SIDE / max(height, width))
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    images = np.empty((len(rows) + len(others), size[1], size[0]), dtype=np.uint8)
+    for at, image in enumerate([(dataset, row) for row in rows] + [(other, row) for row in others]):
+        source, row = image
+        picture = Image.fromarray(np.asarray(source.images[row])).convert("L")
+        images[at] = picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
+    # Copies within either data set are none across them: a mark keeps equal hashes of the two apart.
+    ours, theirs = np.char.add("<", dataset.pixels[rows]), np.char.add(">", other.pixels[others])
+    pairs = near_copies(images, np.concatenate([ours, theirs]))
+    is_across = (pairs.first < len(rows)) & (pairs.second >= len(rows))
+    first, second = pairs.first[is_across], pairs.second[is_across] - len(rows)
+    return CrossCopies(dataset.pixels[rows][first], other.pixels[others][second])
