@@ -258,7 +258,7 @@ def ready_to_train(
     """Restore the statistics of dlib's weights where a backbone has them; leave any other backbone as it is.
 
     Args:
-        backbone: in evaluation mode.
+        backbone: with pretrained weights, in evaluation mode.
         inputs: preprocessed images (n, 3, S, S) of rows, without augmentation.
         rows: (n,) of what will be trained on: :data:`MEASURED` of them, evenly spaced, are measured.
     """

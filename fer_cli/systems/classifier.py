@@ -90,7 +90,8 @@ class ClassifierSystem(System[C]):
         network = built.network.to(device)
         network.returns_features = recipe.loss.needs_features
         images = ImageInputs(dataset.images, built.preprocessing, recipe.augmentation, seed=inputs.seed, device=device)
-        ready_to_train(network.backbone, partial(images, epoch=None), inputs.rows)
+        if inputs.weights is not None:
+            ready_to_train(network.backbone, partial(images, epoch=None), inputs.rows)
         targets = ClassTargets(dataset.labels, dataset.targets if recipe.loss.soft else None, device)
         return Trainable(
             network=network,

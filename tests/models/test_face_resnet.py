@@ -10,7 +10,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
+from fer_cli.datasets.dataset import open_dataset
 from fer_cli.models.backbones import open_backbone
 from fer_cli.models.classifier import open_classifier
 from fer_cli.models.face_resnet import (
@@ -23,9 +25,12 @@ from fer_cli.models.face_resnet import (
     tensors_of,
 )
 from fer_cli.models.truncation import truncate
+from fer_cli.systems import registry
+from fer_cli.systems.base import BuildInputs
 from fer_cli.weights import catalogue
 from fer_cli.weights.dlib_file import MOST_BYTES, read_layers
 from fer_cli.weights.files import WeightsFile, find_weights
+from tests.kits.toy import toy_dataset
 
 DESCRIPTORS = {
     0: (-0.05861958, 0.11383584, 0.05748753, -0.02313085),
@@ -213,3 +218,18 @@ def test_cuts_and_classifiers(file: Path) -> None:
     assert built.attention_place == "last map"
     assert built.network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
     assert not any(".fc." in key for key in built.network.state_dict())
+
+
+@pytest.mark.parametrize("weights", ["auto", "none"])
+def test_only_pretrained_layers_get_statistics_before_training(weights: str, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    opened = open_dataset(toy_dataset(store, images=60))
+    recipe = registry.read_recipe(
+        "baseline", None, [f"model.backbone={NAME}", f"model.weights={weights}", "data.size=64"]
+    )
+    found = find_weights(NAME, weights)
+    built = registry.load("baseline").build(
+        recipe, BuildInputs(dataset=opened, rows=opened.rows("train"), weights=found, seed=0, device="cpu")
+    )
+    (variance,) = {bool((b == 1).all()) for key, b in built.network.named_buffers() if key.endswith("running_var")}
+    assert variance is (weights == "none")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -82,7 +83,8 @@ def test_lite0_gives_the_logits_of_an_independent_reference(lite0_file: WeightsF
 
 @pytest.mark.parametrize("size", [0, 1, 2])
 def test_lite_networks_have_the_blocks_by_which_packages_number_them(size: int) -> None:
-    blocks = tuple(len(stage) for stage in timm.create_model(f"tf_efficientnet_lite{size}").blocks)
+    network: Any = timm.create_model(f"tf_efficientnet_lite{size}")
+    blocks = tuple(len(stage) for stage in network.blocks)
     assert LITE_BLOCKS[sum(blocks)] == blocks
 
 

@@ -72,7 +72,8 @@ class SLFERSystem(System[SLFERRecipe]):
                 size=built.preprocessing.size,
             ).to(device)
         images = ImageInputs(dataset.images, built.preprocessing, recipe.augmentation, seed=seed, device=device)
-        ready_to_train(network.expression.backbone, partial(images, epoch=None), inputs.rows)
+        if inputs.weights is not None:
+            ready_to_train(network.expression.backbone, partial(images, epoch=None), inputs.rows)
         heads = [head for head in (network.segmentation, network.components) if head is not None]
         targets = SLFERTargets(
             ClassTargets(dataset.labels, dataset.targets if loss.soft else None, device),
