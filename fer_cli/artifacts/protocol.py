@@ -105,7 +105,7 @@ class PartRole(Record):
         return self.use
 
 
-LeftoverKind = Literal["folders", "images", "files", "columns", "empty classes"]
+LeftoverKind = Literal["folders", "images", "tables", "files", "columns", "empty folders"]
 
 
 class Leftover(Record):
@@ -131,10 +131,10 @@ class Leftover(Record):
             ]
         more = self.count - len(names)
         listed = ", ".join([*names, *([f"{more:,} more"] if more else [])])
-        where = "" if self.table is None else f" {'of' if self.kind == 'columns' else 'that are not in'} {self.table}"
+        where = "" if self.table is None else f" {'of' if self.kind == 'columns' else 'not listed in'} {self.table}"
         match self.kind:
-            case "empty classes":
-                return f"{self.count:,} class folder{'' if one else 's'} without images: {listed}"
+            case "empty folders":
+                return f"{self.count:,} folder{'' if one else 's'} without images: {listed}"
             case "folders":
                 what = "folder of images" if one else "folders of images"
             case _:

@@ -15,7 +15,7 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
 from fer_cli.core.progress import note
 from fer_cli.datasets.access import Access
-from fer_cli.datasets.image_files import SUFFIXES, refuse, walk
+from fer_cli.datasets.image_files import SUFFIXES, not_an_image, refuse, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, Pictures
 from fer_cli.datasets.records import Block, LoadReport
 from fer_cli.datasets.splits import assign_roles, count_differences
@@ -285,7 +285,7 @@ def class_folders(
         elif "/" in rest:
             faults.append(FerError("a folder inside a class folder", hint="move its pictures", path=folder / path))
         elif not is_picture:
-            faults.append(FerError("not an image by its name", hint="remove it", path=folder / path))
+            faults.append(not_an_image(folder / path))
         else:
             listed.append((prefix + path, label))
     return listed

@@ -26,12 +26,29 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
 from fer_cli.datasets.image_hash import decoded_hash
 
-SUFFIXES: Final = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"})
+SUFFIXES: Final = frozenset(
+    {
+        *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".tif", ".tiff"),
+        *(".pbm", ".pgm", ".ppm", ".pnm"),
+    }
+)
 """What a picture's name ends with, in lower case."""
 MAX_PIXELS: Final = 64_000_000
 """Pixels of one picture: above any camera's face crop, and 192 MB once decoded."""
 
-_FORMATS: Final = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "PPM")
+_FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+OTHER_FILES: Final = {
+    **dict.fromkeys((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".svg", ".psd"), "convert it to PNG"),
+    **dict.fromkeys((".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".pcx", ".exr"), "convert it to PNG"),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv", ".mpg", ".mpeg", ".wmv", ".webm"), "save its frames as PNG"),
+    **dict.fromkeys((".npy", ".npz", ".mat", ".pkl", ".h5", ".pdf"), "save its images as PNG"),
+    **dict.fromkeys((".zip", ".rar", ".7z", ".tar", ".gz", ".xz", ".tgz"), "unpack it"),
+}
+"""What a file's name ends with -> what to do about it in a folder of images."""
+_MAGIC: Final = (
+    *((b"\x89PNG\r\n\x1a\n", ".png"), (b"\xff\xd8\xff", ".jpg"), (b"GIF8", ".gif"), (b"BM", ".bmp")),
+    *((b"II*\0", ".tif"), (b"MM\0*", ".tif"), (b"RIFF", ".webp")),
+)
 _GREY_MODES: Final = frozenset({"1", "L", "LA"})
 _COLOUR_MODES: Final = frozenset({"P", "PA", "RGB", "RGBA", "RGBX"})
 _ORIENTATION: Final = 0x0112  # the EXIF tag
@@ -80,6 +97,44 @@ def refuse(faults: Sequence[FerError]) -> None:
         raise FerError(first.what + more, hint=first.hint, path=first.path, line=first.line)
 
 
+def not_an_image(path: Path) -> FerError:
+    """Return the fault of a file whose name is not an image's; the hint never throws away what could be read."""
+    hint = OTHER_FILES.get(path.suffix.lower())
+    if hint is None:
+        try:
+            with path.open("rb") as file:
+                head = file.read(8)
+        except OSError:
+            head = b""
+        suffix = next((suffix for magic, suffix in _MAGIC if head.startswith(magic)), None)
+        hint = (
+            "move it out of the class folder" if suffix is None else f"it begins like an image: rename it to {suffix}"
+        )
+    return FerError("not an image by its name", hint=hint, path=path)
+
+
+def portable(path: str) -> str:
+    """Return a path as text that is the same on every machine: UTF-8 whatever the locale, composed (NFC)."""
+    if path.isascii():
+        return path
+    return unicodedata.normalize("NFC", os.fsencode(path).decode("utf-8", "surrogateescape"))
+
+
+def native(root: Path, path: str) -> str:
+    """Return a path below ``root`` as this machine writes it, given as text: composed (NFC), decomposed, or as it is.
+
+    A path that does not exist comes back as it is.
+    """
+    if path.isascii():
+        return path
+    place = ""
+    for part in path.split("/"):
+        spelled = [part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD"))]
+        names = [place + os.fsdecode(name.encode("utf-8", "surrogateescape")) for name in spelled]
+        place = next((name for name in names if (root / name).exists()), names[0]) + "/"
+    return place.rstrip("/")
+
+
 def name_fault(name: str) -> str | None:
     """Say what is wrong with a file's name, or return None. Names go into tables, pages and terminals: all must hold.
 
@@ -94,14 +149,18 @@ def name_fault(name: str) -> str | None:
     return None
 
 
-def walk(root: Path) -> list[str]:
+def walk(root: Path, depth: int = _DEPTH) -> list[str]:
     """Return the files under ``root`` as sorted relative paths with ``/``, without hidden files and known junk.
 
     Links are followed.
 
+    Args:
+        root: a folder.
+        depth: names in a path, by default those of split/class/picture.
+
     Raises:
         FerError: a name that cannot be kept, a link that leads nowhere or in a circle, something that is not a file,
-            or folders that nest deeper than split/class/picture.
+            or folders that nest deeper.
     """
     files: list[str] = []
     faults: list[FerError] = []
@@ -118,7 +177,7 @@ def walk(root: Path) -> list[str]:
                 continue
             relative = f"{prefix}{name}"
             try:
-                folder = _folder_id(root / relative, above, prefix.count("/") + 1)
+                folder = _folder_id(root / relative, above, depth - 1 - prefix.count("/"))
             except FerError as error:
                 faults.append(error)
                 continue
@@ -130,9 +189,9 @@ def walk(root: Path) -> list[str]:
     return sorted(files)
 
 
-def _folder_id(path: Path, above: frozenset[tuple[int, int]], level: int) -> tuple[int, int] | None:
+def _folder_id(path: Path, above: frozenset[tuple[int, int]], below: int) -> tuple[int, int] | None:
     """Return what identifies a folder on this machine, or None for a file; refuse what is neither or leads astray."""
-    if what := name_fault(path.name):
+    if what := name_fault(portable(path.name)):
         raise FerError(what, hint="rename it", path=path)
     info = _stat(path)
     if stat.S_ISREG(info.st_mode):
@@ -141,7 +200,7 @@ def _folder_id(path: Path, above: frozenset[tuple[int, int]], level: int) -> tup
         raise FerError("is neither a file nor a folder", hint="remove it", path=path)
     if (info.st_dev, info.st_ino) in above:
         raise FerError("the link points to a folder above it", hint="remove it", path=path)
-    if level >= _DEPTH:
+    if below < 1:
         raise FerError("a folder inside a class folder", hint="put the images into the class folder", path=path)
     return info.st_dev, info.st_ino
 
@@ -304,7 +363,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise
     except UnidentifiedImageError:
         raise FerError(
-            f"is not an image of a supported format ({', '.join(_FORMATS)})", hint="convert or remove it", path=path
+            f"is not an image of a supported format ({', '.join(_FORMATS)})", hint="convert it to PNG", path=path
         ) from None
     except Image.DecompressionBombError:
         raise _too_large(path) from None
@@ -330,7 +389,7 @@ def _check(image: Image.Image, path: Path) -> None:
         raise _too_large(path)
     # A phone's MPO is a JPEG with more pictures behind it (a depth map, a second view); the first is the photograph.
     if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-        raise FerError("the picture has several frames", hint="keep one frame", path=path)
+        raise FerError("the picture has several frames", hint="save the one that counts as PNG", path=path)
     if image.mode.startswith(("I", "F")) or _channel_bits(image) > 8:
         raise FerError("the picture has 16 or more bits a channel", hint="convert it to 8 bits", path=path)
     if image.mode not in _GREY_MODES | _COLOUR_MODES:

@@ -9,7 +9,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from fer_cli.core.errors import FerError
-from fer_cli.datasets.image_files import SUFFIXES, Box, Picture, decode_blocks, name_fault, probe_all, refuse
+from fer_cli.datasets.image_files import (
+    OTHER_FILES,
+    SUFFIXES,
+    Box,
+    Picture,
+    decode_blocks,
+    name_fault,
+    portable,
+    probe_all,
+    refuse,
+)
 from fer_cli.datasets.records import Block, Pictured, Row
 
 DEFAULT_SIZE: Final = 112
@@ -22,7 +32,10 @@ _SIZES: Final = (8, 2048)
 
 @dataclass(frozen=True, slots=True)
 class ImageEntry:
-    """One picture: its path relative to the root with ``/``, the source's name of its split if any, and its label."""
+    """One picture: its path relative to the root with ``/``, the source's name of its split if any, and its label.
+
+    The path is as this machine writes it; ids are text that is the same on every machine.
+    """
 
     path: str
     split: str | None
@@ -73,8 +86,8 @@ class Pictures:
 
     @property
     def files(self) -> dict[str, Path]:
-        """Every picture under its path below the root."""
-        return {f"picture {item.path}": self._root / item.path for item in self._items}
+        """Every picture under its path below the root, as text."""
+        return {f"picture {portable(item.path)}": self._root / item.path for item in self._items}
 
     @property
     def config(self) -> dict[str, Any]:
@@ -161,10 +174,10 @@ class Pictures:
 
 def _row(item: ImageEntry, picture: Picture) -> Row:
     return Row(
-        id=item.id or item.path,
+        id=item.id or portable(item.path),
         split=item.split or WHOLE,
         label=item.label,
-        source=item.path,
+        source=portable(item.path),
         line=item.line,
         width=picture.width,
         height=picture.height,
@@ -179,12 +192,15 @@ def path_fault(root: Path, path: str) -> tuple[str, str] | None:
     """Return what is wrong with a path in a table and what to do about it, or None."""
     if not path:
         return "the row has no path of an image", "fill in its path"
-    if name_fault(path):
+    if name_fault(portable(path)):
         return f"the path {path[:80]!r} holds a control character", "rename the picture"
     if path.startswith(("/", "../")) or path == ".." or PurePosixPath(path).suffix.lower() not in SUFFIXES:
         if PurePosixPath(path).suffix.lower() in SUFFIXES:
-            return f"{path[:80]!r} is outside the table's folder", "move the table above the images"
-        return f"{path[:80]!r} is not an image by its name", f"it must end in one of {', '.join(sorted(SUFFIXES))}"
+            return f"{path[:80]!r} is outside the table's folder", "move the table above the images, or give --images"
+        hint = OTHER_FILES.get(
+            PurePosixPath(path).suffix.lower(), f"it must end in one of {', '.join(sorted(SUFFIXES))}"
+        )
+        return f"{path[:80]!r} is not an image by its name", hint
     try:
         exists = (root / path).is_file()
     except OSError:

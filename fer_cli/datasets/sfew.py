@@ -226,7 +226,7 @@ def open_sfew(
     """
     loader = Sfew(source=source, raw=bool(align), allow_incomplete=allow_incomplete, size=size, jobs=jobs)
     if loader.raw and align is not False:
-        return detection.align(loader, size=size, name="sfew-raw-aligned", jobs=jobs)
+        return detection.align(loader, size=size, name="sfew-raw-aligned", jobs=jobs, asked=bool(align))
     detection.refuse_unused()
     return loader
 

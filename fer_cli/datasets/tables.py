@@ -81,17 +81,24 @@ def open_table(
     """
     lines = _lines(path, members)
     try:
-        first = next((line for line in lines if line[1].strip() and not _names_separator(line[1])), None)
-        if first is None:
-            raise FerError("the file is empty", hint="give a csv file with a header line", path=path)
         wanted = {alias for names in ({**required, **(optional or {})}).values() for alias in names}
-        separator = _separator(path, *first, wanted)
-        header = [name.lower() for name in _cells(path, *first, separator)]
+        first, header, separator = _header(path, lines, wanted)
         columns = _columns(path, header, first, required, optional or {})
     except FerError:
         lines.close()
         raise
-    return Table(path, columns, tuple(header), _rows(path, lines, len(header), separator))
+    return Table(path, columns, header, _rows(path, lines, len(header), separator))
+
+
+def read_header(path: Path) -> tuple[str, ...]:
+    """Return the names of a table's columns, in lower case.
+
+    Raises:
+        FerError: as :func:`open_table`.
+    """
+    lines = _lines(path, ())
+    with closing(lines):
+        return _header(path, lines, ())[1]
 
 
 def text_lines(path: Path) -> Generator[tuple[int, str]]:
@@ -103,6 +110,17 @@ def text_lines(path: Path) -> Generator[tuple[int, str]]:
     for number, text in _lines(path, ()):
         if text.strip():
             yield number, text.rstrip("\r")
+
+
+def _header(
+    path: Path, lines: Iterator[tuple[int, str]], wanted: Collection[str]
+) -> tuple[tuple[int, str], tuple[str, ...], str]:
+    """Return the header's number and text, its names in lower case, and what separates cells."""
+    first = next((line for line in lines if line[1].strip() and not _names_separator(line[1])), None)
+    if first is None:
+        raise FerError("the file is empty", hint="give a csv file with a header line", path=path)
+    separator = _separator(path, *first, wanted)
+    return first, tuple(name.lower() for name in _cells(path, *first, separator)), separator
 
 
 def _names_separator(text: str) -> bool:

@@ -42,7 +42,7 @@ class FaceDetection:
         str,
         Option(
             "retinaface-resnet50, retinaface-mobile0.25 (downloaded if missing), or auto: the first of them whose "
-            "weights are on this machine; without any, images are used as face crops."
+            "weights are on this machine."
         ),
     ] = "auto"
     weights: Annotated[str | None, Option("A file with the detector's weights.")] = None
@@ -75,8 +75,15 @@ class FaceDetection:
         name: str | None = None,
         grey: bool | None = None,
         jobs: int | None = None,
+        asked: bool = True,
     ) -> Aligned:
-        """Return the loader with its faces aligned, or its images used as face crops where there is no detector."""
+        """Return the loader with its faces aligned.
+
+        Where there is no detector the images are used as face crops, unless alignment was asked for.
+
+        Raises:
+            FerError: it was asked for, and no detector's weights are on this machine.
+        """
         aligner = open_aligner(
             size=size or DEFAULT_SIZE,
             detector=self.detector,
@@ -85,6 +92,9 @@ class FaceDetection:
             without=self.no_face,
             device=self.device,
         )
+        if aligner is None and asked:
+            hint = "run 'fer weights fetch retinaface-mobile0.25', give --weights FILE, or omit --align"
+            raise FerError("--align: no face detector's weights are on this machine", hint=hint)
         return Aligned(loader, aligner, name=name, grey=grey, jobs=jobs)
 
 

@@ -228,19 +228,14 @@ def test_prepare_folder_aligns(source: Path, store: Store, fer: Fer, capsys: pyt
     assert "five points to a template of 112 px" in out
 
 
-def test_without_weights_pictures_are_taken_as_crops_and_it_is_said(
-    source: Path, store: Store, fer: Fer, capsys: pytest.CaptureFixture[str]
+def test_alignment_that_was_asked_for_is_refused_without_weights(
+    source: Path, store: Store, fer: Fer, tmp_path: Path
 ) -> None:
-    words = ["prepare", "folder", "--source", str(source), "--align", "--store", str(store.root)]
-    said = fer(*words, code=0)
-    assert "fer: warning: no detector's weights are here: the images were used as face crops, not aligned" in said
-    artifact = store.find("dataset/stills", ["dataset"])
-    assert artifact.manifest.protocol["alignment"] == {"kind": "crops", "dropped": False}
-    assert artifact.manifest.summary["alignment"] == {"detector": None}
-    assert artifact.manifest.config["alignment"] is None
-    plain = prepare(store=store, loader=Folder(source=source)).artifact
-    assert plain.version != artifact.version
-    np.testing.assert_array_equal(open_dataset(plain).images, open_dataset(artifact).images)
+    said = fer("prepare", "folder", "--source", source, "--align", "--store", store.root, code=1)
+    assert "no face detector's weights are on this machine; run 'fer weights fetch retinaface-mobile0.25'" in said
+    raw = sfew(tmp_path / "sfew", aligned=False)
+    assert "no face detector's weights" in fer("prepare", "sfew", "--source", raw, "--align", "--store", store.root)
+    assert not (store.root / "dataset").exists()
 
 
 def test_words_that_do_not_go_together(source: Path, store: Store, fer: Fer, tmp_path: Path) -> None:

@@ -158,7 +158,9 @@ def test_a_table_beside_class_folders_is_told(tmp_path: Path) -> None:
     picture(tmp_path / "train/happy/1.png")
     write_lines(tmp_path / "train_labels.csv", ["image,label"])
     _, _, report = drain(Folder(source=tmp_path))
-    assert "train_labels.csv was not read: the folders' names are the labels" in report.warnings
+    (leftover,) = report.leftovers
+    assert str(leftover) == "1 table, train_labels.csv: not read"
+    assert leftover.matters
 
 
 TABLE_FAULTS: dict[str, tuple[list[str], int, Sequence[str]]] = {
@@ -184,7 +186,7 @@ TABLE_FAULTS: dict[str, tuple[list[str], int, Sequence[str]]] = {
     "a folder": (["path,label", "d.png,sad"], 2, ["'d.png', which does not exist"]),
     "long path": (["path,label", "a" * 5000 + ".png,sad"], 2, ["which does not exist"]),
     "two paths": (["path,image,label", "a.png,b.png,sad"], 1, ["more than one path column: 'path' and 'image'"]),
-    "no label": (["path,labels", "a.png,sad"], 1, ["no column 'label'"]),
+    "no label": (["path,lable", "a.png,sad"], 1, ["no column 'label'"]),
     "no rows": (["path,label"], 1, ["a header and no rows"]),
 }
 
@@ -271,7 +273,7 @@ def test_many_faults_are_counted(tmp_path: Path) -> None:
 
 def test_names(tmp_path: Path) -> None:
     assert [safe_name(text) for text in ("My Faces (v2)", "../..", "RAF-DB_2.0", "Ünï", "x" * 99, "a\n\x1b[1m")] == [
-        *("my-faces-v2", "folder", "raf-db_2.0", "n", "x" * 64, "a-1m")
+        *("my-faces-v2", "", "raf-db_2.0", "uni", "x" * 64, "a-1m")
     ]
     picture(tmp_path / "happy/1.png")
     assert Folder(source=tmp_path, name="own.set-1_b").name == "own.set-1_b"

@@ -153,7 +153,7 @@ def _clear_colour(path: Path) -> None:
 BAD: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "0 bytes": ("a.png", lambda path: path.write_bytes(b""), "the file is empty (0 bytes)"),
     "text": ("a.png", lambda path: path.write_text("not a picture\n"), "is not an image of a supported format"),
-    "gif": ("a.png", lambda path: Image.fromarray(GREY).save(path, "GIF"), "is not an image of a supported format"),
+    "icon": ("a.png", lambda path: Image.fromarray(GREY).save(path, "ICO"), "is not an image of a supported format"),
     "cut png": ("a.png", _cut, "damaged or truncated"),
     "cut jpeg": ("a.jpg", _cut, "damaged or truncated"),
     "cut webp": ("a.webp", _cut, "damaged or truncated"),

@@ -76,7 +76,7 @@ def external_predictor(path: Path, data: Artifact, split: str) -> ExternalPredic
         origin=Origin(
             artifact=None,
             source=source,
-            name=f"{PREDICTIONS}-{safe_name(path.name.partition('.')[0])[:40].rstrip('._-')}",
+            name=f"{PREDICTIONS}-{safe_name(path.name.partition('.')[0])[:40].rstrip('._-') or 'file'}",
             title=PREDICTIONS,
             reference=str(path),
             command=("--predictions", str(path)),
