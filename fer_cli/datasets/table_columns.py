@@ -51,7 +51,7 @@ A_CLASS: Final = "a class"
 _LOOKS_LIKE: Final[dict[str, frozenset[str]]] = {
     "a person": frozenset(
         {
-            *("subject", "subjects", "subj", "person", "persons", "identity", "participant", "actor", "individual"),
+            *("subject", "subjects", "subj", "person", "identity", "participant", "actor", "individual"),
             *("speaker", "sitter", "subjectid", "personid", "patient"),
         }
     ),
@@ -167,7 +167,7 @@ def columns_of(table: Path, header: Sequence[str], ignored: Sequence[str]) -> Co
                 path=table,
                 line=1,
             )
-    columns = {meaning: name for meaning, several in names.items() for name in several if name in there}
+    columns: dict[str, str] = {meaning: name for meaning, several in names.items() for name in several if name in there}
     if box is not None:
         columns["box"] = ", ".join(header[index] for index in box.columns)
     if codes:

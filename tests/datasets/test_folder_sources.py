@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from fer_cli.datasets.image_files import native, portable
 from tests.datasets.test_folder import picture
 from tests.kits.fer2013 import drain, fault, write_lines
 
+Form = Literal["NFC", "NFD"]
 E_COMPOSED, E_DECOMPOSED = "\u00e9", "e\u0301"
 
 
@@ -158,7 +160,7 @@ def test_pictures_elsewhere(tmp_path: Path) -> None:
     assert report.leftovers == []
     for option in ({"images": root}, {"ignore_columns": "x"}):
         with pytest.raises(UsageError, match="is for a table"):
-            Folder(source=root, labels="a=happy,b=sad", **option)  # type: ignore[arg-type]
+            Folder(source=root, labels="a=happy,b=sad", **option)
 
 
 def test_what_a_table_leaves_is_listed(tmp_path: Path) -> None:
@@ -259,7 +261,7 @@ def test_class_folders_in_another_language(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
 @pytest.mark.parametrize("typed", ["NFC", "NFD"])
-def test_names_are_composed_whatever_the_disk_and_the_table_hold(tmp_path: Path, form: str, typed: str) -> None:
+def test_names_are_composed_whatever_the_disk_and_the_table_hold(tmp_path: Path, form: Form, typed: Form) -> None:
     name = unicodedata.normalize(form, f"Ren{E_COMPOSED}/Jos{E_COMPOSED}.png")
     picture(tmp_path / name)
     listed = unicodedata.normalize(typed, f"Ren{E_COMPOSED}/Jos{E_COMPOSED}.png")
