@@ -29,7 +29,10 @@ TESTS: Final[dict[str, tuple[str, ...]]] = {
     "fer_cli/metrics/paired.py": ("tests/metrics/test_paired.py", "tests/stages/test_compare.py"),
     "fer_cli/metrics/mcnemar.py": ("tests/metrics/test_mcnemar.py",),
     "fer_cli/evaluation/leakage.py": ("tests/stages/test_audit_model.py",),
-    "fer_cli/evaluation/label_permutation.py": ("tests/stages/test_audit_model.py",),
+    "fer_cli/evaluation/label_permutation.py": (
+        "tests/evaluation/test_label_permutation.py",
+        "tests/stages/test_audit_model.py",
+    ),
     "fer_cli/datasets/overlap.py": ("tests/training/test_train_folds.py", "tests/stages/test_audit_model.py"),
     "fer_cli/systems/ahm/ahp.py": ("tests/systems/test_ahp.py",),
     "fer_cli/systems/ahm/projection.py": ("tests/systems/test_projection.py",),

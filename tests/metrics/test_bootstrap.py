@@ -12,9 +12,9 @@ from scipy import stats
 
 from fer_cli.core.errors import FerError
 from fer_cli.metrics import Estimate, bootstrap, evaluate, paired_difference
-from fer_cli.metrics.bootstrap import resampled_sums, sums_by_unit
+from fer_cli.metrics.bootstrap import calibration_interval, resampled_sums, sums_by_unit
 from fer_cli.metrics.paired import PairedMetric
-from fer_cli.metrics.values import item_sums
+from fer_cli.metrics.values import Values, item_sums
 
 CLASSES = ("happy", "sad", "anger")
 
@@ -207,3 +207,25 @@ def test_paired_difference_by_groups_and_its_errors() -> None:
         paired_difference(true, a - 1, b, "accuracy", None, 0)
     with pytest.raises(FerError, match="no item"):
         paired_difference(true[:0], a[:0], b[:0], "accuracy", None, 0)
+
+
+def calibration_values(ece: NDArray[np.float64] | float, gap: NDArray[np.float64]) -> Values:
+    """Return values of which nothing but the calibration counts."""
+    return Values(*[np.array(0.0)] * 3, np.asarray(ece), *[np.array(0.0)] * 7, bin_gap=gap)
+
+
+@pytest.mark.parametrize(
+    ("ece", "low", "high"),
+    [
+        (0.25, 0.105, 2 * 0.25 - 0.105),  # the basic interval's upper end lies above the percentile's
+        (0.17, 2 * 0.17 - 0.295, 0.295),  # its lower end below the percentile's
+        (0.12, 0.0, 0.295),  # and never below 0
+        (0.039, 0.0, 0.295),  # no more than 0.039, the error of which a calibrated model shows less in 97.5%
+    ],
+)
+def test_the_interval_of_the_calibration_error_by_hand(ece: float, low: float, high: float) -> None:
+    resampled = np.linspace(0.1, 0.3, 2001)  # 95% of them lie from 0.105 to 0.295
+    deviations = np.outer(np.linspace(0.0, 0.04, 2001), np.eye(15)[3])
+    gap = np.full(15, 0.01)
+    interval = calibration_interval(calibration_values(ece, gap), calibration_values(resampled, gap + deviations))
+    assert interval == pytest.approx((low, high))
