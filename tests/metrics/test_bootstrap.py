@@ -211,7 +211,8 @@ def test_paired_difference_by_groups_and_its_errors() -> None:
 
 def calibration_values(ece: NDArray[np.float64] | float, gap: NDArray[np.float64]) -> Values:
     """Return values of which nothing but the calibration counts."""
-    return Values(*[np.array(0.0)] * 3, np.asarray(ece), *[np.array(0.0)] * 7, bin_gap=gap)
+    others = dict.fromkeys(Values._fields, np.array(0.0))
+    return Values(**{**others, "ece": np.asarray(ece), "bin_gap": gap})
 
 
 @pytest.mark.parametrize(
