@@ -61,6 +61,14 @@ def same_images(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> N
     return found
 
 
+def alike(dataset: Dataset, rows: Rows, other: Dataset, others: Rows) -> NDArray[np.bool_]:
+    """Tell whether the k-th of ``rows`` (n,) and of ``others`` (n,) are one image, by any hash, for each k."""
+    proven = np.zeros(len(rows), dtype=np.bool_)
+    for mine, theirs in _hashes(dataset, other):
+        proven |= (mine[rows] == theirs[others]) & (mine[rows] != "")
+    return proven
+
+
 def is_hashed(dataset: Dataset, rows: Rows) -> bool:
     """Tell whether the pixels of each of these images were hashed before they were resized or aligned."""
     return bool((dataset.decoded_hashes[rows] != "").all())
@@ -74,8 +82,7 @@ def _same_under_one_id(dataset: Dataset, rows: Rows, other: Dataset, others: Row
     candidates = order[np.minimum(np.searchsorted(other.ids[order], ids), len(order) - 1)]
     same = other.ids[candidates] == ids
     if not _same_source(dataset, other):
-        proven = [(mine[rows] == theirs[candidates]) & (mine[rows] != "") for mine, theirs in _hashes(dataset, other)]
-        same &= np.logical_or.reduce(proven)
+        same &= alike(dataset, rows, other, candidates)
     return np.asarray(same, dtype=np.bool_)
 
 

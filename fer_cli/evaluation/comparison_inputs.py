@@ -19,6 +19,7 @@ from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import CheckFailedError, FerError
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import open_dataset
+from fer_cli.datasets.overlap import alike, is_hashed
 
 KINDS: Final = ("model", "study", "ahm", "evaluation")
 COLUMNS: Final = ("id", "predictor", "label", "predicted")
@@ -179,10 +180,10 @@ def check_comparable(first: ComparisonInput, other: ComparisonInput) -> None:
 
 
 def check_images(store: Store, first: ComparisonInput, other: ComparisonInput) -> None:
-    """Refuse equal ids of other images: datasets that were neither read from equal files nor hold equal pixels.
+    """Refuse equal ids of other images: neither are their files equal, nor their pixels as decoded or as kept.
 
     Raises:
-        CheckFailedError: the images differ.
+        CheckFailedError: the images differ, or nobody can tell: of two sizes, without the hashes of what was decoded.
         FerError: a dataset is not in the store any more.
     """
     inputs = [one.evaluation.manifest.inputs["dataset"] for one in (first, other)]
@@ -193,13 +194,18 @@ def check_images(store: Store, first: ComparisonInput, other: ComparisonInput) -
     if sources[0] and sources[0] == sources[1]:
         return
     mine, theirs = (open_dataset(one) for one in parents)
-    pixels = dict(zip(theirs.ids.tolist(), theirs.pixels.tolist(), strict=True))
-    wanted = set(first.ids.tolist())
-    pairs = zip(mine.ids.tolist(), mine.pixels.tolist(), strict=True)
-    if unlike := sum(pixels[name] != value for name, value in pairs if name in wanted):
+    row_of = {name: row for row, name in enumerate(theirs.ids.tolist())}
+    rows = np.flatnonzero(np.isin(mine.ids, first.ids))
+    others = np.array([row_of[name] for name in mine.ids[rows].tolist()], dtype=np.int64)
+    if unlike := int((~alike(mine, rows, theirs, others)).sum()):
+        both = f"{parents[0].reference} and {parents[1].reference}"
+        if mine.images.shape[1:] == theirs.images.shape[1:] or (is_hashed(mine, rows) and is_hashed(theirs, others)):
+            raise CheckFailedError(
+                f"{both} have different images under {unlike:,} of these ids", hint="score both on the same dataset"
+            )
         raise CheckFailedError(
-            f"{parents[0].reference} and {parents[1].reference} have different images under {unlike:,} of these ids",
-            hint="score both on the same dataset",
+            f"{both} are of two sizes: whether {unlike:,} of these ids are the same images cannot be told",
+            hint="prepare both again from their sources, which keeps the hashes of these, and score again",
         )
 
 

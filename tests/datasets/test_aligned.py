@@ -21,6 +21,7 @@ from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import INDEX, open_dataset
 from fer_cli.datasets.folder import Folder
 from fer_cli.datasets.image_files import decode_all
+from fer_cli.datasets.image_hash import decoded_hash
 from fer_cli.evaluation.protocol_warnings import judge
 from fer_cli.faces import aligned, alignment
 from fer_cli.faces.aligned import Aligned
@@ -85,6 +86,7 @@ def test_every_picture_is_aligned_in_the_loaders_order(source: Path) -> None:
     for row, before, pixels in zip(rows, plain.pictures(), images, strict=True):
         picture = np.asarray(decode_all([source / row.id], grey=False)[0])
         faces = told(picture)
+        assert row.decoded_hash == decoded_hash(picture), "before it was aligned"
         assert row.flags == expected_flags[NAMES[row.id]]
         assert (row.width, row.height) == (NAMES[row.id], 100)
         assert (row.label, row.split, row.source) == (before.row.label, before.row.split, before.row.source)

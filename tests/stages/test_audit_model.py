@@ -16,6 +16,7 @@ from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.audit import model_audit_output
 from fer_cli.cli.common import emit
+from fer_cli.cli.evaluate import evaluation_output
 from fer_cli.core.errors import CheckFailedError, ExitCode
 from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import open_dataset
@@ -269,6 +270,35 @@ def test_an_id_alone_is_no_image(place: Store, clean: Artifact) -> None:
     assert (len(found.same), len(found.equal)) == (0, 0)
     assert len(overlap(ours, rows, ours, rows[::2]).same) == 210
     assert audited(place, clean, data=other.reference).is_sound
+
+
+def test_what_cannot_be_told_is_shown_as_such(
+    place: Store, clean: Artifact, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = toy_dataset(place, images=420, seed=6)
+
+    def unhashed(rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            row |= {"source_hash": "", "decoded_hash": ""}
+
+    old = planted_dataset(place, other, "unhashed", unhashed)
+    audit = audited(place, clean, data=old.reference)
+    untold = {one.check for one in audit.findings if one.verdict == "cannot be told"}
+    assert untold == {"training ids", "training images", "selection"}
+    emit("audit", model_audit_output(audit), as_json=False)
+    assert "cannot be told  training images" in capsys.readouterr().out
+    result = evaluate_model(
+        store=place, model=clean.reference, data=old.reference, resamples=100, device="cpu", report=True
+    )
+    evaluation = result.artifact
+    assert evaluation.manifest.summary["unsound"] == []
+    told = "Training images: cannot be told whether 84 of 84 scored images were trained on: "
+    assert any(text.startswith(told) for text in evaluation.manifest.summary["cautions"])
+    assert untold == {one["check"] for one in evaluation.manifest.protocol["checks"] if one["verdict"] != "pass"}
+    assert "cannot be told; whether 84 of 84" in evaluation.file("report.html").read_text()
+    emit("eval", evaluation_output(result), as_json=False)
+    shown = capsys.readouterr().out
+    assert "cannot be told  training ids, training images, selection" in shown
 
 
 def test_a_model_selected_on_test_is_found(place: Store, clean: Artifact) -> None:

@@ -21,6 +21,7 @@ from fer_cli.cli.app import run
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
 from fer_cli.core.findings import Check, Finding
 from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.datasets.image_hash import decoded_hash
 from fer_cli.datasets.records import Block
 from fer_cli.metrics.mcnemar import mcnemar
 from fer_cli.metrics.paired import paired_difference
@@ -517,3 +518,29 @@ def test_damaged_predictions_are_one_line(store: Store) -> None:
     path.write_bytes(data)
     with pytest.raises(FerError, match="sha256"):
         compare(store=store, references=["one-seed0", twice.reference])
+
+
+class Larger(Toy):
+    """The pictures of a toy at twice the size, with the hashes of what they were before, or of others."""
+
+    truly = True
+
+    def blocks(self) -> Iterator[Block]:
+        for block in super().blocks():
+            hashes = [decoded_hash(image if self.truly else 255 - image) for image in block.images]
+            rows = [replace(row, decoded_hash=value) for row, value in zip(block.rows, hashes, strict=True)]
+            yield Block(tuple(rows), block.images.repeat(2, axis=1).repeat(2, axis=2))
+
+
+class LargerOthers(Larger):
+    """The same, of other pictures."""
+
+    truly = False
+
+
+def test_the_same_pictures_at_another_size_are_the_same_items(store: Store) -> None:
+    for name, loader in (("one", Toy), ("large", Larger), ("others", LargerOthers)):
+        _, held = of_split(store, loader(images=1050, grey=True, seed=3, classes=CLASSES))
+        scored(store, name, answers(N, 0.6, len(name)), **held)
+    assert "not prepared alike" in " ".join(compared(store, ["one-seed0", "large-seed0"]).notes)
+    assert "have different images under 210 of these ids" in refused(store, "one-seed0", "others-seed0")
