@@ -41,7 +41,7 @@ class SplitList:
 def write_list(path: Path, dataset: Dataset) -> None:
     """Write the columns ``id``, ``split``, where there are folds ``fold`` and ``validation_of``, and ``pixels``.
 
-    The hash of an image's pixels shows a reader whether the id is still that image's.
+    The hash of an image's pixels, as decoded where that is known, shows a reader whether the id is still that image's.
 
     Raises:
         FerError: an id could not be read back, because of blanks around it or a control character in it.
@@ -50,7 +50,8 @@ def write_list(path: Path, dataset: Dataset) -> None:
     writer = csv.writer(stream, lineterminator="\n")
     folds, chosen_on = dataset.folds, dataset.chosen_on
     writer.writerow(["id", "split", *(["fold", "validation_of"] if folds is not None else []), "pixels"])
-    images = zip(dataset.ids.tolist(), dataset.splits.tolist(), dataset.pixels.tolist(), strict=True)
+    hashes = np.where(dataset.decoded_hashes == "", dataset.pixels, dataset.decoded_hashes).tolist()
+    images = zip(dataset.ids.tolist(), dataset.splits.tolist(), hashes, strict=True)
     for row, (name, split, pixels) in enumerate(images):
         if name != name.strip() or not name.isprintable():
             raise FerError(f"id {name!r} cannot be written to a list", hint="rename the image", path=path)
@@ -106,7 +107,7 @@ def _check_images(path: Path, lines: Mapping[int, int], pixels: list[str] | None
     """Refuse ids of other images than the list was made of; return a warning where that cannot be told.
 
     Numbers of rows name other images where the rows stand in another order. Hashes are all new where images were
-    prepared at another size.
+    prepared at another size and the list holds those of the images as they were kept.
     """
     if pixels is None:
         if all(_ROW.fullmatch(name) for name in dataset.ids.tolist()):
@@ -115,21 +116,21 @@ def _check_images(path: Path, lines: Mapping[int, int], pixels: list[str] | None
                 "whether it was made of this table cannot be told"
             ]
         return []
-    now = dataset.pixels.tolist()
-    known = set(now)
-    differ = {row for row, cell in enumerate(pixels) if cell != now[row]}
+    kept, decoded = dataset.pixels.tolist(), dataset.decoded_hashes.tolist()
+    row_of = {name: row for hashes in (kept, decoded) for row, name in reversed(list(enumerate(hashes)))}
+    differ = {row for row, cell in enumerate(pixels) if cell not in {kept[row], decoded[row]}}
     for row, line, cell in _in_file(lines, pixels):
-        if row in differ and cell in known:
+        if row in differ and cell in row_of:
             raise FerError(
                 f"id {str(dataset.ids[row])!r} is not the image that the list was made of, which is "
-                f"{str(dataset.ids[now.index(cell)])!r} now ({len(differ):,} ids differ)",
+                f"{str(dataset.ids[row_of[cell]])!r} now ({len(differ):,} ids differ)",
                 hint="prepare the data set from the source that the list was made of, in the same order",
                 path=path,
                 line=line,
             )
     if not differ:
         return []
-    what = f"{len(differ):,} of its {len(now):,} images have other pixels now"
+    what = f"{len(differ):,} of its {len(kept):,} images have other pixels now"
     return [f"{path.name}: {what}: whether they are the images that it was made of cannot be told"]
 
 

@@ -43,7 +43,7 @@ def cheap_checks(
     record = predictor.training_record
     if record is None:
         unknown = "what the predictions were trained on is unknown"
-        return (swapped(predictor, rows, probabilities), Finding(Check.TRAINING_IDS, "not measured", unknown))
+        return (swapped(predictor, rows, probabilities), Finding(Check.TRAINING_IDS, "cannot be told", unknown))
     return (
         class_names(predictor, record, rows, probabilities),
         preprocessing(predictor, record),
@@ -172,7 +172,9 @@ def is_amber(finding: Finding, predictor: Predictor) -> bool:
         return (finding.check == Check.BATCH_INVARIANCE and predictor.batching == "alone") or (
             finding.check == Check.TRAINING_IMAGES and predictor.is_own
         )
-    return finding.verdict in {"caution", "cannot be told"}
+    if finding.verdict == "cannot be told":
+        return predictor.training_record is not None  # a file of predictions has a caution of its own
+    return finding.verdict == "caution"
 
 
 def subsample(labels: NDArray[np.int64], rows: Rows, number: int) -> Rows:

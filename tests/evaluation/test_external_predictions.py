@@ -411,7 +411,7 @@ def test_the_command_prints_one_object(
     shown = json.loads(capsys.readouterr().out)
     assert shown["artifact"]["name"] == "predictions-p-on-toy-test"
     assert shown["metrics"]["chosen"] == "predictions"
-    assert shown["protocol"]["checks"][1]["verdict"] == "not measured"
+    assert shown["protocol"]["checks"][1]["verdict"] == "cannot be told"
 
 
 def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
