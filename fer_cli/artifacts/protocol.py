@@ -303,11 +303,21 @@ class ClassesInCommon(Record):
 
 
 class PredictionsFile(Record):
-    """Predictions that came from a file."""
+    """Predictions that came from a file.
+
+    ``answer`` is the column of the answers; ``answer_by_default``: its name may mean the truth as well, and no other
+    column can be the answer. ``rounded``: scores sum to 1 no more closely than rounding lets them. ``ties`` counts the
+    rows whose largest score is that of several classes, ``unanswered`` the scored images without an answer.
+    """
 
     file: str
     content: str
     form: str
+    answer: str | None = None
+    answer_by_default: bool = False
+    rounded: bool = False
+    ties: int = 0
+    unanswered: int = 0
 
 
 class Intervals(Record):

@@ -247,6 +247,8 @@ class EvaluationConfig(Section):
     resamples: int
     seed: int
     names: dict[str, tuple[str, ...]]
+    answer: str | None = None
+    """The column that was named as the answers of a file of predictions."""
 
 
 class Output(Record):

@@ -35,6 +35,10 @@ def evaluate(
         Path | None,
         typer.Option(help="Score a file of predictions (csv, Parquet) instead of a model."),
     ] = None,
+    column: Annotated[
+        str | None,
+        typer.Option("--answer", metavar="COLUMN", help="Column of the answers in that file. [default: by its name]"),
+    ] = None,
     report: Annotated[bool, typer.Option("--report", help="Also write a self-contained HTML report.")] = False,
     split: SplitOption = None,
     predictor: Annotated[
@@ -64,12 +68,14 @@ def evaluate(
 
     A file of predictions has a column id with the ids of the split's images, and either a column predicted with class
     names, or a column per class: prob_happy, logit_happy, or score_happy or happy, where the numbers decide whether
-    they are probabilities or logits.
+    they are probabilities, percentages or logits. An image without an answer (an empty cell, none, no face) counts as
+    wrong. A column label is compared with the data set's labels.
     """
     from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {
         "predictions": predictions,
+        "answer": column,
         "split": split,
         "predictor": predictor,
         "tta": tta,

@@ -21,6 +21,7 @@ class Check(StrEnum):
     PREPROCESSING = "preprocessing"
     TRAINING_IDS = "training ids"
     TRAINING_IMAGES = "training images"
+    FILE_LABELS = "labels in the file"
     SHARED_SUBJECTS = "shared subjects"
     SELECTION = "selection"
     BATCH_INVARIANCE = "batch invariance"

@@ -8,6 +8,7 @@ members are only compared, never used as paths. Decompression runs ahead in a th
 from __future__ import annotations
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -219,7 +220,7 @@ def _lines(path: Path, members: Sequence[str]) -> Generator[tuple[int, str]]:
     number = 0
     try:
         with closing(_ahead(_chunks(path, members))) as chunks:
-            for raw in _split(path, chunks):
+            for raw in _split(path, _utf8(path, chunks)):
                 number += 1
                 yield number, _text(path, number, raw)
     except FerError:
@@ -269,10 +270,26 @@ def _split(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
         yield rest
 
 
+def _utf8(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Yield UTF-16 text with a byte order mark, as spreadsheets save it, in UTF-8, and anything else as it is."""
+    first = b""
+    while len(first) < 2 and (chunk := next(chunks, b"")):
+        first += chunk
+    whole = itertools.chain((first,), chunks)
+    if not first.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        yield from whole
+        return
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    try:
+        for chunk in whole:
+            yield decoder.decode(chunk).encode()
+        yield decoder.decode(b"", final=True).encode()
+    except UnicodeError as error:
+        raise FerError(f"the text is no UTF-16 ({error})", hint="save the file as UTF-8", path=path) from None
+
+
 def _text(path: Path, number: int, raw: bytes) -> str:
     if number == 1:
-        if raw.startswith((b"\xff\xfe", b"\xfe\xff")):
-            raise FerError("the text is UTF-16", hint="save it as UTF-8", path=path, line=1)
         raw = raw.removeprefix(b"\xef\xbb\xbf")
         if b"\r" in raw.rstrip(b"\r"):
             raise FerError("lines end with CR alone", hint="save it with LF or CR LF line ends", path=path, line=1)

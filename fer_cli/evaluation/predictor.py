@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, Predictions
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import Measured, Output
+from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.overlap import CrossCopies
 from fer_cli.evaluation.cross_dataset import EvaluationTarget
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from fer_cli.reporting.report import Cost, FigureSection
 
 Rows = NDArray[np.int64]
+NO_ANSWER: Final = "no answer"
+"""The class of an image that a file of predictions has no answer for."""
 Tables = dict[str, NDArray[np.float64]]
 """Name of an output -> probabilities (n, C)."""
 
@@ -99,6 +102,8 @@ class Predictor(ABC):
     mixes_batch: bool = False  # whether a prediction depends on the other images in its batch
     calibrated: bool = True  # whether it says how sure it is, or a label alone
     predictions: PredictionsFile | None = None
+    findings: tuple[Finding, ...] = ()  # made when it was opened
+    unanswered: NDArray[np.bool_] | None = field(default=None, repr=False)  # (N,) images that it has no answer for
     cautions: tuple[str, ...] = ()  # what a reader must know of where the scores come from
     parts: tuple[Predictor, ...] = ()
     folds: NDArray[np.int64] | None = field(default=None, repr=False)
@@ -134,6 +139,10 @@ class Predictor(ABC):
         if record is None:
             return False
         return record.dataset.artifact.manifest.content == self.dataset.artifact.manifest.content
+
+    def no_answer(self, rows: Rows) -> NDArray[np.bool_]:
+        """Return which of the rows (n,) it has no answer for."""
+        return np.zeros(len(rows), dtype=np.bool_) if self.unanswered is None else self.unanswered[rows]
 
     def by_part(self, rows: Rows) -> list[tuple[Predictor, NDArray[np.intp]]]:
         """Return who scores which of the rows (positions among them): itself all, or each fold's models theirs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from fer_cli.artifacts.protocol import LEAKY_FRAMES, EvaluationProtocol
+from fer_cli.artifacts.protocol import LEAKY_FRAMES, EvaluationProtocol, PredictionsFile
 
 SUSPICIOUS: Final = {"rafdb": 0.93, "fer2013": 0.77, "ferplus": 0.92}
 """Family of datasets -> accuracy above which one model without extra face data should be taken for a bug."""
@@ -59,6 +59,8 @@ def _cautions(protocol: EvaluationProtocol, accuracy: float) -> list[str]:
             f"{count} {what} are in more than one split: optimistic if the predictor was trained on this dataset"
             for what, count in _leaks(protocol)
         ]
+    if (file := protocol.predictions) is not None:
+        cautions += _file_cautions(file)
     if data.missing:
         cautions.append(f"The source was incomplete: {'; '.join(data.missing)}")
     cautions += [f"Of the source, {leftover}" for leftover in data.leftovers if leftover.matters]
@@ -82,6 +84,19 @@ def _cautions(protocol: EvaluationProtocol, accuracy: float) -> list[str]:
         )
     if data.synthetic:
         cautions.append("Synthetic faces: a test bench, not evidence about real faces")
+    return cautions
+
+
+def _file_cautions(file: PredictionsFile) -> list[str]:
+    cautions = []
+    if file.unanswered:
+        cautions.append(f"Without an answer: {file.unanswered:,} images, which count as wrong")
+    if file.answer_by_default:
+        cautions.append(f"Column {file.answer!r} is taken for the answer, not the truth: no other column can be it")
+    if file.rounded:
+        cautions.append("Scores are rounded and sum to 1 by their division: calibration is coarse")
+    if file.ties:
+        cautions.append(f"Several classes have the largest score in {file.ties:,} rows: the first of them counts")
     return cautions
 
 

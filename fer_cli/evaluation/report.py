@@ -88,7 +88,7 @@ def _mistakes(scored: EvaluationResult) -> Iterator[Mistake]:
     probabilities, calibrated = scored.probabilities[scored.chosen], scored.predictor.calibrated
     true = scored.dataset.labels[scored.rows]
     guess = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(guess != true)
+    wrong = np.flatnonzero((guess != true) & ~scored.predictor.no_answer(scored.rows))
     taken: dict[int, int] = {}
     shown = 0
     for item in wrong[np.argsort(-probabilities[wrong, guess[wrong]], kind="stable")]:
@@ -164,7 +164,10 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
     protocol, training = scored.protocol, scored.protocol.training
     if training is None:
         if (file := protocol.predictions) is not None:
-            yield Fact("predictions", f"{file.file}, as {file.form}, hash {file.content[:16]}")
+            column = "" if file.answer is None else f", column {file.answer}"
+            yield Fact("predictions", f"{file.file}{column}, as {file.form}, hash {file.content[:16]}")
+            if file.unanswered:
+                yield Fact("without an answer", f"{file.unanswered:,} images, which count as wrong", "caution")
         yield Fact("trained and selected on", "unknown", "caution")
         return
     if (other := protocol.trained_on) is not None:

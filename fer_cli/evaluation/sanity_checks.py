@@ -43,7 +43,11 @@ def cheap_checks(
     record = predictor.training_record
     if record is None:
         unknown = "what the predictions were trained on is unknown"
-        return (swapped(predictor, rows, probabilities), Finding(Check.TRAINING_IDS, "cannot be told", unknown))
+        return (
+            swapped(predictor, rows, probabilities),
+            Finding(Check.TRAINING_IDS, "cannot be told", unknown),
+            *predictor.findings,
+        )
     return (
         class_names(predictor, record, rows, probabilities),
         preprocessing(predictor, record),
@@ -74,7 +78,8 @@ def swapped(predictor: Predictor, rows: Rows, probabilities: NDArray[np.float64]
     """Look in the predictions for class names at the wrong outputs."""
     classes = predictor.dataset.classes
     confusion = np.zeros((len(classes), len(classes)))
-    np.add.at(confusion, (predictor.dataset.labels[rows], probabilities.argmax(axis=1)), 1)
+    answered = ~predictor.no_answer(rows)
+    np.add.at(confusion, (predictor.dataset.labels[rows[answered]], probabilities[answered].argmax(axis=1)), 1)
     swap = swapped_names(confusion)
     if swap is None:
         return Finding(

@@ -13,13 +13,15 @@ from fer_cli.evaluation.predictor import Predictor, Rows
 from fer_cli.metrics import Metrics
 
 UNSEEN: Final = "not equal to any training image"
+ANSWERED: Final = "with an answer"
 
 
 def subsets_of(predictor: Predictor, rows: Rows) -> dict[str, Rows]:
     """Return the subsets by name, in order; positions among ``rows``.
 
     One is there where it leaves something out and holds something. Subgroups are those that the source names
-    (RAF-DB: gender, race, age), each by ``name=value``; an image whose value is not known is in none of them.
+    (RAF-DB: gender, race, age), each by ``name=value``; an image whose value is not known is in none of them. Where a
+    file of predictions has no answer for some images, the others are one.
 
     Args:
         predictor: what is scored.
@@ -28,6 +30,8 @@ def subsets_of(predictor: Predictor, rows: Rows) -> dict[str, Rows]:
     subsets: dict[str, Rows] = {}
     if predictor.training_record is not None:
         subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), trained_on(predictor, rows).all)
+    if predictor.unanswered is not None:
+        subsets[ANSWERED] = np.flatnonzero(~predictor.no_answer(rows))
     for name, of_all in predictor.dataset.subgroups.items():
         values = of_all[rows]
         known = sorted({str(value) for value in values if value}, key=_by_number)

@@ -44,6 +44,7 @@ def evaluate_model(
     model: str | None = None,
     data: str | None = None,
     predictions: Path | None = None,
+    answer: str | None = None,
     split: str | None = None,
     predictor: str | None = None,
     tta: str = "none",
@@ -63,6 +64,7 @@ def evaluate_model(
         data: reference of the dataset; where it is None the one that the model was trained on, for predictions the
             newest. A model is scored on another one over the classes in common.
         predictions: a file of predictions (:mod:`fer_cli.evaluation.external_predictions`), in place of a model.
+        answer: the column of the answers in that file; found by its name where it is None.
         split: the split; test where it is None, else validation.
         predictor: which of the model's predictors the numbers are of; the one it chose where it is None.
         tta: ``none``, or ``flip``: the mean of both views' probabilities.
@@ -84,7 +86,9 @@ def evaluate_model(
         raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(TTA)}")
     if not 100 <= resamples <= 1_000_000:
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
-    opened, chosen_split, by_default = _open(store, model, data, predictions, split, device, _batching(batching))
+    opened, chosen_split, by_default = _open(
+        store, model, data, predictions, answer, split, device, _batching(batching)
+    )
     dataset = opened.dataset
     rows = _rows(opened, chosen_split)
     chosen = predictor or opened.chosen
@@ -101,6 +105,7 @@ def evaluate_model(
         resamples=resamples,
         seed=seed,
         names={} if record is None else dict(record.class_names),
+        answer=answer,
     )
     plan = Plan(
         kind="evaluation",
@@ -190,12 +195,15 @@ def _open(
     model: str | None,
     data: str | None,
     predictions: Path | None,
+    answer: str | None,
     split: str | None,
     device: str,
     batching: Batching | None,
 ) -> tuple[Predictor, SplitName, bool]:
     """Return what is scored, the split, and whether nobody asked for that one."""
     if predictions is None:
+        if answer is not None:
+            raise UsageError("--answer is for --predictions", hint="give the file too, or leave --answer out")
         artifact = store.find(model, ["ahm", "model", "study"])
         on = None if data is None else store.find(data, ["dataset"])
         opened = open_for_scoring(store, artifact, device, batching, on)
@@ -207,7 +215,7 @@ def _open(
     chosen = split_of(split, on, tuple(DatasetSummary.of(on).splits))
     from fer_cli.evaluation.predictors.external import external_predictor
 
-    return external_predictor(predictions, on, chosen), chosen, split is None
+    return external_predictor(predictions, on, chosen, answer), chosen, split is None
 
 
 def split_of(split: str | None, dataset: Artifact, there: Sequence[str]) -> SplitName:
@@ -250,7 +258,7 @@ def _score(
 ) -> EvaluationResult:
     dataset, chosen = predictor.dataset, config.predictor
     probabilities, measured = predictor.probabilities(rows, config.tta)
-    true = dataset.labels[rows]
+    true, unanswered = dataset.labels[rows], predictor.no_answer(rows)
     unit, units = dataset.units()
     groups = None if units is None else units[rows]
 
@@ -262,7 +270,7 @@ def _score(
             seed=config.seed,
             groups=None if groups is None else groups[items],
             resamples=config.resamples,
-            calibrated=predictor.calibrated,
+            calibrated=predictor.calibrated and not unanswered[items].any(),
             unit=unit,
         )
 
@@ -364,6 +372,8 @@ def _predictions(result: EvaluationResult, names: list[str]) -> bytes:
     }
     if not result.predictor.calibrated:
         scores = np.full(scores.shape, np.nan)  # labels alone
+    elif (unanswered := result.predictor.no_answer(result.rows)).any():
+        scores = np.where(np.tile(unanswered, len(names))[:, None], np.nan, scores)
     if result.predictor.folds is not None:
         columns["fold"] = np.tile(result.predictor.folds[result.rows], len(names))
     columns |= {f"score_{name}": scores[:, number] for number, name in enumerate(result.dataset.classes)}

@@ -302,10 +302,6 @@ FAULTS: dict[str, tuple[Case, str]] = {
         _cell(6, 2, 3.5),
         r"p\.csv:8: scores that sum to .* are no probabilities; they must",
     ),
-    "percentages": (
-        _all(lambda row: [row[0], *(100 * float(str(value)) for value in row[1:])]),
-        r"p\.csv:2: scores are neither probabilities \(they sum to 100\) nor, none being negative, logits; give",
-    ),
     "votes named as probabilities": (
         _all(lambda row: [row[0], *([2] * 7)], ["id", *(f"prob_{name}" for name in CLASSES)]),
         r"p\.csv:2: scores that sum to 14, the smallest 2, are no probabilities \(and 41 more such rows\)",

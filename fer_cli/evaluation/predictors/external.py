@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -13,13 +15,14 @@ from fer_cli.artifacts.protocol import DatasetProtocol, PredictionsFile
 from fer_cli.artifacts.store import Artifact, files_input
 from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.core.errors import UsageError
-from fer_cli.core.labels import in_order
+from fer_cli.core.findings import Check, Finding
+from fer_cli.core.labels import canonical, in_order
 from fer_cli.datasets.dataset import Dataset, open_dataset, over_classes
 from fer_cli.datasets.folder import safe_name
 from fer_cli.evaluation.common_classes import in_common, over_common
 from fer_cli.evaluation.cross_dataset import EvaluationTarget, classes_in_common, left_out
 from fer_cli.evaluation.external_predictions import ExternalPredictions, in_order_of, read_predictions
-from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, Tables
+from fer_cli.evaluation.predictor import NO_ANSWER, Origin, Predictor, ReportExtras, Rows, Tables
 
 PREDICTIONS: Final = "predictions"
 
@@ -49,28 +52,35 @@ class ExternalPredictor(Predictor):
         return ReportExtras(subtitle=subtitle, notes={}, cost=None, figures=(), commands=())
 
 
-def external_predictor(path: Path, data: Artifact, split: str) -> ExternalPredictor:
+def external_predictor(path: Path, data: Artifact, split: str, answer: str | None = None) -> ExternalPredictor:
     """Open a file of predictions on one split of a dataset.
 
     Labels are scored over the dataset's classes and those that the file names: an answer that no image has is wrong.
-    Scores are scored over the classes in common: images of the others are left out.
+    Scores are scored over the classes in common: images of the others are left out. Where an image has no answer,
+    :data:`NO_ANSWER` is one more class, which no image is of: such images are wrong.
 
     Args:
         path: a csv or Parquet file, see :mod:`fer_cli.evaluation.external_predictions`.
         data: the dataset.
         split: its split; the file must hold its ids, all of them and no others.
+        answer: the column of the answers; found by its name where it is None.
 
     Raises:
         FerError: the file is at fault, with its line.
     """
     full = open_dataset(data)
-    file = read_predictions(path)
+    file = read_predictions(path, answer)
     rows = full.rows(split)
     elsewhere = {str(name): str(of) for name, of in zip(full.ids, full.splits, strict=True) if of != split}
     ids = [str(name) for name in full.ids[rows]]
     place = np.full(len(full.ids), -1, dtype=np.int64)
     place[rows] = in_order_of(file, ids, f"the {split} split of {data.reference}", elsewhere)
     target, shares = _labels_target(full, file) if file.probabilities is None else _scores_target(full, file, path)
+    unanswered = None
+    if file.unanswered.any():
+        target, shares = _with_no_answer(target, shares, file.unanswered)
+        unanswered = np.zeros(len(full.ids), dtype=np.bool_)
+        unanswered[rows] = file.unanswered[place[rows]]
     source = files_input(path.name, {PREDICTIONS: path})
     return ExternalPredictor(
         origin=Origin(
@@ -79,14 +89,25 @@ def external_predictor(path: Path, data: Artifact, split: str) -> ExternalPredic
             name=f"{PREDICTIONS}-{safe_name(path.name.partition('.')[0])[:40].rstrip('._-') or 'file'}",
             title=PREDICTIONS,
             reference=str(path),
-            command=("--predictions", str(path)),
+            command=("--predictions", str(path), *(() if answer is None else ("--answer", answer))),
         ),
         target=target,
         outputs={PREDICTIONS: Output(kind="file")},
         chosen=PREDICTIONS,
         calibrated=file.probabilities is not None,
-        predictions=PredictionsFile(file=path.name, content=source.content, form=file.form),
+        predictions=PredictionsFile(
+            file=path.name,
+            content=source.content,
+            form=file.form,
+            answer=file.answer,
+            answer_by_default=file.by_default,
+            rounded=file.rounded,
+            ties=file.ties,
+            unanswered=0 if unanswered is None else int(unanswered[target.dataset.rows(split)].sum()),
+        ),
         cautions=("Predictions from a file: what they were trained and selected on is unknown", *target.cautions),
+        findings=(_truth(full, file, rows, place[rows]),),
+        unanswered=unanswered,
         shares=shares,
         place=place,
     )
@@ -99,7 +120,8 @@ def _labels_target(full: Dataset, file: ExternalPredictions) -> tuple[Evaluation
     index = {name: number for number, name in enumerate(dataset.classes)}
     cautions = (f"Answers of {', '.join(extra)}, which {full.artifact.name} lacks, count as wrong",) if extra else ()
     data = DatasetProtocol.of(full.artifact).model_copy(update={"classes": dataset.classes})
-    shares = np.eye(len(index))[[index[name] for name in file.predicted]]
+    shares = np.full((len(file.ids), len(index)), 1 / len(index))
+    shares[~file.unanswered] = np.eye(len(index))[[index[name] for name in file.predicted if name]]
     return EvaluationTarget(dataset, data, cautions=cautions), shares
 
 
@@ -116,3 +138,75 @@ def _scores_target(
         cautions = (*cautions, f"{silent:,} rows give nothing to the classes in common: taken as equal over them")
     data = DatasetProtocol.of(full.artifact).model_copy(update={"classes": dataset.classes})
     return EvaluationTarget(dataset, data, None, classes_in_common(common, full), cautions), shares
+
+
+def _with_no_answer(
+    target: EvaluationTarget, shares: NDArray[np.float64], unanswered: NDArray[np.bool_]
+) -> tuple[EvaluationTarget, NDArray[np.float64]]:
+    """Return the target and the shares (n, C + 1) with one more class, which has all of the rows without an answer."""
+    classes = (*target.dataset.classes, NO_ANSWER)
+    wide = np.column_stack([np.where(unanswered[:, None], 0.0, shares), unanswered.astype(np.float64)])
+    dataset = over_classes(target.dataset, classes)
+    return replace(target, dataset=dataset, data=target.data.model_copy(update={"classes": classes})), wide
+
+
+def _truth(full: Dataset, file: ExternalPredictions, rows: Rows, place: NDArray[np.int64]) -> Finding:
+    """Hold the labels that stand in the file against the dataset's.
+
+    Codes are taken for the class that most of their images have: what is left then contradicts whatever they stand for.
+
+    Args:
+        full: the dataset.
+        file: the predictions.
+        rows: (n,) of the split.
+        place: (n,) the row of the file of each.
+    """
+    labels = [full.classes[label] for label in full.labels[rows]]
+    unlike, compared, unclear = dict[str, list[int]](), dict[str, int](), list[str]()
+    for title, cells in file.truths.items():
+        given = [cells[at] for at in place]
+        names = _meanings(given, labels)
+        if names is None:
+            unclear.append(title)
+            continue
+        there = [at for at, text in enumerate(given) if text]
+        compared[title] = len(there)
+        unlike[title] = [at for at in there if names[given[at]] != labels[at]]
+    for title, faults in unlike.items():
+        if faults:
+            first = faults[0]
+            return Finding(
+                Check.FILE_LABELS,
+                "fail",
+                f"column {title!r} contradicts the labels of {full.artifact.name} for {len(faults):,} of "
+                f"{compared[title]:,} images, the first in {file.line_word} {file.lines[place[first]]:,}: "
+                f"{file.truths[title][place[first]][:40]!r}, in the dataset {labels[first]!r}",
+                "the ids were joined to the wrong rows, or the file is of another labelling: join them again by id",
+                count=len(faults),
+            )
+    if unclear:
+        return Finding(
+            Check.FILE_LABELS,
+            "caution",
+            f"column {', '.join(unclear)} holds no labels that can be compared with the dataset's",
+            "write the labels as names of expressions, or remove the column",
+        )
+    if not compared:
+        return Finding(Check.FILE_LABELS, "not measured", "the file holds no labels to compare with the dataset's")
+    counts = ", ".join(f"{title!r} of {count:,} images" for title, count in compared.items())
+    return Finding(Check.FILE_LABELS, "pass", f"as in the dataset: {counts}")
+
+
+def _meanings(given: Sequence[str], labels: Sequence[str]) -> dict[str, str] | None:
+    """Return what each label of a file stands for; None where they are neither names nor a number for each class."""
+    values = {text for text in given if text}
+    names = {text: name for text in values if (name := canonical(text)) is not None}
+    if len(names) == len(values) and names:
+        return names
+    if names or not all(text.isdecimal() for text in values) or not 1 < len(values) <= len(set(labels)):
+        return None
+    votes = {text: Counter[str]() for text in values}
+    for text, label in zip(given, labels, strict=True):
+        if text:
+            votes[text][label] += 1
+    return {text: count.most_common(1)[0][0] for text, count in votes.items()}
