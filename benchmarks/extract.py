@@ -96,6 +96,7 @@ def ratios(name: str, size: int, pairs: int, tuned: bool) -> None:
                 network,
                 images,
                 views=VIEWS,
+                run="benchmark",
                 shape=(dimension,),
                 dtype="float32",
                 batch=BATCH,

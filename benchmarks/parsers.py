@@ -135,6 +135,7 @@ def _ours(parse: Callable[[NDArray[np.uint8]], object], images: NDArray[np.uint8
                 parsing.Known([]),
                 Path(folder),
                 thresholds=QualityThresholds(),
+                run="benchmark",
                 batch=BATCH,
                 ranks=Ranks(0, 1, 0, 1),
                 title="parse",

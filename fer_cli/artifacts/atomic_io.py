@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +20,9 @@ from typing import Final
 
 PARTS: Final = ".*.part"
 """What a kill in the middle of :func:`replacing` leaves beside the file."""
-_CHUNK: Final = 1 << 20
+BLOCK_BYTES: Final = 1 << 20
+"""Of what one checksum of a large array covers."""
+_NO_LINKS: Final = {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
 
@@ -28,6 +31,16 @@ def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes as hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def hash_blocks(path: Path) -> tuple[str, str]:
+    """Return a file's SHA-256 as hex, and the CRC-32 of each of its blocks, eight hex digits each, end to end."""
+    whole, blocks = hashlib.sha256(), []
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            whole.update(block)
+            blocks.append(f"{zlib.crc32(block):08x}")
+    return whole.hexdigest(), "".join(blocks)
 
 
 def make_directory(path: Path) -> None:
@@ -81,9 +94,49 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole and forced to the disk, or leave what is there as it is."""
-    with replacing(path) as part:
-        write_file(part, data)
+    """Write ``data`` to ``path``, whole and forced to the disk, or leave what is there as it is.
+
+    Until it is whole the file has no name where the system can do that: a kill leaves nothing beside ``path``.
+    """
+    descriptor = _open_nameless(path.parent)
+    if descriptor is None:
+        with replacing(path) as part:
+            write_file(part, data)
+        return
+    try:
+        with naming(path):
+            write_at(descriptor, data, 0)
+            os.fsync(descriptor)
+        source, part = f"/proc/self/fd/{descriptor}", part_of(path)
+        # Only with a descriptor of a folder does Python follow that link; an absolute path makes no use of it.
+        try:
+            os.link(source, path, src_dir_fd=descriptor)
+        except FileExistsError:
+            part.unlink(missing_ok=True)
+            try:
+                os.link(source, part, src_dir_fd=descriptor)
+                os.replace(part, path)  # noqa: PTH105
+            except BaseException:
+                part.unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with replacing(path) as part:
+                write_file(part, data)
+    finally:
+        os.close(descriptor)
+    sync(path.parent)
+
+
+def _open_nameless(folder: Path) -> int | None:
+    """Open a new file without a name in a folder; None where the system has no such thing or the folder is at fault."""
+    if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():
+        return None
+    try:
+        return os.open(folder, os.O_TMPFILE | os.O_WRONLY, 0o644)
+    except OSError:
+        return None
 
 
 def append(path: Path, text: str) -> None:
@@ -101,7 +154,7 @@ def write_at(descriptor: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of ``data`` at ``offset``; the kernel may take a large buffer in several pieces."""
     view = memoryview(data).cast("B")
     while view:
-        written = os.pwrite(descriptor, view[: 64 * _CHUNK], offset)
+        written = os.pwrite(descriptor, view[: 64 * BLOCK_BYTES], offset)
         view = view[written:]
         offset += written
 
@@ -111,7 +164,7 @@ def link(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
     except OSError as error:
-        if error.errno not in {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}:
+        if error.errno not in _NO_LINKS:
             raise
         with naming(target):
             shutil.copyfile(source, target)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.atomic_io import append
 from fer_cli.core import signals
 from fer_cli.core.distributed import Ranks, barrier
-from fer_cli.core.progress import note, track
+from fer_cli.core.progress import note, track, warn
 
 T = TypeVar("T")
 Rows = NDArray[np.int64]
@@ -30,6 +30,7 @@ class Journal:
 
     directory: Path
     rank: int
+    run: str
 
     @property
     def _path(self) -> Path:
@@ -37,16 +38,18 @@ class Journal:
 
     def note(self, block: int, checksums: Mapping[str, int]) -> None:
         """Record a block whose rows were forced to the disk before."""
-        append(self._path, json.dumps({"block": block, "crc32": dict(checksums)}) + "\n")
+        append(self._path, json.dumps({"run": self.run, "block": block, "crc32": dict(checksums)}) + "\n")
 
     @staticmethod
-    def read(directory: Path) -> dict[int, dict[str, int]]:
-        """Return the blocks of all journals of a directory; a line that a kill cut short counts as none."""
+    def read(directory: Path, run: str) -> dict[int, dict[str, int]]:
+        """Return the blocks of a run in the journals of a directory; a line that a kill cut short counts as none."""
         blocks: dict[int, dict[str, int]] = {}
         for path in directory.glob(JOURNALS):
             for line in path.read_text(encoding="ascii", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
+                    if entry["run"] != run:
+                        continue
                     blocks[int(entry["block"])] = {str(view): int(crc) for view, crc in entry["crc32"].items()}
                 except (ValueError, KeyError, TypeError, AttributeError):
                     continue
@@ -58,6 +61,7 @@ def process_blocks(
     rows: int,
     size: int,
     *,
+    run: str,
     title: str,
     ranks: Ranks,
     compute: Callable[[Rows], T],
@@ -72,6 +76,7 @@ def process_blocks(
         directory: where blocks and journals are.
         rows: how many there are in all.
         size: rows of a block; the last has fewer.
+        run: what the blocks are of: those that another run noted count as none.
         title: of the progress.
         ranks: the processes that share the blocks. All are done when this returns.
         compute: returns what is to be saved of some rows (n,).
@@ -85,15 +90,17 @@ def process_blocks(
         PreemptedError: a signal came; the journal says what is done.
     """
     count = math.ceil(rows / size)
-    done = {
-        block for block, checksums in Journal.read(directory).items() if block < count and is_sound(block, checksums)
-    }
-    if done and ranks.rank == 0:
-        note(f"resuming: {len(done)} of {count} blocks are there already")
+    noted = Journal.read(directory, run)
+    done = {block for block, checksums in noted.items() if 0 <= block < count and is_sound(block, checksums)}
+    if ranks.rank == 0:
+        if noted.keys() - done:
+            warn(f"{len(noted.keys() - done)} finished blocks are not as they were written: they are made again")
+        if done:
+            note(f"resuming: {len(done)} of {count} blocks are there already")
     barrier(ranks)  # every process has read the journals before one of them grows
     missing = [block for block in range(count) if block not in done][ranks.rank :: ranks.world]
     blocks = {block: np.arange(block * size, min(rows, (block + 1) * size)) for block in missing}
-    journal, begun = Journal(directory, ranks.rank), time.perf_counter()
+    journal, begun = Journal(directory, ranks.rank, run), time.perf_counter()
 
     def finish(block: int, result: T) -> int:
         journal.note(block, save(block, result))

@@ -12,11 +12,21 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from fer_cli.artifacts import atomic_io
-from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
+from fer_cli.artifacts.manifest import (
+    KINDS,
+    MANIFEST,
+    Input,
+    OldSchemaError,
+    content_digest,
+    order_of,
+    read_manifest,
+)
 from fer_cli.artifacts.store import LOCKS, NEEDED, Artifact, Store
 from fer_cli.core.errors import FerError
 
 _UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")
+REQUESTS: Final = ".requests"
+"""Where the command line keeps which request led to which artifacts."""
 _VERSION: Final = re.compile(r"[0-9a-f]{12}")
 
 
@@ -30,6 +40,15 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.path}: expected {self.expected}, found {self.found}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What is wrong with an artifact. ``earlier``: it is of an earlier form, which cannot be read any more."""
+
+    directory: Path
+    damage: list[Damage]
+    earlier: OldSchemaError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +69,44 @@ class Lineage:
     artifact: Artifact | None
     parents: tuple[Lineage, ...]
     changed: bool  # the artifact is there, but its content is not the one that was used
+
+
+def verify_store(store: Store, directories: Sequence[Path] | None = None) -> Iterator[Verified]:
+    """Verify the artifacts of a store, or some of them: their files, and that what they were made from is there.
+
+    A directory at an artifact's place that has a payload and no manifest is damage too.
+    """
+    whole = directories is None
+    for directory in store.directories() if directories is None else directories:
+        try:
+            manifest = read_manifest(directory)
+        except OldSchemaError as error:
+            yield Verified(directory, [], error)
+            continue
+        except FerError:
+            yield Verified(directory, verify_directory(directory))
+            continue
+        missing = []
+        for role, source in manifest.inputs.items():
+            try:
+                there = source.kind not in KINDS or _open_input(store, source) is not None
+            except FerError:
+                there = True  # damaged, and a fault of its own directory
+            if not there:
+                reference = Path(source.kind, source.name, source.version)
+                missing.append(Damage(store.root / reference, f"the {role} of {directory}", "no such artifact"))
+        yield Verified(directory, [*verify_directory(directory), *missing])
+    for directory in _places(store) if whole else ():
+        if not (directory / MANIFEST).exists() and not _in_use(store, directory):
+            yield Verified(directory, [Damage(directory / MANIFEST, "a manifest", "no file")])
+
+
+def _places(store: Store) -> Iterator[Path]:
+    """Yield all directories where an artifact would stand."""
+    for kind in KINDS:
+        for path in sorted((store.root / kind).glob("*/*")):
+            if _VERSION.fullmatch(path.name) and path.is_dir():
+                yield path
 
 
 def verify_directory(directory: Path) -> list[Damage]:
@@ -73,13 +130,15 @@ def verify_directory(directory: Path) -> list[Damage]:
             damage.append(Damage(path, f"{entry.size:,} bytes", "no file"))
         elif (size := path.stat().st_size) != entry.size:
             damage.append(Damage(path, f"{entry.size:,} bytes", f"{size:,} bytes"))
-        elif (found := atomic_io.sha256_file(path)) != entry.sha256:
-            damage.append(Damage(path, f"sha256 {entry.sha256}", f"sha256 {found}"))
+        elif (found := atomic_io.hash_blocks(path))[0] != entry.sha256:
+            damage.append(Damage(path, f"sha256 {entry.sha256}", f"sha256 {found[0]}"))
+        elif entry.blocks not in {"", found[1]}:
+            damage.append(Damage(path, "the checksums of its blocks", "others"))
     known = {entry.path for entry in manifest.files} | {MANIFEST}
     damage += [
         Damage(path, "no such file", "a file that is not in the manifest")
         for path in sorted(directory.iterdir())
-        if path.name not in known
+        if path.name not in known and not path.match(atomic_io.PARTS)
     ]
     if manifest.content != content_digest(manifest.files):
         damage.append(Damage(directory / MANIFEST, "the hash of its files", manifest.content))
@@ -103,6 +162,12 @@ def leftovers(store: Store, *, superseded: bool) -> list[Leftover]:
                     resumable = path.name.startswith(".partial-")
                     reason = "unfinished: the same command would resume it" if resumable else "left by a killed command"
                     found.append(Leftover(path, atomic_io.tree_size(path), reason))
+                elif _VERSION.fullmatch(path.name) and not _in_use(store, path):
+                    parts = sorted(path.glob(atomic_io.PARTS))
+                    found += [Leftover(part, part.stat().st_size, "left by a killed command") for part in parts]
+    for request in sorted((store.root / REQUESTS).glob("*")):
+        if not _answers(store, request):
+            found.append(Leftover(request, request.stat().st_size, "the answer of a request, which is gone"))
     if superseded:
         found += _superseded(store)
     return sorted(found, key=lambda leftover: -leftover.size)
@@ -112,13 +177,28 @@ def remove(store: Store, found: Sequence[Leftover]) -> int:
     """Remove leftovers, except those that a process has taken up meanwhile; return the bytes that it freed."""
     freed = 0
     for leftover in found:
-        try:
-            with FileLock(_lock_path(store, leftover.path)).acquire(timeout=0):
-                atomic_io.remove_tree(leftover.path)
-        except Timeout:
-            continue
+        if leftover.path.is_file():
+            leftover.path.unlink(missing_ok=True)
+        else:
+            try:
+                with FileLock(_lock_path(store, leftover.path)).acquire(timeout=0):
+                    atomic_io.remove_tree(leftover.path)
+            except Timeout:
+                continue
         freed += leftover.size
+    for request in (store.root / REQUESTS).glob("*"):
+        if not _answers(store, request):  # its artifact went just now
+            request.unlink(missing_ok=True)
     return freed
+
+
+def _answers(store: Store, request: Path) -> bool:
+    """Tell whether the artifacts that a request led to are there."""
+    try:
+        references = [str(reference) for reference, _ in json.loads(request.read_bytes())]
+    except (OSError, ValueError, TypeError):
+        return False
+    return all((store.root / reference / MANIFEST).is_file() for reference in references)
 
 
 def lineage(store: Store, artifact: Artifact, role: str = "") -> Lineage:
@@ -200,6 +280,9 @@ def _superseded(store: Store) -> list[Leftover]:
     kept: list[Path] = []
     older: list[Path] = []
     for path in directories:  # the newest first
+        if order_of(path) is None:
+            kept.append(path)  # damaged: it is neither newer nor older than anything
+            continue
         key = (path.parent.parent.name, path.parent.name)
         (older if key in newest else kept).append(path)
         newest.add(key)

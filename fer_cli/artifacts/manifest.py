@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fer_cli.core.errors import FerError
 
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 """Of the manifest and all its sections (:mod:`fer_cli.artifacts.sections`): raised when one changes its form."""
 PAYLOAD_FORMATS: Final = {
     "dataset": 1,
@@ -34,12 +35,16 @@ class _Strict(BaseModel):
 
 
 class FileEntry(_Strict):
-    """One file of the payload. A ``view`` (the report) is checked like the rest but is no part of the result."""
+    """One file of the payload. A ``view`` (the report) is checked like the rest but is no part of the result.
+
+    ``blocks`` are the checksums of an array's blocks (:mod:`fer_cli.artifacts.checksums`), empty for other files.
+    """
 
     path: str
     size: int = Field(ge=0)
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     view: bool = False
+    blocks: str = Field(default="", pattern="^([0-9a-f]{8})*$")
 
 
 class Input(_Strict):
@@ -62,15 +67,19 @@ class Code(_Strict):
 class Manifest(_Strict):
     """The whole of ``manifest.json``.
 
+    ``order`` tells which artifact is the newest: it is larger than that of every other one when this one is written or
+    confirmed as up to date. Times of files do not count: copying changes them.
+
     ``content`` is a hash over the payload's result files: equal content is an equal result. ``seal`` is a hash over
     everything else in the manifest, so that damage to the manifest itself is found too.
     """
 
-    schema_version: Literal[2] = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[3] = Field(default=SCHEMA, alias="schema")
     kind: str
     name: str
     version: str
     created: str
+    order: int
     stage: str
     revision: int
     payload_format: int
@@ -94,6 +103,13 @@ class Manifest(_Strict):
     def compute_seal(self) -> str:
         """Return the hash over all fields but the seal."""
         return digest(self.model_dump(by_alias=True, exclude={"seal"}))
+
+    def command_again(self) -> str:
+        """Return the command that makes this artifact again, and where its settings are found."""
+        command = f"{_command_again(self.model_dump(by_alias=True))} --force"
+        if self.measured.get("command"):
+            return command
+        return f"{command}, with the settings that 'fer show {self.kind}/{self.name}@{self.version}' lists"
 
     def to_bytes(self) -> bytes:
         """Return the one spelling of this manifest on disk."""
@@ -156,6 +172,21 @@ def _command_again(raw: dict[str, Any]) -> str:
         case stage:
             command = f"fer {stage} {inputs['dataset']}"
     return " ".join(command.split())
+
+
+def order_of(directory: Path) -> int | None:
+    """Return an artifact's place in the order of making and use; None where its manifest is damaged and cannot tell.
+
+    An artifact of an older schema has the time of its making, in ns, which is what ``order`` is but for clocks that
+    went wrong.
+    """
+    try:
+        raw = json.loads((directory / MANIFEST).read_bytes())
+        if raw["schema"] != SCHEMA:
+            return int(datetime.fromisoformat(raw["created"]).timestamp() * 1e9)
+        return int(raw["order"]) if raw["seal"] == digest({key: raw[key] for key in raw if key != "seal"}) else None
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return None
 
 
 def _inputs_of_old(raw: dict[str, Any]) -> tuple[Path, ...]:

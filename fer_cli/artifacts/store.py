@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import os
 import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -29,6 +30,7 @@ from fer_cli.artifacts.manifest import (
     Manifest,
     content_digest,
     digest,
+    order_of,
     read_manifest,
 )
 from fer_cli.core import provenance
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from fer_cli.artifacts.checksums import StoredArray
     from fer_cli.artifacts.sections import Section
     from fer_cli.artifacts.summaries import Measured
 
@@ -86,20 +89,41 @@ class Artifact:
         return f"{self.kind}/{self.name}@{self.version}"
 
     def file(self, name: str) -> Path:
-        """Return the path of one of the payload's files, its hash checked unless it is a large array.
-
-        Arrays are read in parts, as memory maps: to hash them whole each time is for ``fer verify``.
+        """Return the path of one of the payload's files, its hash checked; arrays are read with :meth:`array`.
 
         Raises:
             FerError: the artifact has no such file, or its bytes are not those that were written.
         """
+        entry, path = self._entry(name), self.path / name
+        if (found := atomic_io.sha256_file(path)) != entry.sha256:
+            raise FerError(f"sha256 {found[:16]}, expected {entry.sha256[:16]}", hint=_again(self.manifest), path=path)
+        return path
+
+    def array(self, name: str) -> StoredArray:
+        """Return an ``.npy`` file of the payload as a memory map, of which each block is checked when first read.
+
+        Raises:
+            FerError: the artifact has no such file, or what is read of it is not what was written.
+        """
+        from fer_cli.artifacts.checksums import StoredArray
+
+        entry, path = self._entry(name), self.path / name
+
+        def damaged(block: int, found: str) -> FerError:
+            start, expected = block * atomic_io.BLOCK_BYTES, entry.blocks[8 * block : 8 * block + 8]
+            return FerError(
+                f"block {block} (from byte {start:,}) of {self.reference} has checksum {found}, expected {expected}",
+                hint=_again(self.manifest),
+                path=path,
+            )
+
+        return StoredArray(path, entry.blocks, damaged)
+
+    def _entry(self, name: str) -> FileEntry:
         entry = next((entry for entry in self.manifest.files if entry.path == name), None)
         if entry is None:
             raise FerError(f"{self.reference} has no {name}", hint="it was built without this file; see 'fer show'")
-        path = self.path / name
-        if path.suffix != ".npy" and (found := atomic_io.sha256_file(path)) != entry.sha256:
-            raise FerError(f"sha256 {found[:16]}, expected {entry.sha256[:16]}", hint=_again(self.manifest), path=path)
-        return path
+        return entry
 
     def has(self, name: str) -> bool:
         """Tell whether the payload has a file of this name."""
@@ -206,27 +230,30 @@ class Work:
         protocol: Section,
         measured: Measured | None = None,
         warnings: Sequence[str] = (),
-        scratch: Sequence[str] = (),
+        files: Sequence[str] | None = None,
     ) -> Artifact:
         """Seal the directory and rename it into place.
 
-        ``scratch`` are patterns of files that stopped work goes on from, and no part of the payload: they go when
-        the payload is sealed, so that at no moment there is neither.
+        ``files`` are the names of the payload's files, or all that are there where it is None. The others, which
+        stopped work goes on from or which somebody put there, go when the payload is sealed, so that at no moment
+        there is neither.
 
         Raises:
             FerError: a file that is shared with another artifact is damaged.
         """
         entries = []
         for path in sorted(self.directory.iterdir()):
-            if any(path.match(pattern) for pattern in (*scratch, atomic_io.PARTS)):
+            if path.match(atomic_io.PARTS) or (files is not None and path.name not in files):
                 continue
             atomic_io.sync(path)
+            sha256, blocks = atomic_io.hash_blocks(path)
             entries.append(
                 FileEntry(
                     path=path.name,
                     size=path.stat().st_size,
-                    sha256=atomic_io.sha256_file(path),
+                    sha256=sha256,
                     view=path.name in self.views,
+                    blocks=blocks if path.suffix == ".npy" else "",
                 )
             )
             if path.name in self.shared and self.shared[path.name][1] != entries[-1].sha256:
@@ -241,6 +268,7 @@ class Work:
             name=self.plan.name,
             version=self.plan.version,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            order=Store(self.target.parents[2]).next_order(),
             stage=self.plan.stage,
             revision=self.plan.revision,
             payload_format=self.plan.payload_format,
@@ -265,7 +293,6 @@ class Work:
         for path in self.directory.iterdir():
             if path.name not in named:
                 path.unlink()
-        mark_newest(self.directory)
         atomic_io.sync(self.directory)
         if not atomic_io.publish(self.directory, self.target):
             # What is there is forced out, damaged, or half removed: under the lock a sound one was ruled out.
@@ -280,14 +307,20 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._orders: dict[Path, tuple[tuple[int, ...], int | None]] = {}
 
     def open(self, directory: Path) -> Artifact:
-        """Open the artifact in a directory and check the sizes of its files.
+        """Open the artifact in a directory and check its place and the sizes of its files.
 
         Raises:
             FerError: there is none, it is damaged, or it is not where its manifest says.
         """
         manifest = read_manifest(directory)
+        said = Path(manifest.kind, manifest.name, manifest.version)
+        in_store = directory.parent.parent.parent == self.root
+        if in_store and not directory.name.startswith(".") and self.root / said != directory:
+            hint = "move it back, or remove it and make again what belongs here"
+            raise FerError(f"this is the artifact {said}: it was renamed or exchanged", hint=hint, path=directory)
         for entry in manifest.files:
             path = directory / entry.path
             try:
@@ -319,16 +352,43 @@ class Store:
         return self.artifacts("evaluation")
 
     def directories(self, kinds: Sequence[str] = KINDS, name: str = "*", version: str = "*") -> list[Path]:
-        """Return the directories that hold a manifest, the newest (last written or confirmed) first."""
+        """Return the directories that hold a manifest, the newest (last written or confirmed) first.
+
+        What is damaged and cannot tell its place comes first: it may be the newest, and to open it says what it is.
+        """
         found = []
         for kind in kinds:
             for path in self.root.glob(f"{kind}/{name}/{version}/{MANIFEST}"):
                 if not path.parent.name.startswith("."):
-                    try:
-                        found.append((path.stat().st_mtime_ns, path.parent))
-                    except FileNotFoundError:
-                        continue  # another process removed it just now
+                    with suppress(FileNotFoundError):  # another process removed it just now
+                        order = self._order(path)
+                        found.append((math.inf if order is None else order, path.parent))
         return [directory for _, directory in sorted(found, reverse=True)]
+
+    def _order(self, manifest: Path) -> int | None:
+        status = manifest.stat()
+        identity = (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if self._orders.get(manifest, (None,))[0] != identity:
+            self._orders[manifest] = (identity, order_of(manifest.parent))
+        return self._orders[manifest][1]
+
+    def next_order(self) -> int:
+        """Return a number above the order of all artifacts: the time in ns, or one more where a clock was ahead."""
+        orders = [self._order(directory / MANIFEST) for directory in self.directories()]
+        return max(time.time_ns(), 1 + max((order for order in orders if order is not None), default=0))
+
+    def mark_newest(self, artifact: Artifact) -> Artifact:
+        """Record that an artifact was confirmed as up to date: it is the newest from now on.
+
+        Raises:
+            OSError: the store cannot be written to; its order stays as it is.
+        """
+        directories = self.directories()
+        if directories and directories[0] == artifact.path:
+            return artifact
+        manifest = artifact.manifest.model_copy(update={"order": self.next_order()}).sealed()
+        atomic_io.write_atomic(artifact.path / MANIFEST, manifest.to_bytes())
+        return replace(artifact, manifest=manifest)
 
     def find(self, reference: str | None, kinds: Sequence[str]) -> Artifact:
         """Return the artifact that a reference names, or the newest of these kinds, and say which it took.
@@ -427,12 +487,19 @@ class Store:
         if not work.is_sealed:
             return False
         try:
-            for entry in self.open(work.directory).manifest.files:
-                path = work.directory / entry.path
-                if atomic_io.sha256_file(path) != entry.sha256:
-                    raise FerError("damaged", path=path)
-        except FerError:
-            (work.directory / MANIFEST).unlink()
+            sealed, plan = self.open(work.directory), work.plan
+            if (sealed.kind, sealed.name, sealed.version) != (plan.kind, plan.name, plan.version):
+                raise FerError(f"it is {sealed.reference}", path=work.directory)
+            for entry in sealed.manifest.files:
+                sealed.file(entry.path)
+            atomic_io.write_atomic(
+                work.directory / MANIFEST,
+                sealed.manifest.model_copy(update={"order": self.next_order()}).sealed().to_bytes(),
+            )
+        except FerError as error:
+            warn(f"what was made before is not used: {error.what}")
+            for path in work.directory.iterdir():
+                path.unlink()
             return False
         work.put_in_place()
         return True
@@ -447,7 +514,7 @@ class Store:
             warn(f"{error}; rebuilding it")
             return None
         try:
-            mark_newest(target)
+            return self.mark_newest(artifact)
         except OSError as error:  # a read-only store: its order of newest stays as it is
             warn(f"{target}: cannot be marked as the newest ({error.strerror})")
         return artifact
@@ -510,15 +577,8 @@ def hashes_input(name: str, hashes: Mapping[str, str]) -> Input:
     return Input(kind="files", name=name, content=digest(sorted([shown, value] for shown, value in hashes.items())))
 
 
-def mark_newest(directory: Path) -> None:
-    """Set the time that tells which artifact is the newest: by the fine clock, not by the kernel's coarse one."""
-    now = time.time_ns()
-    os.utime(directory / MANIFEST, ns=(now, now))
-
-
 def _again(manifest: Manifest) -> str:
-    maker = "fer split" if manifest.stage == "split" else _MAKERS[manifest.kind]
-    return f"the {manifest.kind} artifact is damaged: rebuild it ({maker} ... --force)"
+    return f"the {manifest.kind} artifact is damaged: make it again: {manifest.command_again()}"
 
 
 def _either(names: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.audit.fingerprints import fingerprints, odd, small_grey
 from fer_cli.audit.registration import aligned_correlation
 from fer_cli.core.progress import track
@@ -61,9 +62,7 @@ class NearCopies:
         return NearCopies(self.first[stays], self.second[stays], self.mirrored[stays], self.likeness[stays], self.blank)
 
 
-def near_copies(
-    images: NDArray[np.uint8], pixels: NDArray[np.str_], embeddings: NDArray[Any] | None = None
-) -> NearCopies:
+def near_copies(images: AnyArray, pixels: NDArray[np.str_], embeddings: AnyArray | None = None) -> NearCopies:
     """Find the near copies among pictures.
 
     Args:
@@ -121,7 +120,7 @@ def _proposals(prints: NDArray[np.float32]) -> Iterator[Proposals]:
             yield first, second, marks, bottom - top if right == len(prints) else 0
 
 
-def _neighbours(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _neighbours(embeddings: AnyArray, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the pairs of which one is among the other's nearest by the cosine of what is left without the mean."""
     points = np.asarray(embeddings[rows], dtype=np.float32).reshape(len(rows), -1)
     points -= points.mean(axis=0)
@@ -143,7 +142,7 @@ def _neighbours(embeddings: NDArray[Any], rows: NDArray[np.int64]) -> tuple[NDAr
 
 
 def _decided(
-    images: NDArray[np.uint8],
+    images: AnyArray,
     rows: NDArray[np.int64],
     first: NDArray[np.int64],
     second: NDArray[np.int64],
@@ -158,7 +157,7 @@ def _decided(
 
 
 def _decide(
-    images: NDArray[np.uint8], first: NDArray[np.int64], second: NDArray[np.int64], mirrored: NDArray[np.bool_]
+    images: AnyArray, first: NDArray[np.int64], second: NDArray[np.int64], mirrored: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     rows, positions = np.unique(np.concatenate([first, second]), return_inverse=True)
     pictures = np.concatenate([small_grey(images[rows[k : k + _READ]]) for k in range(0, len(rows), _READ)])

@@ -19,15 +19,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_cli.artifacts import atomic_io
-from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.maintenance import REQUESTS, open_parent
 from fer_cli.artifacts.manifest import KINDS, digest
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Store, mark_newest
+from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core import assets, provenance
 from fer_cli.core.errors import FerError
 from fer_cli.weights.catalogue import PACKAGES, cache_folder
 
-REQUESTS: Final = ".requests"
 _LIBRARIES: Final = (
     "torch",
     "torchvision",
@@ -78,13 +77,13 @@ class Request:
         try:
             answer = json.loads(self._path.read_bytes())
             artifacts = [self.store.open(self.store.root / reference) for reference, _ in answer]
-            if [artifact.manifest.seal for artifact in artifacts] != [seal for _, seal in answer]:
+            if [artifact.manifest.content for artifact in artifacts] != [content for _, content in answer]:
                 return None
             for artifact in artifacts:
                 for role, source in artifact.manifest.inputs.items():
                     if source.kind in KINDS:
                         open_parent(self.store, artifact, role)
-                mark_newest(artifact.path)
+                self.store.mark_newest(artifact)
         except (OSError, ValueError, TypeError, FerError):
             return None
         return [Result(artifact, up_to_date=True) for artifact in artifacts]
@@ -92,7 +91,7 @@ class Request:
     def remember(self, results: Sequence[Result]) -> None:
         """Keep what this request led to."""
         answer = [
-            [f"{artifact.kind}/{artifact.name}/{artifact.version}", artifact.manifest.seal]
+            [f"{artifact.kind}/{artifact.name}/{artifact.version}", artifact.manifest.content]
             for artifact in (result.artifact for result in results)
         ]
         with suppress(OSError):  # a store that is read-only, or full: the next time is planned in full

@@ -9,7 +9,7 @@ import typer
 
 from fer_cli.cli.common import Output, console, counted, headline, print_pairs, print_table
 from fer_cli.cli.options import command
-from fer_cli.core.errors import CheckFailedError, FerError
+from fer_cli.core.errors import CheckFailedError, FerError, one_line
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -114,25 +114,31 @@ def verify(
     store: Store,
     reference: Annotated[str | None, typer.Argument(help="Only this artifact. [default: the whole store]")] = None,
 ) -> Output:
-    """Hash every file again and compare with the manifests.
+    """Hash every file again and compare with the manifests; look for what artifacts were made from.
 
-    Exit code 3 if a file differs; each is named.
+    Exit code 3 if a file differs, a payload has no manifest, or an artifact is missing that another was made from; each
+    is named. Artifacts of an earlier form are no fault: they are named with the command that makes them again.
     """
-    from fer_cli.artifacts.maintenance import verify_directory
+    from fer_cli.artifacts.maintenance import verify_store
     from fer_cli.artifacts.manifest import KINDS
     from fer_cli.core.progress import track
 
-    directories = store.directories() if reference is None else [_directory(store, reference, KINDS)]
-    damage = []
-    with track("verify", len(directories), "artifacts") as advance:
-        for directory in directories:
-            damage += verify_directory(directory)
+    named = None if reference is None else [_directory(store, reference, KINDS)]
+    verified = []
+    with track("verify", len(named or store.directories()), "artifacts") as advance:
+        for one in verify_store(store, named):
+            verified.append(one)
             advance()
+    damage = [fault for one in verified for fault in one.damage]
+    earlier = [one.earlier for one in verified if one.earlier is not None]
+    count = len(verified) - len(earlier)
 
     def show() -> None:
+        for error in earlier:
+            typer.echo(one_line(f"{error.path}: earlier form, not read any more; {error.hint}"))
         for fault in damage:
-            typer.echo(str(fault))
-        typer.echo(f"{counted(len(directories), 'artifact')} verified, {counted(len(damage), 'fault')}")
+            typer.echo(one_line(str(fault)))
+        typer.echo(f"{counted(count, 'artifact')} verified, {counted(len(damage), 'fault')}")
 
     def check() -> None:
         if damage:
@@ -141,7 +147,8 @@ def verify(
             )
 
     faults = [{"path": str(fault.path), "expected": fault.expected, "found": fault.found} for fault in damage]
-    return Output({"artifacts": len(directories), "damage": faults}, show, check)
+    old = [{"path": str(error.path), "hint": error.hint} for error in earlier]
+    return Output({"artifacts": count, "damage": faults, "earlier": old}, show, check)
 
 
 @command("gc")
@@ -162,7 +169,7 @@ def gc(
 
     def show() -> None:
         for leftover in found:
-            typer.echo(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
+            typer.echo(one_line(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})"))
         if found:
             typer.echo(f"{'removed' if yes else 'would remove'} {_bytes(total)}{'' if yes else '; add --yes to do it'}")
         else:

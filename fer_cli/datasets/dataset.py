@@ -1,4 +1,4 @@
-"""Reading a dataset artifact: the index as arrays, the images as a memory map."""
+"""Reading a dataset artifact: the index as arrays, the images as a memory map whose blocks are checked when read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.payload import read_array, read_table
+from fer_cli.artifacts.checksums import AnyArray
+from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
 from fer_cli.core.errors import FerError
 
@@ -41,7 +42,7 @@ class Dataset:
     ids: NDArray[np.str_]
     splits: NDArray[np.str_]
     labels: NDArray[np.int64]
-    images: NDArray[np.uint8]
+    images: AnyArray
     pixels: NDArray[np.str_]
     source_hashes: NDArray[np.str_]
     decoded_hashes: NDArray[np.str_]
@@ -94,7 +95,7 @@ def open_dataset(artifact: Artifact) -> Dataset:
     """
     table = read_table(artifact.file(INDEX))
     classes = tuple(json.loads((table.schema.metadata or {})[b"classes"]))
-    images = read_array(artifact.file(IMAGES))
+    images = artifact.array(IMAGES)
     if len(images) != len(table):
         raise FerError(
             f"{len(images)} images but {len(table)} rows in {INDEX}", hint="prepare it again", path=artifact.path

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.core.progress import Advance
 from fer_cli.models.batches import batches, load_images
 from fer_cli.models.trained import TrainedModel
@@ -36,7 +37,7 @@ class LogitShift:
 
 
 def logits_of(
-    model: TrainedModel, images: NDArray[np.uint8], rows: Rows, order: NDArray[np.intp], size: int, advance: Advance
+    model: TrainedModel, images: AnyArray, rows: Rows, order: NDArray[np.intp], size: int, advance: Advance
 ) -> NDArray[np.float64]:
     """Run a network as it is, batch by batch.
 
@@ -74,7 +75,7 @@ def compare_logits(how: str, one: NDArray[np.float64], other: NDArray[np.float64
 
 def batch_invariance(
     model: TrainedModel,
-    images: NDArray[np.uint8],
+    images: AnyArray,
     labels: NDArray[np.int64],
     rows: Rows,
     *,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.payload import read_array, read_table
+from fer_cli.artifacts.checksums import AnyArray
+from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS
@@ -37,7 +38,7 @@ class Masks:
     artifact: Artifact
     height: int
     width: int
-    blob: NDArray[np.uint8]
+    blob: AnyArray
     spans: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -105,7 +106,7 @@ def open_masks(artifact: Artifact, dataset: Dataset) -> Masks:
             f"{artifact.reference} has the masks of {source.name}@{source.version}, not of {parent.reference}",
             hint=f"create its own: fer parse-masks {parent.name}@{parent.version}",
         )
-    blob, spans = read_array(artifact.file(MAPS)), read_array(artifact.file(SPANS))
+    blob, spans = artifact.array(MAPS), np.asarray(artifact.array(SPANS))
     fits = (
         blob.dtype == np.uint8
         and blob.ndim == 1

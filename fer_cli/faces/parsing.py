@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.atomic_io import write_file
 from fer_cli.artifacts.journal import process_blocks
-from fer_cli.artifacts.payload import ArrayWriter, read_array, read_table, table_bytes
+from fer_cli.artifacts.payload import ArrayWriter, read_table, table_bytes
 from fer_cli.artifacts.store import Artifact
 from fer_cli.core.distributed import Ranks
 from fer_cli.faces.mask_codec import pack
@@ -48,8 +48,7 @@ class Known:
     def __init__(self, earlier: Sequence[Artifact]) -> None:
         self.references = [masks.reference for masks in earlier]
         self._sources = [
-            (read_array(masks.file(MAPS)), read_array(masks.file(SPANS)), read_table(masks.file(SCORES)))
-            for masks in earlier
+            (masks.array(MAPS), np.asarray(masks.array(SPANS)), read_table(masks.file(SCORES))) for masks in earlier
         ]
         self._places: dict[str, tuple[int, int]] = {}
         for number, (_, _, table) in enumerate(self._sources):
@@ -76,9 +75,6 @@ class Known:
         )
 
 
-BLOCKS = "block-*.parquet"
-
-
 def block_name(block: int) -> str:
     """Return the name of a block's file."""
     return f"block-{block:06}.parquet"
@@ -93,6 +89,7 @@ def parse_dataset(
     thresholds: QualityThresholds,
     batch: int,
     ranks: Ranks,
+    run: str,
     title: str,
 ) -> float | None:
     """Write the maps and scores of a data set in blocks; return the images a second that this process parsed.
@@ -105,6 +102,7 @@ def parse_dataset(
         thresholds: what a map must reach.
         batch: images at once.
         ranks: the processes that share the work.
+        run: what the masks are of: what another run left is not taken up.
         title: of the progress.
 
     Raises:
@@ -129,6 +127,7 @@ def parse_dataset(
         directory,
         len(rows),
         BLOCK,
+        run=run,
         title=title,
         ranks=ranks,
         compute=compute,

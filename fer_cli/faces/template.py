@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.labels import REGIONS
 from fer_cli.core.progress import track
@@ -73,7 +74,7 @@ def chosen_rows(train: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def make_template(
     parser: NetworkParser,
-    images: NDArray[Any],
+    images: AnyArray,
     rows: NDArray[np.int64],
     batch: int,
     finished: Callable[[int], None],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.payload import read_array
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import MASKS
 from fer_cli.faces.parsers import DatasetParser, Parsed, ParserOptions
@@ -28,7 +27,7 @@ def open_parser(options: ParserOptions) -> DatasetParser:
         raise UsageError(
             "--parser truth takes no --weights, --size or --group", hint="the true masks are regions already"
         )
-    masks = read_array(dataset.artifact.file(MASKS))
+    masks = dataset.artifact.array(MASKS)
     if masks.shape != dataset.images.shape[:3] or masks.dtype != np.uint8:
         raise FerError(
             f"masks are {masks.shape} of {masks.dtype}",

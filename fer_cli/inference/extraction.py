@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.journal import Rows, process_blocks
 from fer_cli.artifacts.payload import ArrayWriter
 from fer_cli.core.distributed import Ranks, barrier
@@ -50,7 +51,7 @@ def feature_shape(backbone: Backbone, device: str) -> tuple[int, ...]:
 def extract_features(
     directory: Path,
     backbone: Backbone,
-    images: NDArray[np.uint8],
+    images: AnyArray,
     *,
     views: Sequence[str],
     shape: tuple[int, ...],
@@ -58,6 +59,7 @@ def extract_features(
     batch: int,
     device: str,
     ranks: Ranks,
+    run: str,
     title: str,
 ) -> float | None:
     """Write one ``<view>.npy`` a view, (N, *shape); return the images a second that this process forwarded.
@@ -72,6 +74,7 @@ def extract_features(
         batch: images a forward pass.
         device: torch's name of the device.
         ranks: the processes that share the work.
+        run: what the features are of: what another run left is not taken up.
         title: of the progress.
 
     Raises:
@@ -112,6 +115,7 @@ def extract_features(
             directory,
             rows,
             BLOCK,
+            run=run,
             title=title,
             ranks=ranks,
             compute=compute,

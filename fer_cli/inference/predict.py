@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.core.progress import Advance
 from fer_cli.inference.embedding import last_linear, logits_and_features
 from fer_cli.models.batches import batches, load_images
@@ -44,7 +45,7 @@ class ModelPredictions:
 
 def predict(
     models: Mapping[str, TrainedModel],
-    images: NDArray[np.uint8],
+    images: AnyArray,
     labels: NDArray[np.int64],
     rows: Rows,
     *,
@@ -107,7 +108,7 @@ def _same_trunk(one: TrainedModel, other: TrainedModel) -> bool:
 
 def _predict_group(
     group: Mapping[str, TrainedModel],
-    images: NDArray[np.uint8],
+    images: AnyArray,
     rows: Rows,
     order: NDArray[np.intp],
     feature_row: NDArray[np.intp],

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.models.backbones import Preprocessing
 
 T = TypeVar("T")
@@ -33,9 +34,7 @@ def batches(
         yield batch, outputs
 
 
-def load_images(
-    images: NDArray[np.uint8], rows: Rows, preprocessing: Preprocessing, device: torch.device | str
-) -> torch.Tensor:
+def load_images(images: AnyArray, rows: Rows, preprocessing: Preprocessing, device: torch.device | str) -> torch.Tensor:
     """Return preprocessed images (n, 3, S, S) on a device.
 
     Args:

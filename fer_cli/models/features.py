@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.payload import read_array
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import FeaturesSummary
 from fer_cli.core.errors import FerError
@@ -23,7 +23,7 @@ class Features:
     """A features artifact, opened. Row i of every view belongs to row i of its data set."""
 
     artifact: Artifact
-    views: dict[str, NDArray[Any]]
+    views: Mapping[str, AnyArray]
 
     @property
     def dimension(self) -> int:
@@ -59,7 +59,7 @@ def open_features(artifact: Artifact, images: int) -> Features:
     Raises:
         FerError: it has another number of rows.
     """
-    views = {view: read_array(artifact.file(f"{view}.npy")) for view in FeaturesSummary.of(artifact).views}
+    views = {view: artifact.array(f"{view}.npy") for view in FeaturesSummary.of(artifact).views}
     for view, array in views.items():
         if len(array) != images:
             raise FerError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from fer_cli.artifacts.atomic_io import replacing
+from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
 
@@ -164,8 +165,10 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:
         )
     metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
     try:
-        with replacing(path) as part, styled():
-            figure.savefig(part, format=suffix[1:], dpi=dpi, metadata=metadata)
+        picture = io.BytesIO()
+        with styled():
+            figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=metadata)
+        write_atomic(path, picture.getvalue())
     except OSError as error:
         raise FerError(
             f"the picture cannot be written: {error.strerror or error}",

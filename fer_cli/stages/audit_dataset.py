@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary
@@ -102,7 +102,7 @@ def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: P
     return audit if out is None else replace(audit, sheet=_draw(audit, out))
 
 
-def _embeddings(features: Artifact, dataset: Dataset) -> NDArray[Any]:
+def _embeddings(features: Artifact, dataset: Dataset) -> AnyArray:
     made_from = features.manifest.inputs["dataset"]
     if made_from.content != dataset.artifact.manifest.content:
         raise FerError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from fer_cli.artifacts.journal import JOURNALS
 from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
@@ -84,6 +83,7 @@ def extract(
             batch=batch,
             device=target,
             ranks=ranks,
+            run=plan.version,
             title=f"extract {plan.name}",
         )
         if ranks.rank:
@@ -108,7 +108,7 @@ def extract(
                 **machine.usage(target),
             ),
             warnings=source.artifact.manifest.warnings,
-            scratch=[JOURNALS],
+            files=[f"{view}.npy" for view in views],
         )
 
     return run(store, plan, produce, ranks=ranks, force=force)

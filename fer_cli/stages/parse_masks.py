@@ -9,7 +9,6 @@ from typing import Final
 
 import numpy as np
 
-from fer_cli.artifacts.journal import JOURNALS
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
@@ -21,9 +20,10 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.labels import REGIONS
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.faces.masks import DOUBTFUL, MAPS, SCORES, SPANS
 from fer_cli.faces.parser_registry import open_parser
 from fer_cli.faces.parsers import PRECISIONS, DatasetParser, ParserOptions
-from fer_cli.faces.parsing import BLOCKS, Known, Rows, assemble, parse_dataset
+from fer_cli.faces.parsing import Known, Rows, assemble, parse_dataset
 from fer_cli.faces.quality import REASONS, QualityThresholds
 from fer_cli.faces.regions import grouping
 
@@ -109,6 +109,7 @@ def parse_masks(
                 thresholds=thresholds,
                 batch=opened.batch,
                 ranks=ranks,
+                run=plan.version,
                 title=f"parse {plan.name}",
             )
             if ranks.rank == 0:
@@ -173,5 +174,5 @@ def _commit(work: Work, dataset: Dataset, parser: DatasetParser, measured: Measu
         protocol=DatasetProtocol.of(dataset.artifact),
         measured=measured.model_copy(update={"peak_memory": machine.peak_memory()}),
         warnings=warnings,
-        scratch=[JOURNALS, BLOCKS],
+        files=[MAPS, SPANS, SCORES, DOUBTFUL],
     )

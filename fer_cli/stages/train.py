@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Store
@@ -29,8 +30,6 @@ from fer_cli.training.study import study_of
 from fer_cli.weights.files import WeightsFile, find_weights
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from fer_cli.systems.base import FeatureCache
     from fer_cli.training.recipe import Backbone
 
@@ -157,7 +156,7 @@ def _weights(backbone: Backbone) -> WeightsFile | None:
         raise
 
 
-def _feature_cache(job: Job, cache: FeatureCache) -> dict[str, NDArray[Any]]:
+def _feature_cache(job: Job, cache: FeatureCache) -> Mapping[str, AnyArray]:
     """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
     from fer_cli.stages.extract import extract
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ class BuildInputs:
     seed: int
     device: str
     masks: Masks | None = None
-    feature_cache: Callable[[], Mapping[str, NDArray[np.floating]]] | None = None
+    feature_cache: Callable[[], Mapping[str, AnyArray]] | None = None
 
 
 class SystemSummary(BaseModel):

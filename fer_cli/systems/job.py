@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.manifest import MANIFEST
 from fer_cli.artifacts.protocol import Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
@@ -24,8 +25,8 @@ from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
 from fer_cli.models.backbones import check_name
-from fer_cli.training.history import HISTORY, history_bytes, recorder
-from fer_cli.training.resume import CHECKPOINTS, SCRATCH, begin, forget, is_forced, refuse_changed
+from fer_cli.training.history import HISTORY, recorder, write_history
+from fer_cli.training.resume import CHECKPOINTS, begin, forget, is_forced, refuse_changed
 from fer_cli.weights.files import WeightsFile, pretraining_of
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Job:
     workers: int | None
     tensorboard: Path | None
     force: bool
-    open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, NDArray[Any]]]
+    open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, AnyArray]]
 
     @property
     def dataset(self) -> Dataset:
@@ -177,6 +178,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             recipe,
             seed=seed,
             directory=work.directory,
+            run=plan.version,
             device=device,
             ranks=job.ranks,
             workers=workers,
@@ -193,7 +195,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     cost = cost_of(network, built.preprocessing.size, device)
     work.write(WEIGHTS, save(tensors))
-    work.write(HISTORY, history_bytes(trained.history))
+    write_history(work.directory / HISTORY, trained.history)
     best = trained.history[trained.epoch - 1]
     backbone = recipe.backbone
     missed = backbone is not None and backbone.weights == "try" and job.weights is None
@@ -227,7 +229,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             *job.seen.warnings,
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
         ],
-        scratch=SCRATCH,  # a full disk or a kill until here is no reason to train again
+        files=[WEIGHTS, HISTORY],  # the rest stays until then: a full disk or a kill is no reason to train again
     )
 
 

@@ -92,11 +92,12 @@ class TrainingState:
         self.progress = Progress(**{**progress, "plateau": Plateau(**progress["plateau"])})
 
 
-def save_checkpoint(directory: Path, step: int, state: TrainingState, sums: list[list[float]]) -> None:
+def save_checkpoint(directory: Path, run: str, step: int, state: TrainingState, sums: list[list[float]]) -> None:
     """Write a checkpoint and forget all but the newest two.
 
     Args:
         directory: of the training.
+        run: what the training is; no other one can load the checkpoint.
         step: larger than that of the checkpoint before.
         state: what the first process holds; it is the same in all.
         sums: of the epoch so far, of each process.
@@ -105,7 +106,8 @@ def save_checkpoint(directory: Path, step: int, state: TrainingState, sums: list
 
     # A tensor that shares memory with another cannot be written, and one on a device must come here first.
     plain = {key: tensor.detach().to("cpu", copy=True).contiguous() for key, tensor in state.tensors().items()}
-    data = save(plain, {"fer": json.dumps({"progress": asdict(state.progress), "sums": sums})})
+    record = {"run": run, "step": step, "progress": asdict(state.progress), "sums": sums}
+    data = save(plain, {"fer": json.dumps(record)})
     name = f"checkpoint-{step:09}-{hashlib.sha256(data).hexdigest()}.safetensors"
     for part in directory.glob(PARTS):  # left by a kill
         part.unlink()
@@ -114,13 +116,13 @@ def save_checkpoint(directory: Path, step: int, state: TrainingState, sums: list
         path.unlink()
 
 
-def load_checkpoint(directory: Path, state: TrainingState) -> list[list[float]] | None:
+def load_checkpoint(directory: Path, run: str, state: TrainingState) -> list[list[float]] | None:
     """Put the newest checkpoint into ``state`` and return each process's sums; None where there is none.
 
     To go back to the checkpoint before, a user removes the newest.
 
     Raises:
-        FerError: it is damaged.
+        FerError: it is damaged, of another training, or of another step than its name says.
     """
     from safetensors import safe_open
 
@@ -137,10 +139,17 @@ def load_checkpoint(directory: Path, state: TrainingState) -> list[list[float]] 
         )
     with safe_open(path, "pt") as file:
         record = json.loads((file.metadata() or {}).get("fer", "{}"))
-        if not {"progress", "sums"} <= record.keys():
+        if not {"run", "step", "progress", "sums"} <= record.keys():
             raise FerError(
                 "the checkpoint is of an earlier version of fer",
                 hint="train from the start with --force, or resume with the version that wrote it",
+                path=path,
+            )
+        if (record["run"], path.stem.split("-")[1]) != (run, f"{record['step']:09}"):
+            other = f"of step {record['step']}" if record["run"] == run else f"of another training, {record['run']}"
+            raise FerError(
+                f"the checkpoint is {other}: it was renamed, or does not belong here",
+                hint="remove this file to resume from the checkpoint before it, or train from the start with --force",
                 path=path,
             )
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a safetensors file

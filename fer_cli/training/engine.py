@@ -94,6 +94,7 @@ def fit(
     *,
     seed: int,
     directory: Path,
+    run: str,
     device: str,
     ranks: distributed.Ranks,
     workers: int,
@@ -108,6 +109,7 @@ def fit(
         recipe: of the training.
         seed: of the order, the augmentation and the dropout.
         directory: where checkpoints are.
+        run: what the training is; a checkpoint of another one is refused.
         device: torch's name of the device.
         ranks: the processes that share each batch.
         workers: threads that prepare batches ahead.
@@ -119,7 +121,7 @@ def fit(
         FerError: the loss is not finite, memory is short, or a checkpoint is damaged.
         PreemptedError: a signal came; the checkpoint is written.
     """
-    return _Training(task, recipe, seed, directory, device, ranks, stop, workers).run(advance, record)
+    return _Training(task, recipe, seed, directory, run, device, ranks, stop, workers).run(advance, record)
 
 
 class _Training:
@@ -129,12 +131,13 @@ class _Training:
         recipe: Recipe,
         seed: int,
         directory: Path,
+        run: str,
         device: str,
         ranks: distributed.Ranks,
         stop: signals.StopRequest,
         workers: int,
     ) -> None:
-        self.task, self.recipe, self.seed, self.directory = task, recipe, seed, directory
+        self.task, self.recipe, self.seed, self.directory, self.run_name = task, recipe, seed, directory, run
         self.device, self.ranks, self.stop, self.workers = device, ranks, stop, workers
         self.optimiser = new_optimiser(task.groups, recipe.optim)
         self.averaged = copy.deepcopy(task.network).requires_grad_(False) if recipe.train.ema else None
@@ -395,11 +398,11 @@ class _Training:
         sums = all_gather(self.tally.sums(), self.ranks)
         if self.ranks.rank == 0:
             # An epoch's end comes after its last step.
-            save_checkpoint(self.directory, done + self.progress.epoch, self.state, sums)
+            save_checkpoint(self.directory, self.run_name, done + self.progress.epoch, self.state, sums)
         self.saved = time.perf_counter()
 
     def _restore(self) -> None:
-        sums = load_checkpoint(self.directory, self.state)
+        sums = load_checkpoint(self.directory, self.run_name, self.state)
         if sums is None:
             return
         progress = self.state.progress

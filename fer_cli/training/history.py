@@ -11,6 +11,7 @@ from typing import Final
 
 from fer_cli.artifacts.atomic_io import write_file
 from fer_cli.core.errors import FerError
+from fer_cli.core.progress import warn
 
 HISTORY: Final = "history.jsonl"
 
@@ -20,6 +21,18 @@ History = Sequence[Mapping[str, float]]
 def history_bytes(history: History) -> bytes:
     """Return the lines of a history, one an epoch."""
     return "".join(json.dumps(line) + "\n" for line in history).encode()
+
+
+def write_history(file: Path, history: History) -> None:
+    """Write a history, and say where the lines before its last one were not those that the training wrote.
+
+    The history is that of the checkpoint, which is checked: what was done to the file is undone.
+    """
+    now = history_bytes(history).splitlines()
+    before = file.read_bytes().splitlines() if file.is_file() else []
+    if before[: len(now) - 1] != now[: min(len(before), len(now) - 1)] or (len(now) > 1 and not before):
+        warn(f"{file}: not what the training wrote; written again from the checkpoint")
+    write_file(file, history_bytes(history))
 
 
 def check_tensorboard(folder: Path) -> None:
@@ -44,7 +57,7 @@ def recorder(file: Path | None, board: Path | None) -> Iterator[Callable[[Histor
             taken back.
     """
     if board is None:
-        yield lambda history: _write(file, history)
+        yield lambda history: None if file is None else write_history(file, history)
         return
     from torch.utils.tensorboard import SummaryWriter
 
@@ -52,7 +65,8 @@ def recorder(file: Path | None, board: Path | None) -> Iterator[Callable[[Histor
 
     def record(history: History) -> None:
         nonlocal writer
-        _write(file, history)
+        if file is not None:
+            write_history(file, history)
         if writer is None:
             writer = SummaryWriter(str(board), purge_step=len(history))
         line = history[-1]
@@ -66,11 +80,6 @@ def recorder(file: Path | None, board: Path | None) -> Iterator[Callable[[Histor
     finally:
         if writer is not None:
             writer.close()
-
-
-def _write(file: Path | None, history: History) -> None:
-    if file is not None:
-        write_file(file, history_bytes(history))
 
 
 def _tag(name: str) -> str:

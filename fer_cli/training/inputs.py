@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.training import augmentation
 from fer_cli.training.recipe import Augmentation
@@ -29,7 +30,7 @@ class ImageInputs:
     """
 
     def __init__(
-        self, images: NDArray[np.uint8], preprocessing: Preprocessing, augment: Augmentation, *, seed: int, device: str
+        self, images: AnyArray, preprocessing: Preprocessing, augment: Augmentation, *, seed: int, device: str
     ) -> None:
         self._images, self._preprocessing, self._augment = images, preprocessing, augment
         self._seed, self._device = seed, device

@@ -19,8 +19,6 @@ CHECKPOINTS: Final = "checkpoint-*.safetensors"
 """What a training that has come to one leaves next to its plan."""
 _PLAN: Final = "plan.json"
 _FORCED: Final = "forced"
-SCRATCH: Final = (CHECKPOINTS, _PLAN, _FORCED)
-"""What a training that has ended needs no more."""
 
 
 def begin(directory: Path, plan: Plan, *, forced: bool) -> None:

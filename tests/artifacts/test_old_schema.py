@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ def old(store: Store, kind: str, name: str, version: str, stage: str, **more: An
     return directory
 
 
+OLDER = {"dataset": {"kind": "dataset", "name": "rafdb", "version": "3" * 12, "content": "0" * 64}}
 DATASET = {"dataset": {"kind": "dataset", "name": "rafdb", "version": "0" * 12, "content": "0" * 64}}
 
 
@@ -74,12 +73,11 @@ def test_any_other_schema_is_not_old(store: Store, schema: Any) -> None:
 
 
 def test_ls_and_gc_cope_with_it(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
-    parent = old(store, "dataset", "rafdb", "0" * 12, "prepare", measured={"command": "fer prepare rafdb"})
-    newer = old(store, "dataset", "rafdb", "1" * 12, "prepare")
-    model = old(store, "model", "m", "2" * 12, "train", inputs=DATASET, config={"system": "baseline"}, seeds=[0])
-    now = time.time()
-    for place, age in ((parent, 30), (newer, 20), (model, 10)):
-        os.utime(place / MANIFEST, (now - age, now - age))
+    made = {"created": "2026-03-01T10:00:00+00:00"}
+    parent = old(store, "dataset", "rafdb", "3" * 12, "prepare", measured={"command": "fer prepare rafdb"}, **made)
+    newer = old(store, "dataset", "rafdb", "1" * 12, "prepare", created="2026-03-01T10:00:20+00:00")
+    model = old(store, "model", "m", "2" * 12, "train", inputs=OLDER, config={"system": "baseline"}, seeds=[0], **made)
+    assert store.directories(["dataset"]) == [newer, parent]
     assert run(["ls", "--json", "--store", str(store.root)]) == 0
     listed = json.loads(capsys.readouterr().out)["artifacts"]
     assert all("make it again: fer " in one["old_schema"] for one in listed)

@@ -64,11 +64,11 @@ STEPS = (
     "rename",
     "replace",
     "mkdir",
+    "link",
     "posix_fallocate",
     "ftruncate",
     "unlink",
     "rmdir",
-    "utime",
 )
 
 
@@ -84,7 +84,7 @@ class Steps:
 
     def _wrap(self, name: str, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            if name != "open" or (len(arguments) > 1 and arguments[1] & os.O_CREAT):
+            if name != "open" or (len(arguments) > 1 and arguments[1] & (os.O_CREAT | os.O_TMPFILE)):
                 self.count += 1
                 if self.count == self.at:
                     self.action(name)
@@ -215,7 +215,7 @@ def test_what_was_sealed_before_a_kill_is_put_in_place_unless_it_is_damaged(
                     work.write("result", b"1")
                     work.write("progress", b"2")
                     work.write("notes", b"3")
-                work.commit(summary=Section(), protocol=Section(), scratch=["prog*"])
+                work.commit(summary=Section(), protocol=Section(), files=["result", "notes"])
             return work.committed
 
     def killed(*_paths: Path) -> bool:
@@ -495,10 +495,14 @@ def test_gc_leaves_what_work_under_way_reads(store: Store) -> None:
     assert [one.path for one in leftovers(store, superseded=True)] == [old.path]
 
 
-def test_a_damaged_manifest_does_not_stop_gc(store: Store) -> None:
-    old, new = build(store, plan(seed=0)), build(store, plan(seed=1))
+def test_a_damaged_manifest_does_not_stop_gc_and_supersedes_nothing(store: Store) -> None:
+    oldest, old, new = (build(store, plan(seed=seed)) for seed in range(3))
     (new.path / MANIFEST).write_bytes(b"{")
-    assert [one.path for one in leftovers(store, superseded=True)] == [old.path]
+    assert [one.path for one in leftovers(store, superseded=True)] == [oldest.path]
+    remove(store, leftovers(store, superseded=True))
+    assert set(store.directories()) == {old.path, new.path}
+    with pytest.raises(FerError, match="not valid JSON"):  # it may be the newest: not another one in its place
+        store.find(None, ["dataset"])
 
 
 def test_an_error_of_a_descriptor_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

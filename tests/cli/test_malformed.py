@@ -304,7 +304,7 @@ def test_features_whose_data_set_has_changed(store: Store, capsys: pytest.Captur
         (dataset.path / path.name).write_bytes(path.read_bytes())
     capsys.readouterr()
     assert run(["fit-ahm", "--store", str(store.root)]) == 1
-    assert "has changed since" in capsys.readouterr().err
+    assert "it was renamed or exchanged" in capsys.readouterr().err
     assert not store.directories(["ahm"])
 
 

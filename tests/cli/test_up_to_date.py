@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import pytest
 
+from fer_cli.artifacts.maintenance import REQUESTS
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
-from fer_cli.cli.requests import REQUESTS
 
 TINY: Final = ["--backbone", "test_efficientnet", "--size", "32", "--weights", "none"]
 SMALL: Final = ["data.size=32", "train.epochs=1", "train.batch=16", "model.weights=none"]

@@ -249,6 +249,7 @@ def test_a_block_is_noted_only_after_its_rows_are_on_the_disk(tmp_path: Path, mo
             tmp_path,
             2,
             extraction.BLOCK,
+            run="run",
             title="features",
             ranks=Ranks(0, 1, 0, 1),
             compute=lambda rows: features,

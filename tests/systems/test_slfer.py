@@ -340,7 +340,7 @@ def test_weights_that_fit_nothing_and_masks_that_lost_images_are_refused(
     before = own.directories(["model"])
     spans = np.load(masks.path / "spans.npy")
     np.save(masks.path / "spans.npy", spans[:-3])
-    with pytest.raises(FerError, match=r"spans\.npy: [\d,]+ bytes, expected [\d,]+; .*rebuild it"):
+    with pytest.raises(FerError, match=r"spans\.npy: [\d,]+ bytes, expected [\d,]+; .*make it again"):
         model(own, dataset=dataset, masks=masks.reference)
     with pytest.raises(FerError, match="no masks of dataset/synth-grey@.* yet; create them"):
         model(own, dataset=dataset)

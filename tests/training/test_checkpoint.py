@@ -24,4 +24,4 @@ def test_a_checkpoint_of_an_earlier_form_is_refused_by_name(tmp_path: Path, meta
     optimiser = torch.optim.SGD(network.parameters(), 0.1)
     state = TrainingState(network, None, CrossEntropy(), optimiser)
     with pytest.raises(FerError, match=r"checkpoint-000000001-.*: the checkpoint is of an earlier version of fer"):
-        load_checkpoint(tmp_path, state)
+        load_checkpoint(tmp_path, "run", state)

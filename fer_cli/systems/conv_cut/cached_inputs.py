@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.core import machine
 from fer_cli.core.progress import note
 from fer_cli.training import counter_rng
@@ -35,7 +36,7 @@ class CachedInputs:
         device: torch's name of the device.
     """
 
-    def __init__(self, views: Mapping[str, NDArray[np.floating]], flip: float, *, seed: int, device: str) -> None:
+    def __init__(self, views: Mapping[str, AnyArray], flip: float, *, seed: int, device: str) -> None:
         self._views, self._flip, self._seed, self._device = views, flip, seed, device
         self._images = len(views["original"])
         self._held: torch.Tensor | None = None  # (2 N, C, h, w): what is not flipped, then what is
@@ -63,7 +64,7 @@ class CachedInputs:
         return maps.to(self._device)
 
 
-def _held(views: Mapping[str, NDArray[np.floating]], device: str) -> torch.Tensor:
+def _held(views: Mapping[str, AnyArray], device: str) -> torch.Tensor:
     """Return both views in one tensor on a device, without a third copy of a view in memory."""
     images, *shape = views["original"].shape
     dtype = torch.from_numpy(np.array(views["original"][:0])).dtype
