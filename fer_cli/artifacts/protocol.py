@@ -13,6 +13,9 @@ from fer_cli.core.findings import Finding
 TOGETHER: Final = "stratified, subjects, sequences and equal images kept together"
 LISTED: Final = "as the list of ids says"
 
+SMALL: Final = 16
+"""Pixels of the shorter side below which nothing of an expression is seen."""
+
 Batching = Literal["alone", "stored", "shuffled", "sorted"]
 WeightsKind = Literal["file", "folder", "imported", "package", "hub", "release", "bundled", "artifact"]
 """Where weights come from: ``--weights FILE``, ``$FER_WEIGHTS``, ``fer weights import``, an installed package, timm's
@@ -159,6 +162,27 @@ class VotesAgreement(Record):
         return f"joined by row order, {share} ({self.agree / self.rows:.0%}; votes of other images would on 18%)"
 
 
+class OddImages(Record):
+    """Images that can hardly show a face. ``names`` are the first of ``count``, and ``usual`` is the others' size."""
+
+    kind: Literal["blank", "small", "odd size"]
+    count: int
+    names: tuple[str, ...]
+    usual: str | None = None
+
+    def __str__(self) -> str:
+        one = self.count == 1
+        more = self.count - len(self.names)
+        listed = ", ".join([*self.names, *([f"{more:,} more"] if more else [])])
+        match self.kind:
+            case "blank":
+                return f"{self.count:,} blank image{'' if one else 's'}, of one colour: {listed}"
+            case "small":
+                return f"{self.count:,} image{'' if one else 's'} smaller than {SMALL} pixels: {listed}"
+            case "odd size":
+                return f"{self.count:,} image{' is' if one else 's are'} not of {self.usual} px as all others: {listed}"
+
+
 class Alignment(Record):
     """How faces were aligned. ``kind`` is ``crops`` where they were to be, and no detector was there."""
 
@@ -238,6 +262,7 @@ class DatasetProtocol(Section):
     missing: tuple[str, ...]
     leftovers: tuple[Leftover, ...] = ()
     """What the source holds and was not read."""
+    odd_images: tuple[OddImages, ...] = ()
     votes_agreement: VotesAgreement | None = None
     """Where votes were joined to images by row order."""
     duplicates_across_splits: int

@@ -112,6 +112,7 @@ def _lines(artifact: Artifact) -> list[tuple[str, str]]:
     lines += [("dropped", f"{number:,} {reason}") for reason, number in summary.dropped.items()]
     lines += [("missing", text) for text in summary.missing]
     lines += [("source", str(leftover)) for leftover in protocol.leftovers]
+    lines += [("images", str(odd)) for odd in protocol.odd_images]
     if extra := summary.duplicates.extra_copies:
         across = summary.duplicates.groups_across_splits
         lines.append(("duplicates", f"{extra:,} extra copies of equal pixels, {across:,} groups across splits"))

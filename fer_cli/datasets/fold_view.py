@@ -13,7 +13,7 @@ from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.folds import of_fold
 from fer_cli.datasets.leaks import Leaks, find_leaks
-from fer_cli.datasets.splits import split_hash
+from fer_cli.datasets.splits import class_warnings, split_hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def seen(dataset: Dataset, fold: int | None) -> Seen:
         return Seen(dataset, None, whole, tuple(warnings))
     view = of_fold(dataset, fold)
     assert whole.folds is not None, "the index has folds"
-    leaks, own = _leaks(view), set(_leaks(dataset).warnings)
+    leaks, own = _leaks(view), {*_leaks(dataset).warnings, *_class_warnings(dataset)}
     carved: tuple[SplitName, ...] = ("validation",) if "validation" in view.split_names else ()
     protocol = whole.model_copy(
         update={
@@ -58,7 +58,14 @@ def seen(dataset: Dataset, fold: int | None) -> Seen:
             "sequences_across_splits": leaks.sequences_across,
         }
     )
-    return Seen(view, fold, protocol, (*(text for text in warnings if text not in own), *leaks.warnings))
+    return Seen(
+        view, fold, protocol, (*(text for text in warnings if text not in own), *_class_warnings(view), *leaks.warnings)
+    )
+
+
+def _class_warnings(dataset: Dataset) -> list[str]:
+    labels = [dataset.classes[number] for number in dataset.labels.tolist()]
+    return class_warnings(labels, dataset.splits.tolist(), dataset.classes)
 
 
 def _leaks(dataset: Dataset) -> Leaks:

@@ -166,11 +166,6 @@ class Folder:
         items = self._listing.items
         roles = assign_roles(self._listing.parts)
         classes = in_order(item.label for item in items)
-        warnings = list(self._pictures.warnings)
-        for part in self._listing.parts:
-            there = {item.label for item in items if (item.split or WHOLE) == part}
-            if absent := [name for name in classes if name not in there]:
-                warnings.append(f"{part} has no {', '.join(absent)}")
         rule = "file names" if self._pattern else "folder names"
         if self._table is not None:
             rule = f"labels of {one_line(portable(self._table.name))}"
@@ -180,8 +175,9 @@ class Folder:
             parts=roles.parts,
             faces=self._listing.faces,
             leftovers=self._listing.leftovers,
+            odd_images=self._pictures.odd_images,
             split_of=roles.split_of,
-            warnings=warnings,
+            warnings=list(self._pictures.warnings),
             carve_validation=roles.carve_validation,
             carve_test=roles.carve_test,
         )

@@ -145,6 +145,7 @@ class ImageDatasetLoader:
             split_of=roles.split_of,
             missing=self._missing,
             leftovers=found.leftovers,
+            odd_images=self._pictures.odd_images,
             warnings=[*found.warnings, *self._pictures.warnings],
             dropped=found.dropped,
             carve_validation=roles.carve_validation,

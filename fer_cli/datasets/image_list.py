@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from fer_cli.core.errors import FerError
+from fer_cli.artifacts.protocol import SMALL, OddImages
+from fer_cli.core.errors import FerError, one_line
 from fer_cli.datasets.image_files import (
     OTHER_FILES,
     SUFFIXES,
@@ -28,6 +29,8 @@ WHOLE: Final = "all"
 """The part's name where the source has no splits."""
 
 _SIZES: Final = (8, 2048)
+_USUAL: Final = 0.9  # of all images that have the size of which others are said to be odd
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ class Pictures:
         self._jobs = jobs
         self._tables = tables or {}
         self.warnings: list[str] = []
+        self.odd_images: list[OddImages] = []
 
     @property
     def files(self) -> dict[str, Path]:
@@ -110,13 +114,15 @@ class Pictures:
         rows = [picture.row for picture in pictures]
         boxes = self._boxes(rows)
         grey = self._grey if self._grey is not None else all(picture.grey for picture in pictures)
-        sizes = Counter(
+        taken = [
             (row.height, row.width) if box is None else (box[3] - box[1], box[2] - box[0])
             for row, box in zip(rows, boxes, strict=True)
-        )
+        ]
+        sizes = Counter(taken)
         resize = self._size is not None or len(sizes) > 1
         side = self._size or DEFAULT_SIZE
         self._tell_sizes(sizes, resize, side)
+        self.odd_images = odd_sizes([row.id for row in rows], taken)
         shape = (side, side) if resize else next(iter(sizes), (side, side))
         start = 0
         for images, hashes in decode_blocks(paths, grey=grey, shape=shape, resize=resize, boxes=boxes, jobs=self._jobs):
@@ -167,7 +173,11 @@ class Pictures:
 
     def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:
         if resize and self._size is None:
-            self.warnings.append(f"the pictures have {len(sizes):,} sizes: all were resized to {side}x{side}")
+            text = f"the pictures have {len(sizes):,} sizes: all were resized to {side}x{side}"
+            (height, width), most = sizes.most_common(1)[0]
+            if height == width and most >= _USUAL * sizes.total() and _SIZES[0] <= width <= _SIZES[1]:
+                text += f"; with --size {width} the {most:,} of {width}x{width} stay as they are"
+            self.warnings.append(text)
         if resize and (oblong := sum(count for (height, width), count in sizes.items() if height != width)):
             self.warnings.append(f"{oblong:,} pictures are not square: resizing changed their aspect ratio")
 
@@ -186,6 +196,30 @@ def _row(item: ImageEntry, picture: Picture) -> Row:
         flags=item.flags,
         is_cut_out=item.box is not None,
     )
+
+
+def odd_sizes(ids: Sequence[str], sizes: Sequence[tuple[int, int]]) -> list[OddImages]:
+    """Return the images too small to show an expression, and the few that are not of the size of all others.
+
+    Args:
+        ids: (N,) of the images.
+        sizes: (N,) their heights and widths as they are found, or of their boxes.
+    """
+    usual, common = Counter(sizes).most_common(1)[0]
+    small = [name for name, size in zip(ids, sizes, strict=True) if min(size) < SMALL]
+    odd = [f"{name} ({size[1]}x{size[0]})" for name, size in zip(ids, sizes, strict=True) if size != usual]
+    return [
+        *odd_images("small", small),
+        *(odd_images("odd size", odd, f"{usual[1]}x{usual[0]}") if common >= _USUAL * len(sizes) else []),
+    ]
+
+
+def odd_images(
+    kind: Literal["blank", "small", "odd size"], names: Sequence[str], usual: str | None = None
+) -> list[OddImages]:
+    """Return what is said of odd images of one kind, or nothing where there are none."""
+    first = tuple(one_line(name) for name in names[:_NAMED])
+    return [OddImages(kind=kind, count=len(names), names=first, usual=usual)] if names else []
 
 
 def path_fault(root: Path, path: str) -> tuple[str, str] | None:

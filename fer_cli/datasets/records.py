@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.protocol import Alignment, Leftover, PartRole, VotesAgreement
+from fer_cli.artifacts.protocol import Alignment, Leftover, OddImages, PartRole, VotesAgreement
 from fer_cli.artifacts.sections import SPLIT_NAMES
 
 SPLITS = SPLIT_NAMES
@@ -73,6 +73,7 @@ class LoadReport:
     split_of: dict[str, str] = field(default_factory=dict)  # Row.split -> split, where it is known only at the end
     missing: list[str] = field(default_factory=list)  # what --allow-incomplete let pass
     leftovers: list[Leftover] = field(default_factory=list)  # what the source holds and was not read
+    odd_images: list[OddImages] = field(default_factory=list)  # by their size; blank ones are found by prepare
     warnings: list[str] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     vote_columns: tuple[str, ...] = ()

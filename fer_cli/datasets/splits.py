@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,9 @@ from fer_cli.artifacts.protocol import PartRole
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.records import SPLITS
+
+FEW_OF_A_CLASS: Final = 3
+"""Images of a class in a split below which nothing is known of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,55 @@ def units_of(subjects: Sequence[str | None], sequences: Sequence[str | None]) ->
 def shuffled(names: Iterable[str], seed: int) -> list[str]:
     """Return names in an order that only ``seed`` and they themselves decide, not the order they come in."""
     return sorted(names, key=lambda name: hashlib.blake2b(f"{seed}\0{name}".encode(), digest_size=16).digest())
+
+
+def check_groups(labels: Sequence[str], groups: Sequence[str], splits: Sequence[str]) -> None:
+    """Refuse to carve splits from a class that cannot have an image in each, before any is carved.
+
+    Args:
+        labels: (N,) class names.
+        groups: (N,) as from :func:`duplicate_groups`.
+        splits: those that must have an image of every class, in words.
+
+    Raises:
+        FerError: a class has fewer groups than there are splits.
+    """
+    members: defaultdict[str, set[str]] = defaultdict(set)
+    for label, group in zip(labels, groups, strict=True):
+        members[label].add(group)
+    images = Counter(labels)
+    for label in sorted(members, key=lambda name: (len(members[name]), name)):
+        if (independent := len(members[label])) < len(splits):
+            number = f"{images[label]:,} image{'' if images[label] == 1 else 's'}"
+            if independent != images[label]:
+                number += f", {independent:,} of them independent (of other pixels, subjects and sequences)"
+            raise FerError(
+                f"class {label!r} has {number}, and {', '.join(splits[:-1])} and {splits[-1]} need one each",
+                hint="add images of that class, leave it out, or give a source that has these splits",
+            )
+
+
+def class_warnings(labels: Sequence[str], splits: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Say which classes are absent from a split, or have too few images there to measure anything.
+
+    Args:
+        labels: (N,) class names.
+        splits: (N,) names of splits.
+        classes: every class of the data set.
+    """
+    if len(set(labels)) < 2:
+        return [f"all images are of one class, {labels[0]}: there is nothing to learn, and training refuses them"]
+    counted = Counter(zip(splits, labels, strict=True))
+    warnings = []
+    for split in (name for name in SPLITS if name in set(splits)):
+        if absent := [name for name in classes if not counted[split, name]]:
+            effect = "training refuses it" if split == "train" else "nothing is measured of it there"
+            warnings.append(f"{split} has no {', '.join(absent)}: {effect}")
+        few = [f"{counted[split, name]} of {name}" for name in classes if 0 < counted[split, name] < FEW_OF_A_CLASS]
+        if few:
+            effect = "too few to learn" if split == "train" else "too few to measure anything"
+            warnings.append(f"{split} has images: {', '.join(few)}: {effect}")
+    return warnings
 
 
 def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: int) -> NDArray[np.bool_]:

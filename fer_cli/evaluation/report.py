@@ -156,6 +156,8 @@ def _facts(scored: EvaluationResult) -> Iterator[Fact]:
         yield Fact(f"check: {finding.check}", f"{verdict}{finding.measured}", mark)
     for text in data.missing:
         yield Fact("missing", text, "caution")
+    for odd in data.odd_images:
+        yield Fact("images", str(odd))
     for leftover in data.leftovers:
         yield Fact("source", str(leftover), "caution" if leftover.matters else "")
 

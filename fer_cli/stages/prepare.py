@@ -26,13 +26,16 @@ from fer_cli.core.labels import REGIONS
 from fer_cli.core.progress import note, track, warn
 from fer_cli.datasets.dataset import AUS, IMAGES, INDEX, MASKS
 from fer_cli.datasets.image_hash import decoded_hash
+from fer_cli.datasets.image_list import odd_images
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
-from fer_cli.datasets.splits import carve, duplicate_groups, split_hash, units_of
+from fer_cli.datasets.splits import carve, check_groups, class_warnings, duplicate_groups, split_hash, units_of
 
 REVISION: Final = 3
 CARVED_TEST: Final = 0.2
 """Share of a source without any split that becomes the test split."""
+BLANK: Final = 3
+"""Levels of grey, of 255, between the darkest and the brightest value of an image that is of one colour."""
 
 
 def prepare(
@@ -77,8 +80,9 @@ def prepare(
     with store.make(plan, force=force) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
-        rows, hashes, intensities = _write_blocks(work, loader, files)
+        rows, hashes, intensities, blank = _write_blocks(work, loader, files)
         report = loader.report()
+        report.odd_images += odd_images("blank", blank)
         left_out = None
         if drop_duplicates:
             kept = leave_out_copies(work, rows, _source_splits(rows, report), hashes)
@@ -103,7 +107,9 @@ def prepare(
             measured=Measured(command=command or None),
             warnings=[
                 *(str(leftover) for leftover in report.leftovers if leftover.matters),
+                *map(str, report.odd_images),
                 *report.warnings,
+                *class_warnings([row.label for row in rows], [row.split for row in rows], report.classes),
                 *leaks.warnings,
             ],
         )
@@ -114,7 +120,7 @@ def prepare(
 
 def _write_blocks(
     work: Work, loader: Loader, files: Mapping[str, str]
-) -> tuple[list[Row], list[str], NDArray[np.float32] | None]:
+) -> tuple[list[Row], list[str], NDArray[np.float32] | None, list[str]]:
     """Stream pixels (and masks where there are any) to the disk.
 
     Args:
@@ -123,9 +129,11 @@ def _write_blocks(
         files: the hash of each of its files.
 
     Returns:
-        The rows with their hashes, the hash of each image as it is kept, and the AU intensities where there are any.
+        The rows with their hashes, the hash of each image as it is kept, the AU intensities where there are any, and
+        the ids of images of one colour.
     """
     rows: list[Row] = []
+    blank: list[str] = []
     hashes: list[str] = []
     intensities: list[NDArray[np.float32]] = []
     writers: dict[str, ArrayWriter] = {}
@@ -145,13 +153,16 @@ def _write_blocks(
                 intensities.append(block.aus)
             hashes += [hashlib.blake2b(image.tobytes(), digest_size=16).hexdigest() for image in block.images]
             rows += [_hashed(row, image, files) for row, image in zip(block.rows, block.images, strict=True)]
+            spread = block.images.max((1, 2)) - block.images.min((1, 2))  # of each channel
+            plain = (spread <= BLANK).all(axis=tuple(range(1, spread.ndim)))
+            blank += [block.rows[at].id for at in np.flatnonzero(plain)]
             advance(len(block.rows))
         if not rows:
             raise FerError(f"{loader.name} has no images", hint="check the source")
         for writer in writers.values():
             writer.finish(len(rows))
     _check_ids(rows)
-    return rows, hashes, np.concatenate(intensities) if intensities else None
+    return rows, hashes, np.concatenate(intensities) if intensities else None, blank
 
 
 def _hashed(row: Row, image: NDArray[np.uint8], files: Mapping[str, str]) -> Row:
@@ -201,6 +212,10 @@ def _with_splits(rows: list[Row], hashes: list[str], report: LoadReport, validat
     """
     splits = _source_splits(rows, report)
     groups = duplicate_groups(hashes, units_of([row.subject for row in rows], [row.sequence for row in rows]))
+    carved = [name for name, wanted in (("validation", report.carve_validation), ("test", report.carve_test)) if wanted]
+    if carved:
+        train = [index for index, split in enumerate(splits) if split == "train"]
+        check_groups([rows[at].label for at in train], [groups[at] for at in train], ["train", *carved])
     for wanted, name, share in (
         (report.carve_test, "test", CARVED_TEST),
         (report.carve_validation, "validation", validation),
@@ -316,6 +331,7 @@ def _protocol(
         subjects_named="all" if named == len(rows) else "some" if named else "none",
         missing=tuple(report.missing),
         leftovers=tuple(report.leftovers),
+        odd_images=tuple(report.odd_images),
         votes_agreement=report.votes_agreement,
         duplicates_across_splits=leaks.duplicates_across,
         subjects_across_splits=leaks.subjects_across,

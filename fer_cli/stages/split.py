@@ -21,7 +21,7 @@ from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
-from fer_cli.datasets.splits import split_hash
+from fer_cli.datasets.splits import class_warnings, split_hash
 
 REVISION: Final = 1
 BY: Final = ("subject", "class")
@@ -185,6 +185,7 @@ def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
     counts = {name: {label: counted[name, label] for label in images.dataset.classes} for name in there}
     n = {name: sum(of.values()) for name, of in counts.items()}
     earlier, leaks = images.leaks(images.splits), images.leaks(new.splits)
+    replaced = {*earlier.warnings, *class_warnings(images.labels, images.splits, images.dataset.classes)}
     prepared = Measured.of(parent).command
     return work.commit(
         summary=DatasetSummary.of(parent).model_copy(
@@ -215,7 +216,8 @@ def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
         ),
         measured=Measured(command=" && ".join(part for part in (prepared, command) if part)),
         warnings=[
-            *(text for text in parent.manifest.warnings if text not in earlier.warnings),
+            *(text for text in parent.manifest.warnings if text not in replaced),
+            *class_warnings(images.labels, new.splits, images.dataset.classes),
             *leaks.warnings,
             *new.warnings,
         ],

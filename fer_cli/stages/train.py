@@ -189,6 +189,11 @@ def _selection_split(select_on: str) -> SplitName:
 
 
 def _check_classes(dataset: Dataset, select_on: str) -> None:
+    if len(dataset.classes) < 2:
+        raise FerError(
+            f"{dataset.artifact.reference} has a single class, {dataset.classes[0]}: nothing to learn",
+            hint="prepare a dataset with two classes or more",
+        )
     train = dataset.labels[dataset.rows("train")]
     counts = np.bincount(train, minlength=len(dataset.classes))
     if empty := [name for name, count in zip(dataset.classes, counts, strict=True) if not count]:
