@@ -29,7 +29,7 @@ from fer_cli.evaluation.leakage import leaks, selection
 from fer_cli.evaluation.predictor import Origin, Predictor, ReportExtras, Rows, Tables, TrainingRecord
 from fer_cli.evaluation.subsets import UNSEEN, subsets_of
 from fer_cli.stages.prepare import prepare
-from fer_cli.stages.split import split
+from fer_cli.stages.split import export, split
 from tests.kits.fer2013 import table_lines, write_lines
 
 IMAGES = 90
@@ -234,6 +234,17 @@ def test_a_fold_and_a_new_split_know_their_images(store: Store, first: Dataset) 
     found = copies.trained_on(on(folds, first), rows)
     assert found.same.tolist() == first.rows("train").tolist()
     assert (len(found.equal), len(found.near), found.sought) == (0, 0, 0)
+
+
+def test_a_published_split_is_of_the_same_images_at_another_size(
+    store: Store, source: Path, first: Dataset, tmp_path: Path
+) -> None:
+    export(store=store, dataset=first.artifact.reference, path=tmp_path / "list.csv")
+    other = folder(store, source, name="smaller", seed=1, size=48)
+    assert other.splits.tolist() != first.splits.tolist()
+    made = split(store=store, dataset=other.artifact.reference, ids=tmp_path / "list.csv").artifact
+    assert open_dataset(made).splits.tolist() == first.splits.tolist()
+    assert not any("cannot be told" in text for text in made.manifest.warnings)
 
 
 def test_pixels_in_a_table_equal_pictures_in_a_folder(store: Store, tmp_path: Path) -> None:
