@@ -145,7 +145,7 @@ def _config(system: str, recipe: Path | None, changes: list[str]) -> Output:
 
 def _seeds(text: str) -> list[int]:
     items = listed(text, "--seeds")
-    if not all(item.isdecimal() and int(item) <= SEED_MAX for item in items):
+    if not all(item.isdecimal() and len(item) <= 20 and int(item) <= SEED_MAX for item in items):
         raise UsageError(f"--seeds {text!r} is not a list of numbers", hint=f"write 0,1,2; each at most {SEED_MAX}")
     return [int(item) for item in items]
 

@@ -20,6 +20,9 @@ ARRIVAL: Final = timedelta(minutes=15)
 """How long the first process to come waits for the others: a scheduler starts nodes minutes apart."""
 WORK: Final = timedelta(days=7)
 """How long one process may work while the others wait for it."""
+MAX_PROCESSES: Final = 65_536
+"""More than any job for these networks has; torch keeps each of them in lists before the first has come."""
+_DIGITS: Final = 12  # leading zeros too
 _RANK_DEFAULTS: Final = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1"}
 
 
@@ -38,8 +41,9 @@ def ranks() -> Ranks:
     read = {}
     for name, default in _RANK_DEFAULTS.items():
         text = os.environ.get(name, default)
-        if not text.isdecimal():
-            raise FerError(f"the variable {name} is {text!r}, not a number", hint="unset it, or start with torchrun")
+        if not (text.isascii() and text.isdecimal() and len(text) <= _DIGITS and int(text) <= MAX_PROCESSES):
+            what = f"the variable {name} is {text[:40]!r}, not a number from 0 to {MAX_PROCESSES:,}"
+            raise FerError(what, hint="unset it, or start with torchrun")
         read[name] = int(text)
     for number, count in (("RANK", "WORLD_SIZE"), ("LOCAL_RANK", "LOCAL_WORLD_SIZE")):
         if read[number] >= read[count]:

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import PydanticUndefined
 
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.toml_lines import read_toml, syntax_error_line
+from fer_cli.core.toml_lines import MAX_DEPTH, TomlDepthError, check_depth, read_toml, syntax_error_line
+from fer_cli.core.user_files import read_text
 
 MAX_BYTES: Final = 1_000_000
 UNMEASURED: Final = "not measured: settings were changed"
@@ -75,24 +76,17 @@ def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
         FerError: the file cannot be read, is not TOML, or a key is unknown, missing or has a wrong value.
         UsageError: a change is to blame.
     """
+    text = read_text(path, MAX_BYTES, what="recipe", hint="give a recipe")
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise FerError(f"cannot be read: {error.strerror or error}", hint="give a recipe", path=path) from None
-    if len(data) > MAX_BYTES:
-        raise FerError(f"is larger than {MAX_BYTES:,} bytes: not a recipe", hint="give a recipe", path=path)
-    try:
-        text = data.decode("utf-8-sig")
         values, lines = read_toml(text)
-    except UnicodeDecodeError:
-        raise FerError("is not text in UTF-8", hint="give a recipe", path=path) from None
     except tomllib.TOMLDecodeError as error:
-        line = syntax_error_line(error, data.decode("utf-8-sig"))
+        line = syntax_error_line(error, text)
         what = f"is not TOML: {str(error).split(' (at ')[0]}"
         raise FerError(what, hint="correct the line", path=path, line=line) from None
-    except (ValueError, RecursionError):
-        raise FerError("holds numbers or nesting beyond reading", hint="correct it", path=path) from None
+    except TomlDepthError as error:
+        raise FerError(str(error), hint="correct it", path=path, line=error.line) from None
+    except ValueError:
+        raise FerError("holds a number beyond reading", hint="correct it", path=path) from None
     changed = dict(_change(values, change) for change in changes)
     _drop_keys_of_other_variants(values, form, changed)
     if changes and isinstance(about := values.get("about"), dict) and "measured" in about:
@@ -107,12 +101,13 @@ def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
     """Apply one change to a recipe's values and return its key, split at the points, with the change itself."""
     key, equals, text = (part.strip() for part in change.partition("="))
     parts = tuple(key.split("."))
-    if not equals or not all(parts):
+    if not equals or not all(parts) or len(parts) > MAX_DEPTH:
         raise UsageError(f"--set {change!r} sets nothing", hint="write KEY=VALUE, such as optim.lr=1e-4")
     try:
+        check_depth(text)
         read = tomllib.loads(f"value = {text}")
         value = read["value"] if len(read) == 1 else text
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError):
+    except ValueError:
         value = text
     if isinstance(value, dict):
         raise UsageError(f"--set {change!r}: {key} is a table", hint=f"set its keys one by one: {key}.KEY=VALUE")

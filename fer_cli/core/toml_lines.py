@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import re
 import tomllib
-from typing import Any
+from typing import Any, Final
+
+MAX_DEPTH: Final = 32
+"""Brackets inside brackets, and names in one key: ten times what a recipe or a hierarchy has."""
 
 Path = tuple[str | int, ...]
 
@@ -17,6 +20,19 @@ _SCALAR = re.compile(
     r'''"""(?:[^\\]|\\.)*?"""(?:"{0,2}(?!"))|\'\'\'.*?\'\'\'(?:'{0,2}(?!'))|"(?:[^"\\]|\\.)*"|'[^']*'|[^\s,\]}#][^,\]}#\n]*''',
     re.DOTALL,
 )
+# A string without an end runs to that of the text: the parser is the one to refuse it.
+_STRUCTURE = re.compile(
+    r'''"""(?:[^\\]|\\.|\\\Z)*?(?:"{3,5}|\Z)|\'{3}.*?(?:\'{3,5}|\Z)|"(?:[^"\\\n]|\\[^\n])*"?|'[^'\n]*'?|#[^\n]*|[\[\]{}.=,\n]''',
+    re.DOTALL,
+)
+
+
+class TomlDepthError(ValueError):
+    """A TOML document nests deeper than :data:`MAX_DEPTH`, on the ``line`` counted from 1."""
+
+    def __init__(self, line: int) -> None:
+        self.line = line
+        super().__init__(f"nests deeper than {MAX_DEPTH} levels")
 
 
 def value_lines(text: str) -> dict[Path, int]:
@@ -138,11 +154,36 @@ def syntax_error_line(error: tomllib.TOMLDecodeError, text: str) -> int | None:
     return text.count("\n") + 1 if "end of document" in str(error) else None
 
 
+def check_depth(text: str) -> None:
+    """Refuse a text that ``tomllib``, or whoever walks its values, would need too much time or stack for.
+
+    The check comes before the parser: the time that ``tomllib`` takes grows with the square of a key's names.
+
+    Raises:
+        TomlDepthError: brackets or the names of a key go deeper than :data:`MAX_DEPTH`.
+    """
+    depth = names = 0
+    for token in _STRUCTURE.finditer(text):
+        match token[0]:
+            case "[" | "{":
+                depth, names = depth + 1, 0
+            case "]" | "}":
+                depth, names = max(depth - 1, 0), 0
+            case ".":
+                names += 1
+            case "=" | "," | "\n":
+                names = 0
+        if max(depth, names) > MAX_DEPTH:
+            raise TomlDepthError(text.count("\n", 0, token.start()) + 1)
+
+
 def read_toml(text: str) -> tuple[dict[str, Any], dict[Path, int]]:
     """Return a TOML document's values and their lines (:func:`value_lines`).
 
     Raises:
         tomllib.TOMLDecodeError: the text is not TOML.
-        ValueError, RecursionError: numbers or nesting beyond what Python reads.
+        TomlDepthError: it nests too deep.
+        ValueError: a number is beyond what Python reads.
     """
+    check_depth(text)
     return tomllib.loads(text), value_lines(text)

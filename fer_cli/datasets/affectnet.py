@@ -18,6 +18,7 @@ from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
 from fer_cli.core.progress import Advance, track
+from fer_cli.core.user_files import open_file
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.image_dataset import (
     ImageDatasetLoader,
@@ -73,6 +74,7 @@ _DROPPED_IDS: Final = {str(number): reason for number, reason in DROPPED.items()
 _BOX: Final = ("face_x", "face_y", "face_width", "face_height")
 _EXP: Final = "_exp.npy"
 _NPY_BYTES: Final = 4096  # an id takes 140
+_DIGITS: Final = 4  # of an expression's id, leading zeros too
 _NPY_FAULTS: Final = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
 _CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}"
 
@@ -253,7 +255,8 @@ def read_id(path: Path, faults: list[FerError]) -> int | None:
         faults.append(error)
         return None
     text = str(value)
-    number = int(float(text)) if text.removesuffix(".0").isdecimal() else -1
+    digits = text.removesuffix(".0")
+    number = int(digits) if digits.isascii() and digits.isdecimal() and len(digits) <= _DIGITS else -1
     if not 0 <= number <= max(DROPPED):
         what = f"unknown expression id {text[:40]!r}"
         faults.append(FerError(what, hint="AffectNet has 0 to 10: unpack the annotations again", path=path))
@@ -264,7 +267,7 @@ def read_id(path: Path, faults: list[FerError]) -> int | None:
 def _one_value(path: Path) -> object:
     hint = "unpack the annotations again"
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             data = io.BytesIO(file.read(_NPY_BYTES + 1))
     except OSError as error:
         raise FerError(f"cannot be read: {error.strerror}", hint="check the file", path=path) from None

@@ -24,6 +24,7 @@ from PIL import Image, UnidentifiedImageError
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
+from fer_cli.datasets import image_decoding
 from fer_cli.datasets.image_hash import decoded_hash
 
 SUFFIXES: Final = frozenset(
@@ -33,10 +34,6 @@ SUFFIXES: Final = frozenset(
     }
 )
 """What a picture's name ends with, in lower case."""
-MAX_PIXELS: Final = 64_000_000
-"""Pixels of one picture: above any camera's face crop, and 192 MB once decoded."""
-
-_FORMATS: Final = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 OTHER_FILES: Final = {
     **dict.fromkeys((".heic", ".heif", ".avif", ".jp2", ".j2k", ".jxl", ".tga", ".svg", ".psd"), "convert it to PNG"),
     **dict.fromkeys((".raw", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".ico", ".pcx", ".exr"), "convert it to PNG"),
@@ -257,6 +254,7 @@ def decode_hashed(
     """
     with _opened(path) as opened:
         _check(opened, path)
+        image_decoding.check_scans(opened, path)
         opened.load()
         image: Image.Image = opened
         method = _TRANSPOSE.get(_orientation(image))
@@ -355,18 +353,18 @@ def _in_threads(work: Callable[[S], T], items: Sequence[S], jobs: int | None) ->
 def _opened(path: Path) -> Iterator[Image.Image]:
     """Open a picture; whatever Pillow raises in the body, too, becomes one FerError that names the file."""
     try:
-        if path.stat().st_size == 0:
-            raise FerError("the file is empty (0 bytes)", hint="copy it again or remove it", path=path)
-        with Image.open(path, formats=_FORMATS) as image:
+        with image_decoding.opened(path) as image:
             yield image
     except (FerError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise FerError(
-            f"is not an image of a supported format ({', '.join(_FORMATS)})", hint="convert it to PNG", path=path
+            f"is not an image of a supported format ({', '.join(image_decoding.FORMATS)})",
+            hint="convert it to PNG",
+            path=path,
         ) from None
     except Image.DecompressionBombError:
-        raise _too_large(path) from None
+        raise image_decoding.too_large(path) from None
     except OSError as error:
         if error.errno is not None:
             raise FerError(f"cannot be read: {error.strerror}", hint="check the file", path=path) from None
@@ -380,15 +378,12 @@ def _damaged(path: Path, error: Exception) -> FerError:
     return FerError(f"the image is damaged or truncated ({reason})", hint="copy it again or remove it", path=path)
 
 
-def _too_large(path: Path) -> FerError:
-    return FerError(f"the picture has more than {MAX_PIXELS // 10**6} million pixels", hint="resize it", path=path)
-
-
 def _check(image: Image.Image, path: Path) -> None:
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(path)
+    if image.width * image.height > image_decoding.MAX_PIXELS:
+        raise image_decoding.too_large(path)
     # A phone's MPO is a JPEG with more pictures behind it (a depth map, a second view); the first is the photograph.
-    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+    several = image_decoding.has_next_page(image) if image.format == "TIFF" else getattr(image, "n_frames", 1) > 1
+    if image.format != "MPO" and several:
         raise FerError("the picture has several frames", hint="save the one that counts as PNG", path=path)
     if image.mode.startswith(("I", "F")) or _channel_bits(image) > 8:
         raise FerError("the picture has 16 or more bits a channel", hint="convert it to 8 bits", path=path)

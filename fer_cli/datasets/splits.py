@@ -18,6 +18,8 @@ from fer_cli.datasets.records import SPLITS
 
 FEW_OF_A_CLASS: Final = 3
 """Images of a class in a split below which nothing is known of it."""
+MIN_SHARE: Final = 1e-6
+"""The smallest share that can be held out: one of a million images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from fer_cli.core.errors import FerError
+from fer_cli.core.user_files import open_file
 
 MAX_LINE: Final = 1 << 16
 """Characters in one line: five times what 48x48 pixels need, and small enough that no file can fill the memory."""
@@ -341,7 +342,7 @@ def _ahead(chunks: Generator[bytes]) -> Generator[bytes]:
 
 
 def _chunks(path: Path, members: Sequence[str]) -> Generator[bytes]:
-    with path.open("rb") as file:
+    with open_file(path) as file:
         head = file.read(512)
         file.seek(0)
         if head.startswith(b"PK"):

@@ -29,7 +29,15 @@ from fer_cli.datasets.image_hash import decoded_hash
 from fer_cli.datasets.image_list import odd_images
 from fer_cli.datasets.leaks import Leaks, find_leaks
 from fer_cli.datasets.records import SPLITS, Loader, LoadReport, Row
-from fer_cli.datasets.splits import carve, check_groups, class_warnings, duplicate_groups, split_hash, units_of
+from fer_cli.datasets.splits import (
+    MIN_SHARE,
+    carve,
+    check_groups,
+    class_warnings,
+    duplicate_groups,
+    split_hash,
+    units_of,
+)
 
 REVISION: Final = 3
 CARVED_TEST: Final = 0.2
@@ -63,8 +71,9 @@ def prepare(
     Raises:
         FerError: the source is at fault; nothing is left behind.
     """
-    if not 0 < validation < 0.5:
-        raise FerError(f"--validation {validation} is not a share of train", hint="use a number above 0 and below 0.5")
+    if not MIN_SHARE <= validation < 0.5:
+        what = f"--validation {validation} is not a share of train"
+        raise FerError(what, hint=f"use a number from {MIN_SHARE:g} to below 0.5")
     name = f"{loader.name}-unique" if drop_duplicates else loader.name
     files = file_hashes(loader.name, loader.files) if loader.files else {}
     plan = Plan(

@@ -21,7 +21,7 @@ from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
-from fer_cli.datasets.splits import class_warnings, split_hash
+from fer_cli.datasets.splits import MIN_SHARE, class_warnings, split_hash
 
 REVISION: Final = 1
 BY: Final = ("subject", "class")
@@ -128,8 +128,9 @@ def _check_options(
         raise UsageError(f"--by {by!r} is not a choice", hint=f"take {' or '.join(BY)}")
     if folds is not None and not 2 <= folds <= MOST_FOLDS:
         raise UsageError(f"--folds {folds} is out of range", hint=f"take 2 to {MOST_FOLDS}")
-    if validation is not None and not 0 <= validation < 0.5:
-        raise UsageError(f"--validation {validation} is not a share of train", hint="use 0 or more, less than 0.5")
+    if validation and not MIN_SHARE <= validation < 0.5:
+        hint = f"use 0, or a number from {MIN_SHARE:g} to below 0.5"
+        raise UsageError(f"--validation {validation} is not a share of train", hint=hint)
     if not given and not validation:
         raise UsageError("--validation 0 holds nothing out", hint="use more than 0, less than 0.5")
     if frames is None:

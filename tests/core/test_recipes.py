@@ -159,7 +159,7 @@ def test_ways_to_write_the_same(tmp_path: Path, data: bytes) -> None:
     ("data", "words"),
     [
         (b"", ": x is missing"),
-        (b"\xff\xfex\x00", ": is not text in UTF-8"),
+        (b"\xff\xfex\x00", ":1: is not UTF-8 text"),
         (b"\xef\xbb\xbf\n\nx = '1'", ":3: x: "),
         (b"\xef\xbb\xbf\n\nx = ", ":3: is not TOML"),
         (b"\r\n\r\nx = '1'\r\n", ":3: x: "),
@@ -167,11 +167,12 @@ def test_ways_to_write_the_same(tmp_path: Path, data: bytes) -> None:
         (b'x = 1\n"a\\nb" = 1', ":2: a\\nb is not a key"),
         (b"x = 1\nx = 2", ":2: is not TOML: Cannot overwrite"),
         (b"x = {a = 1}", ":1: x: "),
-        (b"x = " + b"9" * 5000, ": holds numbers or nesting beyond reading"),
-        (b"x = " + b"[" * 20000 + b"]" * 20000, ": holds numbers or nesting beyond reading"),
+        (b"x = " + b"9" * 5000, ": holds a number beyond reading"),
+        (b"x = " + b"[" * 20000 + b"]" * 20000, ":1: nests deeper than 32 levels"),
+        (b"x = 1\na" + b".a" * 400_000 + b" = 1", ":2: nests deeper than 32 levels"),
         (b"#" * (MAX_BYTES + 1), ": is larger than 1,000,000 bytes"),
         (b"\x00", ":1: is not TOML"),
-        (b"\x89PNG\r\n\x1a\n", ": is not text in UTF-8"),
+        (b"\x89PNG\r\n\x1a\n", ":1: is not UTF-8 text"),
     ],
 )
 def test_bytes_that_are_no_recipe(tmp_path: Path, data: bytes, words: str) -> None:

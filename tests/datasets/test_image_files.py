@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_cli.core.errors import FerError
-from fer_cli.datasets import image_files
+from fer_cli.datasets import image_decoding, image_files
 from fer_cli.datasets.image_files import Picture, decode, decode_blocks, probe, probe_all, walk
 from tests.kits.fer2013 import fault
 
@@ -186,7 +186,7 @@ def test_bad_pictures_are_refused(tmp_path: Path, case: str) -> None:
 def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     small = tmp_path / "a.png"
     Image.fromarray(COLOUR).save(small)
-    monkeypatch.setattr(image_files, "MAX_PIXELS", 23)  # it has 24
+    monkeypatch.setattr(image_decoding, "MAX_PIXELS", 23)  # it has 24
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
     fault(lambda: decode(small, grey=False), "the picture has more than", at=f"{small}: ")
     huge = bytearray(small.read_bytes())
@@ -214,7 +214,7 @@ def test_any_bytes_decode_or_are_refused(tmp_path: Path, patch: bytes, at: int, 
             assert str(error).startswith(f"{path}: ")
             continue
         assert image.dtype == np.uint8
-        assert picture.width * picture.height <= image_files.MAX_PIXELS
+        assert picture.width * picture.height <= image_decoding.MAX_PIXELS
 
 
 def test_many_faults_are_counted(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, canonical
 from fer_cli.core.toml_lines import Path as TomlPath
-from fer_cli.core.toml_lines import read_toml, syntax_error_line
+from fer_cli.core.toml_lines import TomlDepthError, read_toml, syntax_error_line
+from fer_cli.core.user_files import read_text
 from fer_cli.systems.ahm.ahp import JudgementError, consistency_ratio, judgement_matrix, priority_weights
 
 SCHEMA: Final = 1
@@ -106,18 +107,7 @@ def load_hierarchy(path: Path) -> Hierarchy:
         FerError: the file cannot be read, or holds anything but a sound hierarchy; with path and line.
     """
     hint = "`fer fit-ahm --print-hierarchy > mine.toml` writes one to edit"
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise FerError(f"cannot be read: {error.strerror or error}", hint=hint, path=path) from None
-    if len(data) > _MOST_BYTES:
-        raise FerError(f"is larger than {_MOST_BYTES} bytes: not a hierarchy", hint=hint, path=path)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise FerError("is not UTF-8", hint="save the file as UTF-8", path=path, line=line) from None
+    text = read_text(path, _MOST_BYTES, what="hierarchy", hint=hint)
     return parse_hierarchy(text, str(path))
 
 
@@ -137,8 +127,10 @@ def parse_hierarchy(text: str, source: str) -> Hierarchy:
             path=source,
             line=syntax_error_line(error, text),
         ) from None
-    except (ValueError, RecursionError):
-        raise FerError("holds numbers or nesting beyond reading", hint="correct it", path=source) from None
+    except TomlDepthError as error:
+        raise FerError(str(error), hint="correct it", path=source, line=error.line) from None
+    except ValueError:
+        raise FerError("holds a number beyond reading", hint="correct it", path=source) from None
     return _Checker(source, lines).hierarchy(data, text)
 
 
