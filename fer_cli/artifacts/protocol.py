@@ -145,6 +145,33 @@ class Leftover(Record):
         return f"{self.count:,} {what}{where}, {listed}: not read"
 
 
+OrderEvidence = Literal["counts", "proportions", "given", "trust"]
+"""What shows which expressions the numbers of a source mean: complete counts, the proportions of a part of them, the
+user, or nothing."""
+
+
+class ClassNumbers(Record):
+    """What the numbers of a source were taken for, as ``NUMBER=EXPRESSION``, and what shows that."""
+
+    shown_by: OrderEvidence
+    numbers: tuple[str, ...]
+
+    def __str__(self) -> str:
+        numbers = ", ".join(self.numbers)
+        match self.shown_by:
+            case "counts":
+                return f"{numbers}: as the published counts show"
+            case "proportions":
+                return f"{numbers}: the images have the published proportions in this order, and in no other usual one"
+            case "given":
+                return f"{numbers}: as given by --labels"
+            case "trust":
+                return (
+                    f"class numbers were taken on trust as {numbers}, because the images are too few or too even to "
+                    "show their order; give it with --labels"
+                )
+
+
 class VotesAgreement(Record):
     """How votes that were joined to images by row order agree with the labels that the images have of their own.
 
@@ -263,6 +290,8 @@ class DatasetProtocol(Section):
     leftovers: tuple[Leftover, ...] = ()
     """What the source holds and was not read."""
     odd_images: tuple[OddImages, ...] = ()
+    numbering: ClassNumbers | None = None
+    """Where the source has numbers for expressions."""
     votes_agreement: VotesAgreement | None = None
     """Where votes were joined to images by row order."""
     duplicates_across_splits: int
@@ -274,7 +303,12 @@ class DatasetProtocol(Section):
 
     def roles(self) -> list[tuple[str, str]]:
         """Return what a reader is told of the source's parts, faces and subjects, as (what, text)."""
-        remarks = (("faces", self.faces), ("subjects", self.subjects_remark), ("votes", self.votes_agreement))
+        remarks = (
+            ("faces", self.faces),
+            ("subjects", self.subjects_remark),
+            ("class numbers", self.numbering),
+            ("votes", self.votes_agreement),
+        )
         return [
             *((role.part, str(role)) for role in self.parts),
             *((what, str(text)) for what, text in remarks if text is not None),

@@ -16,7 +16,6 @@ from numpy.lib import format as npy_format
 
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import canonical
 from fer_cli.core.progress import Advance, track
 from fer_cli.core.user_files import open_file
 from fer_cli.datasets.access import Access
@@ -34,7 +33,8 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import SUFFIXES, Box, walk
 from fer_cli.datasets.image_list import ImageEntry, path_fault
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Size, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
 
 ACCESS: Final = Access(
@@ -76,7 +76,7 @@ _EXP: Final = "_exp.npy"
 _NPY_BYTES: Final = 4096  # an id takes 140
 _DIGITS: Final = 4  # of an expression's id, leading zeros too
 _NPY_FAULTS: Final = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
-_CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}"
+_CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}; other names or numbers: --labels"
 
 
 class AffectNet(ImageDatasetLoader):
@@ -85,6 +85,7 @@ class AffectNet(ImageDatasetLoader):
     Args:
         source: the folder that holds one of the layouts.
         allow_incomplete: take a source that lacks pictures or a whole part.
+        labels: what the numbers or names of classes mean, where they are not the official ones.
         size: resize every picture to a square of this side in pixels; by default their own size if they have one,
             else 112.
         jobs: threads that decode.
@@ -94,9 +95,16 @@ class AffectNet(ImageDatasetLoader):
     """
 
     def __init__(
-        self, *, source: Source, allow_incomplete: AllowIncomplete = False, size: Size = None, jobs: Jobs = None
+        self,
+        *,
+        source: Source,
+        allow_incomplete: AllowIncomplete = False,
+        labels: Labels = None,
+        size: Size = None,
+        jobs: Jobs = None,
     ) -> None:
         check_jobs(jobs)
+        meanings = SourceLabels("AffectNet", _EMOTION_IDS, labels)
         names = list(_TABLES.values())
         lists = first_inside(source, *[(name,) for name in names], *[(_LISTS, name) for name in names])
         arrays = first_inside(source, ("train_set",), ("val_set",))
@@ -104,18 +112,20 @@ class AffectNet(ImageDatasetLoader):
         layouts = {"csv lists": lists, "train_set/ and val_set/": arrays, "train/ and val/": folders}
         layout = one_layout(source, layouts, ACCESS)
         if layout == "csv lists":
-            found = read_lists(source, (lists or source).parent)
+            found = read_lists(source, (lists or source).parent, meanings)
         elif layout == "train_set/ and val_set/":
-            found = read_arrays(source)
+            found = read_arrays(source, meanings)
         else:
-            found = read_folders(source)
+            found = read_folders(source, meanings)
         later = layout != "csv lists" and found.counts.get("val") == LATER["val"]
         official = LATER if later else OFFICIAL
-        missing = check_counts("AffectNet", source, found.counts, official, allow=allow_incomplete)
-        super().__init__("affectnet", EMOTIONS, found, family="affectnet", missing=missing, size=size, jobs=jobs)
+        missing = check_counts("AffectNet", source, found.counts, official, allow=allow_incomplete, labels=meanings)
+        super().__init__(
+            "affectnet", EMOTIONS, found, family="affectnet", missing=missing, size=size, jobs=jobs, labels=meanings
+        )
 
 
-def read_lists(source: Path, lists: Path) -> ParsedSource:
+def read_lists(source: Path, lists: Path, meanings: SourceLabels) -> ParsedSource:
     """Read ``training.csv`` and ``validation.csv``; each face is cut out of its picture by the box in its row.
 
     Raises:
@@ -130,7 +140,7 @@ def read_lists(source: Path, lists: Path) -> ParsedSource:
     first: dict[str, int] = {}
     with track("read affectnet", None, "rows") as advance:
         for part, table in tables.items():
-            _read_table(part, table, images, items, dropped, first, faults, advance)
+            _read_table(part, table, images, meanings, items, dropped, first, faults, advance)
     refuse_all(faults)
     return ParsedSource(
         root=images,
@@ -149,6 +159,7 @@ def _read_table(
     part: str,
     table: Path,
     images: Path,
+    meanings: SourceLabels,
     items: list[ImageEntry],
     dropped: Counter[str],
     first: dict[str, int],
@@ -162,12 +173,14 @@ def _read_table(
     for line, cells in opened.rows:
         advance()
         path, label, *numbers = (cells[column] for column in wanted)
-        if label in _DROPPED_IDS:
+        if label in _DROPPED_IDS and not meanings.gives(label):
             dropped[_DROPPED_IDS[label]] += 1
             continue
         path = posixpath.normpath(path) if path else ""
-        if label not in _EMOTION_IDS:
-            fault = f"unknown expression id {label[:40]!r}", "AffectNet has 0 to 10: use the original list"
+        expression = meanings.meaning(label, names=False)
+        if expression is None:
+            what = f"unknown expression id {label[:40]!r}"
+            fault = what, "AffectNet has 0 to 10: use the original list, or give --labels"
         elif (box := _box(numbers)) is None:
             what = f"{','.join(numbers)[:40]!r} is not a box"
             fault = what, "face_x, face_y, face_width and face_height are whole numbers of pixels"
@@ -178,7 +191,7 @@ def _read_table(
             fault = f"{path!r} is already in {where}", "keep one row per image"
         else:
             name = path.rpartition(".")[0]
-            items.append(ImageEntry(path, part, _EMOTION_IDS[label], line, id=name, box=box))
+            items.append(ImageEntry(path, part, expression, line, id=name, box=box))
             continue
         faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
 
@@ -191,7 +204,7 @@ def _box(cells: Iterable[str]) -> Box | None:
     return None if width < 1 or height < 1 else (left, top, left + width, top + height)
 
 
-def read_arrays(source: Path) -> ParsedSource:
+def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
     """List ``train_set/images/0.jpg`` with the id in ``train_set/annotations/0_exp.npy``, and the same in ``val_set``.
 
     Raises:
@@ -222,10 +235,13 @@ def read_arrays(source: Path) -> ParsedSource:
                 elif (number := read_id(annotation, faults)) is not None:
                     labels[f"{part} {annotation.name}"] = annotation
                     path = f"{part}_set/images/{name}"
-                    if number in DROPPED:
+                    if number in DROPPED and not meanings.gives(str(number)):
                         dropped[DROPPED[number]] += 1
+                    elif (expression := meanings.meaning(str(number))) is not None:
+                        items.append(ImageEntry(path, part, expression, id=f"{part}/{stem}"))
                     else:
-                        items.append(ImageEntry(path, part, EMOTIONS[number], id=f"{part}/{stem}"))
+                        what = f"unknown expression id {number}"
+                        faults.append(FerError(what, hint="give its meaning with --labels", path=annotation))
                 named.discard(stem)
             for stem in named:
                 what, place = f"labels {part}_set/images/{stem}.jpg, which does not exist", annotations
@@ -290,7 +306,7 @@ def _one_value(path: Path) -> object:
         raise FerError(f"not a readable .npy file ({error})", hint=hint, path=path) from None
 
 
-def read_folders(source: Path) -> ParsedSource:
+def read_folders(source: Path, meanings: SourceLabels) -> ParsedSource:
     """List ``train/0/picture`` or ``train/neutral/picture``, and the same in ``val``.
 
     Raises:
@@ -300,7 +316,7 @@ def read_folders(source: Path) -> ParsedSource:
     faults: list[FerError] = []
     for part in PARTS:
         if folder := inside(source, part):
-            listed = class_folders(folder, f"{part}/", _label_of, faults, _CLASSES)
+            listed = class_folders(folder, f"{part}/", meanings.meaning, faults, _CLASSES)
             items += [ImageEntry(path, part, label) for path, label in listed]
     refuse_all(faults)
     return ParsedSource(
@@ -311,10 +327,6 @@ def read_folders(source: Path) -> ParsedSource:
         label_rule="AffectNet manual labels",
         faces="cropped by those who made this layout",
     )
-
-
-def _label_of(name: str) -> str | None:
-    return _EMOTION_IDS.get(name) or canonical(name)
 
 
 DATASET: Final = DatasetDefinition(

@@ -10,8 +10,9 @@ from typing import Any, Final
 from fer_cli.core.labels import in_order
 from fer_cli.datasets.image_dataset import check_counts, inside
 from fer_cli.datasets.image_list import WHOLE
-from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
+from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, ids, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.splits import assign_roles
 
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")
@@ -32,14 +33,18 @@ class CkExtended:
         neutral: take the rows of neutral.
         contempt: take the rows of contempt.
         allow_incomplete: take a table that lacks rows.
+        labels: what the numbers mean, where they are not the official ones.
     """
 
-    def __init__(self, *, table: Path, name: str, neutral: bool, contempt: bool, allow_incomplete: bool) -> None:
+    def __init__(
+        self, *, table: Path, name: str, neutral: bool, contempt: bool, allow_incomplete: bool, labels: str | None
+    ) -> None:
         self._table = table
         self._name = name
         out = {"neutral" * (not neutral), "contempt" * (not contempt)}
         self._classes = tuple(label for label in EMOTIONS if label not in out)
         self._allow_incomplete = allow_incomplete
+        self._labels = SourceLabels("ckextended.csv", ids(EMOTIONS), labels)
         self._found: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
 
@@ -56,7 +61,7 @@ class CkExtended:
     @property
     def config(self) -> dict[str, Any]:
         """The layout, and the classes that are taken."""
-        return {"layout": "ckextended.csv", "classes": list(in_order(self._classes))}
+        return {"layout": "ckextended.csv", "classes": list(in_order(self._classes)), **self._labels.config}
 
     @property
     def expected_rows(self) -> int | None:
@@ -65,7 +70,7 @@ class CkExtended:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the images as (n, 48, 48) uint8, in the order of the table."""
-        for block in table_blocks(self._table, _FORM):
+        for block in table_blocks(self._table, _FORM, self._labels):
             keep = [index for index, label in enumerate(block.labels) if label in self._classes]
             self._found.update(block.labels)
             self._kept.update(block.parts[index] for index in keep)
@@ -91,7 +96,12 @@ class CkExtended:
             FerError: rows are lacking, and that was not allowed.
         """
         missing = check_counts(
-            "ckextended.csv", self._table, {WHOLE: self._found}, {WHOLE: OFFICIAL}, allow=self._allow_incomplete
+            "ckextended.csv",
+            self._table,
+            {WHOLE: self._found},
+            {WHOLE: OFFICIAL},
+            allow=self._allow_incomplete,
+            labels=self._labels,
         )
         roles = assign_roles({part: split for part, split in PARTS.items() if self._kept[part]})
         number = " + ".join(f"{self._kept[part]:,} {part}" for part in PARTS if self._kept[part])
@@ -104,7 +114,11 @@ class CkExtended:
             subjects_remark="not named here: a subject may be in several splits",
             split_of=roles.split_of,
             missing=missing,
-            warnings=["ckextended.csv names no subjects: one may be in several splits, so scores are optimistic"],
+            numbering=self._labels.numbering,
+            warnings=[
+                "ckextended.csv names no subjects: one may be in several splits, so scores are optimistic",
+                *self._labels.check_used(),
+            ],
             dropped={f"{label}": self._found[label] for label in EMOTIONS if label not in self._classes},
             carve_validation=roles.carve_validation,
             carve_test=roles.carve_test,

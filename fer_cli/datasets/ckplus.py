@@ -9,7 +9,6 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import canonical
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.ckextended import CkExtended, find_table
 from fer_cli.datasets.image_dataset import (
@@ -26,7 +25,8 @@ from fer_cli.datasets.image_dataset import (
 from fer_cli.datasets.image_files import SUFFIXES, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry
 from fer_cli.datasets.records import Block, Loader, Pictured
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Option, Size, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Option, Size, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import text_lines
 from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
@@ -57,6 +57,7 @@ LAST: Final = 3
 SEQUENCE_LAYOUT: Final = "sequences"
 """The official layout: raw frames of 640x490 pixels."""
 
+_CLASSES: Final = f"{', '.join(EMOTIONS.values())}; other names or numbers: --labels"
 _ID: Final = re.compile(r"([0-7])(?:\.0*)?(?:e[+-]?0+)?", re.IGNORECASE)
 _EMOTION: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})_emotion\.txt")
 _FRAME: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})\.(?:png|jpg|tiff?)", re.IGNORECASE)
@@ -72,6 +73,7 @@ def open_ckplus(
     ] = False,
     detection: FaceDetection = DEFAULT_DETECTION,
     allow_incomplete: AllowIncomplete = False,
+    labels: Labels = None,
     size: Size = None,
     jobs: Jobs = None,
 ) -> Loader:
@@ -84,13 +86,22 @@ def open_ckplus(
         align: align the face in each raw frame.
         detection: how faces are found.
         allow_incomplete: take a source that lacks sequences or frames.
+        labels: what the numbers or names of classes mean, where they are not the official ones.
         size: resize every picture to a square of this side in pixels; ``ckextended.csv`` stays as it is.
         jobs: threads that decode.
 
     Raises:
         FerError: the source is not there or not complete, there are several, or a file or a name is at fault.
     """
-    loader = _open(source, neutral=neutral, contempt=contempt, allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    loader = _open(
+        source,
+        neutral=neutral,
+        contempt=contempt,
+        allow_incomplete=allow_incomplete,
+        labels=labels,
+        size=size,
+        jobs=jobs,
+    )
     if not align:
         detection.refuse_unused()
         return loader
@@ -100,18 +111,26 @@ def open_ckplus(
 
 
 def _open(
-    source: Path, *, neutral: bool, contempt: bool, allow_incomplete: bool, size: int | None, jobs: int | None
+    source: Path,
+    *,
+    neutral: bool,
+    contempt: bool,
+    allow_incomplete: bool,
+    labels: str | None,
+    size: int | None,
+    jobs: int | None,
 ) -> Loader:
     check_jobs(jobs)
+    meanings = SourceLabels("CK+", EMOTIONS, labels)
     if source.is_file():
         layout, table, pictures = "ckextended.csv", source, None
     else:
         images = first_inside(source, ("cohn-kanade-images",), ("extended-cohn-kanade-images", "cohn-kanade-images"))
-        labels = first_inside(source, ("Emotion",), ("Emotion_labels", "Emotion"))
-        pictures = first_inside(source, ("CK+48",)) or (source if _has_classes(source) else None)
+        emotions = first_inside(source, ("Emotion",), ("Emotion_labels", "Emotion"))
+        pictures = first_inside(source, ("CK+48",)) or (source if _has_classes(source, meanings) else None)
         found_table = find_table(source)
         layouts = {
-            "Emotion/": labels or images,
+            "Emotion/": emotions or images,
             "class folders of 48x48 pictures": pictures,
             "ckextended.csv": found_table,
         }
@@ -121,10 +140,17 @@ def _open(
         if size is not None:
             raise FerError("ckextended.csv is not resized", hint="omit --size", path=table)
         name = artifact_name(neutral=neutral, contempt=contempt)
-        return CkExtended(table=table, name=name, neutral=neutral, contempt=contempt, allow_incomplete=allow_incomplete)
+        return CkExtended(
+            table=table,
+            name=name,
+            neutral=neutral,
+            contempt=contempt,
+            allow_incomplete=allow_incomplete,
+            labels=labels,
+        )
     expected = {name: LAST * number for name, number in SEQUENCES.items() if contempt or name != "contempt"}
     if layout == "Emotion/":
-        found = read_sequences(source, neutral=neutral, contempt=contempt)
+        found = read_sequences(source, meanings, neutral=neutral, contempt=contempt)
         if neutral:
             expected["neutral"] = sum(expected.values()) // LAST
     else:
@@ -134,9 +160,9 @@ def _open(
                 hint="omit --neutral, or give the official layout",
                 path=source,
             )
-        found = read_folders(pictures or source, contempt=contempt)
-    missing = check_counts("CK+", source, found.counts, {WHOLE: expected}, allow=allow_incomplete)
-    return CkPlus(found, missing=missing, size=size, jobs=jobs, neutral=neutral, contempt=contempt)
+        found = read_folders(pictures or source, meanings, contempt=contempt)
+    missing = check_counts("CK+", source, found.counts, {WHOLE: expected}, allow=allow_incomplete, labels=meanings)
+    return CkPlus(found, missing=missing, size=size, jobs=jobs, neutral=neutral, contempt=contempt, labels=meanings)
 
 
 def artifact_name(*, neutral: bool, contempt: bool) -> str:
@@ -154,6 +180,7 @@ class CkPlus(ImageDatasetLoader):
         jobs: threads that decode.
         neutral: first frames are in it.
         contempt: contempt is in it.
+        labels: what the source's labels were taken for.
     """
 
     def __init__(
@@ -165,6 +192,7 @@ class CkPlus(ImageDatasetLoader):
         jobs: int | None,
         neutral: bool,
         contempt: bool,
+        labels: SourceLabels,
     ) -> None:
         self.raw: Final = found.layout == SEQUENCE_LAYOUT
         classes = [name for name in EMOTIONS.values() if contempt or name != "contempt"]
@@ -177,6 +205,7 @@ class CkPlus(ImageDatasetLoader):
             missing=missing,
             size=size,
             jobs=jobs,
+            labels=labels,
         )
 
     def blocks(self) -> Iterator[Block]:
@@ -190,7 +219,7 @@ class CkPlus(ImageDatasetLoader):
         return self._pictures.pictures()
 
 
-def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> ParsedSource:
+def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, contempt: bool) -> ParsedSource:
     """Read ``Emotion/`` and list the frames of the labelled sequences.
 
     Raises:
@@ -203,7 +232,7 @@ def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> ParsedSour
     images = images or needed_folder(source, "cohn-kanade-images")
     root = images.parent
     faults: list[FerError] = []
-    emotions = _read_emotions(labels, faults)
+    emotions = _read_emotions(labels, meanings, faults)
     frames = _frames(images, {sequence.partition("_")[0] for sequence in emotions}, faults)
     items: list[ImageEntry] = []
     for sequence, (label, path) in sorted(emotions.items()):
@@ -228,7 +257,7 @@ def read_sequences(source: Path, *, neutral: bool, contempt: bool) -> ParsedSour
     return found
 
 
-def _read_emotions(folder: Path, faults: list[FerError]) -> dict[str, tuple[str, Path]]:
+def _read_emotions(folder: Path, meanings: SourceLabels, faults: list[FerError]) -> dict[str, tuple[str, Path]]:
     """Return sequence -> label and file; what is wrong is added to ``faults``."""
     emotions: dict[str, tuple[str, Path]] = {}
     for path in walk(folder):
@@ -241,12 +270,12 @@ def _read_emotions(folder: Path, faults: list[FerError]) -> dict[str, tuple[str,
         elif name[1] in emotions:
             what = f"sequence {name[1]} has a second label, the first is in {emotions[name[1]][1].name}"
             faults.append(FerError(what, hint="unpack Emotion_labels.zip again", path=place))
-        elif label := _read_emotion(place, faults):
+        elif label := _read_emotion(place, meanings, faults):
             emotions[name[1]] = label, place
     return emotions
 
 
-def _read_emotion(path: Path, faults: list[FerError]) -> str | None:
+def _read_emotion(path: Path, meanings: SourceLabels, faults: list[FerError]) -> str | None:
     """Return the label in an emotion file (one id, written as a float), or None and what is wrong in ``faults``."""
     hint = "unpack Emotion_labels.zip again"
     try:
@@ -260,14 +289,14 @@ def _read_emotion(path: Path, faults: list[FerError]) -> str | None:
     elif len(words) > 1:
         line = words[1][0]
         faults.append(FerError(f"holds {len(words)} numbers, not one", hint=hint, path=path, line=line))
-    elif match is None:
+    elif match is not None and (label := meanings.meaning(match[1])) is not None:
+        return label
+    elif match is None or match[1] != "0":
         what = f"unknown emotion {words[0][1][:40]!r}, not 1 to 7"
         faults.append(FerError(what, hint=hint, path=path, line=words[0][0]))
-    elif match[1] == "0":
+    else:
         what = "the emotion is 0 (neutral), which no labelled sequence of CK+ is"
         faults.append(FerError(what, hint=hint, path=path, line=words[0][0]))
-    else:
-        return EMOTIONS[match[1]]
     return None
 
 
@@ -287,7 +316,7 @@ def _frames(images: Path, subjects: set[str], faults: list[FerError]) -> dict[st
     return frames
 
 
-def read_folders(root: Path, *, contempt: bool) -> ParsedSource:
+def read_folders(root: Path, meanings: SourceLabels, *, contempt: bool) -> ParsedSource:
     """List ``anger/S010_004_00000017.png`` and the like.
 
     Raises:
@@ -296,7 +325,7 @@ def read_folders(root: Path, *, contempt: bool) -> ParsedSource:
     faults: list[FerError] = []
     items: list[ImageEntry] = []
     first: dict[str, tuple[str, str]] = {}
-    for path, label in class_folders(root, "", _label_of, faults, ", ".join(EMOTIONS.values())):
+    for path, label in class_folders(root, "", meanings.meaning, faults, _CLASSES):
         name = _FRAME.fullmatch(PurePosixPath(path).name)
         if name is None:
             hint = "the names are S010_004_00000017.png; others: fer prepare folder"
@@ -328,15 +357,10 @@ def _found(root: Path, layout: str, items: list[ImageEntry], label_rule: str) ->
     )
 
 
-def _label_of(name: str) -> str | None:
-    label = canonical(name)
-    return label if label in EMOTIONS.values() else None
-
-
-def _has_classes(source: Path) -> bool:
+def _has_classes(source: Path, meanings: SourceLabels) -> bool:
     """Tell whether a folder holds class folders with pictures."""
     try:
-        folders = [path for path in source.iterdir() if path.is_dir() and _label_of(path.name)]
+        folders = [path for path in source.iterdir() if path.is_dir() and meanings.meaning(path.name)]
     except OSError:
         return False
     return any(path.suffix.lower() in SUFFIXES for folder in folders for path in folder.iterdir())

@@ -18,7 +18,8 @@ from fer_cli.datasets.image_dataset import (
     refuse_all,
 )
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, path_fault
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Size, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import text_lines
 
 ACCESS: Final = Access(
@@ -47,6 +48,7 @@ class ExpW(ImageDatasetLoader):
     Args:
         source: the folder that holds ``label/`` and ``image/``, or ``data/`` with them.
         allow_incomplete: accept a list that lacks faces.
+        labels: what the numbers of expressions mean, where they are not the official ones.
         size: resize every face to a square of this side in pixels; by default 112.
         jobs: threads that decode.
 
@@ -55,9 +57,16 @@ class ExpW(ImageDatasetLoader):
     """
 
     def __init__(
-        self, *, source: Source, allow_incomplete: AllowIncomplete = False, size: Size = None, jobs: Jobs = None
+        self,
+        *,
+        source: Source,
+        allow_incomplete: AllowIncomplete = False,
+        labels: Labels = None,
+        size: Size = None,
+        jobs: Jobs = None,
     ) -> None:
         check_jobs(jobs)
+        meanings = SourceLabels("ExpW", dict(zip(map(str, range(len(EMOTIONS))), EMOTIONS, strict=True)), labels)
         table = first_inside(source, ("label", "label.lst"), ("data", "label", "label.lst"))
         if table is None:
             raise ACCESS.absent(source)
@@ -65,12 +74,14 @@ class ExpW(ImageDatasetLoader):
         if images is None:
             missing = table.parent.parent / "image" / "origin"
             raise FerError("this folder is missing", hint="unpack origin.7z", path=missing)
-        parsed = read_labels(table, images)
-        differences = check_counts("ExpW", source, parsed.counts, OFFICIAL, allow=allow_incomplete)
-        super().__init__("expw", EMOTIONS, parsed, family="expw", missing=differences, size=size, jobs=jobs)
+        parsed = read_labels(table, images, meanings)
+        differences = check_counts("ExpW", source, parsed.counts, OFFICIAL, allow=allow_incomplete, labels=meanings)
+        super().__init__(
+            "expw", EMOTIONS, parsed, family="expw", missing=differences, size=size, jobs=jobs, labels=meanings
+        )
 
 
-def read_labels(table: Path, images: Path) -> ParsedSource:
+def read_labels(table: Path, images: Path, meanings: SourceLabels) -> ParsedSource:
     """Read ``label.lst``: a face a line.
 
     Raises:
@@ -84,15 +95,20 @@ def read_labels(table: Path, images: Path) -> ParsedSource:
             advance()
             fields = text.rsplit(maxsplit=_FIELDS - 1)
             fault = _fault(fields, images)
-            if fault is None:
+            label = meanings.meaning(fields[-1], names=False)
+            if fault is None and label is None:
+                what = f"unknown expression id {fields[-1][:40]!r}"
+                fault = what, "ExpW has 0 to 6: use the original list, or give --labels"
+            if fault is None and label is not None:
                 name, face = fields[:2]
                 identity = f"{name}#{face}"
                 if first_line.setdefault(identity, line) == line:
                     top, left, right, bottom = map(int, fields[2:6])
-                    label, box = EMOTIONS[int(fields[7])], (left, top, right, bottom)
+                    box = left, top, right, bottom
                     faces.append(ImageEntry(name, None, label, line, sequence=name, id=identity, box=box))
                     continue
                 fault = f"{identity} is already in line {first_line[identity]}", "keep one line per face"
+            assert fault is not None
             faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
     refuse_all(faults)
     return ParsedSource(
@@ -111,7 +127,7 @@ def _fault(fields: Sequence[str], images: Path) -> tuple[str, str] | None:
     """Return what is wrong with the fields of a line and what to do about it, or None."""
     if len(fields) != _FIELDS:
         return f"expected {_FIELDS} fields, got {len(fields)}", _FORM
-    name, face, *box, confidence, expression = fields
+    name, face, *box, confidence, _ = fields
     if "/" in name:
         return f"{name[:80]!r} is not a file name", "names are those of the pictures in image/origin"
     if fault := path_fault(images, name):
@@ -125,8 +141,6 @@ def _fault(fields: Sequence[str], images: Path) -> tuple[str, str] | None:
         return f"{' '.join([*box, confidence])[:60]!r} is not a box and its confidence", _FORM
     if right <= left or bottom <= top:
         return f"the box from {left},{top} to {right},{bottom} is empty", _FORM
-    if expression not in map(str, range(len(EMOTIONS))):
-        return f"unknown expression id {expression[:40]!r}", "ExpW has 0 to 6: use the original list"
     return None
 
 

@@ -11,12 +11,14 @@ from typing import Annotated, Any, Final
 from fer_cli.artifacts.protocol import VotesAgreement
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
+from fer_cli.datasets.class_counts import check_classes
 from fer_cli.datasets.folder import list_tree, split_of_name
 from fer_cli.datasets.image_files import decode_blocks, probe_all, refuse
 from fer_cli.datasets.image_list import ImageEntry
-from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, table_blocks
+from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, ids, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Option, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Labels, Option, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.vote_join import Join, VoteAgreement
 from fer_cli.datasets.votes import find_votes, is_nonface, read_votes
@@ -58,6 +60,7 @@ class Fer2013:
         source: the table or an archive of it, a folder that holds one of them, or a folder with ``train/`` and
             ``test/``.
         allow_incomplete: take a source that lacks rows or whole parts.
+        labels: what the numbers or names of classes mean, where they are not the official ones.
         drop_nonface: the FER+ votes; rows where NF holds more than half of the votes are left out.
 
     Raises:
@@ -69,6 +72,7 @@ class Fer2013:
         *,
         source: Source,
         allow_incomplete: AllowIncomplete = False,
+        labels: Labels = None,
         drop_nonface: Annotated[
             Path | None, Option("FER+ votes (fer2013new.csv): drop images that most voters call no face.")
         ] = None,
@@ -76,6 +80,7 @@ class Fer2013:
         self._source = source
         self._allow_incomplete = allow_incomplete
         self._table = find_table(source)
+        self._labels = SourceLabels("FER2013", ids(EMOTIONS), labels)
         self._tree = _read_tree(source) if self._table is None else []
         if drop_nonface is not None and self._table is None:
             raise FerError("FER+ votes join by row order, which folders do not keep", hint="give the csv", path=source)
@@ -106,7 +111,7 @@ class Fer2013:
     def config(self) -> dict[str, Any]:
         """Whether a source with gaps was allowed, and the rule by which images without a face are left out."""
         rule = None if self._votes is None else "NF holds more than half of the FER+ votes"
-        return {"allow_incomplete": self._allow_incomplete, "drop_nonface": rule}
+        return {"allow_incomplete": self._allow_incomplete, "drop_nonface": rule, **self._labels.config}
 
     @property
     def expected_rows(self) -> int | None:
@@ -125,7 +130,7 @@ class Fer2013:
             votes = read_votes(self._votes, tuple(PARTS))
             self._warnings += votes.warnings
             join = Join(votes, path, self._allow_incomplete, VoteAgreement(path, LABEL_SHARES))
-        for block in table_blocks(path, FORM):
+        for block in table_blocks(path, FORM, self._labels):
             rows, keep = [], []
             for index, (line, label, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
                 self._found[part][label] += 1
@@ -188,7 +193,8 @@ class Fer2013:
             parts=roles.parts,
             split_of=roles.split_of,
             missing=missing,
-            warnings=list(self._warnings),
+            numbering=self._labels.numbering,
+            warnings=[*self._warnings, *self._labels.check_used()],
             votes_agreement=self._agreement,
             dropped={} if self._votes is None else {"NF holds more than half of the FER+ votes": dropped},
             carve_validation=roles.carve_validation,
@@ -197,7 +203,7 @@ class Fer2013:
 
     def _check(self) -> list[str]:
         official = OFFICIAL if self._table is not None else _official_tree(self._found)
-        return check_complete(self._table or self._source, self._found, official, self._allow_incomplete)
+        return check_complete(self._table or self._source, self._found, official, self._allow_incomplete, self._labels)
 
 
 Tally = defaultdict[str, Counter[str]]
@@ -219,12 +225,14 @@ def check_complete(
     found: Mapping[str, Mapping[str, int]],
     official: Mapping[str, Mapping[str, int]],
     allow_incomplete: bool,
+    labels: SourceLabels,
 ) -> list[str]:
     """Compare counts with the official ones and return the differences in words.
 
     Raises:
-        FerError: they differ, and ``allow_incomplete`` is not set.
+        FerError: they differ, and ``allow_incomplete`` is not set; or they are those of other classes or more rows.
     """
+    check_classes("FER2013", path, found, official, labels)
     differences = count_differences(found, official)
     if differences and not allow_incomplete:
         raise FerError(f"not the complete FER2013: {', '.join(differences)}", hint=_INCOMPLETE, path=path)

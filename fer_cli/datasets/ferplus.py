@@ -11,6 +11,7 @@ from fer_cli.artifacts.protocol import VotesAgreement
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.datasets.fer2013 import (
+    EMOTIONS,
     FORM,
     LABEL_SHARES,
     OFFICIAL,
@@ -20,9 +21,10 @@ from fer_cli.datasets.fer2013 import (
     in_words,
     new_tally,
 )
-from fer_cli.datasets.pixel_table import PARTS, SIDE, table_blocks
+from fer_cli.datasets.pixel_table import PARTS, SIDE, ids, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Option, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Labels, Option, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.vote_join import Join, VoteAgreement
 from fer_cli.datasets.votes import COLUMNS, RULES, Rule, find_votes, judge, read_votes
@@ -59,6 +61,7 @@ class FerPlus:
         source: the table of FER2013, an archive of it, or a folder that holds one.
         votes: ``fer2013new.csv`` or a folder that holds it; by default it is looked for beside the images.
         rule: how ten votes become a label: ``majority``, ``plurality`` or ``votes`` (see ``votes.judge``).
+        labels: what the numbers in the table of images mean, where they are not FER2013's; votes are named.
         allow_incomplete: take images that lack rows or whole parts; votes of parts that are lacking are left out.
 
     Raises:
@@ -74,6 +77,7 @@ class FerPlus:
         ] = None,
         rule: Annotated[str, Option("majority (official), plurality, or votes (soft labels).")] = "majority",
         allow_incomplete: AllowIncomplete = False,
+        labels: Labels = None,
     ) -> None:
         known = next((name for name in RULES if name == rule), None)
         if known is None:
@@ -85,6 +89,7 @@ class FerPlus:
         self._votes = find_votes(votes, source)
         self._rule = known
         self._allow_incomplete = allow_incomplete
+        self._labels = SourceLabels("FER2013", ids(EMOTIONS), labels)
         self._found = new_tally()
         self._kept = new_tally()
         self._dropped: Counter[str] = Counter()
@@ -104,7 +109,7 @@ class FerPlus:
     @property
     def config(self) -> dict[str, Any]:
         """Whether images with gaps were allowed, and the rule."""
-        return {"allow_incomplete": self._allow_incomplete, "rule": self._rule}
+        return {"allow_incomplete": self._allow_incomplete, "rule": self._rule, **self._labels.config}
 
     @property
     def expected_rows(self) -> int | None:
@@ -116,7 +121,7 @@ class FerPlus:
         votes = read_votes(self._votes, tuple(PARTS))
         self._warnings += votes.warnings
         join = Join(votes, self._table, self._allow_incomplete, VoteAgreement(self._table, LABEL_SHARES))
-        for block in table_blocks(self._table, FORM):
+        for block in table_blocks(self._table, FORM, self._labels):
             rows: list[Row] = []
             keep: list[int] = []
             for index, (line, emotion, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
@@ -170,7 +175,7 @@ class FerPlus:
             parts=roles.parts,
             split_of=roles.split_of,
             missing=missing + differences,
-            warnings=list(self._warnings),
+            warnings=[*self._warnings, *self._labels.check_used()],
             dropped=dict(self._dropped),
             vote_columns=COLUMNS,
             votes_agreement=self._agreement,
@@ -179,7 +184,7 @@ class FerPlus:
         )
 
     def _check_images(self) -> list[str]:
-        return check_complete(self._table, self._found, OFFICIAL, self._allow_incomplete)
+        return check_complete(self._table, self._found, OFFICIAL, self._allow_incomplete, self._labels)
 
     def _rule_differences(self) -> list[str]:
         """Compare what the rule kept of each complete part with what it should keep."""

@@ -15,15 +15,14 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
 from fer_cli.core.progress import note
 from fer_cli.datasets.access import Access
+from fer_cli.datasets.class_counts import Counts, check_classes
 from fer_cli.datasets.image_files import SUFFIXES, not_an_image, refuse, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, Pictures
 from fer_cli.datasets.records import Block, LoadReport
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.splits import assign_roles, count_differences
 
 INCOMPLETE: Final = "get the whole data set, or accept what is there with --allow-incomplete"
-
-Counts = Mapping[str, Mapping[str, int]]
-"""Part -> expression -> images."""
 
 
 @dataclass(slots=True)
@@ -81,6 +80,10 @@ class ImageDatasetLoader:
         official_counts: the counts were compared with the published ones, one by one.
         size: resize every picture to a square of this side in pixels (see ``listed.Pictures``).
         jobs: threads that decode.
+        labels: what the source's labels were taken for.
+
+    Raises:
+        FerError: what was given as ``--labels`` names none of them.
     """
 
     def __init__(
@@ -94,11 +97,15 @@ class ImageDatasetLoader:
         official_counts: bool = True,
         size: int | None,
         jobs: int | None,
+        labels: SourceLabels | None = None,
     ) -> None:
         self._name, self._family, self._official_counts = name, family, official_counts
         self._classes = in_order(classes)
         self._found = found
         self._missing = list(missing)
+        self._labels = labels
+        if labels is not None:
+            found.warnings += labels.check_used()
         self._pictures = Pictures(found.root, found.items, size=size, jobs=jobs, tables=found.tables)
 
     @property
@@ -116,7 +123,8 @@ class ImageDatasetLoader:
         """The layout, the classes, how faces were cut out, and how pictures are resized where they have to be."""
         found = self._found
         classes = list(self._classes)
-        return {"layout": found.layout, "classes": classes, "faces": found.faces, **self._pictures.config}
+        given = {} if self._labels is None else self._labels.config
+        return {"layout": found.layout, "classes": classes, "faces": found.faces, **given, **self._pictures.config}
 
     @property
     def expected_rows(self) -> int:
@@ -146,6 +154,7 @@ class ImageDatasetLoader:
             missing=self._missing,
             leftovers=found.leftovers,
             odd_images=self._pictures.odd_images,
+            numbering=None if self._labels is None else self._labels.numbering,
             warnings=[*found.warnings, *self._pictures.warnings],
             dropped=found.dropped,
             carve_validation=roles.carve_validation,
@@ -163,15 +172,19 @@ def check_jobs(jobs: int | None) -> None:
         raise FerError(f"--jobs {jobs} is out of range", hint="give a number from 1 to 256")
 
 
-def check_counts(title: str, source: Path, found: Counts, expected: Counts, *, allow: bool) -> list[str]:
+def check_counts(
+    title: str, source: Path, found: Counts, expected: Counts, *, allow: bool, labels: SourceLabels | None = None
+) -> list[str]:
     """Compare counts with the official ones; where they differ, print both as a table.
 
     Returns:
         The differences in words, none for a complete source.
 
     Raises:
-        FerError: they differ, and that is not allowed.
+        FerError: they differ, and that is not allowed; or they are those of other classes or of more images, which no
+            incomplete source has.
     """
+    check_classes(title, source, found, expected, labels)
     differences = count_differences(found, expected)
     if differences:
         for line in count_table(title, found, expected):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.pixels import parse_images
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
 
 SIDE: Final = 48
@@ -49,8 +50,13 @@ class TableBlock:
         return f"row-{self.first + index:05d}"
 
 
-def table_blocks(path: Path, form: Form) -> Iterator[TableBlock]:
-    """Read a table in blocks of 1,024 rows.
+def ids(emotions: Sequence[str]) -> dict[str, str]:
+    """Return number -> emotion, as the table has them."""
+    return {str(number): name for number, name in enumerate(emotions)}
+
+
+def table_blocks(path: Path, form: Form, labels: SourceLabels) -> Iterator[TableBlock]:
+    """Read a table in blocks of 1,024 rows; ``labels`` says what its numbers mean.
 
     Raises:
         FerError: the first fault in the file, with its line.
@@ -58,9 +64,9 @@ def table_blocks(path: Path, form: Form) -> Iterator[TableBlock]:
     names = ("emotion", "pixels", "Usage")
     table = open_table(path, {name: (name.lower(),) for name in names}, members=form.members)
     first = 0
-    for batch in _batches(_checked(path, form, table.rows, [table.columns[name] for name in names])):
-        lines, labels, parts, texts = zip(*batch, strict=True)
-        yield TableBlock(first, lines, labels, parts, parse_images(path, texts, lines, SIDE))
+    for batch in _batches(_checked(path, form, labels, table.rows, [table.columns[name] for name in names])):
+        lines, emotions, parts, texts = zip(*batch, strict=True)
+        yield TableBlock(first, lines, emotions, parts, parse_images(path, texts, lines, SIDE))
         first += len(batch)
     if not first:
         raise FerError("the table has a header and no rows", hint="copy or download it again", path=path, line=1)
@@ -70,16 +76,16 @@ _Checked = tuple[int, str, str, str]  # line, label, part, pixels as text
 
 
 def _checked(
-    path: Path, form: Form, rows: Iterator[tuple[int, list[str]]], columns: Sequence[int]
+    path: Path, form: Form, labels: SourceLabels, rows: Iterator[tuple[int, list[str]]], columns: Sequence[int]
 ) -> Iterator[_Checked]:
-    label_of = {str(number): name for number, name in enumerate(form.emotions)}
     counts: Counter[str] = Counter()
     for line, cells in rows:
         emotion, pixels, part = (cells[column] for column in columns)
-        if emotion not in label_of:
+        label = labels.meaning(emotion, names=False)
+        if label is None:
             raise FerError(
                 f"unknown emotion id {emotion[:40]!r}",
-                hint=f"{form.title} has 0 to {len(label_of) - 1}: correct the row",
+                hint=f"{form.title} has 0 to {len(form.emotions) - 1}: correct the row, or give --labels",
                 path=path,
                 line=line,
             )
@@ -95,7 +101,7 @@ def _checked(
                 path=path,
                 line=line,
             )
-        yield line, label_of[emotion], part, pixels
+        yield line, label, part, pixels
 
 
 def _batches(rows: Iterator[_Checked]) -> Iterator[list[_Checked]]:

@@ -9,7 +9,6 @@ from typing import Final
 
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import canonical
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.image_dataset import (
     ImageDatasetLoader,
@@ -25,7 +24,8 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import walk
 from fer_cli.datasets.image_list import ImageEntry
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Size, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table, text_lines
 
 ACCESS: Final = Access(
@@ -62,7 +62,8 @@ _ATTRIBUTES: Final = (
     ("age", ("0-3", "4-19", "20-39", "40-69", "70+")),
 )
 _LANDMARKS: Final = 5  # lines before the attributes
-_CLASSES: Final = f"1 to 7, or {', '.join(EMOTIONS.values())}"
+_IDS: Final = "RAF-DB basic has 1 to 7"
+_CLASSES: Final = f"1 to 7, or {', '.join(EMOTIONS.values())}; other names or numbers: --labels"
 
 
 class RafDb(ImageDatasetLoader):
@@ -71,6 +72,7 @@ class RafDb(ImageDatasetLoader):
     Args:
         source: the folder of either layout, or the one that holds ``basic/`` or ``DATASET/``.
         allow_incomplete: take a source that lacks pictures or a whole part.
+        labels: what the numbers or names of classes mean, where they are not the official ones.
         size: resize every picture to a square of this side in pixels; by default their own 100.
         jobs: threads that decode.
 
@@ -79,23 +81,37 @@ class RafDb(ImageDatasetLoader):
     """
 
     def __init__(
-        self, *, source: Source, allow_incomplete: AllowIncomplete = False, size: Size = None, jobs: Jobs = None
+        self,
+        *,
+        source: Source,
+        allow_incomplete: AllowIncomplete = False,
+        labels: Labels = None,
+        size: Size = None,
+        jobs: Jobs = None,
     ) -> None:
         check_jobs(jobs)
+        meanings = SourceLabels("RAF-DB", EMOTIONS, labels)
         lists = first_inside(source, ("EmoLabel",), ("basic", "EmoLabel"))
         folders = first_inside(source, ("train",), ("test",), ("DATASET", "train"), ("DATASET", "test"))
         layout = one_layout(source, {"EmoLabel/": lists, "train/ and test/": folders}, ACCESS)
         if layout == "EmoLabel/":
-            found = read_official((lists or source).parent)
+            found = read_official((lists or source).parent, meanings)
         else:
-            found = read_folders((folders or source).parent, source)
-        missing = check_counts("RAF-DB", source, found.counts, OFFICIAL, allow=allow_incomplete)
+            found = read_folders((folders or source).parent, source, meanings)
+        missing = check_counts("RAF-DB", source, found.counts, OFFICIAL, allow=allow_incomplete, labels=meanings)
         super().__init__(
-            "rafdb", tuple(EMOTIONS.values()), found, family="rafdb", missing=missing, size=size, jobs=jobs
+            "rafdb",
+            tuple(EMOTIONS.values()),
+            found,
+            family="rafdb",
+            missing=missing,
+            size=size,
+            jobs=jobs,
+            labels=meanings,
         )
 
 
-def read_official(root: Path) -> ParsedSource:
+def read_official(root: Path, meanings: SourceLabels) -> ParsedSource:
     """Read ``EmoLabel/list_patition_label.txt`` and, where they are, the attributes; find every picture.
 
     Raises:
@@ -116,7 +132,7 @@ def read_official(root: Path) -> ParsedSource:
     for line, text in text_lines(table):
         words = text.split()
         name = _NAME.fullmatch(words[0]) if words else None
-        if fault := _line_fault(words, first_line, line):
+        if fault := _line_fault(words, first_line, line, meanings):
             faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
         if name is None:
             continue
@@ -140,12 +156,13 @@ def read_official(root: Path) -> ParsedSource:
                 flags = read_attributes(annotated, faults)
             else:
                 without += 1
-        if not fault:
+        label = meanings.meaning(words[1], names=False) if not fault else None
+        if label is not None:
             items.append(
                 ImageEntry(
                     f"Image/aligned/{picture}",
                     stem.partition("_")[0],
-                    EMOTIONS[words[1]],
+                    label,
                     line,
                     id=stem,
                     flags=flags,
@@ -169,14 +186,16 @@ def read_official(root: Path) -> ParsedSource:
     return found
 
 
-def _line_fault(words: Sequence[str], first_line: dict[str, int], line: int) -> tuple[str, str] | None:
+def _line_fault(
+    words: Sequence[str], first_line: dict[str, int], line: int, meanings: SourceLabels
+) -> tuple[str, str] | None:
     """Return what is wrong with a line of the list and what to do about it, or None."""
     if len(words) != 2:
         return f"the line has {len(words)} fields, not a picture and an id", "correct it or take the original list"
     if not _NAME.fullmatch(words[0]):
         return f"{words[0][:40]!r} is not a file name of RAF-DB", "names are train_00001.jpg and test_0001.jpg"
-    if words[1] not in EMOTIONS:
-        return f"unknown label id {words[1][:40]!r}", "RAF-DB basic has 1 to 7: use the original list"
+    if meanings.meaning(words[1], names=False) is None:
+        return f"unknown label id {words[1][:40]!r}", f"{_IDS}: use the original list, or give --labels"
     if first_line.setdefault(words[0], line) != line:
         return f"{words[0]} is already in line {first_line[words[0]]}", "keep one line per image"
     return None
@@ -207,12 +226,13 @@ def read_attributes(path: Path, faults: list[FerError]) -> tuple[str, ...]:
     return tuple(flags)
 
 
-def read_folders(root: Path, source: Path) -> ParsedSource:
+def read_folders(root: Path, source: Path, meanings: SourceLabels) -> ParsedSource:
     """Read ``train/1..7`` and ``test/1..7``, and check them against ``train_labels.csv`` and ``test_labels.csv``.
 
     Args:
         root: the folder that holds ``train`` and ``test``.
         source: where the tables may lie too.
+        meanings: what the folders' names mean.
 
     Raises:
         FerError: the first fault in the order of files and lines, with the number of the others.
@@ -222,7 +242,7 @@ def read_folders(root: Path, source: Path) -> ParsedSource:
     labels: dict[str, Path] = {}
     for part in PARTS:
         folder = inside(root, part)
-        listed = [] if folder is None else class_folders(folder, f"{part}/", _label_of, faults, _CLASSES)
+        listed = [] if folder is None else class_folders(folder, f"{part}/", meanings.meaning, faults, _CLASSES)
         for path, label in listed:
             name = _ALIGNED.fullmatch(PurePosixPath(path).name)
             if name is None or not name[1].startswith(part):
@@ -237,7 +257,7 @@ def read_folders(root: Path, source: Path) -> ParsedSource:
                 items.append(ImageEntry(path, part, label, id=name[1]))
         if table := inside(root, f"{part}_labels.csv") or inside(source, f"{part}_labels.csv"):
             labels[f"{part} labels"] = table
-            _check_table(table, root, listed, faults)
+            _check_table(table, root, listed, meanings, faults)
     seen: dict[str | None, ImageEntry] = {}
     for item in items:
         if (first := seen.setdefault(item.id, item)) is not item:
@@ -256,12 +276,9 @@ def read_folders(root: Path, source: Path) -> ParsedSource:
     )
 
 
-def _label_of(name: str) -> str | None:
-    label = EMOTIONS.get(name) or canonical(name)
-    return label if label in EMOTIONS.values() else None
-
-
-def _check_table(table: Path, root: Path, listed: Sequence[tuple[str, str]], faults: list[FerError]) -> None:
+def _check_table(
+    table: Path, root: Path, listed: Sequence[tuple[str, str]], meanings: SourceLabels, faults: list[FerError]
+) -> None:
     """Hold a table ``image,label`` against the class folders; add what is wrong to ``faults``."""
     label_of = {PurePosixPath(path).name: label for path, label in listed}
     opened = open_table(table, {"image": ("image", "path", "filename"), "label": ("label", "emotion")})
@@ -269,14 +286,15 @@ def _check_table(table: Path, root: Path, listed: Sequence[tuple[str, str]], fau
     for line, cells in opened.rows:
         image, label = cells[opened.columns["image"]], cells[opened.columns["label"]]
         first = first_line.setdefault(image, line)
-        if label not in EMOTIONS:
-            what, hint = f"unknown label id {label[:40]!r}", "RAF-DB basic has 1 to 7"
+        expression = meanings.meaning(label, names=False)
+        if expression is None:
+            what, hint = f"unknown label id {label[:40]!r}", f"{_IDS}: correct it, or give --labels"
         elif first != line:
             what, hint = f"{image[:80]!r} is already in line {first}", "keep one row per image"
         elif image not in label_of:
             what, hint = f"names {image[:80]!r}, which is not in a class folder", "add the image"
-        elif label_of[image] != EMOTIONS[label]:
-            what = f"{image[:80]!r} is {EMOTIONS[label]} here and {label_of[image]} by its folder"
+        elif label_of[image] != expression:
+            what = f"{image[:80]!r} is {expression} here and {label_of[image]} by its folder"
             hint = "get the data set again: one of them was modified"
         else:
             continue

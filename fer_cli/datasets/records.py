@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.protocol import Alignment, Leftover, OddImages, PartRole, VotesAgreement
+from fer_cli.artifacts.protocol import Alignment, ClassNumbers, Leftover, OddImages, PartRole, VotesAgreement
 from fer_cli.artifacts.sections import SPLIT_NAMES
 
 SPLITS = SPLIT_NAMES
@@ -77,6 +77,7 @@ class LoadReport:
     warnings: list[str] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)  # reason -> rows
     vote_columns: tuple[str, ...] = ()
+    numbering: ClassNumbers | None = None  # where the source has numbers for expressions
     votes_agreement: VotesAgreement | None = None  # where votes were joined to images by row order
     au_columns: tuple[str, ...] = ()
     carve_validation: bool = False  # the source has no validation split: carve one from train

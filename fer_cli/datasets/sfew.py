@@ -9,9 +9,9 @@ from typing import Annotated, Final
 
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import canonical
 from fer_cli.core.progress import note
 from fer_cli.datasets.access import Access
+from fer_cli.datasets.class_counts import check_classes
 from fer_cli.datasets.image_dataset import (
     INCOMPLETE,
     ImageDatasetLoader,
@@ -24,7 +24,8 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_list import ImageEntry
 from fer_cli.datasets.records import Block, Loader, Pictured
-from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Option, Size, Source
+from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Option, Size, Source
+from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.splits import count_differences
 from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
@@ -73,6 +74,7 @@ _FACES: Final = {
     "aligned": "aligned by the authors",
     "raw": "raw frames taken whole, as if they were face crops: no alignment",
 }
+_CLASSES: Final = f"{', '.join(EMOTIONS)}; other names: --labels"
 _CLIP: Final = re.compile(r"(.+)_\d+")
 _TEST: Final = (("Test",), ("Test_Aligned_Faces",))
 
@@ -84,6 +86,7 @@ class Sfew(ImageDatasetLoader):
         source: the folder that holds Train and Val, or Train_Aligned_Faces and Val_Aligned_Faces.
         raw: take the raw frames also where aligned faces lie beside them.
         allow_incomplete: take a source that lacks Train or Val.
+        labels: what the numbers or names of classes mean, where they are not the official ones.
         size: resize every picture to a square of this side in pixels; by default their own size, if they have one.
         jobs: threads that decode.
 
@@ -97,15 +100,18 @@ class Sfew(ImageDatasetLoader):
         source: Path,
         raw: bool = False,
         allow_incomplete: bool = False,
+        labels: str | None = None,
         size: int | None = None,
         jobs: int | None = None,
     ) -> None:
         check_jobs(jobs)
-        found = read_folders(source, raw=raw)
+        meanings = SourceLabels("SFEW 2.0", {}, labels, EMOTIONS)
+        found = read_folders(source, meanings, raw=raw)
         expected = COUNTS[found.layout]
         missing = [f"{part} is missing" for part in PARTS if part not in found.counts]
         if missing and not allow_incomplete:
             raise FerError(f"not the complete SFEW 2.0: {', '.join(missing)}", hint=INCOMPLETE, path=source)
+        check_classes("SFEW 2.0", source, found.counts, expected, meanings, certain=False)
         there = {part: counts for part, counts in expected.items() if part in found.counts}
         if differences := count_differences(found.counts, there):
             for line in count_table("SFEW 2.0", found.counts, there):
@@ -113,7 +119,15 @@ class Sfew(ImageDatasetLoader):
             found.warnings.append(f"not the usual counts of SFEW 2.0: {', '.join(differences)}")
         self.raw: Final = found.layout == "raw"
         super().__init__(
-            "sfew", EMOTIONS, found, family="sfew", official_counts=False, missing=missing, size=size, jobs=jobs
+            "sfew",
+            EMOTIONS,
+            found,
+            family="sfew",
+            official_counts=False,
+            missing=missing,
+            size=size,
+            jobs=jobs,
+            labels=meanings,
         )
 
     def blocks(self) -> Iterator[Block]:
@@ -127,11 +141,12 @@ class Sfew(ImageDatasetLoader):
         return self._pictures.pictures()
 
 
-def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
+def read_folders(source: Path, meanings: SourceLabels, *, raw: bool = False) -> ParsedSource:
     """List the aligned faces, or the raw frames where there are none.
 
     Args:
         source: the folder that holds those of the splits.
+        meanings: what the folders' names mean.
         raw: list the raw frames in any case.
 
     Raises:
@@ -141,7 +156,7 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
         layout: {part: first_inside(source, *choices) for part, choices in parts.items()}
         for layout, parts in _PLACES.items()
     }
-    aligned, frames = places["aligned"], _with_classes(places["raw"])
+    aligned, frames = places["aligned"], _with_classes(places["raw"], meanings)
     layout = "raw" if raw or not any(aligned.values()) else "aligned"
     chosen, others = (frames, aligned) if layout == "raw" else (aligned, frames)
     if not any(chosen.values()):
@@ -160,7 +175,7 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
         if folder is None:
             continue
         prefix = f"{folder.relative_to(source).as_posix()}/"
-        for path, label in class_folders(folder, prefix, _label_of, faults, ", ".join(EMOTIONS)):
+        for path, label in class_folders(folder, prefix, meanings.meaning, faults, _CLASSES):
             stem = PurePosixPath(path).stem
             clip = _CLIP.fullmatch(stem)
             items.append(
@@ -183,10 +198,10 @@ def read_folders(source: Path, *, raw: bool = False) -> ParsedSource:
     return found
 
 
-def _with_classes(places: Mapping[str, Path | None]) -> dict[str, Path | None]:
+def _with_classes(places: Mapping[str, Path | None], meanings: SourceLabels) -> dict[str, Path | None]:
     """Leave out a folder without class folders: ``Train/`` may hold ``Train_Aligned_Faces/`` alone."""
     return {
-        part: place if place is not None and any(map(_label_of, _folders(place))) else None
+        part: place if place is not None and any(map(meanings.meaning, _folders(place))) else None
         for part, place in places.items()
     }
 
@@ -196,11 +211,6 @@ def _folders(place: Path) -> list[str]:
         return [path.name for path in place.iterdir() if path.is_dir()]
     except OSError as error:
         raise FerError(f"cannot be read: {error.strerror}", hint="check the folder", path=place) from None
-
-
-def _label_of(name: str) -> str | None:
-    label = canonical(name)
-    return label if label in EMOTIONS else None
 
 
 def open_sfew(
@@ -216,6 +226,7 @@ def open_sfew(
     ] = None,
     detection: FaceDetection = DEFAULT_DETECTION,
     allow_incomplete: AllowIncomplete = False,
+    labels: Labels = None,
     size: Size = None,
     jobs: Jobs = None,
 ) -> Loader:
@@ -224,7 +235,9 @@ def open_sfew(
     Raises:
         FerError: the source is at fault.
     """
-    loader = Sfew(source=source, raw=bool(align), allow_incomplete=allow_incomplete, size=size, jobs=jobs)
+    loader = Sfew(
+        source=source, raw=bool(align), allow_incomplete=allow_incomplete, labels=labels, size=size, jobs=jobs
+    )
     if loader.raw and align is not False:
         return detection.align(loader, size=size, name="sfew-raw-aligned", jobs=jobs, asked=bool(align))
     detection.refuse_unused()

@@ -117,6 +117,7 @@ def prepare(
             warnings=[
                 *(str(leftover) for leftover in report.leftovers if leftover.matters),
                 *map(str, report.odd_images),
+                *([str(report.numbering)] if report.numbering and report.numbering.shown_by == "trust" else []),
                 *report.warnings,
                 *class_warnings([row.label for row in rows], [row.split for row in rows], report.classes),
                 *leaks.warnings,
@@ -341,6 +342,7 @@ def _protocol(
         missing=tuple(report.missing),
         leftovers=tuple(report.leftovers),
         odd_images=tuple(report.odd_images),
+        numbering=report.numbering,
         votes_agreement=report.votes_agreement,
         duplicates_across_splits=leaks.duplicates_across,
         subjects_across_splits=leaks.subjects_across,
