@@ -100,9 +100,7 @@ def test_damage_is_not_inherited(films: Store) -> None:
     data[5000] ^= 1
     path.write_bytes(data)
     before = files(films)
-    with pytest.raises(
-        FerError, match=r"images\.npy: block 0 .* has checksum \w+, expected \w+; the dataset"
-    ):
+    with pytest.raises(FerError, match=r"images\.npy: block 0 .* has checksum \w+, expected \w+; the dataset"):
         made(films, folds=3)
     assert {path for path in files(films) if ".locks" not in path.parts} == before
 
