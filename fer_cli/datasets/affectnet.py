@@ -33,6 +33,7 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import SUFFIXES, Box, walk
 from fer_cli.datasets.image_list import ImageEntry, path_fault
+from fer_cli.datasets.leftovers import unread_images
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
@@ -323,6 +324,7 @@ def read_folders(source: Path, meanings: SourceLabels) -> ParsedSource:
         root=source,
         layout="class folders",
         items=sorted(items, key=lambda item: item.path),
+        leftovers=unread_images(source, [source / item.path for item in items]),
         parts=PARTS,
         label_rule="AffectNet manual labels",
         faces="cropped by those who made this layout",

@@ -24,6 +24,7 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import walk
 from fer_cli.datasets.image_list import ImageEntry
+from fer_cli.datasets.leftovers import unread_images
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table, text_lines
@@ -268,6 +269,7 @@ def read_folders(root: Path, source: Path, meanings: SourceLabels) -> ParsedSour
         root=root,
         layout="class folders",
         items=sorted(items, key=lambda item: item.path),
+        leftovers=unread_images(root, [root / item.path for item in items]),
         parts=PARTS,
         label_rule="RAF-DB basic labels",
         faces="aligned by the authors",

@@ -87,3 +87,14 @@ def test_given_labels_are_used(tmp_path: Path) -> None:
     assert report.numbering.shown_by == "trust"
     with pytest.raises(FerError, match="RAF-DB has no contempt"):
         RafDb(source=source, labels="freude=contempt")
+
+
+def test_folders_of_images_that_are_not_read_are_listed(tmp_path: Path) -> None:
+    raf = kit.rafdb_folders(tmp_path / "raf")
+    kit.save(raf / "DATASET/valid/1/valid_00001_aligned.jpg", kit.face(0, "sad", 100))
+    (leftover,) = drain(RafDb(source=raf, allow_incomplete=True))[2].leftovers
+    assert (leftover.names, leftover.images, leftover.matters) == (("valid/",), (1,), True)
+    affect = kit.affectnet_folders(tmp_path / "affect")
+    kit.save(affect / "test/0/image1.jpg", kit.face(0, "sad", 56))
+    (leftover,) = drain(affectnet.AffectNet(source=affect, allow_incomplete=True))[2].leftovers
+    assert (leftover.names, leftover.images, leftover.matters) == (("test/",), (1,), True)
