@@ -13,6 +13,7 @@ from fer_cli.core.errors import UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from fer_cli.artifacts.result import Result
 
@@ -92,8 +93,7 @@ def print_result(command: str, result: Result, lines: Sequence[tuple[str, str]],
         )
         return
     state = "up to date" if result.up_to_date else "written"
-    out = console()
-    out.print(f"[bold]{artifact.reference}[/bold]  {state}", highlight=False, soft_wrap=True)
+    headline(artifact.reference, state)
     print_pairs([*lines, ("path", str(artifact.path))])
 
 
@@ -117,22 +117,29 @@ def artifact_output(result: Result, lines: Sequence[tuple[str, str]]) -> Output:
     )
 
 
+def plain(text: str, style: str = "") -> Text:
+    """Return any text for the terminal as it stands: no markup in it counts, and control characters are escaped."""
+    from rich.text import Text
+
+    return Text(one_line(text), style=style)
+
+
 def headline(subject: str, state: str = "") -> None:
     """Print what a command is about in bold, and its state."""
-    from rich.markup import escape
-
-    text = f"[bold]{escape(one_line(subject))}[/bold]" + (f"  {state}" if state else "")
+    text = plain(subject, "bold")
+    if state:
+        text = plain("").append(text).append(f"  {state}")
     console().print(text, highlight=False, soft_wrap=True)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Print aligned lines of (what, value); plain text, whatever the values hold."""
-    from rich.markup import escape
-
     out = console()
-    width = max(len(what) for what, _ in pairs)
-    for what, value in pairs:
-        out.print(f"  [dim]{what:<{width}}[/dim]  {escape(one_line(value))}", highlight=False, soft_wrap=True)
+    lines = [(one_line(what), one_line(value)) for what, value in pairs]
+    width = max(len(what) for what, _ in lines)
+    for what, value in lines:
+        text = plain("  ").append(plain(f"{what:<{width}}", "dim")).append("  ").append(plain(value))
+        out.print(text, highlight=False, soft_wrap=True)
 
 
 def print_table(
@@ -142,14 +149,20 @@ def print_table(
 
     On a terminal the columns ``wrap`` go on in further lines; the others are cut.
     """
-    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0), title_justify="left", header_style="dim")
+    table = Table(
+        title=None if title is None else plain(title),
+        box=None,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+        title_justify="left",
+        header_style="dim",
+    )
     for heading, side in columns.items():
         table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading not in wrap)
     for row in rows:
-        table.add_row(*[escape(one_line(cell)) for cell in row])
+        table.add_row(*[plain(cell) for cell in row])
     console(wide=not sys.stdout.isatty()).print(table)
 
 
@@ -164,6 +177,7 @@ def console(*, wide: bool = False) -> Console:
         highlight=False,
         width=UNBOUNDED if wide else None,
         force_terminal=terminal,
+        emoji=False,
         color_system=None if plain else "auto",
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -77,7 +78,7 @@ def compare(
             print(renderers[form](page), end="")  # noqa: T201
             return
         if out is None:
-            _print(console(), found.comparison)
+            _print(console(wide=not sys.stdout.isatty()), found.comparison)
         if written:
             print_pairs(list(written.items()))
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, console, counted, headline, print_pairs, print_table
+from fer_cli.cli.common import Output, console, counted, headline, plain, print_pairs, print_table
 from fer_cli.cli.options import command
 from fer_cli.core.errors import CheckFailedError, FerError, one_line
 
@@ -104,7 +104,7 @@ def _show(artifact: Artifact, tree: Lineage) -> None:
         ]
     )
     out.print("lineage", style="bold")
-    root = Tree(artifact.reference, guide_style="dim")
+    root = Tree(plain(artifact.reference), guide_style="dim")
     _grow(root, tree)
     out.print(root, soft_wrap=True)
 
@@ -252,14 +252,12 @@ def _bytes(size: int) -> str:
 
 
 def _grow(branch: Tree, node: Lineage) -> None:
-    from rich.text import Text
-
     for parent in node.parents:
         source = parent.source
         if source.kind == "files":
-            text = Text(f"{parent.role}: files of {source.name}, sha256 {source.content[:16]}…")
+            text = plain(f"{parent.role}: files of {source.name}, sha256 {source.content[:16]}…")
         else:
-            text = Text(f"{parent.role}: {source.kind}/{source.name}@{source.version}")
+            text = plain(f"{parent.role}: {source.kind}/{source.name}@{source.version}")
             if parent.artifact is None:
                 text.append("  gone from this store", style="yellow")
             elif parent.changed:

@@ -163,10 +163,12 @@ def _first(
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place, what, hint = _explained(fault, form)
     line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
-    blamed = (
-        change for parts, change in changed.items() if place and all(a == b for a, b in zip(place, parts, strict=False))
-    )
-    if change := next(blamed, None):
+    # The nearest to the fault: a change of the key itself or of a table round it before those of keys below it.
+    related = [parts for parts in changed if place and all(a == b for a, b in zip(place, parts, strict=False))]
+    above = [parts for parts in related if len(parts) <= len(place)]
+    blamed = max(above, key=len) if above else next(iter(related), None)
+    if blamed is not None:
+        change = changed[blamed]
         return UsageError(f"--set {change!r}: {what}", hint="; ".join(filter(None, [hint, "see --print-config"])))
     return FerError(what, hint=hint, path=path, line=line)
 

@@ -30,12 +30,14 @@ def draw(
         str | None, typer.Argument(metavar="FEATURES|MODEL", help="Features, or a model. [default: the newest]")
     ] = None,
     split: SplitOption = None,
-    perplexity: Annotated[float, typer.Option(help="Effective number of neighbours.")] = 30.0,
+    perplexity: Annotated[
+        float | None, typer.Option(help="Effective number of neighbours. [default: 30, less where images are few]")
+    ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
 ) -> Picture:
     """Features in two dimensions, a colour a class: extracted ones, or a model's own with its wrong answers ringed."""
-    from fer_cli.reporting.tsne import tsne_backend, tsne_embedding, tsne_figure
+    from fer_cli.reporting.tsne import fitting_perplexity, tsne_backend, tsne_embedding, tsne_figure
 
     artifact = store.find(source, ["features", "model"])
     if artifact.kind == "model":
@@ -57,6 +59,7 @@ def draw(
         features = open_features(artifact, len(dataset.images)).rows("original", rows)
         wrong, described = None, ""
     note(f"embedding {len(rows):,} images of the {split} split with {tsne_backend()}")
+    perplexity = fitting_perplexity(len(rows)) if perplexity is None else perplexity
     points = tsne_embedding(features, seed=seed, perplexity=perplexity)
     subtitle = f"{described}t-SNE, perplexity {perplexity:g}; {len(rows):,} images of the {split} split"
     title = f"Features of {artifact.name}"

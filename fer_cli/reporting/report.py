@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from fer_cli.core.errors import one_line
 from fer_cli.core.format import binary, decimal, interval, percent, points, quantity, whole_percent
 from fer_cli.reporting.calibration import calibration_figure
 from fer_cli.reporting.confusion import confusion_figure
@@ -200,6 +202,11 @@ def chance(metrics: Metrics) -> dict[str, float]:
     return {"accuracy": share, "balanced_accuracy": 1 / present, "macro_f1": 2 * share / (1 + share) / present}
 
 
+def _shown(value: object) -> object:
+    """Return a value for the page, with control characters escaped where it is text that we did not write."""
+    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def render_report(data: ReportData) -> str:
     """Return the report as the text of one HTML file.
 
@@ -210,6 +217,7 @@ def render_report(data: ReportData) -> str:
         loader=PackageLoader("fer_cli.reporting", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )

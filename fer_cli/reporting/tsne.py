@@ -35,6 +35,11 @@ def tsne_backend() -> str:
     return "openTSNE" if importlib.util.find_spec("openTSNE") else "scikit-learn"
 
 
+def fitting_perplexity(n: int) -> float:
+    """Return the usual perplexity, 30, or the largest that fits a few items: half of the most that is allowed."""
+    return min(30.0, max(1.0, (n - 1) / 6))
+
+
 def tsne_embedding(
     features: ArrayLike, *, seed: int, perplexity: float = 30.0, components: int = 50
 ) -> NDArray[np.float64]:
@@ -60,9 +65,10 @@ def tsne_embedding(
     if table.ndim != 2 or not np.isfinite(table).all():
         raise FerError("the features are no table of finite numbers", hint="run `fer extract` again")
     if not 1 <= perplexity < (n - 1) / 3:
-        raise FerError(
-            f"perplexity {perplexity:g} does not fit {n} items", hint=f"choose one from 1 to below {(n - 1) / 3:.0f}"
-        )
+        most = (n - 1) / 3
+        fits = "embed at least 5 images: choose another split (--split) or prepare more"
+        hint = fits if most <= 1 else f"choose one from 1 to below {most:.4g}"
+        raise FerError(f"perplexity {perplexity:g} does not fit {n} items", hint=hint)
     spread = table.std(axis=0)
     varied = spread > 1e-12 * max(1.0, float(np.abs(table).max()))
     if not varied.any():

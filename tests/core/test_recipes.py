@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_cli.core.errors import UsageError
 from fer_cli.core.recipes import MAX_BYTES, UNMEASURED, Section, load_recipe
 from tests.kits.parsers import refusal
 from tools.train_parser.recipe import ParserRecipe
@@ -194,3 +195,15 @@ def test_a_changed_recipe_repeats_no_figure_of_the_unchanged_one() -> None:
     changed = load_recipe(path, ParserRecipe, [f"training.seed={unchanged.training.seed + 1}"])
     assert changed.about.measured == UNMEASURED
     assert changed.about.paper == unchanged.about.paper
+
+
+@pytest.mark.parametrize(
+    ("changes", "blamed"),
+    [
+        (["training.seed=1", "training=1"], "--set 'training=1': training is a table"),
+        (["training=1", "training.seed=1"], "training is a value, not a table"),
+        (["training.seed=1", "training.seed=many"], "--set 'training.seed=many': training.seed"),
+    ],
+)
+def test_the_change_at_fault_is_the_one_that_is_named(changes: list[str], blamed: str) -> None:
+    assert blamed in refusal(lambda: load_recipe(FOLDER / "plain.toml", ParserRecipe, changes), UsageError)

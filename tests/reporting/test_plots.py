@@ -21,7 +21,7 @@ from fer_cli.plots.classes import classes_figure, imbalance
 from fer_cli.reporting import style
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.style import CLASS_COLOURS, MARKERS, class_colour, class_marker, save_figure
-from fer_cli.reporting.tsne import tsne_backend, tsne_embedding, tsne_figure
+from fer_cli.reporting.tsne import fitting_perplexity, tsne_backend, tsne_embedding, tsne_figure
 
 CONFUSION = [[30, 10, 0], [2, 7, 1], [0, 0, 0]]
 CLASSES = ("happy", "$\\frac{", "a_b^")  # mathtext would fail on these
@@ -272,3 +272,16 @@ def test_every_name_has_its_own_look() -> None:
     assert class_colour("happy", 3) == class_colour("happy", 0)
     others = [class_colour(f"other {k}", k) for k in range(len(style.OTHER_COLOURS))]
     assert len(set(others) | set(CLASS_COLOURS.values())) == len(others) + len(CLASS_COLOURS)
+
+
+@pytest.mark.parametrize(("items", "perplexity"), [(3000, 30), (91, 15), (12, 11 / 6), (5, 1)])
+def test_the_usual_perplexity_fits_few_items(items: int, perplexity: float) -> None:
+    assert fitting_perplexity(items) == pytest.approx(perplexity)
+    if items < 100:
+        features = np.random.default_rng(0).normal(size=(items, 6))
+        assert np.isfinite(tsne_embedding(features, seed=0, perplexity=fitting_perplexity(items))).all()
+
+
+def test_four_items_are_too_few_to_embed() -> None:
+    with pytest.raises(FerError, match="does not fit 4 items; embed at least 5 images"):
+        tsne_embedding(np.eye(4), seed=0, perplexity=1)
