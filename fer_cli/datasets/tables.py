@@ -14,6 +14,7 @@ import gzip
 import io
 import itertools
 import lzma
+import os
 import queue
 import re
 import struct
@@ -34,6 +35,10 @@ MAX_LINE: Final = 1 << 16
 """Characters in one line: five times what 48x48 pixels need, and small enough that no file can fill the memory."""
 MAX_BYTES: Final = 1 << 30
 """Bytes of a table after decompression, three times the largest table known here."""
+MAX_LINES: Final = 10_000_000
+"""Lines of a table, blank ones too: ten times AffectNet's."""
+MAX_EXPANSION: Final = 200
+"""How many times larger than its file a table may become, beyond its first 64 MiB; lists of images are 10 times."""
 MAX_XZ_MEMORY: Final = 1 << 28
 """Bytes that an .xz file may ask for as its dictionary; ``xz -9`` needs 65 MB to unpack."""
 
@@ -42,6 +47,7 @@ SEPARATORS: Final = (",", ";", "\t", "|")
 _BLANKS: Final = {separator: f" \t\r{separator}" for separator in SEPARATORS}
 
 _CHUNK: Final = 1 << 20
+_FREE_BYTES: Final = 1 << 26
 _TAR_MAGIC: Final = slice(257, 262)
 _DAMAGE: Final = (
     *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, struct.error),
@@ -265,6 +271,9 @@ def _split(path: Path, chunks: Iterator[bytes]) -> Iterator[bytes]:
                     line=number + 1,
                 )
             number += 1
+        if number > MAX_LINES:
+            what = f"has more than {MAX_LINES:,} lines"
+            raise FerError(what, hint="no table of faces does: check the file", path=path)
         number -= 1  # the rest is not a line yet
         yield from whole
     if rest:
@@ -346,9 +355,9 @@ def _chunks(path: Path, members: Sequence[str]) -> Generator[bytes]:
         head = file.read(512)
         file.seek(0)
         if head.startswith(b"PK"):
-            yield from _zip_member(path, file, members)
+            yield from _bounded(path, file, _zip_member(path, file, members))
             return
-        stream = _decompressed(file, head)
+        stream = _bounded(path, file, _decompressed(file, head))
         first = b""
         while len(first) < 512 and (chunk := next(stream, b"")):
             first += chunk
@@ -357,6 +366,18 @@ def _chunks(path: Path, members: Sequence[str]) -> Generator[bytes]:
             yield from _tar_member(path, whole, members)
         else:
             yield from whole
+
+
+def _bounded(path: Path, file: IO[bytes], chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass on what a file unpacks to, as long as that is in some relation to its size."""
+    most = max(_FREE_BYTES, MAX_EXPANSION * os.fstat(file.fileno()).st_size)
+    total = 0
+    for chunk in chunks:
+        total += len(chunk)
+        if total > most:
+            what = f"unpacks to more than {most >> 20:,} MiB, over {MAX_EXPANSION} times its size"
+            raise FerError(what, hint="no table of faces does: check the file", path=path)
+        yield chunk
 
 
 def _decompressed(file: IO[bytes], head: bytes) -> Iterator[bytes]:

@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, SYNONYMS, canonical
-from fer_cli.datasets.tables import open_table
+from fer_cli.core.user_files import open_file
+from fer_cli.datasets.tables import MAX_BYTES, MAX_LINE, open_table
 from fer_cli.evaluation.predictor import NO_ANSWER
 from fer_cli.metrics.values import SUM_TOLERANCE
 
@@ -77,6 +78,7 @@ _NO_ANSWER: Final = re.compile(
     "nonface|nf|unknown|missing"
 )
 """What stands for an answer where there is none, without what is neither letter nor digit."""
+_BATCH: Final = 4096  # rows at a time
 MAX_ROWS: Final = 10_000_000
 """Rows of a Parquet file; the largest dataset of faces here has 290,000."""
 FEW_VALUES: Final = 16
@@ -189,7 +191,7 @@ def read_predictions(path: Path, answer: str | None = None) -> ExternalPredictio
             hint="give a csv or Parquet file of predictions",
             path=path,
         )
-    with path.open("rb") as file:
+    with open_file(path) as file:
         is_parquet = file.read(len(_PARQUET)) == _PARQUET
     columns, rows = _parquet(path, answer) if is_parquet else _csv(path, answer)
     ids: list[str] = []
@@ -450,7 +452,9 @@ def _parquet(path: Path, answer: str | None) -> tuple[_Columns, Rows]:
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(path)
+        schema = pq.read_schema(path)
+        texts = [of.name for of in schema if pa.types.is_string(of.type) or pa.types.is_binary(of.type)]
+        file = pq.ParquetFile(path, read_dictionary=texts)  # a text that comes often is kept once
         names, count = list(file.schema_arrow.names), int(file.metadata.num_rows)
         nested = {index for index, of in enumerate(file.schema_arrow.types) if pa.types.is_nested(of)}
     except (pa.ArrowException, ValueError, OSError) as error:
@@ -473,20 +477,49 @@ def _parquet(path: Path, answer: str | None) -> tuple[_Columns, Rows]:
             for of in (columns.truths, columns.either, columns.unknown)
         ),
     )
+    chosen = {names[place] for place in wanted}
+    groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
+    chunks = (group.column(number) for group in groups for number in range(group.num_columns))
+    said = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.partition(".")[0] in chosen)
+    if said > MAX_BYTES:
+        raise _too_much(path)
     return narrow, _parquet_rows(path, file, [names[place] for place in wanted])
 
 
 def _parquet_rows(path: Path, file: pa.parquet.ParquetFile, names: list[str]) -> Rows:
     import pyarrow as pa
 
-    line = 0
+    line = total = 0
     try:
-        for batch in file.iter_batches(columns=names):
-            for cells in zip(*(batch[name].to_pylist() for name in names), strict=True):
+        for batch in file.iter_batches(batch_size=_BATCH, columns=names):
+            columns = [_decoded(path, batch[name]) for name in names]
+            total += sum(column.nbytes for column in columns)
+            if total > MAX_BYTES:
+                raise _too_much(path)
+            for cells in zip(*(column.to_pylist() for column in columns), strict=True):
                 line += 1
                 yield line, cells
     except (pa.ArrowException, ValueError, OSError) as error:
         raise _unreadable(path, error) from error
+
+
+def _decoded(path: Path, column: pa.Array) -> pa.Array:
+    """Return a column with its texts in place of their numbers, once it is known that none of them is too long."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_dictionary(column.type):
+        return column
+    texts = column.dictionary
+    is_text = pa.types.is_string(texts.type) or pa.types.is_binary(texts.type)
+    if is_text and (pc.max(pc.binary_length(texts)).as_py() or 0) > MAX_LINE:
+        raise FerError(f"a cell is longer than {MAX_LINE:,} bytes", hint="leave that column out", path=path)
+    return column.dictionary_decode()
+
+
+def _too_much(path: Path) -> FerError:
+    what = f"the columns to read hold more than {MAX_BYTES >> 20:,} MiB"
+    return FerError(what, hint="no table of predictions does: check the file", path=path)
 
 
 def _unreadable(path: Path, error: Exception) -> FerError:

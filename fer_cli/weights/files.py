@@ -6,12 +6,14 @@ import errno
 import os
 import re
 import socket
+import struct
 from dataclasses import dataclass
 from importlib.metadata import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
+from zipfile import BadZipFile, ZipFile
 
 from fer_cli.artifacts.atomic_io import sha256_file
 from fer_cli.artifacts.protocol import Pretraining, WeightsKind
@@ -19,6 +21,7 @@ from fer_cli.artifacts.summaries import WeightsRecord
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import warn
 from fer_cli.core.provenance import version_of
+from fer_cli.core.user_files import open_file
 from fer_cli.weights import dlib_file
 from fer_cli.weights.catalogue import PACKAGES, cache_folder, forbidding, published, read_record
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin", dlib_file.SUFFIX)
 UNKNOWN: Final = "unknown"
 """What weights were trained on, where nobody says."""
+_SMALL: Final = 1 << 20  # bytes of a zip's members that need no relation to its size
 CACHE: Final = "fer's own cache"
 
 
@@ -139,6 +143,7 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
             return dict(load_file(weights.path))
         except (SafetensorError, OSError) as error:
             raise FerError(f"not a safetensors file ({error})", hint="download it again", path=weights.path) from error
+    _check_unpacked(weights.path)
     try:
         state = torch.load(weights.path, map_location="cpu", weights_only=True)
     except (
@@ -157,8 +162,33 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
             state = state[key]
     if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
         raise FerError("has no table of tensors", hint="give a network's state dict", path=weights.path)
+    if expanded := sorted(str(name) for name, tensor in state.items() if _is_expanded(tensor)):
+        what = f"{len(expanded)} tensors are larger than their data in the file ({expanded[0]})"
+        raise FerError(what, hint="download it again, or save contiguous tensors", path=weights.path)
     tensors = {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
     return lite_to_timm(tensors, weights.path) if "_conv_stem.weight" in tensors else tensors
+
+
+def _check_unpacked(path: Path) -> None:
+    """Refuse a ``.pth`` that is a zip whose members unpack to far more than the file; torch writes them as they are.
+
+    Raises:
+        FerError: it does.
+    """
+    try:
+        size = path.stat().st_size
+        with open_file(path) as stream, ZipFile(stream) as archive:
+            unpacked = sum(member.file_size for member in archive.infolist())
+    except (BadZipFile, OSError, ValueError, NotImplementedError, struct.error):  # not a zip, or torch says what it is
+        return
+    if unpacked > 2 * size + _SMALL:
+        what = f"its {size / 1e6:,.1f} MB unpack to {unpacked / 1e6:,.0f} MB, which torch never writes"
+        raise FerError(what, hint="download it again", path=path)
+
+
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor has more numbers than there are in the file: they would take memory once it is copied."""
+    return _is_plain(tensor) and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def load_strictly(
@@ -171,7 +201,8 @@ def load_strictly(
     """Load every tensor of the network from ``tensors`` and return how many there were.
 
     Raises:
-        FerError: a tensor is missing, left over, or of another shape; the first of each is named.
+        FerError: a tensor is missing, left over, or of another shape, holds NaN or infinity where the network has a
+            number, or is a negative variance; the first of each is named.
     """
     own = network.state_dict()
     faults = []
@@ -184,14 +215,27 @@ def load_strictly(
         name = min(shapes)
         found, expected = tuple(tensors[name].shape), tuple(own[name].shape)
         faults.append(f"{len(shapes)} have another shape ({name}: {found}, expected {expected})")
-    if void := sorted(name for name, tensor in tensors.items() if _is_plain(tensor) and bool(tensor.isnan().any())):
+    plain = {name: tensor for name, tensor in tensors.items() if _is_plain(tensor)}
+    if void := sorted(name for name, tensor in plain.items() if bool(tensor.isnan().any())):
         faults.append(f"{len(void)} hold NaN ({void[0]})")
+    if endless := sorted(name for name, tensor in plain.items() if _is_endless(tensor, own.get(name))):
+        faults.append(f"{len(endless)} hold infinity ({endless[0]})")
+    variances = [name for name in plain if name.rpartition(".")[2] == "running_var"]
+    if negative := sorted(name for name in variances if bool((plain[name] < 0).any())):
+        faults.append(f"{len(negative)} are negative variances ({negative[0]})")
     if odd := sorted(name for name, tensor in tensors.items() if not _is_plain(tensor)):
         faults.append(f"{len(odd)} hold no plain numbers ({odd[0]})")
     if faults:
         raise FerError(f"does not fit the network: {', '.join(faults)}", hint=hint, path=path)
     network.load_state_dict(tensors, strict=True)
     return len(own)
+
+
+def _is_endless(tensor: torch.Tensor, own: torch.Tensor | None) -> bool:
+    """Tell whether a tensor holds infinity that the network's own does not: masks of attention are made of it."""
+    import torch
+
+    return bool(tensor.isinf().any()) and (own is None or not torch.equal(tensor, own))
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import timm
@@ -148,6 +149,20 @@ def test_bad_weights_end_in_one_line_that_names_the_file(tmp_path: Path) -> None
     torch.save({**state, "stranger": torch.zeros(1)}, case("surplus.pth", "1 do not belong to it (stranger)"))
     torch.save({k: v for k, v in state.items() if k != "bn1.bias"}, case("lacking.pth", "are missing (bn1.bias)"))
     torch.save({**state, "bn1.bias": torch.zeros(3)}, case("shape.pth", "1 have another shape (bn1.bias: (3,)"))
+    endless = torch.full_like(state["bn1.bias"], float("inf"))
+    torch.save({**state, "bn1.bias": endless}, case("endless.pth", "1 hold infinity (bn1.bias)"))
+    variance = state["bn1.running_var"].clone()
+    variance[3] = -1e-6
+    torch.save(
+        {**state, "bn1.running_var": variance}, case("variance.pth", "1 are negative variances (bn1.running_var)")
+    )
+    expanded = torch.zeros(1).expand(2_500_000_000)
+    torch.save({**state, "bn1.bias": expanded}, case("expanded.pth", "larger than their data in the file (bn1.bias)"))
+    deflated = case("deflated.pth", "which torch never writes")
+    torch.save({"a": torch.zeros(5_000_000)}, tmp_path / "stored.pth")
+    with ZipFile(tmp_path / "stored.pth") as source, ZipFile(deflated, "w", ZIP_DEFLATED) as target:
+        for member in source.infolist():
+            target.writestr(member.filename, source.read(member))
     torch.save({"_conv_stem.weight": torch.zeros(1), "_blocks.99._bn0.bias": torch.zeros(1)}, case("lite.pth", "99"))
     for name, words in cases.items():
         with pytest.raises(FerError) as caught:
