@@ -206,7 +206,7 @@ def read_manifest(directory: Path) -> Manifest:
     path = directory / MANIFEST
     try:
         raw = json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise FerError(f"the manifest is not valid JSON ({error})", hint=_DAMAGED, path=path) from error
     except FileNotFoundError as error:
         raise FerError("there is no artifact here", hint="see 'fer ls'", path=directory) from error
@@ -226,7 +226,11 @@ def read_manifest(directory: Path) -> Manifest:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         raise FerError(f"manifest key {key!r}: {first['msg']}", hint=_DAMAGED, path=path) from error
-    if manifest.seal != manifest.compute_seal():
+    try:
+        seal = manifest.compute_seal()
+    except ValueError as error:  # 1e999 is infinity, which no JSON can say
+        raise FerError(f"the manifest holds a number beyond reading ({error})", hint=_DAMAGED, path=path) from error
+    if manifest.seal != seal:
         raise FerError("the manifest does not match its own seal", hint=_DAMAGED, path=path)
     if manifest.payload_format != (ours := PAYLOAD_FORMATS.get(manifest.kind)):
         what = f"{manifest.kind} of payload format {manifest.payload_format}, this fer reads {ours or 'no such kind'}"

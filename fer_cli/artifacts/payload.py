@@ -138,7 +138,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON has no narrower type
     """Return the value of a JSON file."""
     try:
         return json.loads(path.read_bytes())
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise FerError(f"not valid JSON ({error})", hint="check it with 'fer verify'", path=path) from error
 
 

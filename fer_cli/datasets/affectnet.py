@@ -76,7 +76,7 @@ _BOX: Final = ("face_x", "face_y", "face_width", "face_height")
 _EXP: Final = "_exp.npy"
 _NPY_BYTES: Final = 4096  # an id takes 140
 _DIGITS: Final = 4  # of an expression's id, leading zeros too
-_NPY_FAULTS: Final = (ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
+_NPY_FAULTS: Final = (SystemError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
 _CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}; other names or numbers: --labels"
 
 

@@ -480,7 +480,10 @@ def _parquet(path: Path, answer: str | None) -> tuple[_Columns, Rows]:
     chosen = {names[place] for place in wanted}
     groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
     chunks = (group.column(number) for group in groups for number in range(group.num_columns))
-    said = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.partition(".")[0] in chosen)
+    try:
+        said = sum(one.total_uncompressed_size for one in chunks if one.path_in_schema.partition(".")[0] in chosen)
+    except ValueError as error:  # a name that is not UTF-8
+        raise _unreadable(path, error) from error
     if said > MAX_BYTES:
         raise _too_much(path)
     return narrow, _parquet_rows(path, file, [names[place] for place in wanted])

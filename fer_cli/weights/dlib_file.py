@@ -65,7 +65,7 @@ def read_layers(path: Path) -> list[Layer]:
             number, position = _whole_number(data, position, path)
             shape.append(number)
         count = int(np.prod(shape, dtype=object))
-        if min(shape) < 0 or count * 4 > len(data) - position:
+        if min(shape) < 0 or (kind == "fc" and shape[2:] != [1, 1]) or count * 4 > len(data) - position:
             raise _fault(path, f"ends early, or is damaged, at byte {position:,}")
         values = np.frombuffer(data, "<f4", count, position).astype(np.float32)
         position += count * 4
