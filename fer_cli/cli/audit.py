@@ -53,6 +53,7 @@ def audit(
 
 
 def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | None) -> Output:
+    from fer_cli.audit import reach
     from fer_cli.stages.audit_dataset import audit_dataset
 
     result = audit_dataset(dataset=artifact, features=features, out=out)
@@ -61,7 +62,11 @@ def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | No
         headline(artifact.reference)
         rows = [[finding.check, _VERDICTS[finding.verdict], finding.measured] for finding in result.findings]
         print_table({"check": "left", "": "left", "found": "left"}, rows, wrap=["found"])
-        pairs = [("verdict", result.verdict)]
+        pairs = [
+            ("verdict", result.verdict),
+            ("looked for", f"copies of equal pixels, and changed ones, of which the search finds: {reach.within()}"),
+            ("often missed", reach.beyond() or "none of the changes measured"),
+        ]
         if out is not None:
             pairs.append(("drawn", "no case to draw" if result.sheet is None else str(result.sheet)))
         print_pairs(pairs)
@@ -79,6 +84,7 @@ def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | No
         "passed": not result.leaks,
         "verdict": result.verdict,
         "findings": result.to_json(),
+        "reach": [{**row.to_json(), "recall": row.recall, "interval": row.interval} for row in result.reach],
         "sheet": None if result.sheet is None else str(result.sheet),
     }
     return Output(values, show, check)

@@ -14,6 +14,7 @@ from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary
+from fer_cli.audit import reach
 from fer_cli.audit.findings import Index, findings, fold_findings
 from fer_cli.audit.near_duplicates import near_copies
 from fer_cli.core.errors import FerError, UsageError
@@ -57,7 +58,13 @@ class DatasetAudit:
         if self.leaks:
             return f"LEAKS: {', '.join(finding.check for finding in self.leaks)}"
         cautions = [finding.check for finding in self.findings if finding.verdict == "caution"]
-        return f"no leak between splits; cautions: {', '.join(cautions)}" if cautions else "nothing found"
+        found = f"cautions: {', '.join(cautions)}; no leak found" if cautions else "nothing found"
+        return f"{found} within the reach of the search"
+
+    @property
+    def reach(self) -> tuple[reach.Reach, ...]:
+        """What the search for near copies was measured to find of changed copies."""
+        return reach.measured()
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return every finding with its cases, the pictures by id."""

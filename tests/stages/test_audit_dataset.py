@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,11 +51,13 @@ def ids(audit: DatasetAudit, check: str) -> list[set[str]]:
 def test_nothing_is_found_in_clean_data(store: Store, fer: Fer, capsys: pytest.CaptureFixture[str]) -> None:
     audit = audited(store, faces())
     assert states(audit) == {}
-    assert audit.verdict == "nothing found"
+    assert audit.verdict == "nothing found within the reach of the search"
     assert run(["audit", "faces", "--store", str(store.root)]) == 0
     out = capsys.readouterr().out
     assert "each of 14 subjects is in one split" in out
-    assert "verdict  nothing found" in out
+    assert "nothing found within the reach of the search" in out
+    assert re.search(r"looked for +copies of equal pixels, .* finds: flipped 100%", out)
+    assert re.search(r"often missed +turned 5 degrees \d\d%; .*turned 20 degrees 0%", out)
     assert "\x1b" not in out
 
 
@@ -101,7 +104,9 @@ def test_contradicting_labels_of_a_near_copy_within_a_split(store: Store) -> Non
     audit = audited(store, source)
     assert states(audit) == {"near copies": "caution", "labels of near copies": "caution"}
     assert ids(audit, "labels of near copies") == [{source.rows[of].id, copy.id}]
-    assert audit.verdict == "no leak between splits; cautions: near copies, labels of near copies"
+    assert audit.verdict == (
+        "cautions: near copies, labels of near copies; no leak found within the reach of the search"
+    )
 
 
 @pytest.mark.parametrize(("field", "check"), [("subject", "subjects"), ("sequence", "sequences")])

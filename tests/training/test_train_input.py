@@ -76,7 +76,7 @@ def test_a_recipe_is_read_strictly(fer: Fer, tmp_path: Path, old: str, new: str,
     [
         (None, "x.toml: cannot be read: No such file"),
         (b"", "x.toml: .* missing"),
-        (bytes(range(256)), "x.toml: is not text in UTF-8"),
+        (bytes(range(256)), "x.toml:2: is not UTF-8 text"),
         (b"\0" * 99, "x.toml:1: is not TOML"),
         (b"x = " + b"[" * 50_000, "x.toml"),
         ((RECIPES / "conv-cut/convnext.toml").read_bytes(), r"x\.toml:\d+: model\.cut is not a key"),

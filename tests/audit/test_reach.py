@@ -1,0 +1,41 @@
+"""The reach of the search for near copies: a table that was measured, and what is said of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.near_copies import CHANGES, drawn, measured
+from fer_cli.audit import reach
+
+
+def test_every_change_was_measured_on_both_kinds_of_pictures() -> None:
+    rows = {(row.pictures, row.change) for row in reach.measured()}
+    assert rows == {(pictures, change) for pictures in ("synthetic faces", "FER2013") for change in CHANGES}
+    assert all(0 <= row.found <= row.copies and row.copies >= 100 for row in reach.measured())
+
+
+def test_the_interval_is_that_of_wilson() -> None:
+    """By hand, 9 of 10: (0.9 + 0.1921) / 1.3841 -+ 1.3841^-1 * 1.96 * sqrt(0.009 + 0.0096)."""
+    low, high = reach.Reach("synthetic faces", "flipped", 9, 10, 0).interval
+    assert (low, high) == pytest.approx((0.596, 0.982), abs=0.001)
+
+
+def test_a_change_is_within_reach_only_where_nearly_all_copies_are_found_on_every_kind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rows = (
+        reach.Reach("synthetic faces", "flipped", 100, 100, 0),
+        reach.Reach("FER2013", "flipped", 95, 100, 0),
+        reach.Reach("synthetic faces", "turned", 99, 100, 0),
+        reach.Reach("FER2013", "turned", 94, 100, 0),
+    )
+    monkeypatch.setattr(reach, "measured", lambda: rows)
+    assert (reach.within(), reach.beyond()) == ("flipped 95%", "turned 94%")
+
+
+@pytest.mark.parametrize("change", ["flipped", "turned 15 degrees"])
+def test_the_table_is_what_the_search_does_today(change: str) -> None:
+    """On a few synthetic faces: what has 100% and what has 0% in the table."""
+    (kept,) = (row for row in reach.measured() if (row.pictures, row.change) == ("synthetic faces", change))
+    today = measured("synthetic faces", change, drawn(60, seed=1), CHANGES[change], 30)
+    assert today.recall == kept.recall
