@@ -4,8 +4,8 @@
 
 Copies of pictures chosen at random are changed in one way and put among the pictures; the search runs as ``fer audit``
 runs it. A copy is found where it and its picture are named as a pair. A pair of a copy and another picture is wrong
-unless that picture is a copy of the first itself. The pictures are synthetic faces, and with ``--source`` those of FER2013
-(its ``fer2013.csv``, or that as ``.xz``). ``--write`` puts the figures where ``fer audit`` reads them.
+unless that picture is a copy of the first itself. The pictures are synthetic faces, and with ``--source``
+those of FER2013 (its ``fer2013.csv``, or that as ``.xz``). ``--write`` puts the figures where ``fer audit`` reads them.
 """
 
 from __future__ import annotations
