@@ -69,3 +69,12 @@ def test_a_class_needs_an_image_for_each_split(groups: str, number: str | None) 
         check_groups(labels, list(groups), ["train", "validation", "test"])
     assert "train, validation and test need one each" in str(caught.value)
     check_groups(labels, list("abcde"), ["train", "test"])
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-320, 9e-7, 0.5, float("nan"), -0.1])
+def test_a_share_that_holds_nothing_or_too_much_out_is_refused(store: Store, tmp_path: Path, share: float) -> None:
+    picture(tmp_path / "faces/happy/0.png", (16, 16))
+    loader = Folder(source=tmp_path / "faces")
+    with pytest.raises(FerError, match=r"is not a share of train; use a number from 1e-06 to below 0\.5"):
+        prepare(store=store, loader=loader, validation=share)
+    assert store.artifacts() == []

@@ -280,6 +280,7 @@ def test_a_list_that_is_at_fault_is_refused_by_line(
         (["--leaky-frame-split", "0:1"], 2, "--leaky-frame-split '0:1' is not a ratio"),
         (["--validation", "0"], 2, "--validation 0 holds nothing out"),
         (["--folds", "3", "--validation", "0.5"], 2, "--validation 0.5 is not a share"),
+        (["--folds", "3", "--validation", "1e-320"], 2, "--validation 1e-320 is not a share"),
         (["--folds", "22"], 1, "20 subjects are too few for 22 folds"),
         (["--ids", "/nowhere.csv"], 1, "/nowhere.csv: no such file"),
     ],
