@@ -26,6 +26,8 @@ class LossConfig(Section, ABC):
     renamed_variants: ClassVar[dict[str, str]] = {"joint": "island"}
     needs_features: ClassVar[bool] = False
     """It takes (logits, features) and (shares, classes), not logits and shares alone."""
+    takes_mixed: ClassVar[bool] = True
+    """It can be taken of a mixture of two images and the target of either: no state or map belongs to one image."""
 
     name: str
     class_weights: Literal["none", "balanced"] = key(
@@ -82,6 +84,7 @@ class IslandConfig(SoftmaxConfig):
     """Joint softmax and island loss (:mod:`fer_cli.losses.island`)."""
 
     needs_features: ClassVar[bool] = True
+    takes_mixed: ClassVar[bool] = False
 
     name: Literal["island"] = key("cross-entropy and island loss")
     island: float = key("lambda, weight of the island loss", default=0.01, ge=0, le=1e30)

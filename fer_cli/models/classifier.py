@@ -115,6 +115,40 @@ class Classifier:
         named = self.network.named_parameters()
         return [value for name, value in named if name not in fresh and value.requires_grad]
 
+    def backbone_groups(self, *, rate: float = 1.0, layer_decay: float = 1.0) -> list[tuple[float, list[nn.Parameter]]]:
+        """Return the parameters of the backbone that learn in groups, each with the factor that its learning rate has.
+
+        Args:
+            rate: the factor of the level before the classifier.
+            layer_decay: what the factor is multiplied by at each level below it (Howard & Ruder 2018).
+
+        Raises:
+            FerError: the rates differ by level and the network has no levels.
+        """
+        if layer_decay == 1:
+            return [(rate, self.backbone_parameters())]
+        return [(rate * layer_decay**depth, level) for depth, level in enumerate(self.parameters_by_depth())]
+
+    def parameters_by_depth(self) -> list[list[nn.Parameter]]:
+        """Return the parameters of the backbone that learn, from the level before the classifier down to the input.
+
+        Raises:
+            FerError: the network has no levels.
+        """
+        from timm.models import group_parameters
+
+        backbone = self.network.backbone
+        if not hasattr(backbone, "group_matcher"):
+            raise FerError(f"{self.name} does not say what its levels are", hint="take optim.layer_decay = 1")
+        learns = {id(value) for value in self.backbone_parameters()}
+        levels: list[list[nn.Parameter]] = []
+        for names in group_parameters(backbone, backbone.group_matcher(coarse=True)).values():
+            level = [value for value in map(backbone.get_parameter, names) if id(value) in learns]
+            levels += [level] if level else []
+        missing = len(learns) - sum(len(level) for level in levels)
+        assert not missing, f"{missing} parameters of {self.name} stand in no level"
+        return levels[::-1]
+
     def fresh_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the classifier and the attention."""
         return [self.network.get_parameter(name) for name in self.fresh]

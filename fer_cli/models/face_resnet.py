@@ -127,6 +127,10 @@ class FaceResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
                 nn.init.zeros_(module.bias)  # type: ignore[arg-type]
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:  # noqa: ARG002 - timm's name
+        """Return what tells a parameter's level by its name, from the input on, as timm's networks do."""
+        return {"stem": r"^conv1", "blocks": r"^stages\.(\d+)"}
+
     def get_classifier(self) -> nn.Module:
         """Return the last layer."""
         return self.fc

@@ -44,6 +44,8 @@ class ClassifierRecipe(Recipe):
         model = self.model
         if model.frozen and model.attention == "psa":
             raise ValueError("model.attention = 'psa' replaces layers of a frozen backbone: set model.frozen to false")
+        if model.frozen and self.optim.layer_decay != 1:
+            raise ValueError("optim.layer_decay has no effect on a frozen backbone: set it to 1")
         if model.frozen and model.attention == "none" and self.loss.needs_features:
             raise ValueError(
                 f"loss.name = {self.loss.name!r} cannot move the features of a frozen backbone: take cross-entropy"
@@ -96,7 +98,11 @@ class ClassifierSystem(System[C]):
         return Trainable(
             network=network,
             groups=[
-                (1.0 if inputs.weights is None else recipe.optim.backbone_lr, built.backbone_parameters()),
+                *(
+                    built.backbone_groups()
+                    if inputs.weights is None
+                    else built.backbone_groups(rate=recipe.optim.backbone_lr, layer_decay=recipe.optim.layer_decay)
+                ),
                 (1.0, built.fresh_parameters()),
             ],
             inputs=images,

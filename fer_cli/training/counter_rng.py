@@ -37,6 +37,11 @@ class Stream(IntEnum):
     CROP_ACROSS = 15
     CROP_DOWN = 16
     SATURATION = 17
+    MIX = 18
+    MIXTURE = 19
+    MIX_SHARE = 20
+    MIX_TOP = 21
+    MIX_LEFT = 22
 
 
 def bits(seed: int, epoch: int, index: torch.Tensor, stream: int) -> torch.Tensor:

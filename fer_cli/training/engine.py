@@ -29,7 +29,8 @@ from fer_cli.core.progress import Advance, note
 from fer_cli.losses.objective import Objective
 from fer_cli.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from fer_cli.training.history import History
-from fer_cli.training.optimizer import new_optimiser
+from fer_cli.training.mixing import loss_of, mix
+from fer_cli.training.optimizer import ascended, new_optimiser
 from fer_cli.training.prefetch import prefetch
 from fer_cli.training.recipe import Recipe
 from fer_cli.training.sampler import batches, epoch_rows
@@ -140,6 +141,7 @@ class _Training:
         self.task, self.recipe, self.seed, self.directory, self.run_name = task, recipe, seed, directory, run
         self.device, self.ranks, self.stop, self.workers = device, ranks, stop, workers
         self.optimiser = new_optimiser(task.groups, recipe.optim)
+        self.mixes = bool(recipe.augmentation.mixup or recipe.augmentation.cutmix)
         self.averaged = copy.deepcopy(task.network).requires_grad_(False) if recipe.train.ema else None
         self.state = TrainingState(task.network, self.averaged, task.loss, self.optimiser)
         self.steps = len(self._batches(0))
@@ -187,7 +189,12 @@ class _Training:
         """Return the network's input, what the loss compares with, and the classes (n,), all on the device."""
         task, epoch = self.task, self.progress.epoch
         labels = torch.from_numpy(task.labels[rows % len(task.labels)]).to(self.device)
-        return task.inputs(rows, epoch), task.targets(rows, epoch), labels
+        x, target = task.inputs(rows, epoch), task.targets(rows, epoch)
+        if self.mixes:
+            x, target = mix(
+                x, target, torch.from_numpy(rows), seed=self.seed, epoch=epoch, settings=self.recipe.augmentation
+            )
+        return x, target, labels
 
     def _batches(self, epoch: int) -> list[Rows]:
         settings, task = self.recipe.train, self.task
@@ -209,11 +216,11 @@ class _Training:
         rate = self._rate(number)
         for group in self.optimiser.param_groups:
             group["lr"] = group["factor"] * rate
-        with self._autocast():
-            output = self.forward(x)
-        loss = task.loss(output, target)
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        output, loss = self._gradients(x, target)
+        if recipe.optim.sam:
+            with ascended(task.network, recipe.optim.sam):
+                _seed(_mixed(self.seed, number, self.ranks.rank), self.device)  # the same units are dropped
+                self._gradients(x, target)
         if recipe.optim.clip is not None:
             nn.utils.clip_grad_norm_([p for _, group in task.groups for p in group], recipe.optim.clip)
         self.tally.add(loss, output[0] if isinstance(output, tuple) else output, labels)
@@ -222,6 +229,15 @@ class _Training:
         self.optimiser.step()
         task.loss.advance(self.ranks)
         self._average(number)
+
+    def _gradients(self, x: torch.Tensor, target: Any) -> tuple[Any, torch.Tensor]:  # noqa: ANN401 - the loss knows
+        """Return the network's output and the loss, whose gradients the parameters have then."""
+        with self._autocast():
+            output = self.forward(x)
+        loss = loss_of(self.task.loss, output, target)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return output, loss
 
     def _check_loss(self) -> None:
         """Refuse to go on from a step whose loss was no finite number; waits for the device."""
@@ -361,7 +377,7 @@ class _Training:
         x, target, _ = self._loaded(rows)
         with self._autocast():
             output = self.task.network(x)
-        self.task.loss(output, target).backward()
+        loss_of(self.task.loss, output, target).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
 
     # ---- checkpoints

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from fer_cli.training.recipe import Optimiser
 
@@ -30,3 +32,33 @@ def new_optimiser(groups: Sequence[tuple[float, list[nn.Parameter]]], settings: 
     optimiser = torch.optim.AdamW if settings.name == "adamw" else torch.optim.Adam
     # One kernel a step, not some for each tensor: a fifth of a small head's step.
     return optimiser(tables, lr=settings.lr, betas=(settings.momentum, settings.beta2), fused=True)
+
+
+@contextmanager
+@torch.no_grad()
+def ascended(network: nn.Module, distance: float) -> Iterator[None]:
+    """Move the parameters uphill along their gradient, as sharpness-aware minimisation does (Foret et al. 2021, eq. 2).
+
+    The running statistics of batch normalisation do not follow what passes there. The gradients that are there at the
+    end stay.
+
+    Args:
+        network: whose parameters have gradients.
+        distance: rho, the length of the move over all parameters together.
+    """
+    parameters: list[torch.Tensor] = [p for p in network.parameters() if p.grad is not None]
+    gradients = [p.grad.detach().clone() for p in parameters if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))
+    before = [p.detach().clone() for p in parameters]
+    torch._foreach_mul_(gradients, distance / norm.clamp_min(1e-12))
+    torch._foreach_add_(parameters, gradients)
+    following = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats and m.training]
+    for module in following:
+        module.track_running_stats = False
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        for module in following:
+            module.track_running_stats = True
+        torch._foreach_copy_(parameters, before)

@@ -42,6 +42,19 @@ class Augmentation(Section):
     contrast: float = key("largest relative change of the distance from the image's mean", default=0.0, ge=0, le=1)
     saturation: float = key("largest relative change of a pixel's distance from grey", default=0.0, ge=0, le=1)
     erase: float = key("probability that a rectangle is filled with the image's mean", default=0.0, ge=0, le=1)
+    mixup: float = key(
+        "alpha of Beta(alpha, alpha), the share of an image that is blended with another; 0: none",
+        default=0.0,
+        ge=0,
+        le=100,
+    )
+    cutmix: float = key(
+        "alpha of Beta(alpha, alpha), the share of an image that a rectangle of another leaves; 0: none",
+        default=0.0,
+        ge=0,
+        le=100,
+    )
+    mixed: float = key("share of batches that mixup or cutmix mixes", default=1.0, ge=0, le=1)
 
 
 class Optimiser(Section):
@@ -53,6 +66,18 @@ class Optimiser(Section):
     weight_decay: float = key("weight decay", default=0.0, ge=0, le=1e30)
     momentum: float = key("momentum of sgd; beta1 of the others", default=0.9, ge=0, lt=1)
     beta2: float = key("beta2 of adam and adamw", default=0.999, ge=0, lt=1)
+    layer_decay: float = key(
+        "what the rate of pretrained layers is multiplied by at each level from the classifier down; 1: all alike",
+        default=1.0,
+        gt=0,
+        le=1,
+    )
+    sam: float = key(
+        "rho, how far uphill the gradient of sharpness-aware minimisation is taken; 0: none, else a step costs double",
+        default=0.0,
+        ge=0,
+        le=100,
+    )
     clip: float | None = key("largest norm of the gradient; not clipped where left out", default=None, gt=0, le=1e30)
 
 
@@ -135,6 +160,11 @@ class Recipe(Section):
             raise ValueError(
                 "loss.class_weights = 'balanced' balances classes that data.oversample or train.sampling balances too: "
                 "take one"
+            )
+        if (self.augmentation.mixup or self.augmentation.cutmix) and not self.loss.takes_mixed:
+            raise ValueError(
+                f"augmentation.mixup and cutmix mix targets, and those of loss.name = {self.loss.name!r} cannot be "
+                "mixed: set both to 0, or take another loss"
             )
         return self
 

@@ -46,7 +46,10 @@ class ConvCutRecipe(Recipe):
     def _can_be_cached(self) -> Self:
         if self.data.crop:
             raise ValueError("data.crop: Conv-cut takes whole images, set it to 0")
-        moved = [name for name, most in self.augmentation.model_dump().items() if most and name != "flip"]
+        if self.optim.layer_decay != 1:
+            raise ValueError("optim.layer_decay has no effect: Conv-cut's backbone is not trained, set it to 1")
+        kept = {"flip", "mixup", "cutmix", "mixed"}  # of a cached map as of an image
+        moved = [name for name, most in self.augmentation.model_dump().items() if most and name not in kept]
         if moved and self.model.feature_cache != "none":
             raise ValueError(
                 f"augmentation.{moved[0]} changes the feature maps in every epoch, so they cannot be cached: "

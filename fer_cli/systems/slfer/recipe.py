@@ -20,6 +20,7 @@ class SLFERLossConfig(SoftmaxConfig):
     """Cross-entropy of expressions and two auxiliary tasks; 0 leaves one out (:mod:`fer_cli.systems.slfer.loss`)."""
 
     renamed: ClassVar[dict[str, str]] = {"largest": "top_k_regions"}
+    takes_mixed: ClassVar[bool] = False
 
     name: Literal["slfer"] = key("cross-entropy of expressions and the auxiliary tasks", default="slfer")
     segmentation: float = key("lambda1, weight of the segmentation task; 0: without it", default=0.5, ge=0, le=1e30)

@@ -87,7 +87,11 @@ class SLFERSystem(System[SLFERRecipe]):
         return Trainable(
             network=network,
             groups=[
-                (1.0 if inputs.weights is None else recipe.optim.backbone_lr, built.backbone_parameters()),
+                *(
+                    built.backbone_groups()
+                    if inputs.weights is None
+                    else built.backbone_groups(rate=recipe.optim.backbone_lr, layer_decay=recipe.optim.layer_decay)
+                ),
                 (1.0, [*built.fresh_parameters(), *(value for head in heads for value in head.parameters())]),
             ],
             inputs=images,
