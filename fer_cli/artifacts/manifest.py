@@ -21,6 +21,7 @@ PAYLOAD_FORMATS: Final = {
     "ahm": 1,
     "model": 1,
     "study": 2,
+    "search": 1,
     "evaluation": 1,
 }
 """Of each kind: raised when the files of its payload change their meaning."""
