@@ -134,7 +134,8 @@ def run(arguments: Sequence[str]) -> int:
         return int(code or ExitCode.DONE)
     except BaseException as error:  # the one place where every end of a command comes by
         if debug:
-            traceback.print_exc()
+            for line in traceback.format_exc().rstrip("\n").split("\n"):
+                print(one_line(line), file=sys.stderr)  # noqa: T201
         if isinstance(error, BrokenPipeError):
             # The reader went away (head, less): nothing is wrong, but Python's own flush at exit would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -176,16 +177,15 @@ def _explain(error: BaseException) -> tuple[int, str]:
         what = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else "fer"
-        return ExitCode.USAGE, one_line(f"{what.rstrip('.')}; see '{command} --help'")
+        return ExitCode.USAGE, f"{what.rstrip('.')}; see '{command} --help'"
     if machine.is_memory(error):
         advice = "use a smaller batch or smaller images (--batch, --size; in a recipe train.batch, data.size)"
         return ExitCode.USER, f"out of memory; {advice}, or a machine with more memory"
     if isinstance(error, OSError) and error.errno is not None:
         where = f"{error.filename}: " if error.filename else ""
-        return ExitCode.USER, one_line(f"{where}{os.strerror(error.errno)}; {_ADVICE.get(error.errno, _LOOK)}")
-    return ExitCode.BUG, one_line(
-        f"a bug in fer: {type(error).__name__}: {error}; run it again with --debug and report the output"
-    )
+        return ExitCode.USER, f"{where}{os.strerror(error.errno)}; {_ADVICE.get(error.errno, _LOOK)}"
+    what = f"a bug in fer: {type(error).__name__}: {error}"
+    return ExitCode.BUG, f"{what}; run it again with --debug and report the output"
 
 
 _AGAIN = "no artifact is left half-written, and finished work is kept: run the same command again"
@@ -206,7 +206,7 @@ _GROUPS: Final = ("prepare", "plot", "train", "weights")
 def _say(code: int, text: str, arguments: Sequence[str], *, as_json: bool) -> None:
     if not speaks() and code in {ExitCode.PREEMPTED, ExitCode.INTERRUPTED}:
         return  # the first process says it for all; an error of another kind may be this process's own
-    print(f"fer: error: {text}", file=sys.stderr)  # noqa: T201
+    print(one_line(f"fer: error: {text}"), file=sys.stderr)  # noqa: T201
     if as_json and speaks() and not common.printed_json():
         words = [word for word in arguments if not word.startswith("-")]
         command = " ".join(words[: 2 if words[:1] and words[0] in _GROUPS else 1])

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fer_cli.cli.common import Output, console, headline, print_pairs, print_table
+from fer_cli.cli.common import Output, headline, padded, plain, print_line, print_pairs, print_table, width_of
 from fer_cli.cli.options import DeviceOption, SplitOption, command
-from fer_cli.core.errors import CheckFailedError, UsageError, one_line
+from fer_cli.core.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.store import Artifact, Store
@@ -94,9 +94,6 @@ def model_audit_output(audit: ModelAudit) -> Output:
     """Return what is printed of a model's audit: its findings, one below the other."""
 
     def show() -> None:
-        from rich.markup import escape
-
-        out = console()
         headline(audit.artifact.reference)
         print_pairs(
             [
@@ -104,15 +101,12 @@ def model_audit_output(audit: ModelAudit) -> Output:
                 ("scored again", f"{audit.run:,} images: one by one, shuffled and class by class"),
             ]
         )
-        width = max(len(finding.check) for finding in audit.findings)
+        gap, width = plain("  "), width_of(finding.check for finding in audit.findings)
         for finding in audit.findings:
-            style = _STYLES[finding.verdict]
-            measured = escape(one_line(finding.measured))
-            lines = [f"[{style}]{finding.verdict:<14}[/{style}]  {finding.check:<{width}}  {measured}"]
+            verdict = padded(finding.verdict, 14, _STYLES[finding.verdict])
+            print_line(gap, verdict, gap, padded(finding.check, width), gap, plain(finding.measured))
             if finding.advice:
-                lines.append(f"{'':<14}  {'':<{width}}  [dim]{escape(one_line(finding.advice))}[/dim]")
-            for line in lines:
-                out.print(f"  {line}", highlight=False, soft_wrap=True)
+                print_line(gap, padded("", 14), gap, padded("", width), gap, plain(finding.advice, "dim"))
 
     return Output(audit.to_json(), show, audit.check)
 

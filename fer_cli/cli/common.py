@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -124,22 +124,43 @@ def plain(text: str, style: str = "") -> Text:
     return Text(one_line(text), style=style)
 
 
+def say(text: str) -> None:
+    """Print one line; control characters in it are escaped."""
+    print(one_line(text))  # noqa: T201
+
+
+def print_file(text: str) -> None:
+    """Print the text of a file of several lines, whose writer has escaped what is not ours."""
+    print(text, end="")  # noqa: T201
+
+
+def print_line(*parts: Text) -> None:
+    """Print one line, made of :func:`plain` parts; it is never cut."""
+    console().print(plain("").join(parts), soft_wrap=True)
+
+
 def headline(subject: str, state: str = "") -> None:
     """Print what a command is about in bold, and its state."""
-    text = plain(subject, "bold")
-    if state:
-        text = plain("").append(text).append(f"  {state}")
-    console().print(text, highlight=False, soft_wrap=True)
+    print_line(plain(subject, "bold"), plain(f"  {state}" if state else ""))
+
+
+def padded(text: str, width: int, style: str = "") -> Text:
+    """Return :func:`plain` text of at least ``width`` cells of the terminal: some characters take two, some none."""
+    shown = plain(text, style)
+    shown.pad_right(max(0, width - shown.cell_len))
+    return shown
+
+
+def width_of(texts: Iterable[str]) -> int:
+    """Return the cells of the terminal that the widest of some texts takes."""
+    return max((plain(text).cell_len for text in texts), default=0)
 
 
 def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
     """Print aligned lines of (what, value); plain text, whatever the values hold."""
-    out = console()
-    lines = [(one_line(what), one_line(value)) for what, value in pairs]
-    width = max(len(what) for what, _ in lines)
-    for what, value in lines:
-        text = plain("  ").append(plain(f"{what:<{width}}", "dim")).append("  ").append(plain(value))
-        out.print(text, highlight=False, soft_wrap=True)
+    width = width_of(what for what, _ in pairs)
+    for what, value in pairs:
+        print_line(plain("  "), padded(what, width, "dim"), plain("  "), plain(value))
 
 
 def print_table(
@@ -160,7 +181,7 @@ def print_table(
         header_style="dim",
     )
     for heading, side in columns.items():
-        table.add_column(heading, justify="right" if side == "right" else "left", no_wrap=heading not in wrap)
+        table.add_column(plain(heading), justify="right" if side == "right" else "left", no_wrap=heading not in wrap)
     for row in rows:
         table.add_row(*[plain(cell) for cell in row])
     console(wide=not sys.stdout.isatty()).print(table)

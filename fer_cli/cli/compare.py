@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, console, print_pairs
+from fer_cli.cli.common import UNBOUNDED, Output, console, plain, print_file, print_pairs
 from fer_cli.cli.options import command
-from fer_cli.core.errors import FerError, UsageError, one_line
+from fer_cli.core.errors import FerError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod
@@ -39,7 +39,13 @@ def compare(
         ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Write the tables to this file. [default: print them]")] = None,
-    items: Annotated[Path | None, typer.Option(help="Write a csv of the images on which the models disagree.")] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a csv of the images on which the models disagree; an apostrophe stands before a name that a "
+            "spreadsheet would run as a formula (=, +, -, @)."
+        ),
+    ] = None,
     allow_unsound: Annotated[
         bool,
         typer.Option("--allow-unsound", help="Include, and mark, unsound numbers, such as those selected on test."),
@@ -75,7 +81,7 @@ def compare(
 
     def show() -> None:
         if out is None and form != "table":
-            print(renderers[form](page), end="")  # noqa: T201
+            print_file(renderers[form](page))
             return
         if out is None:
             _print(console(wide=not sys.stdout.isatty()), found.comparison)
@@ -87,32 +93,28 @@ def compare(
 
 def _print(on: Console, comparison: Comparison) -> None:
     """Print a comparison as the terminal shows it: which letter is which system, then the tables."""
-    from rich.text import Text
-
     from fer_cli.reporting.comparison import page_of
 
     page = page_of(comparison, names=False)
-    on.print(Text(one_line(page.title), style="bold"), soft_wrap=True)
+    on.print(plain(page.title, "bold"), soft_wrap=True)
     for one in comparison.systems:
-        style = "bold red" if one.unsound else ""
         line = f"  {one.heading}  {one.name}, {one.decides}  ({one.evaluation})"
-        on.print(Text(one_line(line), style=style), soft_wrap=True)
+        on.print(plain(line, "bold red" if one.unsound else ""), soft_wrap=True)
     for text in page.unsound:
-        on.print(Text(one_line(f"  UNSOUND  {text}"), style="bold red"), soft_wrap=True)
+        on.print(plain(f"  UNSOUND  {text}", "bold red"), soft_wrap=True)
     for table in page.tables:
         on.print()
         on.print(_rich(table))
     on.print()
     for note in page.notes:
-        on.print(Text(one_line(f"- {note}")), soft_wrap=True)
+        on.print(plain(f"- {note}"), soft_wrap=True)
 
 
 def _rich(table: Table) -> Any:  # noqa: ANN401 - rich is imported where it is needed
     from rich.table import Table as RichTable
-    from rich.text import Text
 
     shown = RichTable(
-        title=Text(one_line(table.title), style="bold"),
+        title=plain(table.title, "bold"),
         box=None,
         pad_edge=False,
         padding=(0, 2, 0, 0),
@@ -121,20 +123,20 @@ def _rich(table: Table) -> Any:  # noqa: ANN401 - rich is imported where it is n
     )
     overflow: OverflowMethod = "fold" if table.wraps else "ellipsis"
     for heading, side in table.columns:
-        shown.add_column(Text(one_line(heading)), justify=side, no_wrap=not table.wraps, overflow=overflow)
+        shown.add_column(plain(heading), justify=side, no_wrap=not table.wraps, overflow=overflow)
     for row in table.rows:
-        shown.add_row(*[Text(one_line(cell.text), style="bold red" if cell.unsound else "") for cell in row])
+        shown.add_row(*[plain(cell.text, "bold red" if cell.unsound else "") for cell in row])
     return shown
 
 
 def _plain(comparison: Comparison) -> str:
-    """Return what a terminal of 120 columns would show, without colours."""
+    """Return what a terminal as wide as it takes would show, without colours."""
     from io import StringIO
 
     from rich.console import Console
 
     stream = StringIO()
-    _print(Console(file=stream, width=120, color_system=None, highlight=False), comparison)
+    _print(Console(file=stream, width=UNBOUNDED, color_system=None, highlight=False, emoji=False), comparison)
     return stream.getvalue()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from fer_cli.cli.common import Output, console, print_table
+from fer_cli.cli.common import Output, print_table, say
 from fer_cli.cli.options import command
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def doctor(store: Store) -> Output:
         rows = [[_MARKS[one.verdict], one.check, one.measured, one.advice] for one in findings]
         print_table({"": "left", "what": "left", "found": "left", "what to do": "left"}, rows)
         missing = sum(finding.verdict == "fail" for finding in findings)
-        console().print(f"{missing} missing" if missing else "nothing is missing", highlight=False)
+        say(f"{missing} missing" if missing else "nothing is missing")
 
     return Output({"findings": [finding.to_json() for finding in findings]}, show)
 

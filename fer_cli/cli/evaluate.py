@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, console, plain, print_pairs, print_table
+from fer_cli.cli.common import Output, plain, print_line, print_pairs, print_table
 from fer_cli.cli.options import DeviceOption, ForceOption, ModelArgument, SeedOption, SplitOption, command
 from fer_cli.core.format import estimate, percent, signed_percent
 
@@ -123,10 +123,8 @@ def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None
 
     artifact = result.artifact
     number = metrics.predictors[metrics.chosen].n
-    title = plain(metrics.dataset, "bold").append(
-        f", {metrics.split} split, {number:,} images; 95% intervals", "not bold"
-    )
-    console().print(title, highlight=False, soft_wrap=True)
+    scope = f", {metrics.split} split, {number:,} images; 95% intervals"
+    print_line(plain(metrics.dataset, "bold"), plain(scope))
     columns = {"predictor": "left", "accuracy": "right", "balanced": "right", "macro F1": "right"}
     if metrics.reference is not None:
         columns["gain in accuracy"] = "right"

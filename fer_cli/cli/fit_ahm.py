@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, artifact_output, listed
+from fer_cli.cli.common import Output, artifact_output, listed, print_file
 from fer_cli.cli.options import FeaturesArgument, ForceOption, command
 from fer_cli.core.errors import UsageError
 
@@ -48,7 +48,7 @@ def fit_ahm(
         from fer_cli.systems.ahm.hierarchy import default_hierarchy
 
         text = default_hierarchy().text
-        return Output({"hierarchy": text}, partial(typer.echo, text, nl=False))
+        return Output({"hierarchy": text}, partial(print_file, text))
     from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {"hierarchy": hierarchy, "paths": paths, "ridge": ridge, "metric": metric}

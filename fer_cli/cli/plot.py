@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from fer_cli.cli.common import Output
+from fer_cli.cli.common import Output, say
 from fer_cli.cli.options import command, registry_app
 from fer_cli.plots.registry import PLOTS, plot_of
 
@@ -30,7 +30,7 @@ def _build(name: str) -> tuple[Callable[..., None], dict[str, Any]]:
         from fer_cli.stages.plot import plot
 
         path = plot(store=store, what=name, out=out, **options)
-        return Output({"out": str(path)}, partial(typer.echo, path))
+        return Output({"out": str(path)}, partial(say, str(path)))
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     parameters = [parameter.replace(kind=keyword) for parameter in inspect.signature(draw).parameters.values()]

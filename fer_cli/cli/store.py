@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, console, counted, headline, plain, print_pairs, print_table
+from fer_cli.cli.common import Output, console, counted, headline, plain, print_line, print_pairs, print_table, say
 from fer_cli.cli.options import command
-from fer_cli.core.errors import CheckFailedError, FerError, one_line
+from fer_cli.core.errors import CheckFailedError, FerError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -58,7 +58,7 @@ def ls(
             }
             print_table(columns, rows)
         else:
-            typer.echo(f"no artifacts in {store.root}; build the first with 'fer demo' or 'fer prepare'")
+            say(f"no artifacts in {store.root}; build the first with 'fer demo' or 'fer prepare'")
 
     return Output({"artifacts": entries}, show)
 
@@ -82,7 +82,7 @@ def show(
 def _show(artifact: Artifact, tree: Lineage) -> None:
     from rich.tree import Tree
 
-    out, manifest = console(), artifact.manifest
+    manifest = artifact.manifest
     headline(artifact.reference)
     code = manifest.code
     commit = "" if code.commit is None else f", commit {code.commit[:10]}{' + changes' if code.modified else ''}"
@@ -103,10 +103,10 @@ def _show(artifact: Artifact, tree: Lineage) -> None:
             *[("file", f"{entry.path}  {entry.size:,} bytes  sha256 {entry.sha256[:16]}…") for entry in manifest.files],
         ]
     )
-    out.print("lineage", style="bold")
+    print_line(plain("lineage", "bold"))
     root = Tree(plain(artifact.reference), guide_style="dim")
     _grow(root, tree)
-    out.print(root, soft_wrap=True)
+    console().print(root, soft_wrap=True)
 
 
 @command("verify")
@@ -135,10 +135,10 @@ def verify(
 
     def show() -> None:
         for error in earlier:
-            typer.echo(one_line(f"{error.path}: earlier form, not read any more; {error.hint}"))
+            say(f"{error.path}: earlier form, not read any more; {error.hint}")
         for fault in damage:
-            typer.echo(one_line(str(fault)))
-        typer.echo(f"{counted(count, 'artifact')} verified, {counted(len(damage), 'fault')}")
+            say(str(fault))
+        say(f"{counted(count, 'artifact')} verified, {counted(len(damage), 'fault')}")
 
     def check() -> None:
         if damage:
@@ -169,11 +169,11 @@ def gc(
 
     def show() -> None:
         for leftover in found:
-            typer.echo(one_line(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})"))
+            say(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
         if found:
-            typer.echo(f"{'removed' if yes else 'would remove'} {_bytes(total)}{'' if yes else '; add --yes to do it'}")
+            say(f"{'removed' if yes else 'would remove'} {_bytes(total)}{'' if yes else '; add --yes to do it'}")
         else:
-            typer.echo("nothing to remove")
+            say("nothing to remove")
 
     entries = [{"path": str(leftover.path), "bytes": leftover.size, "reason": leftover.reason} for leftover in found]
     return Output({"removed": yes, "bytes": total, "leftovers": entries}, show)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from fer_cli.core.errors import one_line
 from fer_cli.core.progress import LOGGER, Advance, note, shown_by
 
 EVERY: Final = 30.0
@@ -40,7 +41,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "fer: warning: " if record.levelno >= logging.WARNING else ""
-        print(f"{prefix}{record.getMessage()}", file=sys.stderr, flush=True)  # noqa: T201
+        print(one_line(f"{prefix}{record.getMessage()}"), file=sys.stderr, flush=True)  # noqa: T201
 
 
 @contextmanager
@@ -63,7 +64,7 @@ def _bar(title: str, total: int | None, unit: str, done: int) -> Iterator[Advanc
             return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"{unit}", style="dim")
 
     progress = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=32),
         TextColumn("{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else "")),
         Rate(),
@@ -72,7 +73,7 @@ def _bar(title: str, total: int | None, unit: str, done: int) -> Iterator[Advanc
         transient=True,
     )
     with progress:
-        task = progress.add_task(title, total=total, completed=done)
+        task = progress.add_task(one_line(title), total=total, completed=done)
 
         def advance(done: int = 1) -> None:
             progress.advance(task, done)

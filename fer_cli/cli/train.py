@@ -14,6 +14,7 @@ from fer_cli.cli.common import (
     Output,
     artifact_output,
     listed,
+    print_file,
     print_table,
 )
 from fer_cli.cli.options import SEED_MAX, DatasetArgument, DeviceOption, ForceOption, command
@@ -140,7 +141,7 @@ def _config(system: str, recipe: Path | None, changes: list[str]) -> Output:
     from fer_cli.systems.registry import read_recipe
 
     read = read_recipe(system, recipe, changes)
-    return Output({"recipe": read.model_dump(mode="json")}, lambda: print(toml_text(read), end=""))  # noqa: T201
+    return Output({"recipe": read.model_dump(mode="json")}, lambda: print_file(toml_text(read)))
 
 
 def _seeds(text: str) -> list[int]:

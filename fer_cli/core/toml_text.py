@@ -15,7 +15,8 @@ def toml_value(value: object) -> str:
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+        written = json.dumps(value, ensure_ascii=False)
+        return "".join(char if char.isprintable() else rf"\U{ord(char):08x}" for char in written)
     if isinstance(value, list | tuple):
         return f"[{', '.join(toml_value(item) for item in value)}]"
     assert isinstance(value, dict), f"TOML has no {type(value).__name__}"

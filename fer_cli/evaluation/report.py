@@ -18,6 +18,7 @@ from fer_cli.evaluation.cross_dataset import split_counts
 from fer_cli.evaluation.predictor import EvaluationResult, ReportExtras
 from fer_cli.evaluation.sanity_checks import is_amber
 from fer_cli.reporting.heatmap import png_uri
+from fer_cli.reporting.lettering import page_fonts
 from fer_cli.reporting.report import Fact, LineageNode, Mistake, PredictorScores, ReportData, render_report
 
 _BATCHINGS: Final = {
@@ -47,10 +48,15 @@ LIMITS: Final = (
 
 def report_html(store: Store, scored: EvaluationResult, plan: Plan) -> str:
     """Return the report of an evaluation as one HTML page."""
+    with page_fonts():
+        return render_report(_report_data(store, scored, plan))
+
+
+def _report_data(store: Store, scored: EvaluationResult, plan: Plan) -> ReportData:
     chosen = scored.metrics[scored.chosen]
     extras = scored.predictor.report_extras(scored.measured)
     explained = scored.predictor.explain(scored)
-    data = ReportData(
+    return ReportData(
         title=f"{scored.predictor.origin.title} on {scored.dataset.artifact.name}",
         subtitle=f"{extras.subtitle}; {chosen.n:,} images of the {scored.split} split",
         split=scored.split,
@@ -80,7 +86,6 @@ def report_html(store: Store, scored: EvaluationResult, plan: Plan) -> str:
         versions=tuple(Fact(key, str(value)) for key, value in _versions(scored).items() if value),
         commands=tuple(_commands(scored, extras)),
     )
-    return render_report(data)
 
 
 def _mistakes(scored: EvaluationResult) -> Iterator[Mistake]:

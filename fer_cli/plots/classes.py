@@ -14,6 +14,7 @@ from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.plots.registry import Picture
+from fer_cli.reporting.lettering import DOTS, class_names, fitted
 from fer_cli.reporting.style import GRID, MUTED, bare, class_colour, heading, new_figure, styled
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ def classes_figure(
         raise ValueError("every split must name the same classes in the same order")
     classes = list(counts[splits[0]])
     shown = min(6, max((len(faces) for faces in examples.values()), default=0)) if examples else 0
-    row, left, top, bottom, panel, gap = 0.52, 1.15, 1.42, 0.3, 2.35, 0.35
+    names, widest = class_names(classes)
+    row, left, top, bottom, panel, gap = 0.52, max(1.15, widest + 0.35), 1.42, 0.3, 2.35, 0.35
     faces_width = shown * row + (0.3 if shown else 0)
     with styled():
         figure = new_figure(
@@ -102,11 +104,12 @@ def classes_figure(
             axes.set_xlim(0, largest * 1.62)
             axes.set_ylim(len(classes) - 0.5, -0.5)
             axes.set_xticks([])
-            axes.set_yticks(range(len(classes)), classes if k == 0 else [""] * len(classes), parse_math=False)
+            axes.set_yticks(range(len(classes)), names if k == 0 else [""] * len(classes))
             bare(axes, keep=("left",))
             axes.spines["left"].set_color(GRID)
             label_y = 1 - (top - 0.34) / height
-            figure.text(x / width, label_y, split, fontweight="bold", va="bottom", parse_math=False)
+            part = fitted(split, DOTS * panel, 9.5, "bold")
+            figure.text(x / width, label_y, part, fontweight="bold", va="bottom")
             figure.text(
                 x / width,
                 label_y - 0.03 / height,

@@ -21,6 +21,6 @@ def draw(store: Store, evaluation: EvaluationArgument = None, predictor: Predict
         )
     )
     figure = confusion_figure(
-        scored.metrics.confusion, scored.metrics.classes, "Confusion matrix", f"{scored.subtitle}\n{shown}, in percent"
+        scored.metrics.confusion, scored.metrics.classes, "Confusion matrix", scored.subtitle, f"{shown}, in percent"
     )
     return Picture(scored.artifact.name, figure)

@@ -18,7 +18,8 @@ from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import AhmSummary
 from fer_cli.core.progress import note
 from fer_cli.plots.registry import Picture
-from fer_cli.reporting.style import class_colour
+from fer_cli.reporting.lettering import LONGEST, fitted
+from fer_cli.reporting.style import class_colour, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,9 @@ _X_EXPRESSION: Final = 0.0
 _X_PART: Final = 1.0
 _X_UNIT: Final = 2.0
 _BAR: Final = 0.035  # half the width of a node
+_EXPRESSION: Final = 360  # dots of 1/200 inch, of an expression's name and what is below it
+_PART: Final = 300
+_UNIT: Final = 500
 _GAP: Final = 0.35  # between nodes of a column, in rows of action units
 
 
@@ -64,8 +68,6 @@ def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = Non
     Returns:
         A matplotlib figure of 12 inches' width that no global state holds on to; readable from 1200 pixels on.
     """
-    from matplotlib.figure import Figure
-
     expressions = [e for e in hierarchy.expressions if classes is None or e.name in classes]
     weights = {e.name: hierarchy.path_weights(e) for e in expressions}
     # By their numbers: parts by their first action unit, so that few bands cross and a reader finds each.
@@ -77,22 +79,23 @@ def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = Non
         if any((part.name, code) in vector for vector in weights.values())
     ]
     rows = len(units)
-    figure = Figure(figsize=(12.0, 1.9 + 0.36 * rows), facecolor="white")
-    figure.set_layout_engine("constrained", w_pad=0.22, h_pad=0.16)
-    flow, table = figure.subplots(1, 2, width_ratios=[1.75, 1.0])
-    row = {(part.name, code): index for index, (part, code, _) in enumerate(units)}
+    with styled():
+        figure = new_figure(12.0, 1.9 + 0.36 * rows)
+        figure.set_layout_engine("constrained", w_pad=0.22, h_pad=0.16)
+        flow, table = figure.subplots(1, 2, width_ratios=[1.75, 1.0])
+        row = {(part.name, code): index for index, (part, code, _) in enumerate(units)}
 
-    # Expressions from top to bottom by where their weight goes, which keeps the bands from crossing more than needed.
-    centre = {name: sum(row[path] * weight for path, weight in vector.items()) for name, vector in weights.items()}
-    order = sorted(weights, key=lambda name: centre[name])
+        # Expressions from top to bottom by where their weight goes: bands cross no more than needed.
+        centre = {name: sum(row[path] * weight for path, weight in vector.items()) for name, vector in weights.items()}
+        order = sorted(weights, key=lambda name: centre[name])
 
-    tops = _draw_flow(flow, parts, order, weights, row)
-    for expression in expressions:
-        _describe(flow, expression, tops[expression.name])
-    columns = order if classes is None else [name for name in classes if name in weights]
-    _draw_table(table, columns, weights, row, [f"{code}  {words}" for _, code, words in units])
-    for axes in (flow, table):
-        axes.set_ylim(rows + 0.55, -2.1)
+        tops = _draw_flow(flow, parts, order, weights, row)
+        for expression in expressions:
+            _describe(flow, expression, tops[expression.name])
+        columns = order if classes is None else [name for name in classes if name in weights]
+        _draw_table(table, columns, weights, row, [fitted(f"{code}  {words}", _UNIT, 10) for _, code, words in units])
+        for axes in (flow, table):
+            axes.set_ylim(rows + 0.55, -2.1)
     return figure
 
 
@@ -147,11 +150,10 @@ def _draw_flow(
         axes.text(
             _X_PART,
             part_at[part.name] - 0.1,
-            f"{part.name} ({part.code})",
+            fitted(f"{part.name} ({part.code})", _PART, 10),
             ha="center",
             va="bottom",
             fontsize=10,
-            parse_math=False,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
     for path, start in unit_at.items():
@@ -177,9 +179,11 @@ def _describe(axes: Axes, expression: Expression, middle: float) -> None:
     line = 0.26  # the height of a small line, in rows
     top = middle - (0.38 + line * len(lines)) / 2
     x = _X_EXPRESSION - _BAR - 0.03
-    axes.text(x, top, expression.name, ha="right", va="top", fontsize=11)
+    axes.text(x, top, fitted(expression.name, _EXPRESSION, 11), ha="right", va="top", fontsize=11)
     for index, text in enumerate(lines):
-        axes.text(x, top + 0.4 + line * index, text, ha="right", va="top", fontsize=8, color="#444444")
+        axes.text(
+            x, top + 0.4 + line * index, fitted(text, _EXPRESSION, 8), ha="right", va="top", fontsize=8, color="#444444"
+        )
 
 
 def _draw_table(
@@ -199,14 +203,22 @@ def _draw_table(
             shade = "white" if value > 0.55 else "black"
             axes.text(j, i, _digits(value), ha="center", va="center", fontsize=9, color=shade)
     shared = (values > 0).sum(axis=1) > 1
-    # The words come from a user's file: a dollar sign in them starts no formula.
-    axes.set_yticks(range(len(row)), labels, fontsize=10, parse_math=False)
+    axes.set_yticks(range(len(row)), labels, fontsize=10)
     for label, bold in zip(axes.get_yticklabels(), shared, strict=True):
         label.set_fontweight("bold" if bold else "normal")
     axes.set_xticks([])
     axes.tick_params(length=0)
     for column, name in enumerate(columns):
-        axes.text(column, -0.62, name, fontsize=10, rotation=40, ha="left", va="bottom", rotation_mode="anchor")
+        axes.text(
+            column,
+            -0.62,
+            fitted(name, LONGEST, 10),
+            fontsize=10,
+            rotation=40,
+            ha="left",
+            va="bottom",
+            rotation_mode="anchor",
+        )
     axes.hlines(np.arange(-0.5, len(row)), -0.5, len(columns) - 0.5, colors="#DDDDDD", linewidth=0.6)
     axes.vlines(np.arange(-0.5, len(columns)), -0.5, len(row) - 0.5, colors="#DDDDDD", linewidth=0.6)
     axes.set_xlim(-0.53, len(columns) - 0.47)

@@ -22,16 +22,14 @@ from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.faces.masks import Masks, open_masks
 from fer_cli.faces.region_scores import RegionScores
 from fer_cli.plots.registry import Picture
+from fer_cli.reporting.lettering import fitted, measured, printable
 from fer_cli.reporting.page import (
     MARGIN,
     Box,
     draw_image,
     drawn_size,
-    fitted,
     largest_size,
-    measured,
     new_page,
-    printable,
     write,
 )
 from fer_cli.reporting.style import INK, MUTED, REGION_COLOURS, styled

@@ -12,10 +12,12 @@ from fer_cli.core.errors import FerError
 from fer_cli.metrics.roc import Floats, area, roc_curve
 from fer_cli.plots.evaluations import EvaluationArgument, PredictorOption, open_scored
 from fer_cli.plots.registry import Picture
+from fer_cli.reporting.lettering import class_names
 from fer_cli.reporting.style import GRID, INK, MUTED, bare, class_colour, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Curves = dict[str, tuple[Floats, Floats] | None]
 """Class -> false and true positive rates; None where a class has no items, or nothing else has."""
@@ -48,16 +50,22 @@ def roc_figure(curves: Curves, title: str = "", subtitle: str = "") -> Figure:
         subtitle: one line under it.
     """
     areas = {name: area(*curve) for name, curve in curves.items() if curve is not None}
+    names, widest = class_names(list(curves))
     with styled():
-        figure = new_figure(8.2, 6.6)
-        axes = figure.add_axes((0.09, 0.09, 0.62, 0.77))
-        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)), label="chance   0.500")
+        width = 8.2 + max(0, widest - 1.0)
+        figure = new_figure(width, 6.6)
+        axes = figure.add_axes((0.74 / width, 0.09, 5.08 / width, 0.77))
+        [chance] = axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        lines: list[Line2D] = []
+        labels = []
         dashes = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)))
         for position, (name, curve) in enumerate(curves.items()):
-            label = f"{name}   {areas[name]:.3f}" if curve is not None else f"{name}   no items"
+            labels.append(f"{names[position]}   " + (f"{areas[name]:.3f}" if curve is not None else "no items"))
             x, y = curve or (np.empty(0), np.empty(0))
             style = dashes[position % len(dashes)]
-            axes.plot(x, y, color=class_colour(name, position), linewidth=1.8, linestyle=style, label=label)
+            lines += axes.plot(
+                x, y, color=class_colour(name, position), linewidth=1.8, linestyle=style, label=labels[-1]
+            )
         axes.set_xlim(-0.01, 1.01)
         axes.set_ylim(-0.01, 1.01)
         axes.set_aspect("equal")
@@ -66,20 +74,18 @@ def roc_figure(curves: Curves, title: str = "", subtitle: str = "") -> Figure:
         axes.set_xlabel("false positive rate")
         axes.set_ylabel("true positive rate")
         bare(axes, keep=("left", "bottom"))
-        handles, labels = axes.get_legend_handles_labels()
         legend = figure.legend(
-            [*handles[1:], handles[0]],
-            [*labels[1:], labels[0]],
+            [*lines, chance],
+            [*labels, "chance   0.500"],
             title=f"AUC; macro {np.mean(list(areas.values())):.3f}" if areas else "AUC",
             loc="upper left",
-            bbox_to_anchor=(0.73, 0.86),
+            bbox_to_anchor=(5.99 / width, 0.86),
             frameon=False,
             handlelength=2.6,
             alignment="left",
         )
         legend.get_title().set_fontweight("bold")
         for text in legend.get_texts():
-            text.set_parse_math(False)
             text.set_color(INK)
         heading(figure, title, subtitle, left=0.28, top=0.25)
     return figure

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.reporting.page import MARGIN, draw_image, drawn_size, fitted, largest_size, new_page, write
+from fer_cli.reporting.lettering import fitted
+from fer_cli.reporting.page import MARGIN, draw_image, drawn_size, largest_size, new_page, write
 from fer_cli.reporting.style import MUTED, styled
 
 if TYPE_CHECKING:

@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fer_cli.reporting.lettering import class_names
 from fer_cli.reporting.style import HEADING, HEAT, INK, MUTED, ON_HEAT, ON_MID_HEAT, bare, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = "", subtitle: str = "") -> Figure:
+def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = "", *subtitle: str) -> Figure:
     """Draw a confusion matrix: shades and percentages by row, counts in every cell, each row's number of items.
 
     Args:
         confusion: (C, C) counts, true classes in rows.
         classes: the C names.
         title: one line.
-        subtitle: a line or two under it, such as the model, the data set and the split.
+        subtitle: the line or two under it, such as the model, the data set and the split.
 
     Raises:
         ValueError: the matrix does not fit the classes.
@@ -34,16 +35,18 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
         raise ValueError(f"a confusion matrix of shape {counts.shape} for {c} classes")
     support = counts.sum(axis=1)
     share = counts / np.maximum(support, 1)[:, None]
-    cell, left, right, bottom = 0.78, 1.25, 0.95, 0.5
-    top = 0.7 + (HEADING + 0.22 if title else 0)
+    names, widest = class_names(classes)
+    turned = widest > 0.74  # wider than a cell: upright they stand next to each other
+    cell, left, right, bottom = 0.78, max(1.25, widest + 0.45), 0.95, 0.5
+    top = 0.7 + (HEADING + 0.22 if title else 0) + (widest - 0.1 if turned else 0)
     with styled():
         figure = new_figure(max(left + c * cell + right, 6.4), top + c * cell + bottom)
         width, height = figure.get_size_inches()
         axes = figure.add_axes((left / width, bottom / height, c * cell / width, c * cell / height))
         axes.set_xlim(-0.5, c - 0.5)
         axes.set_ylim(c - 0.5, -0.5)
-        axes.set_xticks(range(c), classes, parse_math=False)
-        axes.set_yticks(range(c), classes, parse_math=False)
+        axes.set_xticks(range(c), names, rotation=90 if turned else 0)
+        axes.set_yticks(range(c), names)
         axes.xaxis.tick_top()
         bare(axes)
         for (i, j), count in np.ndenumerate(counts):
@@ -65,5 +68,5 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
         axes.set_xlabel("predicted", labelpad=9, fontweight="bold")
         axes.xaxis.set_label_position("top")
         axes.set_ylabel("true", labelpad=6, fontweight="bold")
-        heading(figure, title, subtitle)
+        heading(figure, title, *subtitle)
     return figure

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.core.errors import one_line
+from fer_cli.reporting.lettering import DOTS, fitted, measured
 from fer_cli.reporting.style import (
     DASHES,
     GRID,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Runs = Mapping[str, Sequence[Mapping[str, float]]]
 
@@ -110,8 +111,9 @@ def curves_figure(
             x, y = 0.28 + k % _PER_ROW * (width - 0.4) / _PER_ROW, footer + 0.3 * (1 + k // _PER_ROW)
             at = (x + 0.08) / width, 1 - y / height
             figure.add_artist(Line2D([at[0]], [at[1]], marker=marker, color=INK, linestyle="", **_RING))
-            said = f"{one_line(name)}: epoch {epoch}, {100 * row[metric]:.1f}%"
-            figure.text((x + 0.24) / width, at[1], said, va="center_baseline", fontsize=8.5, parse_math=False)
+            score = f": epoch {epoch}, {100 * row[metric]:.1f}%"
+            room = DOTS * ((width - 0.4) / _PER_ROW - 0.3) - measured(score, 8.5)
+            figure.text((x + 0.24) / width, at[1], fitted(name, room, 8.5) + score, va="center_baseline", fontsize=8.5)
         words = f"Chosen by {METRICS[metric][0]}" if chosen else ""
         figure.text(0.28 / width, 1 - footer / height, words, va="center_baseline", fontsize=8.5, fontweight="bold")
         if len(runs) > 1:
@@ -158,16 +160,25 @@ def path_figure(paths: Sequence[ParameterPath], title: str = "", subtitle: str =
             axes = figure.add_axes(place)
             axes.set_xscale("log")
             _log_ticks(axes.xaxis)
-            axes.set_xlabel(path.parameter, labelpad=5)
+            axes.set_xlabel(fitted(path.parameter, DOTS * wide, 9.5), labelpad=5)
             axes.grid(axis="y", color=GRID, linewidth=0.8)
             axes.set_axisbelow(True)
             bare(axes, keep=("bottom",))
+            room = DOTS * (wide / max(1, len(path.lines)) - 0.45)
+            lines: list[Line2D] = []
             for number, (name, line) in enumerate(path.lines.items()):
                 points = [
                     (value, 100 * share) for value, share in zip(path.values, line, strict=True) if isfinite(share)
                 ]
                 look: dict[str, Any] = {"color": LINES[number % 4], "linestyle": DASHES[number % 4]}
-                axes.plot(*zip(*points, strict=True), label=name, linewidth=1.9, marker="o", markersize=3.4, **look)
+                lines += axes.plot(
+                    *zip(*points, strict=True),
+                    label=fitted(name, room, 8.2),
+                    linewidth=1.9,
+                    marker="o",
+                    markersize=3.4,
+                    **look,
+                )
                 if path.chosen is not None and path.chosen[0] == name:
                     chosen = path.chosen[1], 100 * line[list(path.values).index(path.chosen[1])]
                     axes.plot(*chosen, "o", color=INK, zorder=5, clip_on=False, **_RING)
@@ -175,19 +186,19 @@ def path_figure(paths: Sequence[ParameterPath], title: str = "", subtitle: str =
             axes.margins(y=0.14)
             words = "Validation accuracy, %"
             axes.annotate(words, (0, 1), (0, 22), "axes fraction", textcoords="offset points", fontweight="bold")
-            _legend(axes)
+            _legend(axes, lines)
         heading(figure, title, subtitle)
     return figure
 
 
-def _legend(axes: Axes, handles: Sequence[Any] | None = None) -> None:
+def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
     """Say above the axes which line is which."""
-    names = handles or axes.get_legend_handles_labels()[0]
-    legend = axes.legend(
-        handles=names,
+    axes.legend(
+        handles,
+        [str(handle.get_label()) for handle in handles],
         loc="lower left",
         bbox_to_anchor=(0, 1.015),
-        ncols=len(names),
+        ncols=len(handles),
         frameon=False,
         fontsize=8.2,
         borderpad=0,
@@ -196,8 +207,6 @@ def _legend(axes: Axes, handles: Sequence[Any] | None = None) -> None:
         handletextpad=0.5,
         columnspacing=1.3,
     )
-    for text in legend.get_texts():
-        text.set_parse_math(False)
 
 
 def _log_ticks(axis: Axis) -> None:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from fer_cli.core.format import whole_percent
 from fer_cli.reporting.heatmap import overlaid
-from fer_cli.reporting.page import MARGIN, draw_image, fitted, new_page, write
+from fer_cli.reporting.lettering import fitted
+from fer_cli.reporting.page import MARGIN, draw_image, new_page, write
 from fer_cli.reporting.style import MUTED, styled
 
 if TYPE_CHECKING:

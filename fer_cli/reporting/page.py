@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.core.errors import one_line
+from fer_cli.reporting.lettering import DOTS
 from fer_cli.reporting.style import INK, heading, new_figure
 
 if TYPE_CHECKING:
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
 Box = tuple[float, float, float, float]  # left, top, width, height
 
-# Lengths are in dots of 1/200 inch, the resolution of save_figure. Where the pixels of a picture can be seen, each
-# takes a whole number of them, so that none is wider than the next.
-DOTS: Final = 200
+# Lengths are in dots. Where the pixels of a picture can be seen, each takes a whole number of them, so that none is
+# wider than the next.
 MARGIN: Final = 56
 
 
@@ -33,7 +31,6 @@ def new_page(width: int, height: int, title: str, subtitle: str) -> tuple[Figure
     page.set_ylim(height, 0)
     page.set_axis_off()
     page.autoscale(False)
-    title, subtitle = fitted(title, width - 2 * MARGIN, 13.5, "bold"), fitted(subtitle, width - 2 * MARGIN, 9.5)
     heading(figure, title, subtitle, left=MARGIN / DOTS, top=0.25)
     return figure, page
 
@@ -67,34 +64,4 @@ def largest_size(images: Sequence[NDArray[np.uint8]], side: int) -> tuple[int, i
 
 def write(page: Axes, x: float, y: float, text: str, size: float, **look: str) -> None:
     """Write a text, ``size`` in points; its upper left stands at (x, y) unless ``look`` says otherwise."""
-    page.text(x, y, text, {"fontsize": size, "color": INK, "va": "top"} | look, parse_math=False)
-
-
-def fitted(text: str, room: float, size: float, weight: str = "normal", *, middle: bool = False) -> str:
-    """Return one line of at most ``room`` dots: an ellipsis takes the place of what is too much."""
-    text = printable(text)
-    if measured(text, size, weight) <= room:
-        return text
-
-    def short(kept: int) -> str:
-        tail = kept // 2 if middle else 0
-        return text[: kept - tail].rstrip() + "…" + text[len(text) - tail :]
-
-    return short(bisect_right(range(1, len(text)), room, key=lambda kept: measured(short(kept), size, weight)))
-
-
-def printable(text: str) -> str:
-    """Return ``text`` with what the font does not have, and what would break a line, written as escapes."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
-    font = get_font(findfont(FontProperties()))
-    return "".join(c if font.get_char_index(ord(c)) else c.encode("unicode_escape").decode() for c in one_line(text))
-
-
-def measured(text: str, size: float, weight: str = "normal") -> float:
-    """Return the width of a text in dots."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(size=size, weight=weight)
-    return float(text_to_path.get_text_width_height_descent(text, font, False)[0]) * DOTS / 72
+    page.text(x, y, text, {"fontsize": size, "color": INK, "va": "top"} | look)

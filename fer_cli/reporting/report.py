@@ -11,14 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from fer_cli.core.errors import one_line
 from fer_cli.core.format import binary, decimal, interval, percent, points, quantity, whole_percent
 from fer_cli.reporting.calibration import calibration_figure
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.heatmap import PNG_URI
+from fer_cli.reporting.html import environment
 from fer_cli.reporting.interval_bar import interval_bar
 from fer_cli.reporting.style import class_colour
 from fer_cli.reporting.svg import inline_svg
@@ -202,26 +199,14 @@ def chance(metrics: Metrics) -> dict[str, float]:
     return {"accuracy": share, "balanced_accuracy": 1 / present, "macro_f1": 2 * share / (1 + share) / present}
 
 
-def _shown(value: object) -> object:
-    """Return a value for the page, with control characters escaped where it is text that we did not write."""
-    return one_line(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
 def render_report(data: ReportData) -> str:
     """Return the report as the text of one HTML file.
 
     The same data gives the same text. Every string is escaped; a content security policy in the page forbids scripts
     and every request, so that a mistake of ours could not reach out either.
     """
-    environment = Environment(
-        loader=PackageLoader("fer_cli.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
+    templates = environment()
+    templates.filters.update(
         percent=percent,
         whole_percent=whole_percent,
         decimal=decimal,
@@ -230,7 +215,7 @@ def render_report(data: ReportData) -> str:
         binary=binary,
         verdict=verdict,
     )
-    environment.globals.update(
+    templates.globals.update(
         interval_bar=interval_bar,
         inline_svg=inline_svg,
         confusion_figure=confusion_figure,
@@ -248,10 +233,11 @@ def render_report(data: ReportData) -> str:
         if not math.isnan(end)
     ]
     metrics = chosen.metrics
-    return environment.get_template("report.html.j2").render(
+    return templates.get_template("report.html.j2").render(
         data=data,
         chosen=chosen,
         metrics=metrics,
+        positions={name: position for position, name in enumerate(metrics.classes)},
         chance=chance(metrics),
         majority=max(metrics.per_class, key=lambda one: one.support).name,
         axis=axis_of([one.metrics for one in data.predictors]),

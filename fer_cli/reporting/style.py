@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.reporting.lettering import DOTS, fitted, measured, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -83,6 +84,7 @@ _RC: Final[dict[str, Any]] = {
     "pdf.fonttype": 42,
     "path.simplify": False,
     "text.usetex": False,
+    "text.parse_math": False,  # names are users': a dollar sign in one starts no formula
 }
 
 
@@ -122,13 +124,24 @@ HEADING: Final = 0.8
 """Inches that a title with its subtitle needs; a figure inside a page has neither."""
 
 
-def heading(figure: Figure, title: str, subtitle: str, *, left: float = 0.28, top: float = 0.25) -> None:
-    """Write the title and, under it, the subtitle; ``left`` and ``top`` in inches from the figure's upper left."""
+def heading(figure: Figure, title: str, *subtitle: str, left: float = 0.28, top: float = 0.25) -> None:
+    """Write the title and, under it, the lines of the subtitle, from ``left`` and ``top``, in inches, on.
+
+    Each takes the width of the figure: what is too long for it is written smaller, then shortened.
+    """
     width, height = figure.get_size_inches()
-    figure.text(left / width, 1 - top / height, title, fontsize=13.5, fontweight="bold", va="top", parse_math=False)
-    figure.text(
-        left / width, 1 - (top + 0.29) / height, subtitle, fontsize=9.5, color=MUTED, va="top", parse_math=False
-    )
+    room = DOTS * (width - 2 * left)
+    [title], size = _shrunk([title], room, 13.5, "bold")
+    figure.text(left / width, 1 - top / height, title, fontsize=size, fontweight="bold", va="top")
+    lines, size = _shrunk(subtitle, room, 9.5)
+    figure.text(left / width, 1 - (top + 0.29) / height, "\n".join(lines), fontsize=size, color=MUTED, va="top")
+
+
+def _shrunk(lines: Sequence[str], room: float, size: float, weight: str = "normal") -> tuple[list[str], float]:
+    """Return lines that fit ``room`` dots, and their size: at least three quarters of ``size``, in points."""
+    widest = max((measured(printable(line[:1000]), size, weight) for line in lines), default=0)
+    size = max(0.75 * size, min(size, 0.999 * size * room / max(widest, 1)))
+    return [fitted(line, room, size, weight, middle=True) for line in lines], size
 
 
 def power_label(number: float) -> str:

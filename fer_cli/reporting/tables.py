@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from fer_cli.core.errors import one_line
+from fer_cli.reporting.html import environment
 
 Side = Literal["left", "right"]
 FORMATS: Final = ("table", "markdown", "latex", "html")
@@ -59,44 +58,51 @@ _LATEX: Final = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\symbol{34}",
     "–": "--",
 }
+# Of two signs that LaTeX would print as one, such as a dash for two hyphens, the first is set apart.
+_TEX: Final = re.compile(rf"-(?=-)|`(?=`)|'(?=')|,(?=,)|[?!](?=`)|[{re.escape(''.join(_LATEX))}]")
 _MINUS: Final = re.compile(r"(?<![\w.])-(?=[\d.])")
+
+
+def for_markdown(text: str) -> str:
+    """Return any text for a line or a cell of Markdown, which shows it as it stands."""
+    return _MARKDOWN.sub(lambda found: f"\\{found.group()}", one_line(text))
+
+
+def for_latex(text: str, *, number: bool = False) -> str:
+    """Return any text for LaTeX, which prints it as it stands; in a ``number`` a hyphen before a digit is a minus."""
+    pieces = _MINUS.split(one_line(text)) if number else [one_line(text)]
+    escaped = "$-$".join(_TEX.sub(lambda sign: _LATEX.get(sign[0], f"{sign[0]}{{}}"), piece) for piece in pieces)
+    return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped  # else an option of the command before it
 
 
 def markdown(page: Page) -> str:
     """Return a page as Markdown with tables in GitHub's form."""
 
-    def escaped(text: str) -> str:
-        return _MARKDOWN.sub(lambda found: f"\\{found.group()}", one_line(text))
-
     def cell(one: Cell) -> str:
-        text = escaped(one.text)
+        text = for_markdown(one.text)
         return f"**{text}**" if one.unsound and text else text
 
-    lines = [f"## {escaped(page.title)}", ""]
-    lines += [f"- **UNSOUND: {escaped(text)}**" for text in page.unsound]
+    lines = [f"## {for_markdown(page.title)}", ""]
+    lines += [f"- **UNSOUND: {for_markdown(text)}**" for text in page.unsound]
     lines += [""] if page.unsound else []
     for table in page.tables:
-        lines += [f"**{escaped(table.title)}**", ""]
-        lines.append(_row([escaped(heading) for heading, _ in table.columns]))
+        lines += [f"**{for_markdown(table.title)}**", ""]
+        lines.append(_row([for_markdown(heading) for heading, _ in table.columns]))
         lines.append(_row(["---:" if side == "right" else "---" for _, side in table.columns]))
         lines += [_row([cell(one) for one in row]) for row in table.rows]
         lines.append("")
-    lines += [f"- {escaped(note)}" for note in page.notes]
+    lines += [f"- {for_markdown(note)}" for note in page.notes]
     return "\n".join(lines).rstrip() + "\n"
 
 
 def latex(page: Page) -> str:
     """Return the tables of a page as LaTeX, for a document that has booktabs and xcolor."""
 
-    def escaped(text: str, *, number: bool = False) -> str:
-        pieces = _MINUS.split(one_line(text)) if number else [one_line(text)]
-        return "$-$".join("".join(_LATEX.get(char, char) for char in piece) for piece in pieces)
-
     def cell(one: Cell, side: Side) -> str:
-        text = escaped(one.text, number=side == "right")
+        text = for_latex(one.text, number=side == "right")
         return rf"\textbf{{\textcolor{{red}}{{{text}}}}}" if one.unsound and text else text
 
     lines = [r"% needs \usepackage{booktabs} and \usepackage{xcolor}"]
@@ -106,17 +112,17 @@ def latex(page: Page) -> str:
         wide = ["p{0.2\\linewidth}", *[f"p{{{share:.2f}\\linewidth}}"] * (len(table.columns) - 1)]
         sides = "".join(wide if table.wraps else ["r" if side == "right" else "l" for _, side in table.columns])
         lines += [
-            *("", r"\begin{table}[htbp]", r"\centering", rf"\caption{{{escaped(title)}}}"),
+            *("", r"\begin{table}[htbp]", r"\centering", rf"\caption{{{for_latex(title)}}}"),
             *(rf"\begin{{tabular}}{{{sides}}}", r"\toprule"),
-            " & ".join(escaped(heading) for heading, _ in table.columns) + r" \\",
+            " & ".join(for_latex(heading) for heading, _ in table.columns) + r" \\",
             r"\midrule",
         ]
         for row in table.rows:
             cells = [cell(one, side) for one, (_, side) in zip(row, table.columns, strict=True)]
             lines.append(" & ".join(cells) + r" \\")
         lines += [r"\bottomrule", r"\end{tabular}", r"\end{table}"]
-    marks = [rf"\textbf{{\textcolor{{red}}{{UNSOUND: {escaped(text)}}}}}" for text in page.unsound]
-    texts = [*marks, *(escaped(note) for note in page.notes)]
+    marks = [rf"\textbf{{\textcolor{{red}}{{UNSOUND: {for_latex(text)}}}}}" for text in page.unsound]
+    texts = [*marks, *(for_latex(note) for note in page.notes)]
     if texts:
         lines += ["", r"\begin{itemize}", *(rf"\item {text}" for text in texts), r"\end{itemize}"]
     return "\n".join(lines) + "\n"
@@ -124,15 +130,9 @@ def latex(page: Page) -> str:
 
 def html(page: Page) -> str:
     """Return a page as one self-contained HTML file: no script, no request."""
-    environment = Environment(
-        loader=PackageLoader("fer_cli.reporting", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(minus=lambda text: _MINUS.sub("−", text), one_line=one_line)
-    return environment.get_template("tables.html.j2").render(page=page)
+    templates = environment()
+    templates.filters.update(minus=lambda text: _MINUS.sub("−", text))
+    return templates.get_template("tables.html.j2").render(page=page)
 
 
 def _row(cells: Sequence[str]) -> str:

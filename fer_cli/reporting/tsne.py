@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fer_cli.core.errors import FerError
+from fer_cli.reporting.lettering import class_names
 from fer_cli.reporting.style import (
     EDGE,
     HEADING,
@@ -134,13 +135,14 @@ def tsne_figure(
     spread = np.ptp(points, axis=0) if len(points) else np.ones(2)
     if spread[1] > spread[0]:  # the directions mean nothing: the longer one lies across, and no part is empty
         points, spread = points[:, ::-1], spread[::-1]
+    shown, widest = class_names(classes)
     wide, top = 6.4, 0.15 + (HEADING if title else 0)
     high = max(3.6, wide * spread[1] / (spread[0] or 1))
     with styled():
-        figure = new_figure(wide + 2.5, top + high + 0.2)
+        figure = new_figure(wide + max(2.5, widest + (1.9 if wrong is None else 2.0)), top + high + 0.2)
         width, height = figure.get_size_inches()
         axes = figure.add_axes((0.2 / width, 0.2 / height, wide / width, high / height))
-        handles, names = [], []
+        handles, entries = [], []
         # The rarest class last: it would vanish below the others.
         for order, label in enumerate(np.argsort(-counts, kind="stable")):
             name = classes[label]
@@ -157,29 +159,26 @@ def tsne_figure(
             look = {"marker": class_marker(name, label), "color": class_colour(name, label)}
             handles.append(Line2D([], [], linestyle="", markersize=7, **look))
             of_class = labels == label
-            names.append(
-                f"{name}   {counts[label]:,}" + (f", {missed[of_class].sum():,} wrong" if wrong is not None else "")
-            )
+            share = f", {missed[of_class].sum():,} wrong" if wrong is not None else ""
+            entries.append(f"{shown[label]}   {counts[label]:,}{share}")
         if wrong is not None:
             look = {"markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": _RING}
             handles.append(Line2D([], [], linestyle="", marker="o", markersize=7, **look))
-            names.append("ring: wrong answer")
+            entries.append("ring: wrong answer")
         bare(axes)
         axes.set_xticks([])
         axes.set_yticks([])
         axes.margins(0.03)
         axes.set_aspect("equal", adjustable="datalim")
-        legend = figure.legend(
+        figure.legend(
             handles,
-            names,
+            entries,
             loc="upper left",
             bbox_to_anchor=((wide + 0.3) / width, 1 - top / height),
             frameon=False,
             labelspacing=0.75,
             handletextpad=0.4,
         )
-        for text in legend.get_texts():
-            text.set_parse_math(False)
         words = "Distances between far\nclusters mean little."
         figure.text((wide + 0.45) / width, 0.3 / height, words, color=MUTED, fontsize=7.8)
         heading(figure, title, subtitle)

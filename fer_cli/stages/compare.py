@@ -221,7 +221,15 @@ def _changed(
 
 
 def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:
-    """Return rows as the bytes of a csv file."""
+    """Return rows as the bytes of a csv file that a spreadsheet may open."""
     stream = io.StringIO(newline="")
-    csv.writer(stream, lineterminator="\n").writerows(rows)
-    return stream.getvalue().encode("utf-8")
+    csv.writer(stream, lineterminator="\n").writerows([for_spreadsheet(cell) for cell in row] for row in rows)
+    return stream.getvalue().encode("utf-8", "backslashreplace")
+
+
+def for_spreadsheet(text: str) -> str:
+    """Return any text for a cell of a csv: an apostrophe keeps a spreadsheet from running as a formula what looks so.
+
+    Source: OWASP, "CSV Injection".
+    """
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text

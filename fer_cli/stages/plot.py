@@ -7,6 +7,7 @@ from typing import Any
 
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import UsageError
+from fer_cli.datasets.folder import safe_name
 from fer_cli.plots.registry import PLOTS, plot_of
 
 
@@ -32,4 +33,4 @@ def plot(*, store: Store, what: str, out: Path | None = None, **options: Any) ->
             hint=f"end it in one of {', '.join(FORMATS)}",
         )
     picture = plot_of(what)(store, **options)
-    return save_figure(picture.figure, out or Path(f"fer-{what}-{picture.name}.png"))
+    return save_figure(picture.figure, out or Path(f"fer-{what}-{safe_name(picture.name) or 'unnamed'}.png"))
