@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from fer_cli.core.errors import one_line
-from fer_cli.reporting.lettering import left_to_right
+from fer_cli.reporting.lettering import MARK, left_to_right
 
 
 def environment() -> Environment:
@@ -26,4 +26,6 @@ def environment() -> Environment:
 
 
 def _shown(value: object) -> object:
-    return left_to_right(one_line(value)) if isinstance(value, str) and not isinstance(value, Markup) else value
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return escape(left_to_right(one_line(value))).replace(MARK, Markup("&lrm;"))

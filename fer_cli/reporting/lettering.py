@@ -20,7 +20,8 @@ DOTS: Final = 200
 """In an inch: the unit of widths, and the resolution of a saved figure."""
 LONGEST: Final = 360.0
 """Dots that the name of a class may take beside a figure; a longer one is shortened."""
-_MARK: Final = "\u200e"
+MARK: Final = "\u200e"
+"""Shows nothing; what follows it is written from left to right."""
 _LETTERS: Final = "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]+"
 _RIGHT_TO_LEFT: Final = re.compile(rf"{_LETTERS}(?:[ '-]+{_LETTERS})*")
 _READ: Final = 500  # characters of a text, at most: no figure has room for more, and to measure them takes time
@@ -65,8 +66,8 @@ def _shortened(text: str, room: float, size: float, weight: str, *, middle: bool
 
 def left_to_right(text: str) -> str:
     """Return ``text`` with marks round what is written from right to left, or it would draw numbers beside it along."""
-    marked = _RIGHT_TO_LEFT.sub(rf"\g<0>{_MARK}", text)
-    return text if marked == text else _MARK + marked
+    marked = _RIGHT_TO_LEFT.sub(rf"\g<0>{MARK}", text)
+    return text if marked == text else MARK + marked
 
 
 def class_names(classes: Sequence[str], size: float = 9.5, room: float = LONGEST) -> tuple[list[str], float]:
