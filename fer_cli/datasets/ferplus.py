@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final
 from fer_cli.artifacts.protocol import VotesAgreement
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.datasets.class_counts import check_classes
 from fer_cli.datasets.fer2013 import (
     EMOTIONS,
     FORM,
@@ -156,9 +157,11 @@ class FerPlus:
         """Check the counts against the official ones, of the images and of what the rule keeps.
 
         Raises:
-            FerError: rows or parts are lacking, or the rule keeps other rows than it should, and that was not allowed.
+            FerError: rows or parts are lacking, or the rule keeps fewer rows than it should, and that was not allowed;
+                or it keeps more rows than there are, or those of other classes, which no incomplete source has.
         """
         missing = self._check_images()
+        self._check_kept()
         differences = self._rule_differences()
         if differences and not self._allow_incomplete:
             raise FerError(
@@ -185,6 +188,18 @@ class FerPlus:
 
     def _check_images(self) -> list[str]:
         return check_complete(self._table, self._found, OFFICIAL, self._allow_incomplete, self._labels)
+
+    def _check_kept(self) -> None:
+        """Refuse what the rule cannot keep of the official votes, of whole parts or of others."""
+        if self._rule == "majority":
+            check_classes("FER+", self._votes, self._kept, MAJORITY_CLASSES)
+        for part, most in KEPT[self._rule].items():
+            if (kept := self._kept[part].total()) > most:
+                raise FerError(
+                    f"{self._rule} keeps {kept:,} rows of {part}, more than the {most:,} of the official votes",
+                    hint="use the original fer2013new.csv",
+                    path=self._votes,
+                )
 
     def _rule_differences(self) -> list[str]:
         """Compare what the rule kept of each complete part with what it should keep."""

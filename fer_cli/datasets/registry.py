@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
+from fer_cli.core.errors import FerError
 from fer_cli.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -101,6 +102,9 @@ class DatasetDefinition:
         Raises:
             FerError: the source is at fault.
         """
+        source = values.get("source")
+        if isinstance(source, Path) and source.exists() and not (source.is_file() or source.is_dir()):
+            raise FerError("is a pipe or a device, not a file or a folder", hint="save it as a file first", path=source)
         for name, hint in _hints(self.open).items():
             if is_dataclass(hint) and isinstance(hint, type):
                 values[name] = hint(

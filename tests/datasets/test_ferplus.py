@@ -205,6 +205,17 @@ def test_kept_rows_are_checked(table: Path, votes: Path, rule: Rule, tiny_offici
     assert len(drain(FerPlus(source=table, rule=rule, allow_incomplete=True))[2].missing) == 1
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rows", [9, 7], ids=["whole", "without PrivateTest"])
+def test_more_rows_than_the_official_votes_keep_are_no_part_of_them(
+    tmp_path: Path, rule: Rule, rows: int, tiny_official: None
+) -> None:
+    table = write_lines(tmp_path / "fer2013.csv", LINES[: rows + 1])
+    votes = write_lines(tmp_path / "fer2013new.csv", votes_lines(PARTS, [*VOTES[:4], HAPPY, HAPPY, HAPPY, *VOTES[7:]]))
+    words = ["more images than FER+ has", "happy 1 of 0"] if rule == "majority" else [f"{rule} keeps", "more than the"]
+    fault(lambda: drain(FerPlus(source=table, rule=rule, allow_incomplete=True)), *words, at=f"{votes}: ")
+
+
 def test_official_constants_agree_with_each_other() -> None:
     assert KEPT["majority"] == {"Training": 25_060, "PublicTest": 3_199, "PrivateTest": 3_153}
     assert {part: sum(classes.values()) for part, classes in MAJORITY_CLASSES.items()} == KEPT["majority"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.registry import Registry
 from fer_cli.datasets.registry import DATASETS, GROUP, DatasetDefinition
@@ -133,3 +134,11 @@ def test_every_data_set_declares_its_options(name: str) -> None:
     assert definition.help
     assert len({item.name for item in parameters}) == len(parameters)
     assert all(item.option.help for item in parameters)
+
+
+@pytest.mark.parametrize("name", [name for name in DATASETS.names() if not DATASETS.load(name).generated])
+def test_a_pipe_is_no_source(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert run(["prepare", name, "--source", str(tmp_path / "pipe"), "--store", str(tmp_path / "store")]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.endswith("pipe: is a pipe or a device, not a file or a folder; save it as a file first")
