@@ -108,7 +108,10 @@ class PartRole(Record):
         return self.use
 
 
-LeftoverKind = Literal["folders", "images", "tables", "files", "columns", "empty folders"]
+LeftoverKind = Literal[
+    "folders", "images", "tables", "files", "columns", "empty folders", "hidden files", "parts", "sequences"
+]
+"""``parts`` belong to the data set and are never read by its loader; ``sequences`` have no label."""
 
 
 class Leftover(Record):
@@ -140,6 +143,10 @@ class Leftover(Record):
                 return f"{self.count:,} folder{'' if one else 's'} without images: {listed}"
             case "folders":
                 what = "folder of images" if one else "folders of images"
+            case "parts":
+                what = f"{'part' if one else 'parts'} of the data set"
+            case "sequences":
+                what = f"{'sequence' if one else 'sequences'} without a label"
             case _:
                 what = self.kind[:-1] if one else self.kind
         return f"{self.count:,} {what}{where}, {listed}: not read"

@@ -9,11 +9,12 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.lib import format as npy_format
 
+from fer_cli.artifacts.protocol import Leftover
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import Advance, track
@@ -31,9 +32,9 @@ from fer_cli.datasets.image_dataset import (
     one_layout,
     refuse_all,
 )
-from fer_cli.datasets.image_files import SUFFIXES, Box, walk
+from fer_cli.datasets.image_files import SUFFIXES, Box, native, portable, walk
 from fer_cli.datasets.image_list import ImageEntry, path_fault
-from fer_cli.datasets.leftovers import unread_images
+from fer_cli.datasets.leftovers import unread_columns
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
@@ -72,12 +73,26 @@ _IMAGES: Final = "Manually_Annotated_Images"
 _TABLES: Final = {"train": "training.csv", "val": "validation.csv"}
 _EMOTION_IDS: Final = {str(number): name for number, name in enumerate(EMOTIONS)}
 _DROPPED_IDS: Final = {str(number): reason for number, reason in DROPPED.items()}
+_NEVER_READ: Final = (
+    *("Automatically_Annotated", "Automatically_Annotated_Images", "Automatically_[aA]nnotated_file_lists"),
+    *("automatically_annotated.csv", "*_set/annotations/*_val.npy", "*_set/annotations/*_aro.npy"),
+    "*_set/annotations/*_lnd.npy",
+)
+_UNREAD_COLUMNS: Final = ("facial_landmarks", "valence", "arousal")
 _BOX: Final = ("face_x", "face_y", "face_width", "face_height")
 _EXP: Final = "_exp.npy"
 _NPY_BYTES: Final = 4096  # an id takes 140
 _DIGITS: Final = 4  # of an expression's id, leading zeros too
 _NPY_FAULTS: Final = (SystemError, ValueError, EOFError, SyntaxError, TypeError, OverflowError, tokenize.TokenError)
 _CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}; other names or numbers: --labels"
+
+
+class _Place(NamedTuple):
+    """The row of a picture; ``without`` one of the expressions."""
+
+    part: str
+    line: int
+    without: bool
 
 
 class AffectNet(ImageDatasetLoader):
@@ -118,6 +133,7 @@ class AffectNet(ImageDatasetLoader):
             found = read_arrays(source, meanings)
         else:
             found = read_folders(source, meanings)
+        found.source, found.never_read = source, _NEVER_READ
         later = layout != "csv lists" and found.counts.get("val") == LATER["val"]
         official = LATER if later else OFFICIAL
         missing = check_counts("AffectNet", source, found.counts, official, allow=allow_incomplete, labels=meanings)
@@ -138,10 +154,12 @@ def read_lists(source: Path, lists: Path, meanings: SourceLabels) -> ParsedSourc
     items: list[ImageEntry] = []
     faults: list[FerError] = []
     dropped: Counter[str] = Counter()
-    first: dict[str, int] = {}
+    known: list[Path] = []
+    leftovers: list[Leftover] = []
+    first: dict[str, _Place] = {}
     with track("read affectnet", None, "rows") as advance:
         for part, table in tables.items():
-            _read_table(part, table, images, meanings, items, dropped, first, faults, advance)
+            leftovers += _read_table(part, table, images, meanings, items, dropped, known, first, faults, advance)
     refuse_all(faults)
     return ParsedSource(
         root=images,
@@ -152,7 +170,9 @@ def read_lists(source: Path, lists: Path, meanings: SourceLabels) -> ParsedSourc
         faces="cut out by the boxes of the csv: no alignment",
         labels={f"{part} labels": table for part, table in tables.items()},
         tables=tables,
+        leftovers=leftovers,
         dropped={reason: dropped[reason] for reason in DROPPED.values() if dropped[reason]},
+        known=known,
     )
 
 
@@ -163,38 +183,49 @@ def _read_table(
     meanings: SourceLabels,
     items: list[ImageEntry],
     dropped: Counter[str],
-    first: dict[str, int],
+    known: list[Path],
+    first: dict[str, _Place],
     faults: list[FerError],
     advance: Advance,
-) -> None:
-    """Add the rows of one csv to ``items``, ``dropped`` and ``faults``; ``first`` is path -> item."""
+) -> list[Leftover]:
+    """Add the rows of one csv to ``items``, ``faults``, or ``dropped`` and ``known``; ``first`` is path -> its row.
+
+    Returns:
+        The columns that are not read.
+    """
     columns = {"path": ("subdirectory_filepath",), "label": ("expression",), **{name: (name,) for name in _BOX}}
     opened = open_table(table, columns)
     wanted = [opened.columns[name] for name in ("path", "label", *_BOX)]
+    leftovers = unread_columns(table, opened.header, wanted, _UNREAD_COLUMNS)
     for line, cells in opened.rows:
         advance()
-        path, label, *numbers = (cells[column] for column in wanted)
-        if label in _DROPPED_IDS and not meanings.gives(label):
+        text, label, *numbers = (cells[column] for column in wanted)
+        path = native(images, posixpath.normpath(text)) if text else ""
+        without = label in _DROPPED_IDS and not meanings.gives(label)
+        other = first.setdefault(path, _Place(part, line, without)) if path else None
+        if without and (other is None or other.without):
             dropped[_DROPPED_IDS[label]] += 1
+            known.append(images / path)
             continue
-        path = posixpath.normpath(path) if path else ""
         expression = meanings.meaning(label, names=False)
-        if expression is None:
+        if expression is None and not without:
             what = f"unknown expression id {label[:40]!r}"
             fault = what, "AffectNet has 0 to 10: use the original list, or give --labels"
+        elif other is not None and (other.part, other.line) != (part, line):
+            where = f"line {other.line} of {_TABLES[other.part]}"
+            fault = f"{path!r} is already in {where}", "keep one row per image"
         elif (box := _box(numbers)) is None:
             what = f"{','.join(numbers)[:40]!r} is not a box"
             fault = what, "face_x, face_y, face_width and face_height are whole numbers of pixels"
         elif bad := path_fault(images, path):
             fault = bad
-        elif (index := first.setdefault(path, len(items))) < len(items):
-            where = f"line {items[index].line} of {_TABLES[items[index].split or part]}"
-            fault = f"{path!r} is already in {where}", "keep one row per image"
         else:
-            name = path.rpartition(".")[0]
+            assert expression is not None
+            name = portable(path).rpartition(".")[0]
             items.append(ImageEntry(path, part, expression, line, id=name, box=box))
             continue
         faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
+    return leftovers
 
 
 def _box(cells: Iterable[str]) -> Box | None:
@@ -215,6 +246,7 @@ def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
     faults: list[FerError] = []
     labels: dict[str, Path] = {}
     dropped: Counter[str] = Counter()
+    known: list[Path] = []
     with track("read affectnet", None, "annotations") as advance:
         for part in PARTS:
             folder = inside(source, f"{part}_set")
@@ -238,6 +270,7 @@ def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
                     path = f"{part}_set/images/{name}"
                     if number in DROPPED and not meanings.gives(str(number)):
                         dropped[DROPPED[number]] += 1
+                        known.append(pictures / name)
                     elif (expression := meanings.meaning(str(number))) is not None:
                         items.append(ImageEntry(path, part, expression, id=f"{part}/{stem}"))
                     else:
@@ -257,6 +290,7 @@ def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
         faces="cropped by the authors",
         labels=labels,
         dropped={reason: dropped[reason] for reason in DROPPED.values() if dropped[reason]},
+        known=known,
     )
 
 
@@ -324,7 +358,6 @@ def read_folders(source: Path, meanings: SourceLabels) -> ParsedSource:
         root=source,
         layout="class folders",
         items=sorted(items, key=lambda item: item.path),
-        leftovers=unread_images(source, [source / item.path for item in items]),
         parts=PARTS,
         label_rule="AffectNet manual labels",
         faces="cropped by those who made this layout",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from fer_cli.core.labels import in_order
 from fer_cli.datasets.image_dataset import check_counts, inside
 from fer_cli.datasets.image_list import WHOLE
+from fer_cli.datasets.leftovers import find_unread
 from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, ids, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.source_labels import SourceLabels
@@ -29,6 +30,7 @@ class CkExtended:
 
     Args:
         table: the csv, plain or packed.
+        folder: the folder that the user gave, if it was one.
         name: the artifact's name.
         neutral: take the rows of neutral.
         contempt: take the rows of contempt.
@@ -37,7 +39,15 @@ class CkExtended:
     """
 
     def __init__(
-        self, *, table: Path, name: str, neutral: bool, contempt: bool, allow_incomplete: bool, labels: str | None
+        self,
+        *,
+        table: Path,
+        folder: Path | None,
+        name: str,
+        neutral: bool,
+        contempt: bool,
+        allow_incomplete: bool,
+        labels: str | None,
     ) -> None:
         self._table = table
         self._name = name
@@ -45,6 +55,7 @@ class CkExtended:
         self._classes = tuple(label for label in EMOTIONS if label not in out)
         self._allow_incomplete = allow_incomplete
         self._labels = SourceLabels("ckextended.csv", ids(EMOTIONS), labels)
+        self._leftovers = find_unread(folder, [table]).leftovers() if folder is not None else []
         self._found: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
 
@@ -70,7 +81,7 @@ class CkExtended:
 
     def blocks(self) -> Iterator[Block]:
         """Yield the images as (n, 48, 48) uint8, in the order of the table."""
-        for block in table_blocks(self._table, _FORM, self._labels):
+        for block in table_blocks(self._table, _FORM, self._labels, self._leftovers):
             keep = [index for index, label in enumerate(block.labels) if label in self._classes]
             self._found.update(block.labels)
             self._kept.update(block.parts[index] for index in keep)
@@ -114,6 +125,7 @@ class CkExtended:
             subjects_remark="not named here: a subject may be in several splits",
             split_of=roles.split_of,
             missing=missing,
+            leftovers=self._leftovers,
             numbering=self._labels.numbering,
             warnings=[
                 "ckextended.csv names no subjects: one may be in several splits, so scores are optimistic",

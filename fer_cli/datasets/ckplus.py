@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
@@ -24,6 +24,7 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import SUFFIXES, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry
+from fer_cli.datasets.leftovers import listed
 from fer_cli.datasets.records import Block, Loader, Pictured
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Option, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
@@ -59,6 +60,9 @@ SEQUENCE_LAYOUT: Final = "sequences"
 
 _CLASSES: Final = f"{', '.join(EMOTIONS.values())}; other names or numbers: --labels"
 _ID: Final = re.compile(r"([0-7])(?:\.0*)?(?:e[+-]?0+)?", re.IGNORECASE)
+_SUBJECT: Final = re.compile(r"S\d{3}")
+_SEQUENCE: Final = re.compile(r"\d{3}")
+_NEVER_READ: Final = ("FACS", "FACS_labels", "Landmarks")
 _EMOTION: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})_emotion\.txt")
 _FRAME: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})\.(?:png|jpg|tiff?)", re.IGNORECASE)
 
@@ -142,6 +146,7 @@ def _open(
         name = artifact_name(neutral=neutral, contempt=contempt)
         return CkExtended(
             table=table,
+            folder=source if source.is_dir() else None,
             name=name,
             neutral=neutral,
             contempt=contempt,
@@ -161,6 +166,7 @@ def _open(
                 path=source,
             )
         found = read_folders(pictures or source, meanings, contempt=contempt)
+    found.source, found.never_read = source, _NEVER_READ
     missing = check_counts("CK+", source, found.counts, {WHOLE: expected}, allow=allow_incomplete, labels=meanings)
     return CkPlus(found, missing=missing, size=size, jobs=jobs, neutral=neutral, contempt=contempt, labels=meanings)
 
@@ -233,8 +239,11 @@ def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, conte
     root = images.parent
     faults: list[FerError] = []
     emotions = _read_emotions(labels, meanings, faults)
-    frames = _frames(images, {sequence.partition("_")[0] for sequence in emotions}, faults)
+    frames, unlabelled = _frames(images, emotions.keys(), faults)
+    unlabelled |= _empty_folders(labels)
     items: list[ImageEntry] = []
+    earlier: list[str] = []
+    dropped = 0
     for sequence, (label, path) in sorted(emotions.items()):
         names = frames.get(sequence, [])
         frame = f"{path.name.removesuffix('_emotion.txt')}"
@@ -249,12 +258,36 @@ def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, conte
             taken = [(name, label) for name in names[-LAST:]]
             for name, of in [(names[0], "neutral"), *taken] if neutral else taken:
                 items.append(_item(f"{images.name}/{name}", of, sequence))
+            if PurePosixPath(names[-1]).stem != frame:
+                earlier.append(sequence)
+        else:
+            dropped += LAST
     refuse_all(faults)
     what = f"CK+ labels of sequences, the last {LAST} frames of each" + ", the first as neutral" * neutral
     found = _found(root, SEQUENCE_LAYOUT, items, what)
     found.labels = {f"emotion {path.name}": path for _, path in emotions.values()}
     found.faces = "whole frames: no alignment"
+    found.dropped = {"contempt": dropped} if dropped else {}
+    found.known = [images / name for names in frames.values() for name in names]
+    found.known += [place / name for place in (images, labels) for name in unlabelled]
+    found.leftovers = listed("sequences", sorted(unlabelled), matters=False)
+    if earlier:
+        found.warnings.append(
+            f"{len(earlier):,} sequences have frames behind the one that is labelled, {', '.join(earlier[:3])}: their "
+            f"last {LAST} were taken"
+        )
     return found
+
+
+def _empty_folders(labels: Path) -> set[str]:
+    """Return the sequences, as ``S005/001``, whose folder of labels is empty."""
+    return {
+        f"{subject.name}/{sequence.name}"
+        for subject in labels.iterdir()
+        if _SUBJECT.fullmatch(subject.name) and subject.is_dir()
+        for sequence in subject.iterdir()
+        if _SEQUENCE.fullmatch(sequence.name) and sequence.is_dir() and not any(sequence.iterdir())
+    }
 
 
 def _read_emotions(folder: Path, meanings: SourceLabels, faults: list[FerError]) -> dict[str, tuple[str, Path]]:
@@ -300,20 +333,23 @@ def _read_emotion(path: Path, meanings: SourceLabels, faults: list[FerError]) ->
     return None
 
 
-def _frames(images: Path, subjects: set[str], faults: list[FerError]) -> dict[str, list[str]]:
-    """Return sequence -> paths of its frames in order, for the sequences of some subjects."""
+def _frames(images: Path, labelled: Collection[str], faults: list[FerError]) -> tuple[dict[str, list[str]], set[str]]:
+    """Return sequence -> paths of its frames in order, and the sequences without a label, as ``S005/001``."""
+    subjects = {sequence.partition("_")[0] for sequence in labelled}
     frames: defaultdict[str, list[str]] = defaultdict(list)
+    unlabelled: set[str] = set()
     for path in walk(images):
         subject, *folders, name = path.split("/")
-        if subject not in subjects:
-            continue
         match = _FRAME.fullmatch(name)
-        if match is None or [subject, *folders] != [match[2], match[3]]:
-            what = "unexpected file: frames are S005/001/S005_001_00000011.png"
-            faults.append(FerError(what, hint="remove it or restore its name", path=images / path))
-        else:
+        sound = match is not None and [subject, *folders] == [match[2], match[3]]
+        if match is not None and sound and match[1] in labelled:
             frames[match[1]].append(path)
-    return frames
+        elif sound:
+            unlabelled.add("/".join([subject, *folders]))
+        elif subject in subjects:
+            what = "unexpected file: frames are S005/001/S005_001_00000011.png"
+            faults.append(FerError(what, hint="move it away or restore its name", path=images / path))
+    return frames, unlabelled
 
 
 def read_folders(root: Path, meanings: SourceLabels, *, contempt: bool) -> ParsedSource:
@@ -324,6 +360,7 @@ def read_folders(root: Path, meanings: SourceLabels, *, contempt: bool) -> Parse
     """
     faults: list[FerError] = []
     items: list[ImageEntry] = []
+    dropped: list[Path] = []
     first: dict[str, tuple[str, str]] = {}
     for path, label in class_folders(root, "", meanings.meaning, faults, _CLASSES):
         name = _FRAME.fullmatch(PurePosixPath(path).name)
@@ -335,8 +372,13 @@ def read_folders(root: Path, meanings: SourceLabels, *, contempt: bool) -> Parse
             faults.append(FerError(what, hint="get the data set again", path=root / path))
         elif contempt or label != "contempt":
             items.append(_item(path, label, name[1]))
+        else:
+            dropped.append(root / path)
     refuse_all(faults)
-    return _found(root, "class folders", items, f"CK+ labels of sequences, the last {LAST} frames of each")
+    found = _found(root, "class folders", items, f"CK+ labels of sequences, the last {LAST} frames of each")
+    found.dropped = {"contempt": len(dropped)} if dropped else {}
+    found.known = dropped
+    return found
 
 
 def _item(path: str, label: str, sequence: str) -> ImageEntry:

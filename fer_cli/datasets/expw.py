@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,7 @@ from fer_cli.datasets.image_dataset import (
     first_inside,
     refuse_all,
 )
+from fer_cli.datasets.image_files import native, portable
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, path_fault
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
@@ -31,13 +33,15 @@ ACCESS: Final = Access(
     layouts=("label/label.lst, image/origin (also in data/)",),
     notes="91,793 labelled faces, several in some pictures, each cut out by its box in label.lst. There is no official "
     "split: test (20%) and validation are held out from all faces, and the faces of one picture stay in one split. "
-    "The subjects are unknown, so nothing shows whether one is in two splits.",
+    "The detector's confidence in each box becomes a flag in bands of 20 points, so that reports have a row for each; "
+    "no face is left out by it. The subjects are unknown, so nothing shows whether one is in two splits.",
 )
 EMOTIONS: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 """The expressions by the ids of the source."""
 OFFICIAL: Final = {WHOLE: dict(zip(EMOTIONS, (3671, 3995, 1088, 30537, 10559, 7060, 34883), strict=True))}
 """Expression -> faces in the complete ``label.lst``: 91,793."""
 
+_BANDS: Final = (0, 20, 40, 60, 80, 100)
 _FIELDS: Final = 8  # name, face, top, left, right, bottom, confidence, expression
 _FORM: Final = "lines read 'image_name face_id top left right bottom confidence expression'"
 
@@ -75,6 +79,7 @@ class ExpW(ImageDatasetLoader):
             missing = table.parent.parent / "image" / "origin"
             raise FerError("this folder is missing", hint="unpack origin.7z", path=missing)
         parsed = read_labels(table, images, meanings)
+        parsed.source = source
         differences = check_counts("ExpW", source, parsed.counts, OFFICIAL, allow=allow_incomplete, labels=meanings)
         super().__init__(
             "expw", EMOTIONS, parsed, family="expw", missing=differences, size=size, jobs=jobs, labels=meanings
@@ -94,18 +99,22 @@ def read_labels(table: Path, images: Path, meanings: SourceLabels) -> ParsedSour
         for line, text in text_lines(table):
             advance()
             fields = text.rsplit(maxsplit=_FIELDS - 1)
-            fault = _fault(fields, images)
+            path = native(images, fields[0]) if fields else ""
+            fault = _fault(fields, images, path)
             label = meanings.meaning(fields[-1], names=False)
             if fault is None and label is None:
                 what = f"unknown expression id {fields[-1][:40]!r}"
                 fault = what, "ExpW has 0 to 6: use the original list, or give --labels"
             if fault is None and label is not None:
-                name, face = fields[:2]
+                name, face = portable(path), fields[1]
                 identity = f"{name}#{face}"
                 if first_line.setdefault(identity, line) == line:
                     top, left, right, bottom = map(int, fields[2:6])
                     box = left, top, right, bottom
-                    faces.append(ImageEntry(name, None, label, line, sequence=name, id=identity, box=box))
+                    flags = (f"box confidence={_band(float(fields[6]))}",)
+                    faces.append(
+                        ImageEntry(path, None, label, line, sequence=name, id=portable(identity), flags=flags, box=box)
+                    )
                     continue
                 fault = f"{identity} is already in line {first_line[identity]}", "keep one line per face"
             assert fault is not None
@@ -123,20 +132,29 @@ def read_labels(table: Path, images: Path, meanings: SourceLabels) -> ParsedSour
     )
 
 
-def _fault(fields: Sequence[str], images: Path) -> tuple[str, str] | None:
+def _band(confidence: float) -> str:
+    """Return the band of 20 points that a confidence lies in, which is a subgroup of the faces."""
+    if confidence >= _BANDS[-1]:
+        return f"{_BANDS[-1]}+"
+    index = max(bisect.bisect_right(_BANDS, confidence) - 1, 0)
+    return f"{_BANDS[index]}-{_BANDS[index + 1]}"
+
+
+def _fault(fields: Sequence[str], images: Path, path: str) -> tuple[str, str] | None:
     """Return what is wrong with the fields of a line and what to do about it, or None."""
     if len(fields) != _FIELDS:
         return f"expected {_FIELDS} fields, got {len(fields)}", _FORM
     name, face, *box, confidence, _ = fields
     if "/" in name:
         return f"{name[:80]!r} is not a file name", "names are those of the pictures in image/origin"
-    if fault := path_fault(images, name):
+    if fault := path_fault(images, path):
         return fault
     if not face.isdecimal():
         return f"{face[:40]!r} is not a face id", _FORM
     try:
         top, left, right, bottom = map(int, box)
-        float(confidence)
+        if not 0 <= float(confidence) <= 1e6:
+            raise ValueError
     except ValueError:
         return f"{' '.join([*box, confidence])[:60]!r} is not a box and its confidence", _FORM
     if right <= left or bottom <= top:

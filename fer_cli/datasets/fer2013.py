@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
-from fer_cli.artifacts.protocol import VotesAgreement
+from fer_cli.artifacts.protocol import Leftover, VotesAgreement
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
 from fer_cli.datasets.class_counts import check_classes
-from fer_cli.datasets.folder import list_tree, split_of_name
 from fer_cli.datasets.image_files import decode_blocks, probe_all, refuse
 from fer_cli.datasets.image_list import ImageEntry
+from fer_cli.datasets.image_tree import list_tree
+from fer_cli.datasets.leftovers import find_unread
 from fer_cli.datasets.pixel_table import PARTS, SIDE, Form, ids, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Labels, Option, Source
 from fer_cli.datasets.source_labels import SourceLabels
+from fer_cli.datasets.split_names import split_of_name
 from fer_cli.datasets.splits import assign_roles, count_differences
 from fer_cli.datasets.vote_join import Join, VoteAgreement
 from fer_cli.datasets.votes import find_votes, is_nonface, read_votes
@@ -47,6 +49,7 @@ _FILE_NAMES: Final = frozenset(
     [name + suffix for name in _TABLE_NAMES for suffix in ("", ".gz", ".xz", ".bz2", ".zip", ".tar.gz")]
     + ["fer2013.tar.gz", "fer2013.tgz", "fer2013.tar", "fer2013.tar.xz", "fer2013.zip"]
 )
+_NEVER_READ: Final = ("fer2013new.csv*", "train.csv", "test.csv", "example_submission.csv")  # the votes, and Kaggle's
 _WHAT: Final = (
     "fer2013.csv or icml_face_data.csv (plain, .gz, .xz, .zip), fer2013.tar.gz, or the folders train/ and test/"
 )
@@ -85,6 +88,7 @@ class Fer2013:
         if drop_nonface is not None and self._table is None:
             raise FerError("FER+ votes join by row order, which folders do not keep", hint="give the csv", path=source)
         self._votes = None if drop_nonface is None else find_votes(drop_nonface, source)
+        self._leftovers = unread_files(source, self.files.values())
         self._found = new_tally()  # what the source holds
         self._kept = new_tally()
         self._warnings: list[str] = []
@@ -129,8 +133,9 @@ class Fer2013:
         if self._votes is not None:
             votes = read_votes(self._votes, tuple(PARTS))
             self._warnings += votes.warnings
+            self._leftovers += votes.leftovers
             join = Join(votes, path, self._allow_incomplete, VoteAgreement(path, LABEL_SHARES))
-        for block in table_blocks(path, FORM, self._labels):
+        for block in table_blocks(path, FORM, self._labels, self._leftovers):
             rows, keep = [], []
             for index, (line, label, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
                 self._found[part][label] += 1
@@ -193,6 +198,7 @@ class Fer2013:
             parts=roles.parts,
             split_of=roles.split_of,
             missing=missing,
+            leftovers=self._leftovers,
             numbering=self._labels.numbering,
             warnings=[*self._warnings, *self._labels.check_used()],
             votes_agreement=self._agreement,
@@ -263,6 +269,11 @@ def find_table(source: Path) -> Path | None:
     if len(found) > 1:
         raise FerError(f"holds several sources: {', '.join(found)}", hint="give the right one", path=source)
     return source / tables[0] if tables else None
+
+
+def unread_files(source: Path, read: Iterable[Path]) -> list[Leftover]:
+    """List what a folder holds beside the files of FER2013 that are read; nothing where the source is a file."""
+    return find_unread(source, read, parts=_NEVER_READ).leftovers() if source.is_dir() else []
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from fer_cli.datasets.fer2013 import (
     find_table,
     in_words,
     new_tally,
+    unread_files,
 )
 from fer_cli.datasets.pixel_table import PARTS, SIDE, ids, table_blocks
 from fer_cli.datasets.records import Block, LoadReport, Row
@@ -91,6 +92,7 @@ class FerPlus:
         self._rule = known
         self._allow_incomplete = allow_incomplete
         self._labels = SourceLabels("FER2013", ids(EMOTIONS), labels)
+        self._leftovers = unread_files(source, self.files.values())
         self._found = new_tally()
         self._kept = new_tally()
         self._dropped: Counter[str] = Counter()
@@ -121,8 +123,9 @@ class FerPlus:
         """Yield the images that the rule keeps as (n, 48, 48) uint8, in the order of the table."""
         votes = read_votes(self._votes, tuple(PARTS))
         self._warnings += votes.warnings
+        self._leftovers += votes.leftovers
         join = Join(votes, self._table, self._allow_incomplete, VoteAgreement(self._table, LABEL_SHARES))
-        for block in table_blocks(self._table, FORM, self._labels):
+        for block in table_blocks(self._table, FORM, self._labels, self._leftovers):
             rows: list[Row] = []
             keep: list[int] = []
             for index, (line, emotion, part) in enumerate(zip(block.lines, block.labels, block.parts, strict=True)):
@@ -178,6 +181,7 @@ class FerPlus:
             parts=roles.parts,
             split_of=roles.split_of,
             missing=missing + differences,
+            leftovers=self._leftovers,
             warnings=[*self._warnings, *self._labels.check_used()],
             dropped=dict(self._dropped),
             vote_columns=COLUMNS,

@@ -18,6 +18,7 @@ from fer_cli.datasets.access import Access
 from fer_cli.datasets.class_counts import Counts, check_classes
 from fer_cli.datasets.image_files import SUFFIXES, not_an_image, refuse, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, Pictures
+from fer_cli.datasets.leftovers import find_unread
 from fer_cli.datasets.records import Block, LoadReport
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.splits import assign_roles, count_differences
@@ -40,8 +41,11 @@ class ParsedSource:
         tables: part -> the table whose lines the items name.
         subjects_remark: what a reader should know of its subjects.
         unread: parts whose labels were never released.
-        leftovers: what the source holds and was not read, as :mod:`fer_cli.datasets.leftovers` finds it.
+        leftovers: what was not read beside the files that :func:`find_unread` finds: columns of a table, sequences.
         dropped: reason -> pictures that were left out.
+        source: the folder that the user gave, which is looked through for what was not read; by default ``root``.
+        known: files that were left out with a reason, and folders all of whose files were.
+        never_read: patterns of what belongs to the data set and is not for this loader, as ``find_unread`` takes them.
         warnings: what a person should know.
     """
 
@@ -58,6 +62,9 @@ class ParsedSource:
     leftovers: list[Leftover] = field(default_factory=list)
     dropped: dict[str, int] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    source: Path | None = None
+    known: list[Path] = field(default_factory=list)
+    never_read: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, Counter[str]]:
@@ -83,7 +90,8 @@ class ImageDatasetLoader:
         labels: what the source's labels were taken for.
 
     Raises:
-        FerError: what was given as ``--labels`` names none of them.
+        FerError: what was given as ``--labels`` names none of them, or the source holds a folder of images that looks
+            like a split or a class and is none of the data set's.
     """
 
     def __init__(
@@ -107,6 +115,13 @@ class ImageDatasetLoader:
         if labels is not None:
             found.warnings += labels.check_used()
         self._pictures = Pictures(found.root, found.items, size=size, jobs=jobs, tables=found.tables)
+        source = found.source or found.root
+        read = (*(found.root / item.path for item in found.items), *found.labels.values(), *found.known)
+        unread = find_unread(source, read, parts=found.never_read)
+        unread.refuse_lookalikes(found.root, [] if labels is None else labels.codes)
+        (table,) = found.tables.values() if len(found.tables) == 1 else (None,)
+        complete = official_counts and not missing  # then no image of the data set is among those that were not read
+        found.leftovers += unread.leftovers(table=table, images_matter=not complete)
 
     @property
     def name(self) -> str:

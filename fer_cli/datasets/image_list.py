@@ -24,7 +24,7 @@ from fer_cli.datasets.image_files import (
 from fer_cli.datasets.records import Block, Pictured, Row
 
 DEFAULT_SIZE: Final = 112
-"""Side in pixels of the square that pictures of different sizes are resized to."""
+"""Side in pixels of the square that pictures of different sizes are resized to, where no size is that of most."""
 WHOLE: Final = "all"
 """The part's name where the source has no splits."""
 
@@ -57,8 +57,8 @@ class Pictures:
     Args:
         root: what the items' paths are relative to.
         items: the pictures, in the order in which they come out.
-        size: resize every picture to a square of this side in pixels. By default pictures of one size keep it, and
-            pictures of different sizes become squares of 112.
+        size: resize every picture to a square of this side in pixels. By default pictures of one size keep it; where
+            nine of ten have one square size the others are resized to it, and else all become squares of 112.
         grey: one channel, or three; by default one if no picture has colour.
         jobs: threads that decode; by default one a core, at most four. The result does not depend on it.
         tables: the name of a split -> the table that ``ImageEntry.line`` counts in, for what is said about boxes.
@@ -98,7 +98,7 @@ class Pictures:
         """The size and the colours asked for, and how pictures are resized where they have to be."""
         return {
             "size": self._size,
-            "size_if_mixed": DEFAULT_SIZE,
+            "size_if_mixed": f"that of {_USUAL:.0%} of the images if it is square, else {DEFAULT_SIZE}",
             "resize": "square, bicubic, antialiased, aspect ratio not kept",
             "grey": self._grey,
         }
@@ -120,7 +120,7 @@ class Pictures:
         ]
         sizes = Counter(taken)
         resize = self._size is not None or len(sizes) > 1
-        side = self._size or DEFAULT_SIZE
+        side = self._size or _usual_side(sizes) or DEFAULT_SIZE
         self._tell_sizes(sizes, resize, side)
         self.odd_images = odd_sizes([row.id for row in rows], taken)
         shape = (side, side) if resize else next(iter(sizes), (side, side))
@@ -173,13 +173,19 @@ class Pictures:
 
     def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:
         if resize and self._size is None:
-            text = f"the pictures have {len(sizes):,} sizes: all were resized to {side}x{side}"
-            (height, width), most = sizes.most_common(1)[0]
-            if height == width and most >= _USUAL * sizes.total() and _SIZES[0] <= width <= _SIZES[1]:
-                text += f"; with --size {width} the {most:,} of {width}x{width} stay as they are"
-            self.warnings.append(text)
+            kept = sizes[side, side] if _usual_side(sizes) else 0
+            rest = f"the {kept:,} of {side}x{side} stay as they are, the others were resized to it"
+            text = rest if kept else f"all were resized to {side}x{side}"
+            self.warnings.append(f"the pictures have {len(sizes):,} sizes: {text}")
         if resize and (oblong := sum(count for (height, width), count in sizes.items() if height != width)):
             self.warnings.append(f"{oblong:,} pictures are not square: resizing changed their aspect ratio")
+
+
+def _usual_side(sizes: Counter[tuple[int, int]]) -> int | None:
+    """Return the side in pixels that nine of ten pictures have, if these are square and of a size that is stored."""
+    (height, width), most = sizes.most_common(1)[0] if sizes else ((0, 1), 0)
+    usual = height == width and most >= _USUAL * sizes.total() and _SIZES[0] <= width <= _SIZES[1]
+    return width if usual else None
 
 
 def _row(item: ImageEntry, picture: Picture) -> Row:

@@ -11,8 +11,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.protocol import Leftover
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
+from fer_cli.datasets.leftovers import unread_columns
 from fer_cli.datasets.pixels import parse_images
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
@@ -55,14 +57,21 @@ def ids(emotions: Sequence[str]) -> dict[str, str]:
     return {str(number): name for number, name in enumerate(emotions)}
 
 
-def table_blocks(path: Path, form: Form, labels: SourceLabels) -> Iterator[TableBlock]:
-    """Read a table in blocks of 1,024 rows; ``labels`` says what its numbers mean.
+def table_blocks(path: Path, form: Form, labels: SourceLabels, leftovers: list[Leftover]) -> Iterator[TableBlock]:
+    """Read a table in blocks of 1,024 rows.
+
+    Args:
+        path: the table.
+        form: what it may hold.
+        labels: what its numbers mean.
+        leftovers: the columns that are not read are added here.
 
     Raises:
         FerError: the first fault in the file, with its line.
     """
     names = ("emotion", "pixels", "Usage")
     table = open_table(path, {name: (name.lower(),) for name in names}, members=form.members)
+    leftovers += unread_columns(path, table.header, table.columns.values())
     first = 0
     for batch in _batches(_checked(path, form, labels, table.rows, [table.columns[name] for name in names])):
         lines, emotions, parts, texts = zip(*batch, strict=True)

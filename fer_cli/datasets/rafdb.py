@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final
 
+from fer_cli.artifacts.protocol import Leftover
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.access import Access
@@ -24,7 +25,7 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import walk
 from fer_cli.datasets.image_list import ImageEntry
-from fer_cli.datasets.leftovers import unread_images
+from fer_cli.datasets.leftovers import unread_columns
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table, text_lines
@@ -63,6 +64,7 @@ _ATTRIBUTES: Final = (
     ("age", ("0-3", "4-19", "20-39", "40-69", "70+")),
 )
 _LANDMARKS: Final = 5  # lines before the attributes
+_NEVER_READ: Final = ("Image/original", "Annotation/auto", "Annotation/boundingbox", "compound")
 _IDS: Final = "RAF-DB basic has 1 to 7"
 _CLASSES: Final = f"1 to 7, or {', '.join(EMOTIONS.values())}; other names or numbers: --labels"
 
@@ -99,6 +101,7 @@ class RafDb(ImageDatasetLoader):
             found = read_official((lists or source).parent, meanings)
         else:
             found = read_folders((folders or source).parent, source, meanings)
+        found.source, found.never_read = source, _NEVER_READ
         missing = check_counts("RAF-DB", source, found.counts, OFFICIAL, allow=allow_incomplete, labels=meanings)
         super().__init__(
             "rafdb",
@@ -241,6 +244,7 @@ def read_folders(root: Path, source: Path, meanings: SourceLabels) -> ParsedSour
     items: list[ImageEntry] = []
     faults: list[FerError] = []
     labels: dict[str, Path] = {}
+    leftovers: list[Leftover] = []
     for part in PARTS:
         folder = inside(root, part)
         listed = [] if folder is None else class_folders(folder, f"{part}/", meanings.meaning, faults, _CLASSES)
@@ -258,7 +262,7 @@ def read_folders(root: Path, source: Path, meanings: SourceLabels) -> ParsedSour
                 items.append(ImageEntry(path, part, label, id=name[1]))
         if table := inside(root, f"{part}_labels.csv") or inside(source, f"{part}_labels.csv"):
             labels[f"{part} labels"] = table
-            _check_table(table, root, listed, meanings, faults)
+            leftovers += _check_table(table, root, listed, meanings, faults)
     seen: dict[str | None, ImageEntry] = {}
     for item in items:
         if (first := seen.setdefault(item.id, item)) is not item:
@@ -269,19 +273,23 @@ def read_folders(root: Path, source: Path, meanings: SourceLabels) -> ParsedSour
         root=root,
         layout="class folders",
         items=sorted(items, key=lambda item: item.path),
-        leftovers=unread_images(root, [root / item.path for item in items]),
         parts=PARTS,
         label_rule="RAF-DB basic labels",
         faces="aligned by the authors",
         labels=labels,
+        leftovers=leftovers,
         warnings=["no gender, race and age: this layout has none"],
     )
 
 
 def _check_table(
     table: Path, root: Path, listed: Sequence[tuple[str, str]], meanings: SourceLabels, faults: list[FerError]
-) -> None:
-    """Hold a table ``image,label`` against the class folders; add what is wrong to ``faults``."""
+) -> list[Leftover]:
+    """Hold a table ``image,label`` against the class folders; add what is wrong to ``faults``.
+
+    Returns:
+        The columns that were not read.
+    """
     label_of = {PurePosixPath(path).name: label for path, label in listed}
     opened = open_table(table, {"image": ("image", "path", "filename"), "label": ("label", "emotion")})
     first_line: dict[str, int] = {}
@@ -303,7 +311,9 @@ def _check_table(
         faults.append(FerError(what, hint=hint, path=table, line=line))
     for path, _ in listed:
         if PurePosixPath(path).name not in first_line:
-            faults.append(FerError(f"is not in {table.name}", hint="remove it", path=root / path))
+            hint = f"add its row, or move it out of {root.name}"
+            faults.append(FerError(f"is not in {table.name}", hint=hint, path=root / path))
+    return unread_columns(table, opened.header, opened.columns.values())
 
 
 DATASET: Final = DatasetDefinition(

@@ -20,6 +20,7 @@ from fer_cli.datasets.image_dataset import (
     class_folders,
     count_table,
     first_inside,
+    inside,
     refuse_all,
 )
 from fer_cli.datasets.image_list import ImageEntry
@@ -76,7 +77,7 @@ _FACES: Final = {
 }
 _CLASSES: Final = f"{', '.join(EMOTIONS)}; other names: --labels"
 _CLIP: Final = re.compile(r"(.+)_\d+")
-_TEST: Final = (("Test",), ("Test_Aligned_Faces",))
+_TEST: Final = ("Test", "Test_Aligned_Faces")
 
 
 class Sfew(ImageDatasetLoader):
@@ -193,8 +194,17 @@ def read_folders(source: Path, meanings: SourceLabels, *, raw: bool = False) -> 
     if any(others.values()):
         what = "aligned faces next to the raw frames" if layout == "raw" else "raw frames next to the aligned faces"
         found.warnings.append(f"the {what} were not read")
-    if first_inside(source, *_TEST) is not None:
-        found.unread.append("Test")
+    found.never_read = tuple(place.relative_to(source).as_posix() for place in others.values() if place is not None)
+    tests = [place for name in _TEST if (place := inside(source, name)) is not None and place.is_dir()]
+    for place in tests:
+        if any(map(meanings.meaning, _folders(place))):
+            raise FerError(
+                "holds class folders, but the labels of SFEW's Test were never released",
+                hint="move it out of the source, or read it by itself with fer prepare folder",
+                path=place,
+            )
+        found.never_read += (place.name,)
+    found.unread += ["Test"] if tests else []
     return found
 
 

@@ -47,6 +47,11 @@ class SourceLabels:
         return any(code.isdecimal() for code in self._given)
 
     @property
+    def codes(self) -> frozenset[str]:
+        """The numbers and other codes that mean an expression."""
+        return frozenset({*self.official, *self._given})
+
+    @property
     def config(self) -> dict[str, dict[str, str]]:
         """What was given, for the artifact's version; empty where nothing was."""
         return {"labels": self._given} if self._given else {}

@@ -155,7 +155,7 @@ def columns_of(table: Path, header: Sequence[str], ignored: Sequence[str]) -> Co
     for name in header:
         if name in read or name in sides:
             continue
-        looks = None if name in ignored else _looks_like(name)
+        looks = None if name in ignored else looks_like(name)
         if looks == A_CLASS:
             codes.append(name)
         elif looks is None:
@@ -175,7 +175,8 @@ def columns_of(table: Path, header: Sequence[str], ignored: Sequence[str]) -> Co
     return Columns(names, columns, box, tuple(codes), tuple(unread))
 
 
-def _looks_like(name: str) -> str | None:
+def looks_like(name: str) -> str | None:
+    """Return what the name of a column or a folder, in lower case, says that it is, as far as that must not be lost."""
     if name in SYNONYMS and len(name) > 2:
         return "the score of a class"
     words = {*re.split(r"[\W_]+|(?<=\D)(?=\d)|(?<=\d)(?=\D)", name), plain(name)}

@@ -13,8 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, get_args
 
+from fer_cli.artifacts.protocol import Leftover
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, SYNONYMS
+from fer_cli.datasets.leftovers import unread_columns
 from fer_cli.datasets.tables import open_table
 
 Rule = Literal["majority", "plurality", "votes"]
@@ -35,13 +37,17 @@ _FILE_NAMES: Final = tuple(f"fer2013new.csv{suffix}" for suffix in ("", ".gz", "
 
 @dataclass(frozen=True, slots=True)
 class Votes:
-    """The votes file: for each row its part of FER2013, its ten counts in the order of ``COLUMNS``, and its line."""
+    """The votes file: for each row its part of FER2013, its ten counts in the order of ``COLUMNS``, and its line.
+
+    ``leftovers``: the columns that are not read.
+    """
 
     path: Path
     parts: list[str]
     counts: list[tuple[int, ...]]
     lines: list[int]
     warnings: list[str]
+    leftovers: list[Leftover]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,7 @@ def read_votes(path: Path, parts: tuple[str, ...]) -> Votes:
     titles = {name: (_title(name), *aliases.get(name, ())) for name in COLUMNS}
     table = open_table(path, {"Usage": ("usage",), **titles}, {"name": _NAME_TITLES}, members=_FILE_NAMES[:1])
     part_at, vote_at = table.columns["Usage"], [table.columns[name] for name in COLUMNS]
-    votes = Votes(path, [], [], [], [])
+    votes = Votes(path, [], [], [], [], unread_columns(path, table.header, table.columns.values()))
     few: list[int] = []
     names: list[tuple[int, str]] = []
     for line, cells in table.rows:

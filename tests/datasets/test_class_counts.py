@@ -89,12 +89,17 @@ def test_given_labels_are_used(tmp_path: Path) -> None:
         RafDb(source=source, labels="freude=contempt")
 
 
-def test_folders_of_images_that_are_not_read_are_listed(tmp_path: Path) -> None:
+def test_folders_that_look_like_splits_are_refused_and_others_listed(tmp_path: Path) -> None:
     raf = kit.rafdb_folders(tmp_path / "raf")
-    kit.save(raf / "DATASET/valid/1/valid_00001_aligned.jpg", kit.face(0, "sad", 100))
+    kit.save(raf / "DATASET/valid/1/test_0001_aligned.jpg", kit.face(0, "sad", 100))
+    fault(
+        lambda: RafDb(source=raf, allow_incomplete=True), "looks like a split", "(1)", at=f"{raf / 'DATASET/valid'}: "
+    )
+    (raf / "DATASET/valid").rename(raf / "DATASET/more")
+    fault(lambda: RafDb(source=raf, allow_incomplete=True), "with its class folder 1/", at=f"{raf / 'DATASET/more'}: ")
+    (raf / "DATASET/more/1").rename(raf / "DATASET/more/originals")
     (leftover,) = drain(RafDb(source=raf, allow_incomplete=True))[2].leftovers
-    assert (leftover.names, leftover.images, leftover.matters) == (("valid/",), (1,), True)
+    assert (leftover.names, leftover.images, leftover.matters) == (("DATASET/more/",), (1,), True)
     affect = kit.affectnet_folders(tmp_path / "affect")
     kit.save(affect / "test/0/image1.jpg", kit.face(0, "sad", 56))
-    (leftover,) = drain(affectnet.AffectNet(source=affect, allow_incomplete=True))[2].leftovers
-    assert (leftover.names, leftover.images, leftover.matters) == (("test/",), (1,), True)
+    fault(lambda: affectnet.AffectNet(source=affect, allow_incomplete=True), "looks like a split", at=f"{affect}/test")

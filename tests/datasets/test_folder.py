@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fer_cli.core.errors import FerError
-from fer_cli.datasets.folder import Folder, safe_name, split_of_name
+from fer_cli.datasets.folder import Folder, safe_name
+from fer_cli.datasets.split_names import split_of_name
 from tests.kits.fer2013 import drain, fault, write_lines
 
 RNG = np.random.default_rng(2)
@@ -64,7 +65,7 @@ def test_split_class_picture(tmp_path: Path) -> None:
     assert loader.config == {
         "layout": "tree",
         "size": None,
-        "size_if_mixed": 112,
+        "size_if_mixed": "that of 90% of the images if it is square, else 112",
         "resize": "square, bicubic, antialiased, aspect ratio not kept",
         "grey": None,
     }

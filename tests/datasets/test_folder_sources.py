@@ -175,6 +175,7 @@ def test_what_a_table_leaves_is_listed(tmp_path: Path) -> None:
         ("1 folder of images, test/ (2 images): not read", True),
         ("1 image not listed in train.csv, 3.png: not read", True),
         ("1 table, my_test.csv: not read", True),
+        ("1 table, notes.csv: not read", False),
     ]
 
 
@@ -189,6 +190,7 @@ def test_what_a_tree_leaves_is_listed(tmp_path: Path) -> None:
         ("2 folders without images: test/, train/anger/", True),
         ("2 tables, labels.csv, train/list.tsv: not read", True),
         ("1 file, readme.txt: not read", False),
+        ("1 hidden file, train/.cache/: not read", False),
     ]
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from fer_cli.datasets.leftovers import unread_columns, unread_images
+from fer_cli.core.errors import FerError
+from fer_cli.datasets.leftovers import find_unread, unread_columns
+from tests.kits.fer2013 import fault
 
 
 def files(root: Path, *names: str) -> None:
@@ -15,30 +18,86 @@ def files(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_folders_and_images_that_were_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_that_was_not_read_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files(tmp_path, "train/happy/1.png", "train/happy/2.JPG", "train/happy/notes.txt", "train/sad/3.png")
     files(tmp_path, "valid/happy/1.png", "valid/sad/2.png", "more/valid/4.png", "extra/deep/a.png")
-    files(tmp_path, ".git/x.png", "__MACOSX/train/1.png", "docs/readme.md", "original/9.png")
-    read = ["train/happy/1.png", "more/5.png"]
+    files(tmp_path, ".git/x.png", "__MACOSX/train/1.png", "docs/readme.md", "original/9.png", "lists/people.csv")
+    files(
+        tmp_path,
+        "train/happy/._1.png",
+        "train/.DS_Store",
+        "Thumbs.db",
+        "more/5.png",
+        "left/out/7.png",
+        "fear/.DS_Store",
+    )
+    read = [*map(Path, ("train/happy/1.png", "more/5.png", "left/out"))]
+    first = "extra/ (1 image), more/valid/ (1 image), train/sad/ (1 image)"
     for source in (tmp_path, Path()):
         monkeypatch.chdir(tmp_path)
-        leftovers = unread_images(source, [source / name for name in read], known={"original"})
-        assert [str(leftover) for leftover in leftovers] == [
-            "4 folders of images, extra/ (1 image), more/valid/ (1 image), train/sad/ (1 image), 1 more: not read",
-            "1 image, train/happy/2.JPG: not read",
+        unread = find_unread(source, [source / name for name in read], parts=["original", "FACS"])
+        assert [(str(leftover), leftover.matters) for leftover in unread.leftovers()] == [
+            (f"4 folders of images, {first}, 1 more: not read", True),
+            ("1 image, train/happy/2.JPG: not read", True),
+            ("1 folder without images: fear/", True),
+            ("1 table, lists/people.csv: not read", True),
+            ("2 files, docs/readme.md, train/happy/notes.txt: not read", False),
+            ("2 hidden files, .git/, train/happy/._1.png: not read", False),
+            ("1 part of the data set, original: not read", False),
         ]
-    assert leftovers[0].names == ("extra/", "more/valid/", "train/sad/")
-    (only,) = unread_images(tmp_path, [tmp_path / name for name in read], known={"original"}, single=False)
-    assert (only.kind, only.count, only.images, only.matters) == ("folders", 4, (1, 1, 1), True)
+        assert unread.holders["valid/"] == {"happy", "sad"}
+    only = unread.leftovers(images_matter=False, tables_matter=(), table=Path("l.csv"))
+    assert [str(leftover) for leftover in only if not leftover.matters][:2] == [
+        "1 image not listed in l.csv, train/happy/2.JPG: not read",
+        "1 table, lists/people.csv: not read",
+    ]
 
 
 def test_a_source_that_was_read_leaves_nothing(tmp_path: Path) -> None:
     files(tmp_path, "happy/1.png", "list.csv")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
-    assert unread_images(tmp_path, [tmp_path / "happy/1.png"]) == []
+    assert find_unread(tmp_path, [tmp_path / "happy/1.png", tmp_path / "list.csv"]).leftovers() == []
+
+
+def test_folders_that_are_reached_by_links_were_read(tmp_path: Path) -> None:
+    files(tmp_path, "elsewhere/1.png", "elsewhere/2.png", "source/sad/3.png")
+    for name in ("a", "happy"):
+        (tmp_path / "source" / name).symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    source = tmp_path / "source"
+    (leftover,) = find_unread(source, [source / "happy/1.png", source / "sad/3.png"]).leftovers()
+    assert (leftover.kind, leftover.count) == ("images", 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("valid/1.png", "looks like a split"),
+        ("test_new/happy/1.png", "looks like a split"),
+        ("Angry/1.png", "looks like a class"),
+        ("7/1.png", "looks like a class"),
+        ("subjects/1.png", "looks like a person"),
+        ("more/surprise/1.png", "looks like a split, with its class folder surprise/,"),
+    ],
+)
+def test_what_looks_like_a_part_of_the_data_is_refused(tmp_path: Path, name: str, words: str) -> None:
+    files(tmp_path, "train/1/1.png", "train/originals/1.png", "elsewhere/happy/1.png", name)
+    unread = find_unread(tmp_path, [tmp_path / "train/1/1.png", tmp_path / "elsewhere"])
+    fault(lambda: unread.refuse_lookalikes(tmp_path, ["1", "7"]), words, "fer prepare folder", at=f"{tmp_path}/")
+
+
+def test_beside_the_layout_may_lie_other_data_sets(tmp_path: Path) -> None:
+    files(tmp_path, "basic/1/1.png", "other/train/happy/1.png", "mine/happy/1.png")
+    unread = find_unread(tmp_path, [tmp_path / "basic/1/1.png"])
+    unread.refuse_lookalikes(tmp_path / "basic", ["1"])
+    with pytest.raises(FerError, match="with its class folder happy/"):
+        unread.refuse_lookalikes(tmp_path, ["1"])
 
 
 def test_columns_that_were_not_read(tmp_path: Path) -> None:
-    (columns,) = unread_columns(tmp_path / "l.csv", ["path", "a\x1b", "", "b", "c"], {"path"})
+    table, header = tmp_path / "l.csv", ["path", "a\x1b", "", "b", "c"]
+    (columns,) = unread_columns(table, header, [0])
     assert str(columns) == "4 columns of l.csv, a\\x1b, (no name), b, 1 more: not read"
-    assert unread_columns(tmp_path / "l.csv", ["path"], {"path"}) == []
+    assert unread_columns(table, ["path"], [0]) == []
+    for name in ("subject_id", "bbox", "fold", "confidence", "label", "happy"):
+        fault(partial(unread_columns, table, ["path", name], [0]), repr(name), "looks like", at=f"{table}:1: ")
+        assert len(unread_columns(table, ["path", name], [0], known=[name])) == 1

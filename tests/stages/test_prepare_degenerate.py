@@ -32,7 +32,7 @@ def test_odd_images_are_named(store: Store, tmp_path: Path) -> None:
         "2 blank images, of one colour: happy/00.png, sad/01.png",
     ]
     assert set(odd) <= set(artifact.manifest.warnings)
-    resized = "the pictures have 2 sizes: all were resized to 112x112; with --size 20 the 19 of 20x20 stay as they are"
+    resized = "the pictures have 2 sizes: the 19 of 20x20 stay as they are, the others were resized to it"
     assert resized in artifact.manifest.warnings
 
 
