@@ -273,7 +273,7 @@ def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, conte
     found.leftovers = listed("sequences", sorted(unlabelled), matters=False)
     if earlier:
         found.warnings.append(
-            f"{len(earlier):,} sequences have frames behind the one that is labelled, {', '.join(earlier[:3])}: their "
+            f"of {len(earlier):,} sequences a frame before the last is the labelled one, {', '.join(earlier[:3])}: the "
             f"last {LAST} were taken"
         )
     return found
@@ -339,14 +339,14 @@ def _frames(images: Path, labelled: Collection[str], faults: list[FerError]) -> 
     frames: defaultdict[str, list[str]] = defaultdict(list)
     unlabelled: set[str] = set()
     for path in walk(images):
-        subject, *folders, name = path.split("/")
+        *folders, name = path.split("/")
         match = _FRAME.fullmatch(name)
-        sound = match is not None and [subject, *folders] == [match[2], match[3]]
+        sound = match is not None and folders == [match[2], match[3]]
         if match is not None and sound and match[1] in labelled:
             frames[match[1]].append(path)
         elif sound:
-            unlabelled.add("/".join([subject, *folders]))
-        elif subject in subjects:
+            unlabelled.add("/".join(folders))
+        elif folders[:1] and folders[0] in subjects:
             what = "unexpected file: frames are S005/001/S005_001_00000011.png"
             faults.append(FerError(what, hint="move it away or restore its name", path=images / path))
     return frames, unlabelled

@@ -168,7 +168,8 @@ class Pictures:
             boxes.append(box)
         refuse(faults)
         if clipped:
-            self.warnings.append(f"{clipped:,} boxes reach over the edge of their picture and were clipped")
+            boxes_reach = "1 box reaches" if clipped == 1 else f"{clipped:,} boxes reach"
+            self.warnings.append(f"{boxes_reach} over the edge of the picture, and only what is inside was taken")
         return boxes
 
     def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:

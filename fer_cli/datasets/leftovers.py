@@ -36,7 +36,8 @@ class Unread:
     """What a walk found and nothing had read, as sorted paths below ``source`` with ``/``.
 
     ``folders``: the topmost folders none of whose images was read -> their images. ``holders``: the same -> the
-    folders right below them that hold some. ``parts``: what matched a pattern of the data set's own parts.
+    folders right below them that hold some. ``parts``: what the patterns of the data set's own parts matched, the path
+    where it is one, else the pattern.
     """
 
     source: Path
@@ -47,7 +48,7 @@ class Unread:
     files: list[str] = field(default_factory=list)
     hidden: list[str] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
-    parts: set[str] = field(default_factory=set)
+    parts: dict[str, str] = field(default_factory=dict)
 
     def leftovers(
         self, *, table: Path | None = None, images_matter: bool = True, tables_matter: Collection[str] | None = None
@@ -69,7 +70,7 @@ class Unread:
             *listed("tables", [name for name in self.tables if name not in set(mattering)], matters=False),
             *listed("files", self.files, matters=False),
             *listed("hidden files", self.hidden, matters=False),
-            *listed("parts", sorted(self.parts), matters=False),
+            *listed("parts", sorted(self.parts.values()), matters=False),
         ]
 
     def refuse_lookalikes(self, root: Path, codes: Collection[str] = ()) -> None:
@@ -160,7 +161,7 @@ def find_unread(source: Path, read: Iterable[Path], *, parts: Collection[str] = 
             if name.startswith("."):
                 unread.hidden.append(f"{prefix}{name}/")
             elif (own := part(prefix + name)) is not None:
-                unread.parts.add(own)
+                unread.parts[own] = own if own in unread.parts else prefix + name
             else:
                 inside.append(name)
         folders[:] = inside
@@ -172,7 +173,7 @@ def find_unread(source: Path, read: Iterable[Path], *, parts: Collection[str] = 
             if name.startswith("."):
                 unread.hidden.append(path)
             elif known and (own := part(path)) is not None:
-                unread.parts.add(own)
+                unread.parts[own] = own if own in unread.parts else path
             elif suffix not in SUFFIXES:
                 (unread.tables if suffix in TABLES else unread.files).append(path)
             elif place in used:

@@ -37,7 +37,9 @@ Source = Annotated[Path, Option("The file or folder. [default: $FER_DATA/NAME, e
 AllowIncomplete = Annotated[
     bool, Option("Accept a source with missing splits or rows; the manifest records what is missing.")
 ]
-Size = Annotated[int | None, Option("Side in pixels to resize to. [default: the source's own, or that of 90% of it, else 112]")]
+Size = Annotated[
+    int | None, Option("Side in pixels to resize to. [default: that of the source, or of 90% of its images, else 112]")
+]
 Jobs = Annotated[int | None, Option("Threads that decode images. [default: one per core, at most 4]")]
 Labels = Annotated[
     str | None, Option("What the source's labels mean, as CODE=EXPRESSION,...: 0=anger,1=happy or freude=happy.")

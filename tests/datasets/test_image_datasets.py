@@ -230,20 +230,20 @@ def test_affectnet(store: Store, tmp_path: Path, write: Callable[[Path], Path]) 
 
 
 def test_affectnet_boxes(tmp_path: Path) -> None:
-    """A box over the edge is clipped and counted; faces of different sizes become squares."""
+    """A box over the edge is clipped and counted; a face of another size gets that of the others."""
     source = kit.affectnet_csv(tmp_path)
     table = source / "Manually_Annotated_file_lists/validation.csv"
     lines = table.read_text().splitlines()
     lines[1] = lines[1].replace(",10,5,48,48,", ",-8,5,48,48,")
     write_lines(table, lines)
     rows, images, report = drain(affectnet.AffectNet(source=source, allow_incomplete=True))
-    assert images.shape == (40, 112, 112, 3)
-    assert "1 boxes reach over the edge of their picture and were clipped" in report.warnings
+    assert images.shape == (40, 48, 48, 3)
+    assert "1 box reaches over the edge of the picture, and only what is inside was taken" in report.warnings
     number = next(number for part, _, number in kit.affect_labels() if part == "val")
     place = next(place for place, row in enumerate(rows) if f"{number:08x}" in row.id)
     canvas = np.full((64, 80, 3), 60, dtype=np.uint8)
     canvas[5:53, 10:58] = kit.affect_face(0, number)
-    wanted = np.asarray(Image.fromarray(canvas[5:53, 0:40]).resize((112, 112), Image.Resampling.BICUBIC), np.float64)
+    wanted = np.asarray(Image.fromarray(canvas[5:53, 0:40]).resize((48, 48), Image.Resampling.BICUBIC), np.float64)
     assert np.abs(images[place] - wanted).mean() < 8
 
 

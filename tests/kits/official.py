@@ -34,6 +34,7 @@ SFEW: Final = {
     "surprise": "Surprise",
 }  # fmt: skip
 AFFECT: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")  # ids from 0
+EXPW: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")  # ids from 0
 FER: Final = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral", "contempt")  # ckextended's ids
 SUBJECTS: Final = ("S005", "S010", "S011", "S014", "S022", "S502")
 """Persons of the small CK+; each shows every emotion."""
@@ -211,6 +212,33 @@ def affectnet_folders(root: Path) -> Path:
     for part, label, number in affect_labels():
         if label < len(AFFECT):
             save(root / f"{part}/{label}/image{number:07}.jpg", affect_face(label, number), (56, 56))
+    return root
+
+
+def expw(root: Path) -> Path:
+    """Write ``label/label.lst`` and pictures of 96x64 with two faces each, at (left, top) (4, 8) and (50, 16)."""
+    (root / "label").mkdir(parents=True)
+    lines = []
+    for number in range(14):
+        canvas = np.full((64, 96, 3), 40, dtype=np.uint8)
+        for index, (left, top) in enumerate([(4, 8), (50, 16)]):
+            label = (number + index) % 7
+            canvas[top : top + 40, left : left + 40] = face(2 * number + index, EXPW[label], 40)
+            lines.append(
+                f"crowd_{number}.png {index} {top} {left} {left + 40} {top + 40} {44 + 30 * index}.0389 {label}"
+            )
+        save(root / f"image/origin/crowd_{number}.png", canvas)
+    write_lines(root / "label/label.lst", lines)
+    return root
+
+
+def fer2013_folders(root: Path) -> Path:
+    """Write ``train/angry`` and so on, and ``test`` likewise."""
+    for part, pictures in (("train", 3), ("test", 2)):
+        for index, label in enumerate(FER[:7]):
+            for number in range(pictures):
+                pixels = np.asarray(Image.fromarray(face(number + 10 * pictures, label)).convert("L"))
+                save(root / f"{part}/{label}/{part}_{index}_{number}.png", pixels)
     return root
 
 

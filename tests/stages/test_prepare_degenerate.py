@@ -11,6 +11,7 @@ from PIL import Image
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
+from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.folder import Folder
 from fer_cli.datasets.splits import check_groups, class_warnings
 from fer_cli.stages.prepare import prepare
@@ -34,6 +35,10 @@ def test_odd_images_are_named(store: Store, tmp_path: Path) -> None:
     assert set(odd) <= set(artifact.manifest.warnings)
     resized = "the pictures have 2 sizes: the 19 of 20x20 stay as they are, the others were resized to it"
     assert resized in artifact.manifest.warnings
+    dataset = open_dataset(artifact)
+    assert dataset.images.shape[:3] == (20, 20, 20)
+    one = int(np.flatnonzero(dataset.ids == "sad/03.png")[0])
+    np.testing.assert_array_equal(dataset.images[one], np.asarray(Image.open(root / "sad/03.png")))
 
 
 def test_one_class_is_said_and_not_trained_on(store: Store, tmp_path: Path) -> None:
