@@ -50,7 +50,7 @@ def main() -> None:
     recipe = ModelConfig.of(artifact).recipe["model"]
     cut, kept, backbone = ModelSummary.of(artifact).details["cut"], recipe["feature_cache"], recipe["backbone"]
     name = f"features/{dataset.artifact.name}-{backbone}-{cut}".lower()
-    features = open_features(store.find(name, ["features"]), len(dataset.images))
+    features = open_features(store.find(name, ["features"]), dataset.artifact)
     rows = dataset.rows("validation")[: options.images]
     network = model.network
     assert isinstance(network, ConvCut), "the model is another system's"

@@ -99,7 +99,7 @@ def open_features(artifact: Artifact, *, store: Store) -> Features:
     Raises:
         FerError: they do not belong to their dataset, or are damaged.
     """
-    return _open_features(artifact, len(open_dataset(open_parent(store, artifact, "dataset")).images))
+    return _open_features(artifact, open_parent(store, artifact, "dataset"))
 
 
 class Predictions(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.store import Artifact
-from fer_cli.artifacts.summaries import FeaturesSummary
+from fer_cli.artifacts.summaries import DatasetSummary, FeaturesSummary
 from fer_cli.core.errors import FerError
 
 BLOCK: Final = 4096
@@ -53,12 +53,18 @@ class Features:
                 yield self.rows(view, part), labels[part]
 
 
-def open_features(artifact: Artifact, images: int) -> Features:
-    """Open a features artifact of a data set of ``images`` images.
+def open_features(artifact: Artifact, dataset: Artifact) -> Features:
+    """Open the features of a data set.
 
     Raises:
-        FerError: it has another number of rows.
+        FerError: they were extracted from another data set or another version of it, or have another number of rows.
     """
+    source, images = artifact.manifest.inputs["dataset"], DatasetSummary.of(dataset).images
+    if source.content != dataset.manifest.content:
+        raise FerError(
+            f"{artifact.reference} has the features of {source.name}@{source.version}, not of {dataset.reference}",
+            hint=f"extract its own: fer extract {dataset.name}@{dataset.version}",
+        )
     views = {view: artifact.array(f"{view}.npy") for view in FeaturesSummary.of(artifact).views}
     for view, array in views.items():
         if len(array) != images:

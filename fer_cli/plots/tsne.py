@@ -56,7 +56,7 @@ def draw(
         split = split or dataset.split_names[-1]
         rows = dataset.rows(split)
         rows = rows[stratified_subsample(dataset.labels[rows], FEATURES, seed)]
-        features = open_features(artifact, len(dataset.images)).rows("original", rows)
+        features = open_features(artifact, dataset.artifact).rows("original", rows)
         wrong, described = None, ""
     note(f"embedding {len(rows):,} images of the {split} split with {tsne_backend()}")
     perplexity = fitting_perplexity(len(rows)) if perplexity is None else perplexity

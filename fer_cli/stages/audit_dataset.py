@@ -17,7 +17,7 @@ from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.audit import reach
 from fer_cli.audit.findings import Index, findings, fold_findings
 from fer_cli.audit.near_duplicates import near_copies
-from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.errors import UsageError
 from fer_cli.core.findings import Case, Check, Finding, failed
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.models.features import open_features
@@ -110,13 +110,7 @@ def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: P
 
 
 def _embeddings(features: Artifact, dataset: Dataset) -> AnyArray:
-    made_from = features.manifest.inputs["dataset"]
-    if made_from.content != dataset.artifact.manifest.content:
-        raise FerError(
-            f"{features.reference} is of {made_from.name}@{made_from.version}, not of {dataset.artifact.reference}",
-            hint=f"run `fer extract {dataset.artifact.reference.removeprefix('dataset/')}`",
-        )
-    return next(iter(open_features(features, len(dataset.ids)).views.values()))
+    return next(iter(open_features(features, dataset.artifact).views.values()))
 
 
 def _index(dataset: Dataset, table: pa.Table) -> Index:

@@ -64,7 +64,7 @@ def fit_ahm(
     chosen_metric = _check_options(paths, lambdas, ridge, metric)
     artifact = store.find(features, ["features"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
-    opened = open_features(artifact, len(dataset.images))
+    opened = open_features(artifact, dataset.artifact)
     if len(dataset.classes) < 2:
         raise FerError(
             f"the dataset has a single class, {dataset.classes[0]}: nothing to classify",

@@ -18,6 +18,7 @@ from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import warn
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
+from fer_cli.datasets.folder import safe_name
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
@@ -161,7 +162,7 @@ def _name(dataset: Dataset, folds: int | None, by: str | None, frames: str | Non
         return f"{name}-frames{frames.replace(':', '-')}"
     if ids is None:
         return f"{name}-carved"
-    stem = re.sub(r"[^a-z0-9._-]+", "-", ids.stem.lower()).strip("-._")
+    stem = safe_name(ids.stem)
     return stem if stem.startswith(f"{name}-") else f"{name}-{stem or 'ids'}"
 
 

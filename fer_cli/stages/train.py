@@ -172,7 +172,7 @@ def _feature_cache(job: Job, cache: FeatureCache) -> Mapping[str, AnyArray]:
         device=job.device,
     ).artifact
     note(f"feature maps: {features.reference}")
-    return open_features(features, len(job.dataset.images)).views
+    return open_features(features, job.dataset.artifact).views
 
 
 def _folds(dataset: Dataset, fold: int | Literal["all"] | None) -> list[int | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import json
 import re
 import tomllib
 import xml.etree.ElementTree as ET
@@ -139,6 +140,8 @@ def test_every_command_shows_names_as_they_are(hostile_store: Store, said: Said,
     place = ["--store", hostile_store.root]
     for command in (["ls"], ["show", "toy"], ["show", "model"], ["verify"], ["gc"]):
         said(*command, *place)
+    shown = json.loads(said("show", "toy", "--json", *place))
+    assert shown["manifest"]["protocol"]["classes"] == list(NAMES.values())
     said("audit", "toy", *place, codes=(3,))
     assert one_line(NAMES["back"]) in said("audit", "model", *place, codes=(0, 3))
     assert one_line(NAMES["tex"]) in said("eval", "--report", "--resamples", "100", *place)

@@ -194,9 +194,9 @@ def test_features_give_more_to_look_at(
     assert run(["audit", "faces", "--features", features.reference, "--store", str(store.root)]) == 3
     assert "leaks: near copies across splits" in capsys.readouterr().err
     other = prepare(store=store, loader=replace(faces(), name="others")).artifact
-    with pytest.raises(FerError, match="is of faces@.*, not of dataset/others@") as refused:
+    with pytest.raises(FerError, match="has the features of faces@.*, not of dataset/others@") as refused:
         audit_dataset(dataset=other, features=features)
-    assert "`fer extract others@" in str(refused.value.hint)
+    assert "fer extract others@" in str(refused.value.hint)
 
 
 def test_without_a_case_nothing_is_drawn(store: Store, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("grey", [True, False], ids=["grey", "colour"])
 def test_features_are_those_of_the_network(store: Store, grey: bool) -> None:
     dataset = open_dataset(toy_dataset(store, images=40, grey=grey))
-    features = open_features(run(store, views=["flip", "original"]), 40)
+    features = open_features(run(store, views=["flip", "original"]), dataset.artifact)
     assert list(features.views) == ["original", "flip"]
     network = open_backbone(TINY, size=32, weights=None)
     pixels = torch.from_numpy(np.array(dataset.images)).float()
@@ -62,16 +62,29 @@ def test_features_are_those_of_the_network(store: Store, grey: bool) -> None:
 
 
 def test_maps_and_half_precision(store: Store) -> None:
-    toy_dataset(store, images=20)
+    dataset = toy_dataset(store, images=20)
     maps = run(store, level="stage2", dtype="float16")
     assert maps.name == f"toy-{TINY}-32-stage2-random"
     array = read_array(maps.file("original.npy"))
     assert array.shape == (20, *maps.manifest.summary["shape"])
     assert array.dtype == np.float16
     assert array.ndim == 4
-    assert open_features(maps, 20).rows("original", np.arange(5)).shape == (5, open_features(maps, 20).dimension)
+    features = open_features(maps, dataset)
+    assert features.rows("original", np.arange(5)).shape == (5, features.dimension)
     full = read_array(run(store, level="stage2").file("original.npy"))
     np.testing.assert_allclose(array, full, rtol=2e-3, atol=2e-3)
+
+
+def test_features_of_another_dataset_are_refused(store: Store) -> None:
+    """As many images, of the same size: the count alone would let them pass."""
+    own = toy_dataset(store, images=20)
+    features = run(store)
+    other = toy_dataset(store, images=20, seed=1)
+    assert open_features(features, own).views.keys() == {"original"}
+    with pytest.raises(
+        FerError, match=f"has the features of toy@{own.version}, not of {other.reference}; extract its own"
+    ):
+        open_features(features, other)
 
 
 def test_a_second_run_does_nothing(store: Store) -> None:

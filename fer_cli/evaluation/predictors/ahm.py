@@ -105,7 +105,7 @@ def ahm_predictor(
         trained_on_features=parent,
         classes=summary.classes,
         predictors=Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), summary.classes),
-        features=open_features(features or parent, len(target.dataset.images)),
+        features=open_features(features or parent, target.dataset.artifact),
     )
 
 
