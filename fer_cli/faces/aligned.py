@@ -1,4 +1,4 @@
-"""Any data set of picture files with its faces aligned: what a loader lists, a face's place by its five points."""
+"""Any data set of image files with its faces aligned: what a loader lists, a face's place by its five points."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fer_cli.faces.alignment import Aligner
 
 _ROWS: Final = 16
-_BYTES: Final = 128 << 20  # of decoded pictures that are held at once, or one picture
+_BYTES: Final = 128 << 20  # of decoded images that are held at once, or one image
 _INSTEAD: Final = ("size", "size_if_mixed", "resize", "faces")  # keys of a loader's settings that alignment replaces
 RULE: Final = (
     "Aligned faces are 112 px wide, or --size. Of several faces the largest counts, weighted by how central it is; "
@@ -102,14 +102,14 @@ DEFAULT_DETECTION: Final = FaceDetection()
 
 
 class Aligned:
-    """A loader whose pictures go through an aligner.
+    """A loader whose images go through an aligner.
 
     Args:
-        loader: whose pictures they are; only its list of them is read, not its blocks.
+        loader: whose images they are; only its list of them is read, not its blocks.
         aligner: None where there is no detector: the loader's own blocks then pass as they are, and the report says
             that images were used as face crops.
         name: the artifact's name, by default the loader's with ``-aligned``; without an aligner always the loader's.
-        grey: one channel, or three; by default one if no picture has colour.
+        grey: one channel, or three; by default one if no image has colour.
         jobs: threads that decode; by default one a core, at most four. The result does not depend on it.
     """
 
@@ -152,11 +152,11 @@ class Aligned:
 
     @property
     def expected_rows(self) -> int | None:
-        """The loader's: more than will come where pictures without a face are dropped."""
+        """The loader's: more than will come where images without a face are dropped."""
         return self._loader.expected_rows
 
     def blocks(self) -> Iterator[Block]:
-        """Yield the pictures in the loader's order, some at a time."""
+        """Yield the images in the loader's order, some at a time."""
         if self._aligner is None:
             yield from self._loader.blocks()
             return
@@ -179,12 +179,12 @@ class Aligned:
                 yield Block(tuple(rows), np.stack(images))
         if self._read == sum(self._flags[flag] for flag in (NO_FACE, TINY_FACE)) and self._aligner.without == "drop":
             raise FerError(
-                f"no face was found in any of {self._read:,} pictures, and all were dropped",
+                f"no face was found in any of {self._read:,} images, and all were dropped",
                 hint="check the images, or omit --no-face drop",
             )
 
     def report(self) -> LoadReport:
-        """Return the loader's report, with what became of pictures whose face was in doubt."""
+        """Return the loader's report, with what became of images whose face was in doubt."""
         report = self._loader.report()
         if self._aligner is None:
             text = "no detector's weights are here: the images were used as face crops, not aligned"
@@ -200,10 +200,10 @@ class Aligned:
                 continue
             became = ""
             if flag in (NO_FACE, TINY_FACE):
-                became = ": dropped" if dropped else ": the middle of the picture was taken"
+                became = ": dropped" if dropped else ": the middle of the image was taken"
                 if dropped:
                     report.dropped[what] = count
-            report.warnings.append(f"in {count:,} of {self._read:,} pictures {what}{became} (flag {flag})")
+            report.warnings.append(f"in {count:,} of {self._read:,} images {what}{became} (flag {flag})")
         counts = {"pictures": self._read, **{flag: self._flags[flag] for flag in FLAGS}}
         without = sum(self._flags[flag] for flag in (NO_FACE, TINY_FACE))
         if dropped and without:
@@ -224,7 +224,7 @@ class Aligned:
 
 
 def _chunks(pictures: Sequence[Pictured]) -> Iterator[list[Pictured]]:
-    """Split pictures into runs that are decoded at once: by number, and by the room that they take."""
+    """Split images into runs that are decoded at once: by number, and by the room that they take."""
     chunk: list[Pictured] = []
     room = 0
     for picture in pictures:

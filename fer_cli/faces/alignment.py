@@ -24,9 +24,9 @@ FLAGS: Final = {
     TINY_FACE: f"no face of {TINY:.0f} px or more is found, only smaller ones",
     SEVERAL: "several faces are found: the largest was taken, weighted by how central it is",
 }
-"""What the index says of a picture."""
+"""What the index says of an image."""
 WITHOUT: Final = ("centre", "drop")
-"""What becomes of a picture without a face, or with none that is large enough."""
+"""What becomes of an image without a face, or with none that is large enough."""
 
 TEMPLATE: Final = np.array(
     [[0.340, 0.375], [0.660, 0.375], [0.500, 0.577], [0.358, 0.708], [0.642, 0.708]], dtype=np.float64
@@ -58,40 +58,40 @@ def similarity(points: NDArray[np.float64], targets: NDArray[np.float64]) -> tup
 
 
 def align(
-    picture: NDArray[np.uint8],
+    image: NDArray[np.uint8],
     points: NDArray[np.float64],
     size: int,
     template: NDArray[np.float64] = TEMPLATE,
 ) -> NDArray[np.uint8]:
-    """Return the face (size, size, 3) of an RGB picture (H, W, 3) whose five points (5, 2) come to the template's.
+    """Return the face (size, size, 3) of an RGB image (H, W, 3) whose five points (5, 2) come to the template's.
 
     The template (5, 2) is in shares of the side. Bicubic; where the face shrinks, it is drawn larger by a whole factor
-    and then scaled down, so that nothing is skipped. What lies outside of the picture is black.
+    and then scaled down, so that nothing is skipped. What lies outside of the image is black.
     """
     a, b = similarity(points, template * size)
-    most = math.isqrt(2 * picture.shape[0] * picture.shape[1]) // size + 1  # a face beyond that is hardly in it
+    most = math.isqrt(2 * image.shape[0] * image.shape[1]) // size + 1  # a face beyond that is hardly in it
     factor = max(1, min(math.ceil(1 / abs(a)), most))
     back = 1 / (a * factor)
     shift = -b / a
     matrix = (back.real, -back.imag, shift.real, back.imag, back.real, shift.imag)
     side = size * factor
-    image = Image.fromarray(picture)
-    drawn = image.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    source = Image.fromarray(image)
+    drawn = source.transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
     return np.asarray(drawn if factor == 1 else drawn.resize((size, size), Image.Resampling.BICUBIC))
 
 
-def centre(picture: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Return the largest square in the middle of an RGB picture (H, W, 3), resized to (size, size, 3)."""
-    height, width = picture.shape[:2]
+def centre(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    """Return the largest square in the middle of an RGB image (H, W, 3), resized to (size, size, 3)."""
+    height, width = image.shape[:2]
     side = min(height, width)
     left, top = (width - side) / 2, (height - side) / 2
     box = (left, top, left + side, top + side)
-    return np.asarray(Image.fromarray(picture).resize((size, size), Image.Resampling.BICUBIC, box))
+    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box))
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What became of a picture: its pixels (size, size, 3), None where it is dropped, and its flags."""
+    """What became of an image: its pixels (size, size, 3), None where it is dropped, and its flags."""
 
     pixels: NDArray[np.uint8] | None
     flags: tuple[str, ...]
@@ -104,7 +104,7 @@ class Aligner:
     Args:
         detector: finds faces and their five points.
         size: side of the square that comes out, in pixels.
-        without: what becomes of a picture without a face, one of :data:`WITHOUT`. ``centre`` keeps the largest square
+        without: what becomes of an image without a face, one of :data:`WITHOUT`. ``centre`` keeps the largest square
             in its middle: a test set that loses what a detector does not see becomes easier, and another one.
     """
 
@@ -125,31 +125,31 @@ class Aligner:
             "no_face": self.without,
         }
 
-    def take(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Taken]:
-        """Align RGB pictures (H, W, 3), each of its own size.
+    def take(self, images: Sequence[NDArray[np.uint8]]) -> list[Taken]:
+        """Align RGB images (H, W, 3), each of its own size.
 
         The points of the face are looked for again where it stands upright and is as large as the detector sees best.
         """
-        detections = self.detector.detect(pictures)
-        chosen = [main_face(faces, *picture.shape[1::-1]) for picture, faces in zip(pictures, detections, strict=True)]
+        detections = self.detector.detect(images)
+        chosen = [main_face(faces, *image.shape[1::-1]) for image, faces in zip(images, detections, strict=True)]
         points = {at: detections[at].points[face] for at, face in enumerate(chosen) if face is not None}
-        upright = [align(pictures[at], five, _NEAR, _NEAR_TEMPLATE) for at, five in points.items()]
+        upright = [align(images[at], five, _NEAR, _NEAR_TEMPLATE) for at, five in points.items()]
         for (at, five), again in zip(points.items(), self.detector.detect(upright), strict=True):
             points[at] = _finer(five, again)
         return [
-            self._missed(picture, faces)
+            self._missed(image, faces)
             if at not in points
-            else Taken(align(picture, points[at], self.size), (SEVERAL,) if large_enough(faces).sum() > 1 else ())
-            for at, (picture, faces) in enumerate(zip(pictures, detections, strict=True))
+            else Taken(align(image, points[at], self.size), (SEVERAL,) if large_enough(faces).sum() > 1 else ())
+            for at, (image, faces) in enumerate(zip(images, detections, strict=True))
         ]
 
-    def _missed(self, picture: NDArray[np.uint8], faces: Faces) -> Taken:
+    def _missed(self, image: NDArray[np.uint8], faces: Faces) -> Taken:
         flag = TINY_FACE if len(faces.boxes) else NO_FACE
-        return Taken(None if self.without == "drop" else centre(picture, self.size), (flag,))
+        return Taken(None if self.without == "drop" else centre(image, self.size), (flag,))
 
 
 def _finer(points: NDArray[np.float64], again: Faces) -> NDArray[np.float64]:
-    """Return the points (5, 2) in the picture of the face that was found upright; the old ones where it was not.
+    """Return the points (5, 2) in the image of the face that was found upright; the old ones where it was not.
 
     Larger neighbours may be there too: it is the face that lies where it should, to less than the eyes' distance.
     """

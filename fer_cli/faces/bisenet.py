@@ -36,7 +36,7 @@ class MainOutput(nn.Module):
         self.network = network
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, classes, S, S) of standardised pictures (n, 3, S, S)."""
+        """Return logits (n, classes, S, S) of standardised images (n, 3, S, S)."""
         logits: torch.Tensor = self.network(x)[0]
         return logits
 

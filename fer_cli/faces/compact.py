@@ -1,8 +1,8 @@
-"""The compact parser: a small network of our own that finds face parts in pictures of 48 to 512 px, grey or colour.
+"""The compact parser: a small network of our own that finds face parts in images of 48 to 512 px, grey or colour.
 
 Encoder: EfficientNet-Lite0 (Tan & Le 2019, the Lite variant: ReLU6, no squeeze-and-excitation) up to the first block of
 its sixth stage. Decoder: a feature pyramid (Lin et al. 2017) down to half the input's resolution, with the mean over
-the whole picture added at the coarsest level.
+the whole image added at the coarsest level.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NAME: Final = "compact"
 MEAN: Final = (0.485, 0.456, 0.406)
 STD: Final = (0.229, 0.224, 0.225)
 SMALL: Final = 96
-"""px: the larger side up to which a picture counts as small."""
+"""px: the larger side up to which an image counts as small."""
 
 BATCH: Final = 16
 """Images at once."""
@@ -96,7 +96,7 @@ class CompactParser(nn.Module):
         self.head = nn.Conv2d(_WIDTHS[0], len(PARTS), 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Return logits (n, parts, S / 2, S / 2) of standardised pictures (n, 3, S, S)."""
+        """Return logits (n, parts, S / 2, S / 2) of standardised images (n, 3, S, S)."""
         x = self.stem(x)
         maps = []
         for level in self.levels:
@@ -203,7 +203,7 @@ def folded(network: CompactParser) -> CompactParser:
 
 
 def working_sizes(height: int, width: int) -> tuple[int, int]:
-    """Return the sides at which pictures of a size, and their mirror images, are parsed best (the model card)."""
+    """Return the sides at which images of a size, and their mirror images, are parsed best (the model card)."""
     return (160, 192) if max(height, width) <= SMALL else (192, 256)
 
 

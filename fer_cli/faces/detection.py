@@ -1,4 +1,4 @@
-"""Faces found in a picture, and which of them is the one that the picture shows."""
+"""Faces found in an image, and which of them is the one that the image shows."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINY: Final = 24.0
-"""A face whose box is less than this on its longer side, in the picture's own pixels, shows no expression."""
+"""A face whose box is less than this on its longer side, in the image's own pixels, shows no expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The k faces of one picture, in its pixels; positions are continuous, the first pixel reaches from 0 to 1.
+    """The k faces of one image, in its pixels; positions are continuous, the first pixel reaches from 0 to 1.
 
-    ``boxes`` (k, 4) holds left, top, right, bottom. ``points`` (k, 5, 2) holds x and y of the eye on the picture's
+    ``boxes`` (k, 4) holds left, top, right, bottom. ``points`` (k, 5, 2) holds x and y of the eye on the image's
     left, the eye on its right, the tip of the nose, and the corners of the mouth on the left and on the right.
     """
 
@@ -34,8 +34,8 @@ class Detector(Protocol):
     def provenance(self) -> dict[str, Any]:
         """Return what is told of its weights: where they are from, what they were trained on."""
 
-    def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
-        """Return the faces of RGB pictures (H, W, 3), each of its own size, the surest first."""
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+        """Return the faces of RGB images (H, W, 3), each of its own size, the surest first."""
 
 
 def large_enough(faces: Faces) -> NDArray[np.bool_]:
@@ -45,9 +45,9 @@ def large_enough(faces: Faces) -> NDArray[np.bool_]:
 
 
 def main_face(faces: Faces, width: int, height: int) -> int | None:
-    """Return which face a picture of that size shows: the largest, weighted by how central it is.
+    """Return which face an image of that size shows: the largest, weighted by how central it is.
 
-    The weight is the area of the box times one less the distance of its centre from the picture's, which is 0 there
+    The weight is the area of the box times one less the distance of its centre from the image's, which is 0 there
     and 1 in a corner. Tiny faces do not count; None where there are no others.
     """
     counted = large_enough(faces)

@@ -28,11 +28,11 @@ PRECISIONS: Final = ("float32", "bfloat16")
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What a parser says of a batch of n pictures.
+    """What a parser says of a batch of n images.
 
     ``maps`` uint8 (n, H, W) holds indices into :data:`~fer_cli.core.labels.REGIONS`.
     ``confidence`` (n,) is the mean over
-    the pixels of the largest region's share. ``agreement`` (n,) tells how much the map of the picture and that of its
+    the pixels of the largest region's share. ``agreement`` (n,) tells how much the map of the image and that of its
     mirror image have in common: of the pixels that either takes for a part of the person, the share that both give the
     same region. Both are NaN where a parser has no such thing.
     """
@@ -117,7 +117,7 @@ class NetworkParser:
 
     Args:
         name: ``compact`` or ``bisenet``.
-        network: maps standardised pictures (n, 3, S, S) to logits (n, classes, h, w), on ``device``, in eval mode.
+        network: maps standardised images (n, 3, S, S) to logits (n, classes, h, w), on ``device``, in eval mode.
         order: the name of each class, in the order of the network's logits.
         grouping: which region each part belongs to.
         preprocessing: how pixels become the network's input.
@@ -207,7 +207,7 @@ class NetworkParser:
         return classes.new_zeros(len(classes), len(REGIONS), *classes.shape[2:]).index_add_(1, table, classes)
 
     def parse(self, images: NDArray[np.uint8]) -> Parsed:
-        """Return the regions of uint8 pictures (n, H, W) or (n, H, W, 3), enlarged to their size."""
+        """Return the regions of uint8 images (n, H, W) or (n, H, W, 3), enlarged to their size."""
         import torch
         from torch.nn import functional
 

@@ -43,7 +43,7 @@ class Rows:
 
 
 class Known:
-    """Region maps that earlier masks of the same parser and settings hold, by the hash of the picture's pixels."""
+    """Region maps that earlier masks of the same parser and settings hold, by the hash of the image's pixels."""
 
     def __init__(self, earlier: Sequence[Artifact]) -> None:
         self.references = [masks.reference for masks in earlier]

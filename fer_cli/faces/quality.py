@@ -21,10 +21,10 @@ NEEDED: Final = ("eye", "nose", "mouth")
 class QualityThresholds:
     """What a map must reach; below it there is a reason to doubt it."""
 
-    face: float = 0.10  # of the picture's pixels
+    face: float = 0.10  # of the image's pixels
     part: float = 0.008  # of the face's pixels, for each of NEEDED
     outside: float = 0.10  # of the face's pixels, at most, apart from its largest piece
-    cut: float = 0.8  # pixels of a piece of NEEDED on the picture's border, at most, by the root of all its pixels
+    cut: float = 0.8  # pixels of a piece of NEEDED on the image's border, at most, by the root of all its pixels
     agreement: float = 0.70
     confidence: float = 0.70
 
@@ -50,9 +50,9 @@ REASONS: Final[Mapping[str, str]] = {
 class Scores:
     """One value an image: (n,) arrays, and (n, regions) for the shares.
 
-    ``shares``: each region's part of the picture. ``face``: that of the face as a whole. ``outside``: the part of the
+    ``shares``: each region's part of the image. ``face``: that of the face as a whole. ``outside``: the part of the
     face that lies apart from its largest piece. ``cut``: how much of an eye, the nose or the mouth lies on the
-    picture's border. ``agreement`` and ``confidence``: see :class:`fer_cli.faces.parsers.Parsed`. ``doubt``: the number
+    image's border. ``agreement`` and ``confidence``: see :class:`fer_cli.faces.parsers.Parsed`. ``doubt``: the number
     of reasons, where "no face" counts as all of them, and behind the point how unsure the network is: it sorts maps
     from the best to the most doubtful.
     """
@@ -140,7 +140,7 @@ def _outside(face: NDArray[np.bool_]) -> float:
 
 
 def _on_border(regions: NDArray[np.bool_], least: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, for (n, H, W), the pixels on the picture's border by the root of all, of the piece where it is most.
+    """Return, for (n, H, W), the pixels on the image's border by the root of all, of the piece where it is most.
 
     The root makes it the same at any resolution. Each piece counts by itself, or one eye that is whole would hide that
     the other is half outside; pieces of fewer than ``least`` (n,) pixels are specks and do not count.

@@ -1,4 +1,4 @@
-"""How much two sets of region maps have in common: one confusion matrix over all pixels of all pictures."""
+"""How much two sets of region maps have in common: one confusion matrix over all pixels of all images."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RegionScores:
 
     @classmethod
     def none(cls) -> Self:
-        """Return the scores of no picture."""
+        """Return the scores of no image."""
         return cls(np.zeros((len(REGIONS), len(REGIONS)), np.int64))
 
     def plus(self, true: NDArray[Any], predicted: NDArray[Any]) -> Self:

@@ -1,4 +1,4 @@
-"""RetinaFace (Deng et al. 2020) through facexlib: finds faces in whole pictures, with five points of each.
+"""RetinaFace (Deng et al. 2020) through facexlib: finds faces in whole images, with five points of each.
 
 facexlib's own loader downloads into its package folder, checks no hash and unpickles: only its networks are used here.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DETECTORS: Final = ("retinaface-resnet50", "retinaface-mobile0.25")
 """The better first."""
 SIDES: Final = (320, 640)
-"""Between which the longer side of a picture is brought, in pixels: a face that fills it is not enlarged in vain."""
+"""Between which the longer side of an image is brought, in pixels: a face that fills it is not enlarged in vain."""
 CONFIDENCE: Final = 0.8
 """What the network must give a face, of 1."""
 OVERLAP: Final = 0.4
@@ -65,7 +65,7 @@ def find_detector(name: str, weights: str | None = None, sha256: str | None = No
 
 
 class RetinaFace:
-    """A network of RetinaFace's, opened when the first picture comes.
+    """A network of RetinaFace's, opened when the first image comes.
 
     Args:
         name: one of :data:`DETECTORS`.
@@ -93,33 +93,33 @@ class RetinaFace:
         """Return what is told of its weights."""
         return self.weights.record().record()
 
-    def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
-        """Return the faces of RGB pictures (H, W, 3), each of its own size, the surest first.
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+        """Return the faces of RGB images (H, W, 3), each of its own size, the surest first.
 
         Raises:
             FerError: facexlib cannot be imported, or the weights are damaged or another network's.
         """
-        found: list[Faces] = [_NONE] * len(pictures)
+        found: list[Faces] = [_NONE] * len(images)
         for look in range(2):
-            sides = {index: _side(pictures[index], look) for index, faces in enumerate(found) if not len(faces.boxes)}
+            sides = {index: _side(images[index], look) for index, faces in enumerate(found) if not len(faces.boxes)}
             for canvas in SIDES:
                 group = [index for index, side in sides.items() if (side > SIDES[0]) == (canvas > SIDES[0])]
                 for start in range(0, len(group), _BATCH):
                     chunk = group[start : start + _BATCH]
-                    seen = self._look([pictures[index] for index in chunk], [sides[index] for index in chunk], canvas)
+                    seen = self._look([images[index] for index in chunk], [sides[index] for index in chunk], canvas)
                     for index, faces in zip(chunk, seen, strict=True):
                         found[index] = faces
         return found
 
-    def _look(self, pictures: Sequence[NDArray[np.uint8]], sides: Sequence[int], canvas: int) -> Iterator[Faces]:
+    def _look(self, images: Sequence[NDArray[np.uint8]], sides: Sequence[int], canvas: int) -> Iterator[Faces]:
         """Yield the faces of at most one batch, seen with their longer sides at ``sides`` px, at most ``canvas``."""
         import torch
 
         if self._network is None:
             self._network = _opened(self.name, self.weights, device_name(self._device))
-        # Always a whole batch: a picture's faces then do not depend on how many pictures come with it.
+        # Always a whole batch: an image's faces then do not depend on how many images come with it.
         canvases = np.full((_BATCH, canvas, canvas, 3), _GREY, dtype=np.uint8)
-        places = [_place(*each) for each in zip(pictures, sides, canvases, strict=False)]
+        places = [_place(*each) for each in zip(images, sides, canvases, strict=False)]
         with torch.inference_mode():
             frames = torch.from_numpy(canvases[..., ::-1].astype(np.float32))  # the network's colours are blue first
             boxes, points = self._network.batched_detect_faces(frames, CONFIDENCE, OVERLAP)
@@ -134,20 +134,20 @@ class RetinaFace:
 _NONE: Final = Faces(np.empty((0, 4)), np.empty((0, 5, 2)))
 
 
-def _side(picture: NDArray[np.uint8], look: int) -> int:
-    """Return how large a picture is shown: at first as near to its own size as may be, then at the further end."""
+def _side(image: NDArray[np.uint8], look: int) -> int:
+    """Return how large an image is shown: at first as near to its own size as may be, then at the further end."""
     least, most = SIDES
-    first = min(max(*picture.shape[:2], least), most)
+    first = min(max(*image.shape[:2], least), most)
     return first if look == 0 else least if first - least > most - first else most
 
 
 def _place(
-    picture: NDArray[np.uint8], side: int, canvas: NDArray[np.uint8]
+    image: NDArray[np.uint8], side: int, canvas: NDArray[np.uint8]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Put a picture into the middle of a canvas; return what leads back: pixels of it for one, and where it begins."""
-    own = np.array(picture.shape[1::-1])
+    """Put an image into the middle of a canvas; return what leads back: pixels of it for one, and where it begins."""
+    own = np.array(image.shape[1::-1])
     width, height = np.maximum(np.round(own * side / own.max()), 1).astype(np.int64)
-    seen = Image.fromarray(picture).resize((int(width), int(height)), Image.Resampling.BILINEAR)
+    seen = Image.fromarray(image).resize((int(width), int(height)), Image.Resampling.BILINEAR)
     left, top = (np.array(canvas.shape[1::-1]) - (width, height)) // 2
     canvas[top : top + height, left : left + width] = np.asarray(seen)
     return own / (width, height), np.array([left, top])

@@ -1,4 +1,4 @@
-"""The template parser: the mean regions of a data set's faces, the same for every picture.
+"""The template parser: the mean regions of a data set's faces, the same for every image.
 
 It knows where eyes and mouth are in an aligned face and nothing of the face at hand: the control experiment that tells
 whether real masks matter.
@@ -20,14 +20,14 @@ from fer_cli.core.progress import track
 from fer_cli.faces.parsers import DatasetParser, NetworkParser, Parsed, ParserOptions, ParseRows
 
 MOST: Final = 2000
-"""Pictures that a template is made from: a mean of more looks the same."""
+"""Images that a template is made from: a mean of more looks the same."""
 STEPS: Final = 300
 """Of the search for the regions' weights; it settles within a hundred."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """``shares`` float64 (regions, H, W) of ``images`` training pictures, symmetric; ``map`` uint8 (H, W)."""
+    """``shares`` float64 (regions, H, W) of ``images`` training images, symmetric; ``map`` uint8 (H, W)."""
 
     shares: NDArray[np.float64]
     map: NDArray[np.uint8]
@@ -79,13 +79,13 @@ def make_template(
     batch: int,
     finished: Callable[[int], None],
 ) -> Template:
-    """Parse some pictures and take the mean of their region maps and of the mirror images of these.
+    """Parse some images and take the mean of their region maps and of the mirror images of these.
 
     Args:
-        parser: finds the regions of each picture.
-        images: all pictures, uint8 (N, H, W) or (N, H, W, 3).
+        parser: finds the regions of each image.
+        images: all images, uint8 (N, H, W) or (N, H, W, 3).
         rows: those to take.
-        batch: pictures a forward pass.
+        batch: images a forward pass.
         finished: told how many were parsed.
     """
     from fer_cli.models.batches import batches

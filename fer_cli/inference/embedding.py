@@ -17,10 +17,10 @@ def logits_and_features(network: nn.Module, layer: nn.Linear, x: torch.Tensor) -
     """Run a network once and return its logits and what ``layer`` took. No hook stays behind.
 
     Args:
-        network: in evaluation mode, (n, 3, S, S) -> logits (n, C). Where it mixes the pictures of a batch, so are the
+        network: in evaluation mode, (n, 3, S, S) -> logits (n, C). Where it mixes the images of a batch, so are the
             features mixed.
         layer: a linear layer of it that runs once, on (n, d), such as :func:`last_linear` finds.
-        x: preprocessed pictures (n, 3, S, S).
+        x: preprocessed images (n, 3, S, S).
 
     Returns:
         Logits (n, C) and features (n, d).

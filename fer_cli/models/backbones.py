@@ -22,7 +22,7 @@ POOLED = "pooled"
 class Preprocessing:
     """How pixels become a network's input: resized to ``size`` squared, scaled to [0, 1], standardised by channel.
 
-    With ``crop`` pictures are resized to more than that, and this share of the side is cropped away about the centre.
+    With ``crop`` images are resized to more than that, and this share of the side is cropped away about the centre.
     """
 
     size: int
@@ -33,7 +33,7 @@ class Preprocessing:
 
     @property
     def uncropped(self) -> int:
-        """Side of the picture before the crop, px."""
+        """Side of the image before the crop, px."""
         return round(self.size / (1 - self.crop))
 
     def record(self) -> dict[str, Any]:
@@ -56,12 +56,12 @@ class Preprocessing:
         return self.standardised(x[..., margin : margin + self.size, margin : margin + self.size])
 
     def seen(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Return the part of a picture (H, W) or (H, W, 3) that is not cropped away."""
+        """Return the part of an image (H, W) or (H, W, 3) that is not cropped away."""
         top, left = (round(side * self.crop / 2) for side in image.shape[:2])
         return image[top : image.shape[0] - top, left : image.shape[1] - left]
 
     def resized(self, pixels: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """Return float32 (n, c, height, width) in [0, 255] of uint8 (n, c, H, W); a grey picture is resized once."""
+        """Return float32 (n, c, height, width) in [0, 255] of uint8 (n, c, H, W); a grey image is resized once."""
         import torch
         from torch.nn import functional
 
@@ -138,7 +138,7 @@ def preprocessing_of(
     size: int | None,
     crop: float = 0.0,
 ) -> Preprocessing:
-    """Return what pictures of a size become before a timm network sees them.
+    """Return what images of a size become before a timm network sees them.
 
     Args:
         network: built by timm.

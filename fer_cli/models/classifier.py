@@ -175,7 +175,7 @@ def open_classifier(
         name: timm's name, with or without a tag.
         classes: number of outputs.
         size: side of the input in pixels; the network's own where it is None.
-        crop: share of the picture's side that is cropped away before that.
+        crop: share of the image's side that is cropped away before that.
         weights: of the backbone, which they must fit strictly; their classifier is left out. None: random.
         attention: one of :data:`fer_cli.models.attention.ATTENTIONS`, where that module says that it goes.
         dropout: share of the pooled features that are dropped before the classifier in training.

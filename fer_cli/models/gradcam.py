@@ -1,4 +1,4 @@
-"""Grad-CAM: where in a picture the evidence for a class lies (Selvaraju et al. 2017)."""
+"""Grad-CAM: where in an image the evidence for a class lies (Selvaraju et al. 2017)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fer_cli.core.errors import FerError
 
 
 def gradcam(network: nn.Module, layer: nn.Module, x: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Return where each picture speaks for its class: Selvaraju et al. 2017, equations 1 and 2.
+    """Return where each image speaks for its class: Selvaraju et al. 2017, equations 1 and 2.
 
     A channel's weight is the mean over the map of the logit's derivative by that channel; the map is the positive part
     of the weighted sum of the channels, enlarged bilinearly and divided by its own maximum. The network is left as it
     was: no gradient, no hook, no flag of a parameter changes, and a frozen one will do.
 
     Args:
-        network: in evaluation mode, (n, 3, S, S) -> logits (n, C). Where it mixes the pictures of a batch, so do the
+        network: in evaluation mode, (n, 3, S, S) -> logits (n, C). Where it mixes the images of a batch, so do the
             maps.
         layer: a module of it that runs once and returns (n, c, H, W), such as :func:`last_map` finds.
-        x: preprocessed pictures (n, 3, S, S).
+        x: preprocessed images (n, 3, S, S).
         classes: (n,) which logit, from 0 to C - 1.
 
     Returns:
@@ -56,20 +56,20 @@ def last_map(network: nn.Module, size: int = 224) -> nn.Module:
     """Return the module that gives a network's last feature map of more than one position.
 
     It is the deepest of timm's feature levels that is such a map; of a network that names no levels, the module that
-    is the last to return one for a picture of zeros, and runs once.
+    is the last to return one for an image of zeros, and runs once.
 
     Args:
         network: in evaluation mode, takes (n, 3, S, S); a whole one or a backbone.
         size: S, side of its input in pixels.
 
     Raises:
-        FerError: there is none: the network is a transformer, keeps its channels last, or the pictures are too small.
+        FerError: there is none: the network is a transformer, keeps its channels last, or the images are too small.
     """
     assert not network.training, "probing in training mode would update batch-norm statistics"
     maps: list[nn.Module] = []
 
     def see(module: nn.Module, _inputs: object, output: Any) -> None:  # noqa: ANN401 - a module returns what it likes
-        # A square picture has square maps; a channels-last one is not taken for one.
+        # A square image has square maps; a channels-last one is not taken for one.
         if isinstance(output, torch.Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1:
             maps.append(module)
 

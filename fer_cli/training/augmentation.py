@@ -1,6 +1,6 @@
 """Augmentation of whole batches as tensors, on their device. What happens to an image depends on seed, epoch and image.
 
-On the CPU a picture comes out the same to the bit whatever stands beside it: per-image numbers are made by operations
+On the CPU an image comes out the same to the bit whatever stands beside it: per-image numbers are made by operations
 that IEEE 754 rounds exactly (torch's own sin and exp may differ by a bit with the place in the tensor), sums are sums
 of integers, and all else is by pixel.
 """
@@ -20,7 +20,7 @@ from fer_cli.training.counter_rng import Stream
 from fer_cli.training.recipe import Augmentation
 
 ERASED: Final = (0.02, 0.2)
-"""The least and the most that is erased, as a share of the picture's area."""
+"""The least and the most that is erased, as a share of the image's area."""
 
 Draw = Callable[[Stream], torch.Tensor]  # float64 (n,) in [0, 1)
 
@@ -37,8 +37,8 @@ def apply(
     """Turn a batch of images into a network's input, augmented.
 
     Mirrored, moved (turned, scaled about the centre, then shifted, and cropped anywhere where the preprocessing crops;
-    edges are repeated), a rectangle erased, colours paled or deepened, brightness and contrast changed, standardised. A
-    picture smaller than the input is moved and enlarged in one resampling; a larger one is reduced first as
+    edges are repeated), a rectangle erased, colours paled or deepened, brightness and contrast changed, standardised.
+    An image smaller than the input is moved and enlarged in one resampling; a larger one is reduced first as
     :meth:`Preprocessing.apply` does, with antialiasing. Without any movement pixels are exactly those of
     ``Preprocessing.apply``.
 
@@ -97,13 +97,13 @@ def apply_to_maps(
     settings: Augmentation,
     preprocessing: Preprocessing,
 ) -> torch.Tensor:
-    """Move region maps as :func:`apply` moves their pictures; each pixel takes the region that is nearest.
+    """Move region maps as :func:`apply` moves their images; each pixel takes the region that is nearest.
 
-    The regions know no left and right, so mirroring a map changes no number in it. What is erased from a picture stays
+    The regions know no left and right, so mirroring a map changes no number in it. What is erased from an image stays
     in its map.
 
     Args:
-        maps: uint8 (n, H, W), of the pictures' size.
+        maps: uint8 (n, H, W), of the images' size.
         index: int64 (n,), of the images in the data set.
         seed: of the run.
         epoch: its number.
@@ -141,7 +141,7 @@ def _either_way(draw: Draw, stream: Stream, most: float) -> torch.Tensor:
 
 
 def _movement(draw: Draw, settings: Augmentation, crop: float) -> torch.Tensor:
-    """Return float32 (n, 2, 3): from places in the output to places in the picture, both from -1 to 1."""
+    """Return float32 (n, 2, 3): from places in the output to places in the image, both from -1 to 1."""
     # A crop shows 1 - crop of either side, anywhere.
     right, below = (_either_way(draw, stream, crop) for stream in (Stream.CROP_ACROSS, Stream.CROP_DOWN))
     angle = _either_way(draw, Stream.ROTATION, math.radians(settings.rotation))
@@ -192,7 +192,7 @@ def _saturated(x: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
 
 
 def _tone(draw: Draw, settings: Augmentation) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return what to multiply by, and which share of the picture's mean to add then; float32 (n,) both."""
+    """Return what to multiply by, and which share of the image's mean to add then; float32 (n,) both."""
     bright = _either_way(draw, Stream.BRIGHTNESS, settings.brightness) + 1
     contrast = _either_way(draw, Stream.CONTRAST, settings.contrast)
     return (bright * (contrast + 1)).to(torch.float32), (-bright * contrast).to(torch.float32)

@@ -93,9 +93,9 @@ def test_every_picture_is_aligned_in_the_loaders_order(source: Path) -> None:
         kept = row.flags in ((), (SEVERAL,))
         np.testing.assert_array_equal(pixels, align(picture, faces.points[0], 32) if kept else centre(picture, 32))
     assert report.warnings == [
-        f"in 2 of 8 pictures {FLAGS[NO_FACE]}: the middle of the picture was taken (flag no-face)",
-        f"in 1 of 8 pictures {FLAGS[TINY_FACE]}: the middle of the picture was taken (flag tiny-face)",
-        f"in 1 of 8 pictures {FLAGS[SEVERAL]} (flag several-faces)",
+        f"in 2 of 8 images {FLAGS[NO_FACE]}: the middle of the image was taken (flag no-face)",
+        f"in 1 of 8 images {FLAGS[TINY_FACE]}: the middle of the image was taken (flag tiny-face)",
+        f"in 1 of 8 images {FLAGS[SEVERAL]} (flag several-faces)",
     ]
     assert report.dropped == {}
     assert str(report.alignment) == (
@@ -120,7 +120,7 @@ def test_nothing_is_left_when_every_picture_is_dropped(tmp_path: Path, store: St
     for name in ("happy/1.png", "sad/2.png"):
         save(tmp_path / "void" / name, np.full((100, 90, 3), 60, dtype=np.uint8))
     loader, _ = loaded(tmp_path / "void", without="drop")
-    with pytest.raises(FerError, match="no face was found in any of 2 pictures, and all were dropped"):
+    with pytest.raises(FerError, match="no face was found in any of 2 images, and all were dropped"):
         prepare(store=store, loader=loader)
     assert store.directories() == []
 
@@ -170,7 +170,7 @@ def test_the_artifact_says_how_its_faces_were_aligned(source: Path, store: Store
     assert str(DatasetProtocol.of(artifact).alignment).startswith(
         "told (000000000000), five points to a template of 32 px; of"
     )
-    assert sum("pictures" in warning for warning in manifest.warnings) == 3
+    assert sum(" of 8 images" in warning for warning in manifest.warnings) == 3
     assert open_dataset(artifact).images.shape == (8, 32, 32, 3)
     index = read_table(artifact.file(INDEX))
     flags = dict(zip(index["id"].to_pylist(), index["flags"].to_pylist(), strict=True))
@@ -216,7 +216,7 @@ def test_prepare_folder_aligns(source: Path, store: Store, fer: Fer, capsys: pyt
     words = ["prepare", "folder", "--source", str(source), "--align", "--store", str(store.root)]
     said = fer(*words, code=0)
     assert "detector retinaface-mobile0.25: its weights are on this machine" in said
-    assert "fer: warning: in 2 of 8 pictures the detector finds no face" in said
+    assert "fer: warning: in 2 of 8 images the detector finds no face" in said
     assert run([*words, "--size", "48", "--no-face", "drop", "--name", "mine", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["artifact"]["name"] == "mine"

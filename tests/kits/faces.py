@@ -1,4 +1,4 @@
-"""Pictures with five bright spots at known places, and detectors that need no network."""
+"""Images with five bright spots at known places, and detectors that need no network."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def turned(degrees: float, scale: float, shift: tuple[float, float]) -> NDArray[
 
 
 def spots(points: NDArray[np.float64], width: int, height: int, radius: float) -> NDArray[np.uint8]:
-    """Return a picture (height, width, 3), dark with a soft white spot at each point; a pixel's middle is at .5."""
+    """Return an image (height, width, 3), dark with a soft white spot at each point; a pixel's middle is at .5."""
     x, y = np.arange(width) + 0.5, np.arange(height) + 0.5
     bright = np.zeros((height, width))
     for px, py in points:
@@ -48,7 +48,7 @@ def faces_at(*boxes: tuple[float, float, float, float]) -> Faces:
 
 
 class ReportExtras:
-    """Finds in each picture what a function of its pixels says."""
+    """Finds in each image what a function of its pixels says."""
 
     def __init__(self, answer: Callable[[NDArray[np.uint8]], Faces]) -> None:
         self.answer = answer
@@ -60,9 +60,9 @@ class ReportExtras:
     def provenance(self) -> dict[str, Any]:
         return {"source": "a test", "sha256": "0" * 64}
 
-    def detect(self, pictures: Sequence[NDArray[np.uint8]]) -> list[Faces]:
-        self.asked.append(tuple(len(picture) for picture in pictures))
-        return [self.answer(picture) for picture in pictures]
+    def detect(self, images: Sequence[NDArray[np.uint8]]) -> list[Faces]:
+        self.asked.append(tuple(len(image) for image in images))
+        return [self.answer(image) for image in images]
 
 
 def save(path: Path, pixels: NDArray[np.uint8]) -> Path:
