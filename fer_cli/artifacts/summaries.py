@@ -184,8 +184,18 @@ class SelectedScores(Record):
     validation_loss: float
 
 
+class ImageForm(Record):
+    """The images that a model was trained on: the side of squares, px (None: no squares), and whether they are grey."""
+
+    side: int | None
+    grey: bool
+
+
 class ModelSummary(Section):
-    """What a training gave. ``epoch`` counts from 1; ``details`` are the system's own."""
+    """What a training gave. ``epoch`` counts from 1; ``details`` are the system's own.
+
+    ``temperature`` is what logits are divided by for calibrated probabilities, fitted on the split that selected.
+    """
 
     part: ClassVar[Literal["summary"]] = "summary"
     kinds: ClassVar = ("model",)
@@ -199,6 +209,8 @@ class ModelSummary(Section):
     preprocessing: dict[str, Any]
     training_images: int
     mixes_batch: bool
+    temperature: float | None = None
+    images: ImageForm | None = None
     parameters: int
     multiply_adds: int
     details: dict[str, Any]

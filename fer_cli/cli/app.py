@@ -30,6 +30,7 @@ from fer_cli.cli import (
     fit_ahm,
     parse_masks,
     plot,
+    predict,
     prepare,
     split,
     store,
@@ -57,6 +58,7 @@ class _InOrder(TyperGroup):
             "fit-ahm",
             "train",
             "eval",
+            "predict",
             "compare",
             "audit",
             "plot",
@@ -80,6 +82,7 @@ app.command("extract")(extract.extract)
 app.command("fit-ahm")(fit_ahm.fit_ahm)
 app.add_typer(train.app, name="train")
 app.command("eval")(evaluate.evaluate)
+app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")

@@ -45,7 +45,8 @@ EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. 
 def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]:
     """Make a command of a function: add ``--json`` and ``--debug``, and print the output that it returns.
 
-    A parameter called ``store`` becomes ``--store`` and receives the opened store. ``--debug`` is read from the
+    A parameter called ``store`` becomes ``--store`` and receives the opened store; one called ``as_json`` receives
+    whether ``--json`` was given. ``--debug`` is read from the
     arguments themselves (:func:`fer_cli.cli.app.run`), so that it counts where parsing fails.
 
     Args:
@@ -55,7 +56,7 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
     def decorate(body: Callable[..., Output]) -> Callable[..., None]:
         hints = get_type_hints(body, localns={"Store": object}, include_extras=True)
         names = inspect.signature(body).parameters
-        parameters = [_keyword(key, hints[key], names[key].default) for key in names if key != "store"]
+        parameters = [_keyword(key, hints[key], names[key].default) for key in names if key not in {"store", "as_json"}]
         if "store" in names:
             parameters.append(_keyword("store", StoreOption, None))
         parameters += [_keyword("json", JsonOption, False), _keyword("debug", DebugOption, False)]
@@ -65,6 +66,8 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
                 from fer_cli.artifacts.store import open_store
 
                 values["store"] = open_store(store)
+            if "as_json" in names:
+                values["as_json"] = json
             emit(name, body(**values), as_json=json)
 
         run.__doc__ = body.__doc__

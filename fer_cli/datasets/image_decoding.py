@@ -56,8 +56,8 @@ class _Counted(io.BufferedReader):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open a picture; its pixels are not decoded yet.
+def opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Iterator[Image.Image]:
+    """Open a picture of one of the formats; its pixels are not decoded yet.
 
     Raises:
         FerError: it is a pipe, is empty, or has more bytes or pixels than are read.
@@ -73,7 +73,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         if _webp_pixels(file.read(_WEBP_HEAD)) > MAX_PIXELS:  # Pillow takes memory for them as it opens the file
             raise too_large(path)
         file.seek(0)
-        with _Counted(file, length) as counted, Image.open(counted, formats=FORMATS) as image:
+        with _Counted(file, length) as counted, Image.open(counted, formats=formats) as image:
             yield image
 
 

@@ -133,9 +133,8 @@ class Aligner:
         detections = self.detector.detect(images)
         chosen = [main_face(faces, *image.shape[1::-1]) for image, faces in zip(images, detections, strict=True)]
         points = {at: detections[at].points[face] for at, face in enumerate(chosen) if face is not None}
-        upright = [align(images[at], five, _NEAR, _NEAR_TEMPLATE) for at, five in points.items()]
-        for (at, five), again in zip(points.items(), self.detector.detect(upright), strict=True):
-            points[at] = _finer(five, again)
+        finer = look_again(self.detector, [(images[at], five) for at, five in points.items()])
+        points = dict(zip(points, finer, strict=True))
         return [
             self._missed(image, faces)
             if at not in points
@@ -146,6 +145,19 @@ class Aligner:
     def _missed(self, image: NDArray[np.uint8], faces: Faces) -> Taken:
         flag = TINY_FACE if len(faces.boxes) else NO_FACE
         return Taken(None if self.without == "drop" else centre(image, self.size), (flag,))
+
+
+def look_again(
+    detector: Detector, faces: Sequence[tuple[NDArray[np.uint8], NDArray[np.float64]]]
+) -> list[NDArray[np.float64]]:
+    """Return the points (5, 2) of faces as the detector sees them where each stands upright and near.
+
+    Args:
+        detector: that found them.
+        faces: the RGB image (H, W, 3) of each, and the points (5, 2) where it was found.
+    """
+    upright = [align(image, five, _NEAR, _NEAR_TEMPLATE) for image, five in faces]
+    return [_finer(five, again) for (_, five), again in zip(faces, detector.detect(upright), strict=True)]
 
 
 def _finer(points: NDArray[np.float64], again: Faces) -> NDArray[np.float64]:

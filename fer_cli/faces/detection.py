@@ -19,10 +19,12 @@ class Faces:
 
     ``boxes`` (k, 4) holds left, top, right, bottom. ``points`` (k, 5, 2) holds x and y of the eye on the image's
     left, the eye on its right, the tip of the nose, and the corners of the mouth on the left and on the right.
+    ``scores`` (k,) is how sure the detector is, of 1.
     """
 
     boxes: NDArray[np.float64]
     points: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
 
 class Detector(Protocol):

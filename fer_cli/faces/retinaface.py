@@ -26,6 +26,8 @@ DETECTORS: Final = ("retinaface-resnet50", "retinaface-mobile0.25")
 """The better first."""
 SIDES: Final = (320, 640)
 """Between which the longer side of an image is brought, in pixels: a face that fills it is not enlarged in vain."""
+SIDES_OF_PHOTOS: Final = (320, 640, 1280)
+"""The same of photos in which many small faces may stand."""
 CONFIDENCE: Final = 0.8
 """What the network must give a face, of 1."""
 OVERLAP: Final = 0.4
@@ -71,12 +73,24 @@ class RetinaFace:
         name: one of :data:`DETECTORS`.
         weights: whose hash is checked already (:func:`find_detector`).
         device: ``auto``, or torch's name of the device.
+        sides: of the canvases, in pixels, in rising order; the longer side of an image is brought between the first
+            and the last.
+        batch: canvases that are seen at once, always so many.
     """
 
-    def __init__(self, name: str, weights: WeightsFile, *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        name: str,
+        weights: WeightsFile,
+        *,
+        device: str = "auto",
+        sides: Sequence[int] = SIDES,
+        batch: int = _BATCH,
+    ) -> None:
         self.name = name
         self.weights = weights
         self._device = device
+        self._sides, self._batch = sides, batch
         self._network: Any = None  # facexlib has no types
 
     def record(self) -> dict[str, Any]:
@@ -84,7 +98,7 @@ class RetinaFace:
         return {
             "detector": self.name,
             "weights": self.weights.sha256(),
-            "longer_side": list(SIDES),
+            "longer_side": [self._sides[0], self._sides[-1]],
             "confidence": CONFIDENCE,
             "overlap": OVERLAP,
         }
@@ -101,15 +115,23 @@ class RetinaFace:
         """
         found: list[Faces] = [_NONE] * len(images)
         for look in range(2):
-            sides = {index: _side(images[index], look) for index, faces in enumerate(found) if not len(faces.boxes)}
-            for canvas in SIDES:
-                group = [index for index, side in sides.items() if (side > SIDES[0]) == (canvas > SIDES[0])]
-                for start in range(0, len(group), _BATCH):
-                    chunk = group[start : start + _BATCH]
+            sides = {
+                index: self._side(images[index], look) for index, faces in enumerate(found) if not len(faces.boxes)
+            }
+            for canvas in self._sides:
+                group = [index for index, side in sides.items() if min(c for c in self._sides if c >= side) == canvas]
+                for start in range(0, len(group), self._batch):
+                    chunk = group[start : start + self._batch]
                     seen = self._look([images[index] for index in chunk], [sides[index] for index in chunk], canvas)
                     for index, faces in zip(chunk, seen, strict=True):
                         found[index] = faces
         return found
+
+    def _side(self, image: NDArray[np.uint8], look: int) -> int:
+        """Return how large an image is shown: at first as near to its own size as may be, then at the further end."""
+        least, most = self._sides[0], self._sides[-1]
+        first = min(max(*image.shape[:2], least), most)
+        return first if look == 0 else least if first - least > most - first else most
 
     def _look(self, images: Sequence[NDArray[np.uint8]], sides: Sequence[int], canvas: int) -> Iterator[Faces]:
         """Yield the faces of at most one batch, seen with their longer sides at ``sides`` px, at most ``canvas``."""
@@ -118,27 +140,23 @@ class RetinaFace:
         if self._network is None:
             self._network = _opened(self.name, self.weights, device_name(self._device))
         # Always a whole batch: an image's faces then do not depend on how many images come with it.
-        canvases = np.full((_BATCH, canvas, canvas, 3), _GREY, dtype=np.uint8)
+        canvases = np.full((self._batch, canvas, canvas, 3), _GREY, dtype=np.uint8)
         places = [_place(*each) for each in zip(images, sides, canvases, strict=False)]
         with torch.inference_mode():
             frames = torch.from_numpy(canvases[..., ::-1].astype(np.float32))  # the network's colours are blue first
             boxes, points = self._network.batched_detect_faces(frames, CONFIDENCE, OVERLAP)
         for (scale, shift), box, point in zip(places, boxes, points, strict=False):
-            corners = np.reshape(np.asarray(box, dtype=np.float64), (-1, 5))[:, :4].reshape(-1, 2, 2)
+            scored = np.reshape(np.asarray(box, dtype=np.float64), (-1, 5))
+            corners = scored[:, :4].reshape(-1, 2, 2)
             five = np.reshape(np.asarray(point, dtype=np.float64), (-1, 5, 2))
             # Weights of somebody's own may give no numbers, or five times the same point.
             sound = np.isfinite(corners).all((1, 2)) & np.isfinite(five).all((1, 2)) & (np.ptp(five, 1).max(1) > 0)
-            yield Faces(((corners[sound] - shift) * scale).reshape(-1, 4), (five[sound] - shift) * scale)
+            yield Faces(
+                ((corners[sound] - shift) * scale).reshape(-1, 4), (five[sound] - shift) * scale, scored[sound, 4]
+            )
 
 
-_NONE: Final = Faces(np.empty((0, 4)), np.empty((0, 5, 2)))
-
-
-def _side(image: NDArray[np.uint8], look: int) -> int:
-    """Return how large an image is shown: at first as near to its own size as may be, then at the further end."""
-    least, most = SIDES
-    first = min(max(*image.shape[:2], least), most)
-    return first if look == 0 else least if first - least > most - first else most
+_NONE: Final = Faces(np.empty((0, 4)), np.empty((0, 5, 2)), np.empty(0))
 
 
 def _place(

@@ -17,7 +17,7 @@ from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Plan, Store, Work
-from fer_cli.artifacts.summaries import MasksSummary, Measured, ModelConfig, ModelSummary, SelectedScores
+from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, ModelConfig, ModelSummary, SelectedScores
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
@@ -213,6 +213,8 @@ def _train(job: Job, seed: int, work: Work) -> None:
             preprocessing=built.preprocessing.record(),
             training_images=len(train_rows),
             mixes_batch=mixes_batch,
+            temperature=round(float(best["temperature"]), 4),
+            images=_form(dataset),
             details=built.summary.model_dump(mode="json"),
             **cost,
         ),
@@ -231,6 +233,11 @@ def _train(job: Job, seed: int, work: Work) -> None:
         ],
         files=[WEIGHTS, HISTORY],  # the rest stays until then: a full disk or a kill is no reason to train again
     )
+
+
+def _form(dataset: Dataset) -> ImageForm:
+    height, width = dataset.images.shape[1:3]
+    return ImageForm(side=height if height == width else None, grey=dataset.images.ndim == 3)
 
 
 def _times(oversample: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:

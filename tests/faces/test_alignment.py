@@ -171,7 +171,7 @@ def test_a_larger_neighbour_does_not_take_the_place_of_the_upright_face() -> Non
     first = one_face(turned(5, 90, (100, 80)))
     here = ((TEMPLATE - 0.5) * 0.6 + 0.5) * 320 + (3, -2)
     face, beside = one_face(here), one_face(here * 1.5 + (150, -40))
-    both = Faces(np.concatenate([beside.boxes, face.boxes]), np.concatenate([beside.points, face.points]))
+    both = Faces(np.concatenate([beside.boxes, face.boxes]), np.concatenate([beside.points, face.points]), np.ones(2))
 
     def pixels(again: Faces) -> NDArray[np.uint8]:
         (found,) = Aligner(ReportExtras(lambda seen: first if len(seen) == 150 else again), 48).take([picture])

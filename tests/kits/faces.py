@@ -13,7 +13,7 @@ from PIL import Image
 from fer_cli.faces.alignment import TEMPLATE
 from fer_cli.faces.detection import Faces
 
-NONE = Faces(np.empty((0, 4)), np.empty((0, 5, 2)))
+NONE = Faces(np.empty((0, 4)), np.empty((0, 5, 2)), np.empty(0))
 
 
 def turned(degrees: float, scale: float, shift: tuple[float, float]) -> NDArray[np.float64]:
@@ -37,14 +37,14 @@ def one_face(points: NDArray[np.float64]) -> Faces:
     """Return a face with the box around its points, twice as large."""
     low, high = points.min(0), points.max(0)
     middle, half = (low + high) / 2, high - low
-    return Faces(np.concatenate([middle - half, middle + half])[None], points[None])
+    return Faces(np.concatenate([middle - half, middle + half])[None], points[None], np.ones(1))
 
 
 def faces_at(*boxes: tuple[float, float, float, float]) -> Faces:
     """Return faces that fill boxes of left, top, right, bottom as the template fills its square."""
     corners = np.array(boxes, dtype=np.float64)
     points = corners[:, None, :2] + TEMPLATE * (corners[:, None, 2:] - corners[:, None, :2])
-    return Faces(corners, points)
+    return Faces(corners, points, np.ones(len(corners)))
 
 
 class ReportExtras:

@@ -1,0 +1,158 @@
+"""Models that are used, not measured: crops of faces in, calibrated probabilities out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fer_cli.artifacts.protocol import TrainingProtocol
+from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import ImageForm, ModelSummary
+from fer_cli.core.errors import FerError
+from fer_cli.faces.alignment import TEMPLATE
+from fer_cli.faces.framing import points_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from fer_cli.models.trained import TrainedModel
+
+BATCH: Final = 64
+
+
+class Predictions(NamedTuple):
+    """Probabilities float64 (n, C) and, by name, the most probable class of each image."""
+
+    probabilities: NDArray[np.float64]
+    labels: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class CropForm:
+    """What a face must look like for a model: as the images that it was trained on.
+
+    Args:
+        side: of the square, px; None where any does.
+        grey: without colour.
+        points: (5, 2) where the five points of a face lie, as shares of the side.
+    """
+
+    side: int | None
+    grey: bool
+    points: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One or several trained networks that answer together by the mean of their calibrated probabilities.
+
+    Args:
+        networks: with the same classes.
+        classes: their names.
+        temperatures: of each network, what its logits are divided by: fitted on validation. 1 where it is unknown.
+        crops: what it takes.
+        reference: the artifact's.
+    """
+
+    networks: tuple[TrainedModel, ...]
+    classes: tuple[str, ...]
+    temperatures: tuple[float, ...]
+    crops: CropForm
+    reference: str
+
+    def predict(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8] | Image | Path | str]) -> Predictions:
+        """Classify face crops; faces are not searched for.
+
+        Args:
+            images: uint8 (n, H, W) or (n, H, W, 3), or a list of arrays (H, W) or (H, W, 3), PIL images or paths.
+
+        Raises:
+            FerError: a file cannot be read as an image, or an array is none.
+        """
+        import torch
+
+        crops = [pixels_of(image) for image in images]
+        probabilities = np.empty((len(crops), len(self.classes)))
+        with torch.inference_mode():
+            for rows in _batches(crops, 1 if any(model.mixes_batch for model in self.networks) else BATCH):
+                stack = np.stack([crops[row] for row in rows])
+                answers = zip(self.networks, self.temperatures, strict=True)
+                probabilities[rows] = np.mean([_probabilities(*answer, stack) for answer in answers], axis=0)
+        return Predictions(probabilities, [self.classes[index] for index in probabilities.argmax(1)])
+
+
+def open_model(store: Store, artifact: Artifact, device: str) -> Model:
+    """Open a model artifact, a study (its models answer together), or AHM on its backbone.
+
+    Raises:
+        FerError: it is damaged, or the weights that it needs are not on this machine.
+    """
+    from fer_cli.core import machine
+    from fer_cli.evaluation.predictors.model import models_of
+    from fer_cli.systems.ahm.network import ahm_network
+    from fer_cli.systems.trained import open_trained
+
+    machine.tune_allocator()
+    target = machine.device_name(device)
+    if artifact.kind == "ahm":
+        network = ahm_network(store, artifact, target)
+        if network is None:
+            raise FerError(
+                f"the backbone's weights of {artifact.reference} are not on this machine",
+                hint="'fer weights ls' shows how to get them",
+            )
+        # Its scores are divided by a temperature already, and its features tell nothing of the images' form.
+        return Model((network,), network.classes, (1.0,), CropForm(None, False, TEMPLATE), artifact.reference)
+    models = models_of(store, artifact)
+    networks = tuple(open_trained(model, target) for model in models.values())
+    return Model(
+        networks,
+        networks[0].classes,
+        tuple(ModelSummary.of(model).temperature or 1.0 for model in models.values()),
+        _crop_form(models),
+        artifact.reference,
+    )
+
+
+def _crop_form(models: Mapping[str, Artifact]) -> CropForm:
+    first = next(iter(models.values()))
+    form = ModelSummary.of(first).images or ImageForm(side=None, grey=False)
+    return CropForm(form.side, form.grey, points_of(TrainingProtocol.of(first).data.family))
+
+
+def pixels_of(image: NDArray[np.uint8] | Image | Path | str) -> NDArray[np.uint8]:
+    """Return an image as uint8 (H, W) or (H, W, 3).
+
+    Raises:
+        FerError: a file cannot be read, or an array has another form.
+    """
+    if isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)):
+            raise FerError(f"image of shape {image.shape}, {image.dtype}", hint="give uint8 (H, W) or (H, W, 3)")
+        return image
+    if isinstance(image, str | Path):
+        from fer_cli.prediction.photos import read_photo
+
+        return read_photo(Path(image)).pixels
+    return np.asarray(image if image.mode in {"L", "RGB"} else image.convert("RGB"))
+
+
+def _batches(crops: Sequence[NDArray[np.uint8]], size: int) -> list[list[int]]:
+    """Return row numbers in batches of images of one shape."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for row, crop in enumerate(crops):
+        by_shape.setdefault(crop.shape, []).append(row)
+    return [rows[at : at + size] for rows in by_shape.values() for at in range(0, len(rows), size)]
+
+
+def _probabilities(model: TrainedModel, temperature: float, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    import torch
+
+    device = next(model.network.parameters()).device
+    logits = model.network(model.preprocessing.apply(torch.from_numpy(np.ascontiguousarray(images)).to(device)))
+    return torch.softmax(logits.double() / temperature, 1).cpu().numpy()
