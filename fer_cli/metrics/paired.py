@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fer_cli.core.errors import FerError
 from fer_cli.metrics.bootstrap import CONFIDENCE, RESAMPLES, Estimate, percentile_interval, resampled_sums, sums_by_unit
+from fer_cli.metrics.exact import least_mean, least_share, units_of_classes, widened_mean
 from fer_cli.metrics.mcnemar import ALPHA, POWER
 from fer_cli.metrics.values import Floats, class_values, mean_of_present
 
@@ -35,12 +36,13 @@ class Scores:
     """What a system scored, one row a training.
 
     ``value`` (S, 3) holds :data:`METRICS`; ``drawn`` (B, S, 3) the same of each resample, with B = 0 where there are
-    fewer than two units to draw.
+    fewer than two units to draw. ``lowest`` (3,) is where the interval of a system ends that has all items right.
     """
 
     value: Floats
     drawn: Floats
     units: int
+    lowest: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +98,13 @@ def score(
     if units.shape[0] >= 2:
         batches = resampled_sums(units, seed=seed, resamples=resamples)
         drawn = np.concatenate([_scores(sums.reshape(-1, rows, c, c)) for sums in batches])
+    true_units = units_of_classes(units, c)
+    balanced = least_mean(true_units[true_units > 0])
+    lowest = np.array([float(least_share(units.shape[0])), balanced, balanced])
     found, start = [], 0
     for predicted in systems:
         part = slice(start, start := start + len(predicted))
-        found.append(Scores(value[part], drawn[:, part], int(units.shape[0])))
+        found.append(Scores(value[part], drawn[:, part], int(units.shape[0]), lowest))
     return found
 
 
@@ -141,12 +146,14 @@ def paired_difference(
 
 
 def mean(system: Scores, metric: PairedMetric) -> Estimate:
-    """Return a system's score, the mean over its seeds, with its 95% interval."""
+    """Return a system's score, the mean over its seeds, with its 95% interval, exact where it is 0 or 1."""
     k = METRICS.index(metric)
     if len(system.value) == 1:
-        return _percentile(float(system.value[0, k]), system.drawn[:, 0, k])
-    found = _over_seeds(system.drawn[..., k].mean(axis=1), [system.value[:, k]], system.units, ALPHA).estimate
-    return Estimate(found.value, *np.clip([found.low, found.high], 0, 1).tolist())  # of two seeds t reaches far
+        found = _percentile(float(system.value[0, k]), system.drawn[:, 0, k])
+    else:
+        found = _over_seeds(system.drawn[..., k].mean(axis=1), [system.value[:, k]], system.units, ALPHA).estimate
+        found = Estimate(found.value, *np.clip([found.low, found.high], 0, 1).tolist())  # of two seeds t reaches far
+    return widened_mean(found, float(system.lowest[k]))
 
 
 def difference(one: Scores, other: Scores, metric: PairedMetric) -> Estimate:

@@ -22,6 +22,7 @@ from fer_cli.metrics.bootstrap import (
     resampled_sums,
     sums_by_unit,
 )
+from fer_cli.metrics.exact import widened
 from fer_cli.metrics.values import BIN_EDGES, Floats, Values, check_predictions, item_sums, values_from_sums
 
 FEW: Final = 20
@@ -157,7 +158,8 @@ def evaluate(
             and zeros) they do not: calibration error, log loss and Brier score are NaN, and the bins are empty.
 
     Returns:
-        The metrics. With fewer than two items (or groups) there is nothing to resample and every interval is NaN.
+        The metrics. Where all items are right, or none, intervals are exact (:mod:`fer_cli.metrics.exact`). With fewer
+        than two items (or groups) there is nothing to resample and every interval is NaN.
 
     Raises:
         FerError: labels or probabilities that cannot be scored (:func:`check_predictions`).
@@ -179,6 +181,7 @@ def evaluate(
         low, high = Values(*(end[0] for end in ends)), Values(*(end[1] for end in ends))
         ece_low, ece_high = calibration_interval(value, drawn)
         low, high = low._replace(ece=np.asarray(ece_low)), high._replace(ece=np.asarray(ece_high))
+        low, high = widened(value, low, high, units, c)
         missing = np.isnan(drawn.recall).mean(axis=0)
 
     def estimate(name: str, index: int | None = None) -> Estimate:
