@@ -41,10 +41,10 @@ def test_by_hand() -> None:
 def test_the_least_mean_is_the_least(units: list[int]) -> None:
     """Against many ways to share the chance of 0.025 among the classes."""
     n = np.array(units, dtype=float)
-    shares = np.random.default_rng(0).dirichlet(n, size=200_000)
+    shares = np.random.default_rng(0).dirichlet(np.full(len(n), 0.5), size=400_000)
     means = (0.025 ** (shares / n)).mean(axis=1)
     assert means.min() >= least_mean(n)
-    assert means.min() == pytest.approx(least_mean(n), abs=0.01)
+    assert means.min() == pytest.approx(least_mean(n), abs=0.02)
 
 
 def test_a_handful_of_images_all_wrong_or_all_right() -> None:
