@@ -22,6 +22,7 @@ PAYLOAD_FORMATS: Final = {
     "model": 1,
     "study": 2,
     "search": 1,
+    "soft-targets": 1,
     "evaluation": 1,
 }
 """Of each kind: raised when the files of its payload change their meaning."""

@@ -351,6 +351,18 @@ class Selection(Record):
     trials: int | None = None
 
 
+class Teacher(Record):
+    """The model whose answers were part of the targets, by which share, and what softened them."""
+
+    reference: str
+    weight: float
+    temperature: float
+
+    def __str__(self) -> str:
+        softened = f", softened by {self.temperature:g}" if self.temperature != 1 else ""
+        return f"{self.reference}: {self.weight:.0%} of each target{softened}"
+
+
 class TrainingProtocol(Section):
     """What was trained on: the dataset as the training saw it, the weights it began with, how it was selected."""
 
@@ -360,6 +372,7 @@ class TrainingProtocol(Section):
     data: DatasetProtocol
     pretraining: Pretraining
     selection: Selection | None = None
+    teacher: Teacher | None = None
     views: tuple[str, ...] | None = None
     """Of the train split, where it was fitted on kept features."""
 

@@ -58,6 +58,7 @@ _MAKERS: Final = {
     "model": "fer train",
     "study": "fer train --seeds 0,1,2",
     "search": "fer search",
+    "soft-targets": "fer train",
     "evaluation": "fer eval",
 }
 

@@ -22,7 +22,7 @@ class Measured(Section):
     """What the making of an artifact took: it depends on the machine and is no part of the result."""
 
     part: ClassVar[Literal["measured"]] = "measured"
-    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "search", "evaluation")
+    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "search", "soft-targets", "evaluation")
 
     command: str | None = None
     seconds: float | None = None
@@ -85,6 +85,18 @@ class MasksSummary(Section):
     doubtful: int
     reasons: dict[str, int]
     regions: dict[str, float]
+
+
+class SoftTargetsSummary(Section):
+    """A model's calibrated answers of the training images; ``agreement`` is the share that are the labels."""
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("soft-targets",)
+
+    headline: str
+    images: int
+    classes: tuple[str, ...]
+    agreement: float
 
 
 class FeaturesConfig(Section):

@@ -187,6 +187,8 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
         yield Fact("selected on", text, "unsound" if optimistic else "")
         yield Fact("configurations tried", f"{selection.tried:,} on {selection.split}")
     yield Fact("pretraining", str(training.pretraining))
+    if training.teacher is not None:
+        yield Fact("teacher", str(training.teacher))
     yield Fact("test-time augmentation", protocol.tta)
 
 

@@ -23,6 +23,7 @@ from fer_cli.faces.masks import find_masks, open_masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
 from fer_cli.models.features import open_features
+from fer_cli.stages.soft_targets import soft_targets
 from fer_cli.systems import registry
 from fer_cli.systems.job import Job, train_one
 from fer_cli.training.history import check_tensorboard
@@ -121,6 +122,11 @@ def train(
     regions = None
     if trainer.needs(settings).masks:
         regions = open_masks(find_masks(store, opened.artifact, masks), opened)
+    answers = None
+    if settings.distill.teacher is not None:
+        if fold is not None:
+            raise UsageError("distill.teacher is not for folds", hint="train on the dataset's own splits")
+        answers = soft_targets(store, settings.distill.teacher, opened, device=device, ranks=ranks).artifact
     jobs = [
         Job(
             store=store,
@@ -135,6 +141,7 @@ def train(
             workers=workers,
             tensorboard=tensorboard,
             force=force,
+            soft_targets=answers,
             open_feature_cache=_feature_cache,
         )
         for view in views

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from fer_cli.artifacts.checksums import AnyArray
-from fer_cli.artifacts.manifest import MANIFEST
-from fer_cli.artifacts.protocol import Selection, TrainingProtocol
+from fer_cli.artifacts.manifest import MANIFEST, Input
+from fer_cli.artifacts.protocol import Selection, Teacher, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, ModelConfig, ModelSummary, SelectedScores
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.errors import FerError
@@ -53,6 +53,7 @@ class Job:
     workers: int | None
     tensorboard: Path | None
     force: bool
+    soft_targets: Artifact | None  # a teacher's answers of the training images
     open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, AnyArray]]
 
     @property
@@ -104,6 +105,8 @@ def _plan(job: Job, seed: int) -> Plan:
     if job.recipe.backbone is not None:
         record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
         backbone = [job.recipe.backbone.backbone.replace("/", "-").lower()]
+    if job.soft_targets is not None:
+        record["distill"] |= {"teacher": job.soft_targets.version}
     fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
     return Plan(
         kind="model",
@@ -121,6 +124,7 @@ def _plan(job: Job, seed: int) -> Plan:
         inputs={
             "dataset": job.dataset.artifact.as_input(),
             **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
+            **({} if job.soft_targets is None else {"soft_targets": job.soft_targets.as_input()}),
         },
         seeds=[seed],
     )
@@ -129,7 +133,8 @@ def _plan(job: Job, seed: int) -> Plan:
 def _variant(job: Job) -> list[str]:
     """Return the words that distinguish models of one system: how the recipe differs, and whose masks were used."""
     parser = None if job.masks is None else MasksSummary.of(job.masks.artifact).parser
-    return [*job.recipe.variant(), *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
+    distilled = ["distilled"] if job.soft_targets is not None else []
+    return [*job.recipe.variant(), *distilled, *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
 
 
 def _train(job: Job, seed: int, work: Work) -> None:
@@ -254,7 +259,7 @@ def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str) -> Trainab
     return job.system.build(
         job.recipe,
         BuildInputs(
-            dataset=job.dataset,
+            dataset=_with_teacher(job),
             rows=rows,
             weights=job.weights,
             seed=seed,
@@ -265,11 +270,43 @@ def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str) -> Trainab
     )
 
 
+def _with_teacher(job: Job) -> Dataset:
+    """Return the dataset with the teacher's answers in the targets of the training images, where there is one."""
+    if job.soft_targets is None:
+        return job.dataset
+    dataset, distill = job.dataset, job.recipe.distill
+    own = dataset.targets
+    targets = np.eye(len(dataset.classes))[dataset.labels] if own is None else own.copy()
+    rows = dataset.rows("train")
+    answers = job.soft_targets.array("shares.npy")[:].astype(np.float64)
+    if answers.shape != (len(rows), len(dataset.classes)):
+        raise FerError(
+            f"{job.soft_targets.reference} is of {answers.shape}, not of {len(rows)} training images",
+            hint="remove it and train again",
+            path=job.soft_targets.path,
+        )
+    softened = answers ** (1 / distill.temperature)
+    softened /= softened.sum(1, keepdims=True)
+    targets[rows] = (1 - distill.weight) * targets[rows] + distill.weight * softened
+    return replace(dataset, targets=targets)
+
+
+def _reference(one: Input) -> str:
+    return f"{one.kind}/{one.name}@{one.version}"
+
+
 def _protocol(job: Job, images: int, epochs: int) -> TrainingProtocol:
     seen, monitor = job.seen.protocol, job.recipe.train.monitor
     return TrainingProtocol(
         data=seen.model_copy(update={"n": {**seen.n, "train": images}}),
         pretraining=pretraining_of(job.weights),
+        teacher=None
+        if job.soft_targets is None
+        else Teacher(
+            reference=_reference(job.soft_targets.manifest.inputs["teacher"]),
+            weight=job.recipe.distill.weight,
+            temperature=job.recipe.distill.temperature,
+        ),
         selection=Selection(
             split=job.select_on,
             metric=monitor,

@@ -120,6 +120,23 @@ class Train(Section):
     compile: bool = key("compile the network with torch.compile", default=False)
 
 
+class Distillation(Section):
+    """A trained model whose answers are part of the targets (Hinton, Vinyals & Dean 2015)."""
+
+    teacher: str | None = key(
+        "reference of a model, a study or an ensemble of the same data set; none where left out", default=None
+    )
+    weight: float = key("share of the target that is the teacher's answer", default=0.7, ge=0, le=1)
+    temperature: float = key("what the teacher's logits are divided by, more is softer", default=1.0, gt=0, le=100)
+
+    @field_validator("teacher")
+    @classmethod
+    def _given(cls, value: str | None) -> str | None:
+        if value is not None and not value.strip():
+            raise ValueError("is empty: take a reference, or leave it out")
+        return value
+
+
 class Backbone(Section):
     """A model that stands on a timm network."""
 
@@ -145,6 +162,7 @@ class Recipe(Section):
     optim: Optimiser
     schedule: Schedule
     train: Train
+    distill: Distillation = Distillation()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -161,6 +179,8 @@ class Recipe(Section):
                 "loss.class_weights = 'balanced' balances classes that data.oversample or train.sampling balances too: "
                 "take one"
             )
+        if self.distill.teacher and not self.loss.soft:
+            raise ValueError("loss.soft = false leaves no room for distill.teacher's answers: set it to true")
         if (self.augmentation.mixup or self.augmentation.cutmix) and not self.loss.takes_mixed:
             raise ValueError(
                 f"augmentation.mixup and cutmix mix targets, and those of loss.name = {self.loss.name!r} cannot be "
@@ -175,7 +195,8 @@ class Recipe(Section):
 
     def record(self) -> dict[str, Any]:
         """Return what decides the result: all but what a recipe says of itself."""
-        return self.model_dump(mode="json", exclude={"about"})
+        # Without a teacher the table decides nothing: recipes without it stay what they were.
+        return self.model_dump(mode="json", exclude={"about", *([] if self.distill.teacher else ["distill"])})
 
     @classmethod
     def from_record(cls, config: Mapping[str, Any]) -> Self:
