@@ -57,6 +57,10 @@ class Input(_Strict):
     version: str = ""
     content: str = Field(pattern="^[0-9a-f]{64}$")
 
+    def in_utf8(self) -> Input:
+        """Return it with its name as :func:`in_utf8` writes it: a file's may hold any bytes."""
+        return self.model_copy(update={"name": in_utf8(self.name)})
+
 
 class Code(_Strict):
     """Which code made the artifact."""
@@ -115,12 +119,27 @@ class Manifest(_Strict):
 
     def to_bytes(self) -> bytes:
         """Return the one spelling of this manifest on disk."""
-        return (json.dumps(self.model_dump(by_alias=True), indent=2, ensure_ascii=False) + "\n").encode()
+        text = json.dumps(self.model_dump(by_alias=True), indent=2, ensure_ascii=False)
+        return f"{text}\n".encode("utf-8", "backslashreplace")  # which is JSON's own escape of a lone surrogate
 
 
 def canonical_json(value: object) -> bytes:
     """Return the one spelling of a JSON value that hashes are taken of."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace")
+
+
+def in_utf8(value: Any) -> Any:  # noqa: ANN401 - any JSON value
+    """Return a JSON value whose texts are all UTF-8: bytes of a path that are not (lone surrogates) become escapes."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {in_utf8(key): in_utf8(inner) for key, inner in value.items()}
+        case list():
+            return [in_utf8(inner) for inner in value]
+        case _:
+            return value
 
 
 def digest(value: object) -> str:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import csv
 import json
+import os
 import re
+import sys
 import tomllib
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -258,6 +260,28 @@ def test_hostile_files_are_read_or_refused_in_one_line(store: Store, said: Said,
         said("weights", "import", table, "--for", name, "--source", name, codes=(1, 2))
         said("show", name, *place, codes=(1,))
         said("compare", name, *place, "--format", name, codes=(1, 2))
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file systems take UTF-8 alone")
+def test_paths_that_are_not_utf8_are_read_and_shown_as_escapes(
+    store: Store, said: Said, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = os.fsdecode(b"\xff\x1b[31m")
+    place = ["--store", store.root]
+    for k, label in enumerate(("happy", "sad") * 10):
+        save(tmp_path / odd / label / f"{k}.png", np.random.default_rng(k).integers(0, 255, (20, 20), dtype=np.uint8))
+    monkeypatch.setattr("sys.argv", ["fer", "prepare", "folder", "--source", str(tmp_path / odd)])  # it is recorded
+    said("prepare", "folder", "--source", tmp_path / odd, "--name", "odd", *place)
+    assert f"{tmp_path}/\\udcff\\x1b[31m" in said("show", "odd", *place)
+    said("split", "odd", "--folds", "2", "--export", tmp_path / f"{odd}.csv", *place)
+    said("split", "odd", "--ids", tmp_path / f"{odd}.csv", *place)
+    ids = [row["id"] for row in csv.DictReader((tmp_path / f"{odd}.csv").open()) if row["split"] == "test"]
+    answers = tmp_path / f"{odd} answers.csv"
+    answers.write_text("id,predicted\n" + "".join(f"{name},happy\n" for name in ids), encoding="utf-8")
+    said("eval", "--predictions", answers, "--data", "odd", "--report", "--resamples", "100", *place)
+    [report] = store.root.glob("evaluation/*/*/report.html")
+    assert "\\udcff\\x1b[31m answers.csv" in HostilePage(report.read_text(encoding="utf-8")).words()
+    assert "0 faults" in said("verify", *place)
 
 
 def toml_quoted(text: str) -> str:
