@@ -70,7 +70,7 @@ def process_blocks(
 ) -> tuple[int, float]:
     """Compute and save every block that is not on the disk yet; this process takes its share of them.
 
-    A block is saved by a thread while the next one is computed. SIGTERM and SIGUSR1 stop the work after a block.
+    A block is saved by a thread while the next one is computed. A stop signal ends the work after a block.
 
     Args:
         directory: where blocks and journals are.
@@ -107,22 +107,27 @@ def process_blocks(
         return len(blocks[block])
 
     with (
-        signals.stop_on_signal() as stop,
+        signals.stop_on_signal("block") as stop,
         track(title, rows, done=min(rows, len(done) * size)) as advance,
         ThreadPoolExecutor(1) as background,
     ):
         saving: Future[int] | None = None
+        saved = len(done)
 
         def wait() -> None:  # the errors of the thread come out here
+            nonlocal saved
             if saving is not None:
                 advance(saving.result() * ranks.world)
-                stop.check("what was finished is kept")
+                saved += ranks.world
 
         for block, some in blocks.items():
             result = compute(some)
             wait()
             saving = background.submit(finish, block, result)
+            if stop.signal is not None:
+                break
         wait()
+        stop.check(f"{min(saved, count):,} of {count:,} blocks are saved")
     seconds = time.perf_counter() - begun
     barrier(ranks)
     return sum(map(len, blocks.values())), seconds

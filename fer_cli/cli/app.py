@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -126,15 +127,15 @@ def run(arguments: Sequence[str]) -> int:
         told.append(signal.Signals(number))
         raise _StoppedError
 
-    for number in signals.STOP_SIGNALS:
+    for number in signals.handled():
         signal.signal(number, interrupt)
     try:
         with _one_voice(), on_stderr():
-            code = app(args=list(arguments), prog_name="fer", standalone_mode=False)
+            ended = app(args=list(arguments), prog_name="fer", standalone_mode=False)
             sys.stdout.flush()
-        if code == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt
+        if ended == ExitCode.INTERRUPTED:  # what typer makes of a KeyboardInterrupt
             raise KeyboardInterrupt
-        return int(code or ExitCode.DONE)
+        return int(ended or ExitCode.DONE)
     except BaseException as error:  # the one place where every end of a command comes by
         if debug:
             for line in traceback.format_exc().rstrip("\n").split("\n"):
@@ -149,9 +150,17 @@ def run(arguments: Sequence[str]) -> int:
             text = error.format_message() if isinstance(error, typer.TyperException) else str(error)
             print(text, file=sys.stderr)  # noqa: T201
             return ExitCode.USAGE
-        if told and isinstance(error, (KeyboardInterrupt, typer.Abort)):
-            error = PreemptedError(f"stopped by {told[0].name}", hint=_AGAIN)
-        code, text = _explain(error)
+        code: int
+        interrupted = isinstance(error, (KeyboardInterrupt, typer.Abort))
+        if interrupted and told and told[0] != signal.SIGINT:
+            code, text = ExitCode.PREEMPTED, f"stopped by {told[0].name}; {_AGAIN}: {_again(arguments)}"
+        elif interrupted:
+            code, text = ExitCode.INTERRUPTED, f"interrupted; {_AGAIN}: {_again(arguments)}"
+        elif isinstance(error, PreemptedError):
+            kept = [word for word in arguments if not (error.without_force and word == "--force")]
+            code, text = error.exit_code, f"{error}: {_again(kept)}"
+        else:
+            code, text = _explain(error)
         _say(code, text, arguments, as_json=wants_json)
         return code
 
@@ -174,8 +183,6 @@ def _explain(error: BaseException) -> tuple[int, str]:
     """Return the exit code and the one line for whatever ended a command."""
     if isinstance(error, FerError):
         return error.exit_code, str(error)
-    if isinstance(error, (KeyboardInterrupt, typer.Abort)):
-        return ExitCode.INTERRUPTED, f"interrupted; {_AGAIN}"
     if isinstance(error, typer.TyperException):
         what = error.format_message() if hasattr(error, "format_message") else str(error)
         context = getattr(error, "ctx", None)
@@ -191,7 +198,15 @@ def _explain(error: BaseException) -> tuple[int, str]:
     return ExitCode.BUG, f"{what}; run it again with --debug and report the output"
 
 
-_AGAIN = "no artifact is left half-written, and finished work is kept: run the same command again"
+def _again(arguments: Sequence[str]) -> str:
+    """Return the command as a shell takes it."""
+    return one_line(shlex.join(["fer", *arguments]))
+
+
+_AGAIN = (
+    "no artifact is left half-written; those that were finished, and what stopped work had saved, are kept; the same "
+    "command does the rest"
+)
 _LOOK = "check that path and its permissions"
 _ADVICE = {
     errno.ENOSPC: "free some space or use another --store; existing artifacts are unharmed",

@@ -19,7 +19,7 @@ class ExitCode(IntEnum):
     CHECK_FAILED = 3  # audit, verify, a refused compare, eval --strict
     BUG = 70
     PREEMPTED = 75  # saved: run the same command again to resume
-    INTERRUPTED = 130
+    INTERRUPTED = 130  # by Ctrl-C: saved where the stage has a point to resume from
 
 
 def one_line(text: str) -> str:
@@ -63,6 +63,22 @@ class CheckFailedError(FerError):
 
 
 class PreemptedError(FerError):
-    """A signal asked for the end; the work so far is saved and the same command goes on from there."""
+    """A signal asked for the end; the work so far is saved and the same command goes on from there.
+
+    Args:
+        what: which signal, and what is saved.
+        without_force: the command that resumes is the same without ``--force``.
+    """
 
     exit_code = ExitCode.PREEMPTED
+
+    def __init__(self, what: str, *, without_force: bool = False) -> None:
+        self.without_force = without_force
+        again = "the same command without --force resumes it" if without_force else "the same command resumes it"
+        super().__init__(what, hint=again)
+
+
+class InterruptedWorkError(PreemptedError):
+    """The same, where a person pressed Ctrl-C."""
+
+    exit_code = ExitCode.INTERRUPTED

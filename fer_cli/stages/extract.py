@@ -57,7 +57,7 @@ def extract(
 
     Raises:
         FerError: a name, the weights or the machine is at fault.
-        PreemptedError: SIGTERM or SIGUSR1 came; what was finished is kept, and the same call resumes.
+        PreemptedError: a stop signal came; what was finished is kept, and the same call resumes.
     """
     views = _check_options(views, dtype, batch, size)
     machine.tune_allocator()

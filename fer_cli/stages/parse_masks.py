@@ -70,7 +70,7 @@ def parse_masks(
 
     Raises:
         FerError: the weights, the data set or the machine is at fault.
-        PreemptedError: SIGTERM or SIGUSR1 came; what was finished is kept, and the same call resumes.
+        PreemptedError: a stop signal came; what was finished is kept, and the same call resumes.
     """
     if precision not in ("auto", *PRECISIONS):
         raise UsageError(f"--precision {precision!r} is none", hint=f"take auto, {' or '.join(PRECISIONS)}")

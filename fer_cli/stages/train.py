@@ -91,7 +91,7 @@ def train(
     Raises:
         FerError: the recipe, the dataset, the weights or the machine is at fault; or an unfinished training of the
             same name has other settings.
-        PreemptedError: SIGTERM or SIGUSR1 came; the same call resumes.
+        PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
     trainer, settings = registry.load(system), registry.read_recipe(system, recipe, changes)
     selection_split = _selection_split(select_on)

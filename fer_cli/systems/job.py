@@ -67,7 +67,7 @@ def train_one(job: Job, seed: int) -> Result:
 
     Raises:
         FerError: the recipe or the machine is at fault; or an unfinished training of the same name has other settings.
-        PreemptedError: SIGTERM or SIGUSR1 came; the same call resumes.
+        PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
     plan, store = _plan(job, seed), job.store
     first = job.ranks.rank == 0
@@ -172,12 +172,11 @@ def _train(job: Job, seed: int, work: Work) -> None:
     plan, first = work.plan, job.ranks.rank == 0
     board = job.tensorboard / f"{plan.name}-{plan.version}" if first and job.tensorboard is not None else None
     with (
-        signals.stop_on_signal() as stop,
+        signals.stop_on_signal("step") as stop,
         track(f"train {plan.name}", steps, unit="steps") as advance,
         recorder(work.directory / HISTORY if first else None, board) as record,
     ):
-        if job.force:
-            stop.again = "run the same command without --force to resume"
+        stop.without_force = job.force
         trained = fit(
             task,
             recipe,

@@ -281,7 +281,12 @@ class _Training:
             autocast=self._autocast,
             ranks=self.ranks,
             batch=1 if task.mixes_batch else min(BATCH, recipe.train.batch),
+            is_stopped=lambda: self.stop.signal is not None,
         )
+        if scores is None:
+            self._save()
+            self._stop(self.stop.signal or signal.SIGTERM)
+            raise AssertionError("a stop raises")
         if not math.isfinite(scores["validation_loss"]):
             raise self._diverged(f"the validation loss is {scores['validation_loss']} after epoch {progress.epoch + 1}")
         sums = np.sum(all_gather(self.tally.sums(), self.ranks), axis=0)
@@ -393,7 +398,7 @@ class _Training:
         clock = time.perf_counter()
         due = clock - self.saved > SAVE_SECONDS
         pace = (clock - self.exchanged) / self.steps_since
-        flags = all_gather([float(self.stop.signal is not None), float(due), pace], self.ranks)
+        flags = all_gather([float(self.stop.signal or 0), float(due), pace], self.ranks)
         slowest = max(flag[2] for flag in flags)
         self.exchanged, self.steps_since = clock, 0
         self.steps_until = max(1, min(CHECK_STEPS, int(EXCHANGE_SECONDS / slowest)))
@@ -401,8 +406,15 @@ class _Training:
         if asked or flags[0][1]:
             self._save()
         if asked:
-            self.stop.signal = self.stop.signal or signal.SIGTERM
-            self.stop.check(f"saved after step {self.progress.step} of epoch {self.progress.epoch + 1}")
+            self._stop(signal.Signals(int(max(flag[0] for flag in flags))))
+
+    def _stop(self, number: signal.Signals) -> None:
+        """Stop, all being saved."""
+        self.stop.signal = self.stop.signal or number
+        progress = self.progress
+        step = f"step {progress.step} of {self.steps}, epoch {progress.epoch + 1} of {self.recipe.train.epochs}"
+        done = progress.step == 0 and progress.epoch
+        self.stop.check(f"saved after {f'epoch {done} of {self.recipe.train.epochs}' if done else step}")
 
     def _save(self) -> None:
         """Write a checkpoint; the sums of each process go into it, everything else is the same in all."""

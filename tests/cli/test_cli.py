@@ -261,6 +261,7 @@ def test_a_signal_ends_any_command_and_leaves_nothing(
     _, text = process.communicate(timeout=60)
     assert process.returncode == code
     assert f"fer: error: {said}; no artifact is left half-written" in text
+    assert f"the same command does the rest: fer {' '.join(words)}" in text
     assert list((store / "dataset").iterdir()) == []
 
 

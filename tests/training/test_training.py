@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from fer_cli.artifacts.maintenance import verify_directory
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ModelConfig
-from fer_cli.core.errors import FerError, PreemptedError, UsageError
+from fer_cli.core.errors import FerError, InterruptedWorkError, PreemptedError, UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.predictors.model import _commands, read_history
 from fer_cli.models.classifier import ClassifierNetwork
@@ -137,11 +138,87 @@ def test_a_signal_anywhere_changes_nothing_nor_do_workers(
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, steps)
-        with pytest.raises(PreemptedError, match="stopped by SIGTERM, saved after step") as caught:
+        with pytest.raises(PreemptedError, match="stopped by SIGTERM, saved after ") as caught:
             run(toys, workers=before)
     assert caught.value.exit_code == 75
     assert not toys.directories(["model"])
     equal(model(toys, workers=after), reference)
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Hear SIGINT as at a terminal: jobs in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, place: str, call: int, *, times: int = 1) -> None:
+    """Press Ctrl-C so many times at the beginning of the n-th call of a function of the engine."""
+    owner: Any = engine._Training if place.startswith("_") else engine
+    function, calls = getattr(owner, place), []
+
+    def interrupted(*arguments: Any, **named: Any) -> Any:
+        calls.append(place)
+        if len(calls) == call:
+            for _ in range(times):
+                signal.raise_signal(signal.SIGINT)
+        return function(*arguments, **named)
+
+    monkeypatch.setattr(owner, place, interrupted)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(
+    ("place", "call", "saved"),
+    [
+        ("_restore", 1, f"saved after step 1 of {STEPS}, epoch 1 of 3"),  # at the start
+        ("_step", STEPS + 3, f"saved after step 3 of {STEPS}, epoch 2 of 3"),
+        ("save_checkpoint", 2, f"saved after step 3 of {STEPS}, epoch 1 of 3"),
+        ("validate", 2, f"saved after step {STEPS} of {STEPS}, epoch 2 of 3"),
+        ("validate", 3, f"saved after step {STEPS} of {STEPS}, epoch 3 of 3"),
+    ],
+)
+def test_ctrl_c_anywhere_saves_and_changes_nothing(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, place: str, call: int, saved: str
+) -> None:
+    monkeypatch.setattr(engine, "SAVE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, place, call)
+        with pytest.raises(InterruptedWorkError, match=f"stopped by SIGINT, {saved}; the same command") as caught:
+            run(toys)
+    assert caught.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    taken: list[int] = []
+    step = engine._Training._step
+
+    def noting(self: Any, number: int, *batch: Any) -> None:
+        taken.append(number)
+        step(self, number, *batch)
+
+    monkeypatch.setattr(engine._Training, "_step", noting)
+    equal(model(toys), reference)
+    epoch, of_epoch = int(saved.split("epoch ")[1][0]), int(saved.split("step ")[1].split(maxsplit=1)[0])
+    assert len(taken) == 3 * STEPS - (epoch - 1) * STEPS - of_epoch, "no step that was finished is made again"
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_twice_stops_at_once_and_after_the_last_check_it_is_not_lost(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "SAVE_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, "_step", STEPS + 3, times=2)
+        with pytest.raises(KeyboardInterrupt):
+            run(toys)
+    assert (3 * STEPS + 4) > len(list(toys.root.glob("model/*/.partial-*/checkpoint-*"))) > 0
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "SAVE_SECONDS", 1e9)
+        interrupt_at(patch, "save_checkpoint", 1)  # the last one, of the finished training
+        with pytest.raises(KeyboardInterrupt):
+            run(toys, seeds=[0, 1])
+    assert not toys.directories(["model"])
+    equal(model(toys), reference)
 
 
 def test_what_a_loss_remembers_goes_on_too(toys: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +256,7 @@ def test_two_signals_and_a_death_change_nothing(
 
 
 @pytest.mark.parametrize(("ranks", "loss"), [(1, "cross-entropy"), (2, "island")])
-def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: Path, ranks: int, loss: str) -> None:
+def test_processes_from_the_shell_stop_and_go_on(toys: Store, tmp_path: Path, ranks: int, loss: str) -> None:
     whole = Store(tmp_path / "whole")
     toy_dataset(whole, images=210)
     head = [sys.executable, "-m", "fer_cli"]
@@ -195,6 +272,8 @@ def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: 
         return subprocess.run(arguments, check=False, capture_output=True, text=True, env=environment)
 
     assert (done := command(whole)).returncode == 0, done.stderr
+    number = signal.SIGINT if ranks == 1 else signal.SIGTERM
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
     # The signal goes to one process alone, when it has told of its first epoch: the others must stop with it.
     with subprocess.Popen(
         [*head, *words, "--store", str(toys.root)], stderr=subprocess.PIPE, text=True, env=environment
@@ -204,9 +283,11 @@ def test_processes_from_the_shell_stop_with_75_and_go_on(toys: Store, tmp_path: 
         for line in process.stderr:
             said += line
             if line.startswith("epoch 1/3"):
-                os.kill(trainers(process.pid)[-1], signal.SIGTERM)
-    assert process.returncode == (75 if ranks == 1 else 1), said
-    assert "stopped by SIGTERM, saved after step" in said
+                os.kill(trainers(process.pid)[-1], number)
+    signal.signal(signal.SIGINT, before)
+    assert process.returncode == (130 if ranks == 1 else 1), said
+    assert f"stopped by {number.name}, saved after " in said
+    assert f"the same command resumes it: fer train baseline --set {changes[0]}" in said
     assert not toys.directories(["model"])
     assert (done := command(toys)).returncode == 0, done.stderr
     assert "resuming from epoch" in done.stderr
