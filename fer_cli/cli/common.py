@@ -134,6 +134,14 @@ def print_file(text: str) -> None:
     print(text, end="")  # noqa: T201
 
 
+class Printer:
+    """A stream that prints the rows of a table as they come, with control characters in them escaped."""
+
+    def write(self, text: str, /) -> None:
+        """Print some lines."""
+        print_file("\n".join(one_line(line) for line in text.split("\n")))
+
+
 def print_line(*parts: Text) -> None:
     """Print one line, made of :func:`plain` parts; it is never cut."""
     console().print(plain("").join(parts), soft_wrap=True)

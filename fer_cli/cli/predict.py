@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fer_cli.cli.common import Output, counted, headline, print_pairs, print_table
+from fer_cli.cli.common import Output, Printer, counted, headline, print_pairs, print_table
 from fer_cli.cli.options import DeviceOption, command
 from fer_cli.core.errors import UsageError
 
@@ -87,7 +86,7 @@ def predict(
         every=None if every is None else seconds(every),
         batch=batch,
         output=output,
-        stream=None if form == "table" else sys.stdout,
+        stream=None if form == "table" else Printer(),
         form=form,
         draw=draw,
         device=device,

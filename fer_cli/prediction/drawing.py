@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from fer_cli.core.errors import one_line
 from fer_cli.prediction.rows import PredictionRow
 
 _SURE: Final = (18, 128, 92)
@@ -29,7 +30,7 @@ def drawn(pixels: NDArray[np.uint8], rows: Sequence[PredictionRow]) -> NDArray[n
         line = max(1, round(side / 60))
         colour = _DOUBTFUL if row.flags else _SURE
         draw.rectangle((left, top, right - 1, bottom - 1), outline=colour, width=line)
-        text = f"{row.expression} {row.probabilities[row.expression]:.0%}"
+        text = f"{one_line(row.expression)} {row.probabilities[row.expression]:.0%}"
         font = ImageFont.load_default(_size(text, side, width, height))
         x0, y0, x1, y1 = draw.textbbox((0, 0), text, font=font)
         pad = max(2, (y1 - y0) // 4)

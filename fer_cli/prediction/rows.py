@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
 from fer_cli.artifacts.atomic_io import replacing
+from fer_cli.artifacts.manifest import in_utf8
 from fer_cli.core.errors import UsageError
 
 FORMATS: Final = ("csv", "jsonl", "parquet")
@@ -65,6 +66,13 @@ class PredictionRow:
         }
 
 
+class Stream(Protocol):
+    """What rows are written to."""
+
+    def write(self, text: str, /) -> object:
+        """Write some text."""
+
+
 class Writer(Protocol):
     """Takes rows one after the other."""
 
@@ -75,7 +83,7 @@ class Writer(Protocol):
 class CsvWriter:
     """Comma-separated values with a header."""
 
-    def __init__(self, stream: IO[str], classes: Sequence[str]) -> None:
+    def __init__(self, stream: Stream, classes: Sequence[str]) -> None:
         self._classes = classes
         self._writer = csv.DictWriter(stream, list(PredictionRow("").values(classes)), lineterminator="\n")
         self._writer.writeheader()
@@ -88,7 +96,7 @@ class CsvWriter:
 class JsonLinesWriter:
     """One JSON object a row."""
 
-    def __init__(self, stream: IO[str], classes: Sequence[str]) -> None:
+    def __init__(self, stream: Stream, classes: Sequence[str]) -> None:
         self._stream, self._classes = stream, classes
 
     def add(self, rows: Sequence[PredictionRow]) -> None:
@@ -111,7 +119,7 @@ class _ParquetWriter:
         self._held: list[dict[str, Any]] = []
 
     def add(self, rows: Sequence[PredictionRow]) -> None:
-        self._held += [row.values(self._classes) for row in rows]
+        self._held += [in_utf8(row.values(self._classes)) for row in rows]
         if len(self._held) >= _GROUP:
             self._flush()
 
@@ -149,11 +157,11 @@ def writing(path: Path, classes: Sequence[str]) -> Iterator[Writer]:
             yield table
             table.close()
             return
-        with part.open("w", encoding="utf-8", newline="") as stream:
+        with part.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
             yield text_writer(form, stream, classes)
 
 
-def text_writer(form: str, stream: IO[str], classes: Sequence[str]) -> Writer:
+def text_writer(form: str, stream: Stream, classes: Sequence[str]) -> Writer:
     """Return a writer of ``csv`` or ``jsonl`` to an open stream."""
     return CsvWriter(stream, classes) if form == "csv" else JsonLinesWriter(stream, classes)
 

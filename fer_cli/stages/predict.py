@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from fer_cli.artifacts.store import Store
 from fer_cli.core import signals
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import track
-from fer_cli.prediction.rows import PredictionRow, Writer, format_of, text_writer, writing
+from fer_cli.prediction.rows import PredictionRow, Stream, Writer, format_of, text_writer, writing
 from fer_cli.prediction.sources import Frame, Source, find_sources, frames
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def predict(
     every: float | None = None,
     batch: int = 16,
     output: Path | None = None,
-    stream: IO[str] | None = None,
+    stream: Stream | None = None,
     form: str = "csv",
     draw: Path | None = None,
     device: str = "auto",

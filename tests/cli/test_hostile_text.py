@@ -17,12 +17,14 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Store
 from fer_cli.cli import terminal
 from fer_cli.cli.app import run
-from fer_cli.cli.common import headline, print_pairs, print_table
+from fer_cli.cli.common import Printer, headline, print_pairs, print_table
 from fer_cli.core import progress
 from fer_cli.core.errors import one_line
+from fer_cli.prediction.rows import FORMATS, PredictionRow, text_writer, writing
 from fer_cli.stages.compare import csv_bytes
 from fer_cli.stages.prepare import prepare
 from fer_cli.systems.registry import load
@@ -282,6 +284,31 @@ def test_paths_that_are_not_utf8_are_read_and_shown_as_escapes(
     [report] = store.root.glob("evaluation/*/*/report.html")
     assert "\\udcff\\x1b[31m answers.csv" in HostilePage(report.read_text(encoding="utf-8")).words()
     assert "0 faults" in said("verify", *place)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_rows_of_predictions_name_any_file(tmp_path: Path, form: str) -> None:
+    """A file of rows has the names as they are; bytes that are not UTF-8 are escapes."""
+    names = [*NAMES.values(), os.fsdecode(b"\xff")]
+    rows = [PredictionRow(name, expression="happy", probabilities={"happy": 1.0}) for name in names]
+    with writing(tmp_path / f"rows.{form}", ["happy"]) as writer:
+        writer.add(rows)
+    if form == "parquet":
+        read = read_table(tmp_path / "rows.parquet")["file"].to_pylist()
+    else:
+        with (tmp_path / f"rows.{form}").open(encoding="utf-8", newline="") as file:
+            lines = csv.DictReader(file) if form == "csv" else map(json.loads, file.read().rstrip("\n").split("\n"))
+            read = [line["file"] for line in lines]
+    assert read[:-1] == names[:-1]
+    assert read[-1].replace("\udcff", "\\udcff") == "\\udcff"
+
+
+def test_printed_rows_of_predictions_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for form in ("csv", "jsonl"):
+        text_writer(form, Printer(), ["happy"]).add([PredictionRow(name) for name in NAMES.values()])
+        printed = capsys.readouterr().out
+        assert not steering(printed)
+        assert "\\x9b1m" in printed
 
 
 def toml_quoted(text: str) -> str:
