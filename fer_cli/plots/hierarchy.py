@@ -31,9 +31,9 @@ _X_EXPRESSION: Final = 0.0
 _X_PART: Final = 1.0
 _X_UNIT: Final = 2.0
 _BAR: Final = 0.035  # half the width of a node
-_EXPRESSION: Final = 360  # dots of 1/200 inch, of an expression's name and what is below it
-_PART: Final = 300
-_UNIT: Final = 500
+_EXPRESSION: Final = 560  # dots of 1/200 inch, of an expression's name and what is below it
+_PART: Final = 360
+_UNIT: Final = 560
 _GAP: Final = 0.35  # between nodes of a column, in rows of action units
 
 

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.plots.classes import classes_figure
 from fer_cli.plots.hierarchy import hierarchy_figure
 from fer_cli.plots.roc import roc_figure
@@ -120,6 +121,22 @@ def test_words_of_a_hierarchy_are_drawn_as_they_stand(tmp_path: Path) -> None:
     ET.fromstring(text)
     shown = [one.get_text() for one in figure.findobj(Text) if isinstance(one, Text)]
     assert "AU12  $x_1$ <b> \\u7b11\\u3044" in shown
+
+
+def test_no_word_of_ours_is_shortened() -> None:
+    """The bundled hierarchy and the names of expressions, compound ones too, are whole in every figure."""
+    compound = ("happily surprised", "angrily disgusted", *EXPRESSIONS)
+    evaluated = "ferplus-baseline-resnet18-seed0 (network) on ferplus test, 3,579 images"
+    scores = "accuracy 64.1 [62.0, 66.2], balanced accuracy 60.1 [58.0, 61.2], in percent"
+    drawn = [
+        hierarchy_figure(default_hierarchy()),
+        confusion_figure(np.ones((10, 10)), compound, "Confusion matrix", evaluated, scores),
+        roc_figure(dict.fromkeys(compound), "ROC curves, each class against the rest", evaluated),
+        tsne_figure(np.eye(10, 2), np.arange(10), compound, wrong=np.ones(10, bool)),
+        classes_figure({"validation": dict.fromkeys(compound, 1)}),
+    ]
+    for figure in drawn:
+        assert not [one.get_text() for one in figure.findobj(Text) if isinstance(one, Text) and "…" in one.get_text()]
 
 
 def test_a_class_is_in_every_legend_whatever_its_name() -> None:
