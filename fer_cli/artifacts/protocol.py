@@ -16,6 +16,8 @@ LISTED: Final = "as the list of ids says"
 SMALL: Final = 16
 """Pixels of the shorter side below which nothing of an expression is seen."""
 
+Tta = Literal["none", "flip", "ten-crop"]
+"""Test-time augmentation: which views of an image are scored (:mod:`fer_cli.inference.views`)."""
 Batching = Literal["alone", "stored", "shuffled", "sorted"]
 WeightsKind = Literal["file", "folder", "imported", "package", "hub", "release", "bundled", "artifact"]
 """Where weights come from: ``--weights FILE``, ``$FER_WEIGHTS``, ``fer weights import``, an installed package, timm's
@@ -438,7 +440,7 @@ class EvaluationProtocol(Section):
     classes_in_common: ClassesInCommon | None = None
     split: SplitName
     predictor: str
-    tta: Literal["none", "flip"]
+    tta: Tta
     batching: Batching | None = None
     mixes_batch: bool = False
     times_these_items_were_scored: int

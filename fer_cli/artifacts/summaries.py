@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
-from fer_cli.artifacts.protocol import Batching, WeightsKind
+from fer_cli.artifacts.protocol import Batching, Tta, WeightsKind
 from fer_cli.artifacts.sections import Record, Section, SplitName
 
 
@@ -306,7 +306,7 @@ class EvaluationConfig(Section):
 
     split: SplitName
     predictor: str
-    tta: Literal["none", "flip"]
+    tta: Tta
     batching: Batching | None = None
     resamples: int
     seed: int

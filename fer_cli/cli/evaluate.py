@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,7 +49,8 @@ def evaluate(
         ),
     ] = None,
     tta: Annotated[
-        str, typer.Option(help="Test-time augmentation: none, or flip (AHM needs that view of its features).")
+        Literal["none", "flip", "ten-crop"],
+        typer.Option(help="Test-time augmentation: flip (AHM needs that view of its features), or ten-crop."),
     ] = "none",
     resamples: Annotated[int, typer.Option(help="Bootstrap resamples.")] = 2000,
     seed: SeedOption = 0,

@@ -159,8 +159,8 @@ def _gradcam(artifact: Artifact, name: str, prefix: str, scored: EvaluationResul
         return FigureSection(id, heading, f"{prefix}no picture: {error.what}.")
     rows = examples(model, layer, scored.dataset, scored.rows, scored.probabilities[name], EACH)
     note = prefix + GRADCAM_NOTE.format(side=map_side(model, layer))
-    if scored.protocol.tta == "flip":
-        note += " Predictions are the mean of both views, the map is of the view shown."
+    if scored.protocol.tta != "none":
+        note += " Predictions are the mean of several views, the map is of the view shown."
     if scored.predictor.mixes_batch and scored.predictor.batching != "alone":
         note += " Predictions depend on the other images of the batch, the map is of each image alone."
     title = f"Grad-CAM of right and wrong answers of {len(rows)} classes"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input
-from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, PredictionsFile, TrainingProtocol
+from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, PredictionsFile, TrainingProtocol, Tta
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import Measured, Output
@@ -111,7 +111,7 @@ class Predictor(ABC):
     """Rows that were looked for in the dataset that was trained on -> their near copies there: it takes minutes."""
 
     @abstractmethod
-    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+    def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         """Score rows of the dataset: (n, C) for each output, and what was measured on the way."""
 
     @abstractmethod

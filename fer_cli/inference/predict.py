@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fer_cli.artifacts.checksums import AnyArray
+from fer_cli.artifacts.protocol import Tta
 from fer_cli.core.progress import Advance
 from fer_cli.inference.embedding import last_linear, logits_and_features
+from fer_cli.inference.views import views
 from fer_cli.models.batches import batches, load_images
 from fer_cli.models.trained import TrainedModel
 
@@ -49,7 +51,7 @@ def predict(
     labels: NDArray[np.int64],
     rows: Rows,
     *,
-    tta: str,
+    tta: Tta,
     batching: str,
     kept: NDArray[np.int64],
     advance: Advance,
@@ -61,7 +63,7 @@ def predict(
         images: uint8 (N, H, W) or (N, H, W, 3), all of the data set.
         labels: (N,), that ``sorted`` goes by.
         rows: (n,) of the data set.
-        tta: none, or flip: the mean of both views' probabilities.
+        tta: which views of an image are scored; the answer is the mean of their probabilities.
         batching: a key of :data:`SIZES`.
         kept: (m,) positions in ``rows`` whose features are returned, what the last linear layer took of the image.
         advance: told of n images a model.
@@ -112,7 +114,7 @@ def _predict_group(
     rows: Rows,
     order: NDArray[np.intp],
     feature_row: NDArray[np.intp],
-    tta: str,
+    tta: Tta,
     size: int,
     advance: Advance,
 ) -> dict[str, ModelPredictions]:
@@ -128,17 +130,17 @@ def _predict_group(
 
     def forward(block: Rows) -> list[torch.Tensor]:
         x = load_images(images, rows[block], first.preprocessing, device)
-        return [trunk(view) for view in ([x] if tta == "none" else [x, x.flip(-1)])]
+        return [trunk(view) for view in views(x, tta)]
 
     begun = time.perf_counter()
-    for block, views in batches(forward, order, BLOCK):
+    for block, seen in batches(forward, order, BLOCK):
         common += time.perf_counter() - begun
         with torch.inference_mode():
             for name, head in heads.items():
                 begun = time.perf_counter()
-                parts = [logits_and_features(head, layers[name], part) for part in torch.split(views[0], size)]
+                parts = [logits_and_features(head, layers[name], part) for part in torch.split(seen[0], size)]
                 logits = [torch.cat([part for part, _ in parts])]
-                logits += [torch.cat([head(part) for part in torch.split(view, size)]) for view in views[1:]]
+                logits += [torch.cat([head(part) for part in torch.split(view, size)]) for view in seen[1:]]
                 by_view = torch.stack([torch.softmax(view.double(), 1) for view in logits])
                 probabilities[name][block] = by_view.mean(0).cpu().numpy()
                 seconds[name] += time.perf_counter() - begun

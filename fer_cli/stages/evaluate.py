@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import json_bytes, table_bytes
-from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, Intervals
+from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, Intervals, Tta
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
 from fer_cli.artifacts.store import Artifact, Plan, Store
@@ -33,7 +33,6 @@ from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.stages.extract import extract
 
 REVISION: Final = 5
-TTA: Final = ("none", "flip")
 BATCHINGS: Final[tuple[Batching, ...]] = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -47,7 +46,7 @@ def evaluate_model(
     answer: str | None = None,
     split: str | None = None,
     predictor: str | None = None,
-    tta: str = "none",
+    tta: Tta = "none",
     report: bool = False,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -67,7 +66,7 @@ def evaluate_model(
         answer: the column of the answers in that file; found by its name where it is None.
         split: the split; test where it is None, else validation.
         predictor: which of the model's predictors the numbers are of; the one it chose where it is None.
-        tta: ``none``, or ``flip``: the mean of both views' probabilities.
+        tta: ``none``, ``flip`` or ``ten-crop``: the mean of the views' probabilities (:mod:`fer_cli.inference.views`).
         report: also write ``report.html``.
         resamples: of the bootstrap.
         seed: of the bootstrap.
@@ -82,8 +81,6 @@ def evaluate_model(
         FerError: a reference, a split or a predictor is not there.
         CheckFailedError: ``strict``, and the number is unsound; the evaluation is kept.
     """
-    if tta not in TTA:
-        raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(TTA)}")
     if not 100 <= resamples <= 1_000_000:
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
     opened, chosen_split, by_default = _open(
@@ -100,7 +97,7 @@ def evaluate_model(
     config = EvaluationConfig(
         split=chosen_split,
         predictor=chosen,
-        tta="flip" if tta == "flip" else "none",
+        tta=tta,
         batching=opened.batching,
         resamples=resamples,
         seed=seed,

@@ -12,7 +12,7 @@ from PIL import Image
 
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.payload import read_table, table_bytes
-from fer_cli.artifacts.protocol import DatasetProtocol
+from fer_cli.artifacts.protocol import DatasetProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.core.findings import Check, Finding
@@ -39,7 +39,7 @@ EMOTIONS = ("anger", "disgust", "fear", "happy", "sad", "surprise", "neutral")
 class Silent(Predictor):
     """A predictor of which only what it was trained on is asked."""
 
-    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+    def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         raise NotImplementedError
 
     def report_extras(self, measured: Measured) -> ReportExtras:

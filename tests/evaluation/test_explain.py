@@ -254,7 +254,7 @@ def test_conv_cut_is_looked_at_before_its_head(store: Store, tmp_path: Path) -> 
     grid = section(page, "gradcam")
     assert "The map has 8 x 8 cells" in grid
     assert "depend on the other images of the batch, the map is of each image alone." in grid
-    assert "mean of both views, the map is of the view shown." in grid
+    assert "mean of several views, the map is of the view shown." in grid
     assert "Inputs of the last layer for 14 images" in section(page, "separation")
     # The model is newer than the maps that it keeps as features.
     text = plot(store=store, what="tsne", out=tmp_path / "t.svg", perplexity=4, device="cpu").read_text()

@@ -10,9 +10,10 @@ import numpy as np
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_table, read_tensors
-from fer_cli.artifacts.protocol import TrainingProtocol
+from fer_cli.artifacts.protocol import TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesConfig, FeaturesSummary, Measured, Output
+from fer_cli.core.errors import UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.common_classes import over_common
 from fer_cli.evaluation.cross_dataset import resolve_target
@@ -44,8 +45,10 @@ class AhmPredictor(Predictor):
     predictors: Predictors
     features: Features
 
-    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+    def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         """Score kept features; ``flip`` is the mean over both views."""
+        if tta == "ten-crop":
+            raise UsageError("--tta ten-crop is for deep models", hint="take flip: AHM sees features that were kept")
         views = ["original"] if tta == "none" else ["original", "flip"]
         tables: Tables = {}
         for name in PREDICTORS:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.protocol import DatasetProtocol, PredictionsFile
+from fer_cli.artifacts.protocol import DatasetProtocol, PredictionsFile, Tta
 from fer_cli.artifacts.store import Artifact, files_input
 from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.core.errors import UsageError
@@ -34,7 +34,7 @@ class ExternalPredictor(Predictor):
     shares: NDArray[np.float64]
     place: NDArray[np.int64]
 
-    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+    def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         """Return what the file holds of these rows.
 
         Raises:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.artifacts.protocol import Batching, TrainingProtocol
+from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import Measured, ModelConfig, StudyConfig
 from fer_cli.core.errors import FerError
@@ -30,7 +30,7 @@ class FoldsPredictor(Predictor):
 
     parts: tuple[ModelsPredictor, ...]
 
-    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+    def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         """Score each image by the models of its fold."""
         tables: Tables = {name: np.full((len(rows), len(self.dataset.classes)), np.nan) for name in self.outputs}
         seconds, measured = 0.0, Measured()

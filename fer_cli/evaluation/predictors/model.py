@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input
-from fer_cli.artifacts.protocol import Batching, TrainingProtocol
+from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Output, StudyConfig
 from fer_cli.core import machine
@@ -86,11 +86,12 @@ class ModelsPredictor(Predictor):
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
     """What the last layers took of the images that were scored last: a second pass over them would take minutes."""
 
-    def probabilities(self, rows: Rows, tta: str) -> tuple[Tables, Measured]:
+    def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         """Run the networks."""
         import torch
 
         from fer_cli.inference.predict import SIZES, predict
+        from fer_cli.inference.views import COUNT
 
         assert self.batching is not None
         dataset, models = self.dataset, self.models
@@ -114,7 +115,7 @@ class ModelsPredictor(Predictor):
         if len(models) > 1:
             tables[ENSEMBLE] = np.mean([tables[name] for name in models], axis=0)
         seconds = sum(answer.seconds for answer in answers.values())
-        views = 1 if tta == "none" else 2
+        views = COUNT[tta]
         return tables, Measured(
             images_per_second=round(len(rows) * views * len(models) / seconds, 1),
             batch=SIZES[self.batching],
