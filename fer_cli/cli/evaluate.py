@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(help="Score a file of predictions (csv, Parquet) instead of a model."),
+        typer.Option(help="Score a file of predictions (csv, Parquet, JSON) instead of a model."),
     ] = None,
     column: Annotated[
         str | None,

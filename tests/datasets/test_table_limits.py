@@ -18,7 +18,7 @@ import pytest
 from fer_cli.core.errors import FerError
 from fer_cli.datasets import tables
 from fer_cli.datasets.tables import open_table
-from fer_cli.evaluation import external_predictions
+from fer_cli.evaluation import prediction_tables
 from fer_cli.evaluation.external_predictions import read_predictions
 
 
@@ -75,7 +75,7 @@ def predictions(path: Path, ids: list[str], word: str = "happy") -> Path:
 def test_a_parquet_that_unfolds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = predictions(tmp_path / "a.parquet", [f"{number:06}" for number in range(5000)])
     assert read_predictions(path).predicted == ("happy",) * 5000, "a text that comes often is kept once"
-    monkeypatch.setattr(external_predictions, "MAX_BYTES", 50_000)
+    monkeypatch.setattr(prediction_tables, "MAX_BYTES", 50_000)
     with pytest.raises(FerError, match="the columns to read hold more than"):
         read_predictions(path)
 

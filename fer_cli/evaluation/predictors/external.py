@@ -60,7 +60,7 @@ def external_predictor(path: Path, data: Artifact, split: str, answer: str | Non
     :data:`NO_ANSWER` is one more class, which no image is of: such images are wrong.
 
     Args:
-        path: a csv or Parquet file, see :mod:`fer_cli.evaluation.external_predictions`.
+        path: a csv, Parquet or JSON file, see :mod:`fer_cli.evaluation.external_predictions`.
         data: the dataset.
         split: its split; the file must hold its ids, all of them and no others.
         answer: the column of the answers; found by its name where it is None.
