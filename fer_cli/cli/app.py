@@ -33,6 +33,7 @@ from fer_cli.cli import (
     plot,
     predict,
     prepare,
+    recipe,
     split,
     store,
     train,
@@ -58,6 +59,7 @@ class _InOrder(TyperGroup):
             "extract",
             "fit-ahm",
             "train",
+            "recipe",
             "eval",
             "predict",
             "compare",
@@ -82,6 +84,7 @@ app.command("parse-masks")(parse_masks.parse_masks)
 app.command("extract")(extract.extract)
 app.command("fit-ahm")(fit_ahm.fit_ahm)
 app.add_typer(train.app, name="train")
+app.add_typer(recipe.app, name="recipe")
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
@@ -218,7 +221,7 @@ _ADVICE = {
 }
 
 
-_GROUPS: Final = ("prepare", "plot", "train", "weights")
+_GROUPS: Final = ("prepare", "plot", "recipe", "train", "weights")
 
 
 def _say(code: int, text: str, arguments: Sequence[str], *, as_json: bool) -> None:

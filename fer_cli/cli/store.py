@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, console, counted, headline, plain, print_line, print_pairs, print_table, say
+from fer_cli.cli.common import (
+    Output,
+    console,
+    counted,
+    headline,
+    plain,
+    print_file,
+    print_line,
+    print_pairs,
+    print_table,
+    say,
+)
 from fer_cli.cli.options import command
 from fer_cli.core.errors import CheckFailedError, FerError
 
@@ -75,11 +86,27 @@ def show(
     artifact = store.find(reference, KINDS)
     tree = lineage(store, artifact)
     manifest = artifact.manifest.model_dump(by_alias=True)
-    values = {"artifact": artifact.to_json(), "manifest": manifest, "lineage": _lineage_json(tree)}
-    return Output(values, lambda: _show(artifact, tree))
+    recipe = _recipe(store, artifact)
+    values = {"artifact": artifact.to_json(), "manifest": manifest, "lineage": _lineage_json(tree), "recipe": recipe}
+    return Output(values, lambda: _show(artifact, tree, recipe))
 
 
-def _show(artifact: Artifact, tree: Lineage) -> None:
+def _recipe(store: Store, artifact: Artifact) -> str | None:
+    """Return the recipe of a model, a study or a search as TOML, the system's default noted where it differs."""
+    from fer_cli.core.toml_text import toml_text
+    from fer_cli.systems.recipe_sources import KINDS, find_source, source_of
+
+    if artifact.kind not in KINDS:
+        return None
+    try:
+        source = source_of(store, artifact)
+        recipe = source.read()
+        return toml_text(recipe, defaults=find_source(source.of(None), store).read())
+    except FerError as error:  # gone, of a system that is not installed, or of another version of fer
+        return f"# {error}\n"
+
+
+def _show(artifact: Artifact, tree: Lineage, recipe: str | None) -> None:
     from rich.tree import Tree
 
     manifest = artifact.manifest
@@ -94,7 +121,7 @@ def _show(artifact: Artifact, tree: Lineage) -> None:
                 f"{manifest.created} by fer {code.version}{commit}, {manifest.stage} revision {manifest.revision}",
             ),
             ("content", manifest.content),
-            *_lines("config", manifest.config),
+            *_lines("config", {key: value for key, value in manifest.config.items() if key != "recipe"}),
             *_lines("protocol", manifest.protocol),
             *_lines("summary", manifest.summary),
             *_lines("measured", manifest.measured),
@@ -103,6 +130,9 @@ def _show(artifact: Artifact, tree: Lineage) -> None:
             *[("file", f"{entry.path}  {entry.size:,} bytes  sha256 {entry.sha256[:16]}…") for entry in manifest.files],
         ]
     )
+    if recipe is not None:
+        print_line(plain("recipe", "bold"))
+        print_file(recipe)
     print_line(plain("lineage", "bold"))
     root = Tree(plain(artifact.reference), guide_style="dim")
     _grow(root, tree)

@@ -29,7 +29,14 @@ MasksOption = Annotated[
     str | None,
     typer.Option("--masks", help="The region maps, of a system trained with them. [default: the dataset's newest]"),
 ]
-RecipeOption = Annotated[Path | None, typer.Option("--recipe", help="A TOML file. [default: the system's own]")]
+RecipeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe",
+        help="A TOML file, a name of 'fer recipe ls', or a model, study or search that holds one. "
+        "[default: the system's own]",
+    ),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", help="KEY=VALUE replaces a key of the recipe, such as optim.lr=1e-4.")
 ]
@@ -98,7 +105,7 @@ def _command(system: str) -> Callable[..., None]:
         if help_recipe:
             return _reference(system)
         if print_config:
-            return _config(system, recipe, changes or [])
+            return _config(store, system, recipe, changes or [])
         from fer_cli.stages.train import train
 
         trained = train(
@@ -136,12 +143,13 @@ def _reference(system: str) -> Output:
     return Output({"keys": [asdict(key) for key in keys]}, show)
 
 
-def _config(system: str, recipe: Path | None, changes: list[str]) -> Output:
+def _config(store: Store, system: str, recipe: str | None, changes: list[str]) -> Output:
     from fer_cli.core.toml_text import toml_text
-    from fer_cli.systems.registry import read_recipe
+    from fer_cli.systems.recipe_sources import find_source
 
-    read = read_recipe(system, recipe, changes)
-    return Output({"recipe": read.model_dump(mode="json")}, lambda: print_file(toml_text(read)))
+    read = find_source(recipe or system, store).read(system, changes)
+    text = toml_text(read)
+    return Output({"recipe": read.model_dump(mode="json"), "toml": text}, lambda: print_file(text))
 
 
 def _seeds(text: str) -> list[int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Final, TypeVar, get_args
 
@@ -16,8 +18,6 @@ from fer_cli.core.toml_lines import MAX_DEPTH, TomlDepthError, check_depth, read
 from fer_cli.core.user_files import read_text
 
 MAX_BYTES: Final = 1_000_000
-UNMEASURED: Final = "not measured: settings were changed"
-"""What a recipe with changes says of its figures."""
 
 
 class Section(BaseModel):
@@ -52,18 +52,24 @@ def key(
 
 
 class About(Section):
-    """What opens a recipe: where it comes from, how it is run, and what that gave."""
+    """What opens a recipe: where it comes from, how it is run, and what that gave; it decides no result.
 
+    ``system`` is what it is a recipe of, where that is said. ``measured`` goes once a setting is another. ``trials``:
+    it is the best of as many settings that ``fer search`` compared on validation.
+    """
+
+    system: str | None = None
     paper: str
     command: str
     papers_figure: str
-    measured: str
+    measured: str | None = None
+    trials: int | None = Field(default=None, ge=1)
 
 
 R = TypeVar("R", bound=Section)
 
 
-def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
+def load_recipe(path: Path, form: type[R], changes: Sequence[str] = (), *, option: str = "--set") -> R:
     """Read a recipe of the given form.
 
     Args:
@@ -71,14 +77,57 @@ def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
         form: what it must be.
         changes: ``KEY=VALUE`` that replace what the file says or add to it: ``optim.lr=1e-4``. A value is read as
             TOML, and what is none as text.
+        option: what changes were given by, for errors.
 
     Raises:
         FerError: the file cannot be read, is not TOML, or a key is unknown, missing or has a wrong value.
         UsageError: a change is to blame.
     """
-    text = read_text(path, MAX_BYTES, what="recipe", hint="give a recipe")
+    return parse_recipe(recipe_file(path), path, form, changes, option=option)
+
+
+def recipe_file(path: Path) -> str:
+    """Return the text of a file that should be a recipe.
+
+    Raises:
+        FerError: it cannot be read, is too large, or is not UTF-8.
+    """
+    return read_text(path, MAX_BYTES, what="recipe", hint="give a recipe")
+
+
+def parse_recipe(text: str, path: Path, form: type[R], changes: Sequence[str] = (), *, option: str = "--set") -> R:
+    """Read a recipe as :func:`load_recipe` does, from its text; ``path`` is what errors name."""
+    values, lines = _read(text, path)
+    written = copy.deepcopy(values)
+    changed = dict(_change(values, change, option) for change in changes)
+    _drop_keys_of_other_variants(values, form, changed)
+    try:
+        recipe = form.model_validate(values)
+    except ValidationError as error:
+        raise _first(error, form, path, lines, changed, option) from None
+    about = getattr(recipe, "about", None)
+    if not isinstance(about, About) or about.measured is None or ("about", "measured") in changed:
+        return recipe
+    if not changes or _is_same(recipe, written, form):
+        return recipe
+    return recipe.model_copy(update={"about": about.model_copy(update={"measured": None})})
+
+
+def named_system(text: str) -> tuple[str | None, int | None]:
+    """Return the system that a recipe says it is of, and the line; None where it says none or is not TOML."""
     try:
         values, lines = read_toml(text)
+    except ValueError:
+        return None, None
+    about = values.get("about")
+    system = about.get("system") if isinstance(about, dict) else None
+    return (system, lines.get(("about", "system"))) if isinstance(system, str) else (None, None)
+
+
+def _read(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """Return the values of a recipe's text, and their lines."""
+    try:
+        return read_toml(text)
     except tomllib.TOMLDecodeError as error:
         line = syntax_error_line(error, text)
         what = f"is not TOML: {str(error).split(' (at ')[0]}"
@@ -87,22 +136,129 @@ def load_recipe(path: Path, form: type[R], changes: Sequence[str] = ()) -> R:
         raise FerError(str(error), hint="correct it", path=path, line=error.line) from None
     except ValueError:
         raise FerError("holds a number beyond reading", hint="correct it", path=path) from None
-    changed = dict(_change(values, change) for change in changes)
-    _drop_keys_of_other_variants(values, form, changed)
-    if changes and isinstance(about := values.get("about"), dict) and "measured" in about:
-        about["measured"] = UNMEASURED  # what stands there was measured without the changes
+
+
+def _is_same(recipe: Section, written: Mapping[str, Any], form: type[Section]) -> bool:
+    """Tell whether a recipe's settings are those that its file has: what is said of itself does not count."""
     try:
-        return form.model_validate(values)
+        before = form.model_validate(written)
+    except ValidationError:
+        return False
+    return recipe.model_dump(exclude={"about"}) == before.model_dump(exclude={"about"})
+
+
+def recipe_faults(text: str, path: Path, form: type[Section], model: Mapping[str, Any]) -> list[FerError]:
+    """Return every fault of a recipe's text, in the order of its lines.
+
+    A fault can hide others: rules between keys are looked at once each key is right by itself. So what is at fault is
+    mended by a recipe that is sound, and the rest looked at again. Where a line is not TOML it is passed over; where
+    the fault is not of that line alone, an array without an end for one, what follows it is not looked at.
+
+    Args:
+        text: the recipe's.
+        path: what the faults name.
+        form: what it must be.
+        model: the values of a sound recipe of this form.
+    """
+    faults, readable = _syntax_faults(text, path)
+    if readable is None:
+        return faults
+    values, lines = read_toml(readable)
+    seen: set[tuple[tuple[str | int, ...], str]] = set()
+    while fresh := [fault for fault in _faults(values, form) if fault.key not in seen]:
+        seen |= {fault.key for fault in fresh}
+        meant = {near for fault in fresh if fault.type == "extra_forbidden" for near in _near(fault.name, form)}
+        for fault in fresh:
+            if fault.type != "missing" or fault.name not in meant:  # else the misspelt key that is there says it
+                faults.append(FerError(fault.what, hint=fault.hint, path=path, line=_line(fault.place, lines)))
+            _mend(values, fault, form, model)
+    return sorted(faults, key=lambda fault: fault.line or 0)
+
+
+def _syntax_faults(text: str, path: Path) -> tuple[list[FerError], str | None]:
+    """Return what is not TOML, and the text without it; None where the rest cannot be told from it."""
+    rows = text.split("\n")
+    faults: list[FerError] = []
+    while True:
+        try:
+            _read("\n".join(rows), path)
+        except FerError as error:
+            line = error.line
+            if line is None or rows[line - 1].lstrip()[:1] in {"", "["} or not _is_toml(rows[: line - 1]):
+                hint = f"{error.hint}; what follows was not looked at"
+                return [*faults, FerError(error.what, hint=hint, path=path, line=line)], None
+            faults.append(error)
+            rows[line - 1] = ""
+        else:
+            return faults, "\n".join(rows)
+
+
+def _is_toml(rows: list[str]) -> bool:
+    try:
+        _read("\n".join(rows), Path())
+    except FerError:
+        return False
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """What pydantic found, in a reader's words: where it is, what is wrong, what to do."""
+
+    type: str
+    place: tuple[str | int, ...]
+    what: str
+    hint: str
+
+    @property
+    def key(self) -> tuple[tuple[str | int, ...], str]:
+        """What tells it from others."""
+        return self.place, self.what
+
+    @property
+    def name(self) -> str:
+        """The key that is at fault, with its table."""
+        return ".".join(map(str, self.place))
+
+
+def _faults(values: Mapping[str, Any], form: type[Section]) -> list[_Fault]:
+    try:
+        form.model_validate(values)
     except ValidationError as error:
-        raise _first(error, form, path, lines, changed) from None
+        return [_Fault(fault["type"], *_explained(dict(fault), form)) for fault in error.errors(include_url=False)]
+    return []
 
 
-def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
+def _mend(values: dict[str, Any], fault: _Fault, form: type[Section], model: Mapping[str, Any]) -> None:
+    """Put what a sound recipe has in the place of what is at fault; a key that it lacks goes."""
+    name = str(fault.place[0])
+    table, sound = values.get(name), copy.deepcopy(model.get(name))
+    variants = dict(tables(form)).get(name, {})
+    if sound is None:
+        values.pop(name, None)
+    elif len(fault.place) == 1 or not isinstance(table, dict) or fault.type == "value_error":
+        values[name] = sound
+    elif fault.place[1] == "name" and "" not in variants:  # another variant's own keys are not at fault for that
+        own = variants[sound["name"]].model_fields
+        others = {key for section in variants.values() for key in section.model_fields} - own.keys()
+        values[name] = {**sound, **{key: value for key, value in table.items() if key not in {"name", *others}}}
+    elif fault.place[1] in sound:
+        table[fault.place[1]] = sound[fault.place[1]]
+    else:
+        table.pop(fault.place[1], None)
+
+
+def _line(place: tuple[str | int, ...], lines: Mapping[tuple[str | int, ...], int]) -> int | None:
+    """Return the line of a key, else of the table that it should stand in."""
+    return next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
+
+
+def _change(values: dict[str, Any], change: str, option: str) -> tuple[tuple[str, ...], str]:
     """Apply one change to a recipe's values and return its key, split at the points, with the change itself."""
     key, equals, text = (part.strip() for part in change.partition("="))
     parts = tuple(key.split("."))
     if not equals or not all(parts) or len(parts) > MAX_DEPTH:
-        raise UsageError(f"--set {change!r} sets nothing", hint="write KEY=VALUE, such as optim.lr=1e-4")
+        raise UsageError(f"{option} {change!r} sets nothing", hint="write KEY=VALUE, such as optim.lr=1e-4")
     try:
         check_depth(text)
         read = tomllib.loads(f"value = {text}")
@@ -110,12 +266,12 @@ def _change(values: dict[str, Any], change: str) -> tuple[tuple[str, ...], str]:
     except ValueError:
         value = text
     if isinstance(value, dict):
-        raise UsageError(f"--set {change!r}: {key} is a table", hint=f"set its keys one by one: {key}.KEY=VALUE")
+        raise UsageError(f"{option} {change!r}: {key} is a table", hint=f"set its keys one by one: {key}.KEY=VALUE")
     table = values
     for part in parts[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UsageError(f"--set {change!r}: {part} is a value, not a table", hint="see --print-config")
+            raise UsageError(f"{option} {change!r}: {part} is a value, not a table", hint="see --print-config")
     if isinstance(value, str) and isinstance(there := table.get(parts[-1]), dict) and "name" in there:
         table, parts = there, (*parts, "name")  # loss=focal is loss.name=focal
     table[parts[-1]] = value
@@ -156,21 +312,21 @@ def _first(
     path: Path,
     lines: dict[tuple[str | int, ...], int],
     changed: dict[tuple[str, ...], str],
+    option: str,
 ) -> FerError:
     """Return the error of the first fault, at its line, or of the change that is to blame."""
     faults: list[Any] = list(error.errors(include_url=False))
     # A misspelt key is two faults: that it is there tells more than that the right one is missing.
     fault = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place, what, hint = _explained(fault, form)
-    line = next((lines[place[:length]] for length in range(len(place), 0, -1) if place[:length] in lines), None)
     # The nearest to the fault: a change of the key itself or of a table round it before those of keys below it.
     related = [parts for parts in changed if place and all(a == b for a, b in zip(place, parts, strict=False))]
     above = [parts for parts in related if len(parts) <= len(place)]
     blamed = max(above, key=len) if above else next(iter(related), None)
     if blamed is not None:
         change = changed[blamed]
-        return UsageError(f"--set {change!r}: {what}", hint="; ".join(filter(None, [hint, "see --print-config"])))
-    return FerError(what, hint=hint, path=path, line=line)
+        return UsageError(f"{option} {change!r}: {what}", hint="; ".join(filter(None, [hint, "see --print-config"])))
+    return FerError(what, hint=hint, path=path, line=_line(place, lines))
 
 
 def _explained(fault: dict[str, Any], form: type[Section]) -> tuple[tuple[str | int, ...], str, str]:

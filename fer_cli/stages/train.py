@@ -26,6 +26,7 @@ from fer_cli.models.features import open_features
 from fer_cli.stages.soft_targets import soft_targets
 from fer_cli.systems import registry
 from fer_cli.systems.job import Job, train_one
+from fer_cli.systems.recipe_sources import find_source
 from fer_cli.training.history import check_tensorboard
 from fer_cli.training.study import study_of
 from fer_cli.weights.files import WeightsFile, find_weights
@@ -55,7 +56,7 @@ def train(
     store: Store,
     system: str,
     dataset: str | None = None,
-    recipe: Path | None = None,
+    recipe: Path | str | None = None,
     changes: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     fold: int | Literal["all"] | None = None,
@@ -75,7 +76,8 @@ def train(
         store: where artifacts are.
         system: its name in :mod:`fer_cli.systems.registry`.
         dataset: reference of the dataset; the newest where it is None.
-        recipe: a TOML file; the system's own where it is None.
+        recipe: a TOML file, the name of a recipe that comes with a system, or the reference of a model, study or
+            search that holds one; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
         seeds: of the initial weights, the order, the augmentation and the dropout.
         fold: which fold of the dataset is the test split; ``all`` trains one model per fold and makes a study of them.
@@ -93,7 +95,8 @@ def train(
             same name has other settings.
         PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
-    trainer, settings = registry.load(system), registry.read_recipe(system, recipe, changes)
+    trainer = registry.load(system)
+    settings = find_source(system if recipe is None else recipe, store).read(system, changes)
     selection_split = _selection_split(select_on)
     if masks is not None and not trainer.uses_masks:
         raise UsageError(f"--masks is not for {system}, which is trained without masks", hint="leave it out")

@@ -21,11 +21,13 @@ from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, Model
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
+from fer_cli.core.toml_text import toml_text
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
 from fer_cli.models.backbones import check_name
 from fer_cli.training.history import HISTORY, recorder, write_history
+from fer_cli.training.recipe import RECIPE
 from fer_cli.training.resume import CHECKPOINTS, begin, forget, is_forced, refuse_changed
 from fer_cli.weights.files import WeightsFile, pretraining_of
 
@@ -201,6 +203,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
     work.write(WEIGHTS, save(tensors))
     write_history(work.directory / HISTORY, trained.history)
     best = trained.history[trained.epoch - 1]
+    work.write(RECIPE, _recipe_file(job, work).encode(), view=True)
     backbone = recipe.backbone
     missed = backbone is not None and backbone.weights == "try" and job.weights is None
     fold = [] if job.seen.fold is None else [f"fold {job.seen.fold}"]
@@ -235,13 +238,27 @@ def _train(job: Job, seed: int, work: Work) -> None:
             *job.seen.warnings,
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
         ],
-        files=[WEIGHTS, HISTORY],  # the rest stays until then: a full disk or a kill is no reason to train again
+        files=[
+            WEIGHTS,
+            HISTORY,
+            RECIPE,
+        ],  # the rest stays until then: a full disk or a kill is no reason to train again
     )
 
 
 def _form(dataset: Dataset) -> ImageForm:
     height, width = dataset.images.shape[1:3]
     return ImageForm(side=height if height == width else None, grey=dataset.images.ndim == 3)
+
+
+def _recipe_file(job: Job, work: Work) -> str:
+    """Return the recipe as it was run, which ``--recipe`` takes; a view: what it says of itself is no result."""
+    plan, weights = work.plan, job.weights
+    heading = [f"The recipe of {plan.kind}/{plan.name}@{plan.version}, with everything that it left out."]
+    if job.recipe.backbone is not None:
+        origin = "randomly initialised" if weights is None else f"{weights.source}, sha256 {weights.sha256()}"
+        heading.append(f"Weights of the backbone: {origin}.")
+    return toml_text(job.recipe, heading=heading)
 
 
 def _times(oversample: Mapping[str, int], classes: Sequence[str]) -> dict[int, int]:
@@ -311,5 +328,6 @@ def _protocol(job: Job, images: int, epochs: int) -> TrainingProtocol:
             metric=monitor,
             what="the last epoch" if monitor == "last" else "the epoch",
             tried=1 if monitor == "last" else epochs,
+            trials=job.recipe.about.trials,
         ),
     )

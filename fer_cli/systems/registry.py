@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from fer_cli.core.errors import FerError
 from fer_cli.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -51,10 +52,35 @@ def read_recipe(name: str, path: Path | None = None, changes: Sequence[str] = ()
         FerError: it is not a recipe of this system.
         UsageError: there is no such system, or a change is to blame.
     """
-    from fer_cli.core.recipes import load_recipe
+    from fer_cli.core.recipes import recipe_file
+
+    path = path or load(name).default_recipe
+    return parse_recipe(name, recipe_file(path), path, changes)
+
+
+def parse_recipe(name: str, text: str, path: Path, changes: Sequence[str] = (), *, option: str = "--set") -> Any:  # noqa: ANN401 - its own type
+    """Read a recipe of a system from its text.
+
+    Args:
+        name: of the system.
+        text: the recipe's.
+        path: what errors name.
+        changes: ``KEY=VALUE``.
+        option: what they were given by, for errors.
+
+    Raises:
+        FerError: it is not a recipe, or says that it is of another system.
+        UsageError: there is no such system, or a change is to blame.
+    """
+    from fer_cli.core import recipes
 
     system = load(name)
-    return load_recipe(path or system.default_recipe, system.recipe_type, changes)
+    said, line = recipes.named_system(text)
+    if said not in {None, name}:
+        hint = f"take 'fer train {said}', or correct about.system"
+        raise FerError(f"is a recipe of {said}, not of {name}", hint=hint, path=path, line=line)
+    recipe = recipes.parse_recipe(text, path, system.recipe_type, changes, option=option)
+    return recipe.model_copy(update={"about": recipe.about.model_copy(update={"system": name})})
 
 
 def recipe_reference(name: str) -> list[KeyReference]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from fer_cli.core.recipes import About, Section, key
 from fer_cli.losses.recipe import LossConfig
+
+
+RECIPE: Final = "recipe.toml"
+"""The file of a model that holds the recipe as it was run, and of a search the one that it chose."""
 
 
 class Data(Section):
@@ -205,7 +209,7 @@ class Recipe(Section):
         Raises:
             pydantic.ValidationError: it is of another form.
         """
-        about = dict.fromkeys(About.model_fields, "")
+        about = dict.fromkeys(("paper", "command", "papers_figure"), "")
         return cls.model_validate(
             {"about": about, **{name: config[name] for name in cls.model_fields if name in config}}
         )
