@@ -114,11 +114,14 @@ def parse_recipe(text: str, path: Path, form: type[R], changes: Sequence[str] = 
 
 
 def named_system(text: str) -> tuple[str | None, int | None]:
-    """Return the system that a recipe says it is of, and the line; None where it says none or is not TOML."""
-    try:
-        values, lines = read_toml(text)
-    except ValueError:
+    """Return the system that a recipe says it is of, and the line; None where it says none or is not TOML.
+
+    Lines that are not TOML are passed over as in :func:`recipe_faults`.
+    """
+    _, readable = _syntax_faults(text, Path())
+    if readable is None:
         return None, None
+    values, lines = read_toml(readable)
     about = values.get("about")
     system = about.get("system") if isinstance(about, dict) else None
     return (system, lines.get(("about", "system"))) if isinstance(system, str) else (None, None)

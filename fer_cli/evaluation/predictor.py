@@ -26,7 +26,7 @@ from fer_cli.metrics.bootstrap import Estimate
 
 if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel
-    from fer_cli.reporting.report import Cost, FigureSection
+    from fer_cli.reporting.report import Cost, FigureSection, RecipeLine
 
 Rows = NDArray[np.int64]
 NO_ANSWER: Final = "no answer"
@@ -44,6 +44,7 @@ class ReportExtras:
     cost: Cost | None
     figures: tuple[FigureSection, ...]
     commands: tuple[str, ...]  # that make it again from the dataset's artifact on
+    recipe: tuple[RecipeLine, ...] = ()  # that it was trained by
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,7 @@ def _report_data(store: Store, scored: EvaluationResult, plan: Plan) -> ReportDa
         mistakes_note=f"the {'most confident' if scored.predictor.calibrated else 'first'} wrong answers, at most "
         "three of each true class",
         protocol=tuple(_facts(scored)),
+        recipe=extras.recipe,
         figures=(*extras.figures, *explained),
         lineage=_lineage(store, scored, plan),
         intended_use=INTENDED_USE,

@@ -51,6 +51,15 @@ class Fact:
 
 
 @dataclass(frozen=True, slots=True)
+class RecipeLine:
+    """A setting of a recipe, as TOML. ``default`` is the system's own where it differs, else empty."""
+
+    key: str
+    value: str
+    default: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Mistake:
     """A wrong prediction. ``score`` and ``label_score`` are probabilities of the predicted and of the true class."""
 
@@ -113,6 +122,7 @@ class ReportData:
         mistakes_note: how they were picked.
         protocol: dataset, version, split hash, classes, label rule and N, selection split, pretraining source,
             test-time augmentation, seed, configurations tried, times that the test set was scored.
+        recipe: that the model was trained by, with what differs from its system's default.
         figures: such as the training curves or Grad-CAM.
         lineage: the artifact that was evaluated, and below it what it was made from.
         intended_use: a paragraph each.
@@ -134,6 +144,7 @@ class ReportData:
     mistakes: tuple[Mistake, ...] = ()
     mistakes_note: str = ""
     protocol: tuple[Fact, ...] = ()
+    recipe: tuple[RecipeLine, ...] = ()
     figures: tuple[FigureSection, ...] = ()
     lineage: LineageNode | None = None
     intended_use: tuple[str, ...] = ()

@@ -109,8 +109,8 @@ def _shipped() -> Iterator[Shipped]:
 def find_source(wanted: str | Path, store: Store) -> RecipeSource:
     """Return the recipe that a file, a name or a reference stands for.
 
-    A name is ``SYSTEM/RECIPE``, also as its path in the repository (``recipes/baseline/gpu.toml``), or a system's, which
-    is its default recipe. A reference is that of a model, a study (whose models share their recipe) or a search.
+    A name is ``SYSTEM/RECIPE``, also as its path in the repository (``recipes/baseline/gpu.toml``), or a system's,
+    which is its default recipe. A reference is that of a model, a study (whose models share their recipe) or a search.
 
     Raises:
         FerError: there is none, or it cannot be read.

@@ -41,6 +41,10 @@ LIGHT: Final = [
     ["weights", "ls"],
     ["doctor"],
     ["train", "baseline", "--print-config"],
+    ["train", "baseline", "--help-recipe"],
+    ["recipe", "ls"],
+    ["recipe", "check", "psa-resnet/paper"],
+    ["recipe", "diff", "baseline", "baseline/gpu"],
     ["verify"],
 ]
 HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fer_cli.core.errors import UsageError
-from fer_cli.core.recipes import MAX_BYTES, UNMEASURED, Section, load_recipe
+from fer_cli.core.recipes import MAX_BYTES, Section, load_recipe
 from tests.kits.parsers import refusal
 from tools.train_parser.recipe import ParserRecipe
 
@@ -124,7 +124,7 @@ def test_a_number_beyond_reason_is_refused(tmp_path: Path, old: str, new: str, w
     ("old", "words", "table"),
     [
         ("fine = 0.4", "training.fine is missing", "[training]"),
-        ("measured = ", "about.measured is missing", "[about]"),
+        ("papers_figure = ", "about.papers_figure is missing", "[about]"),
         ("aside = 8 ", "data.aside is missing", "[data]"),
     ],
 )
@@ -191,9 +191,9 @@ def test_a_changed_recipe_repeats_no_figure_of_the_unchanged_one() -> None:
     """What a recipe says that it measured holds for its own settings alone."""
     path = FOLDER / "augmented.toml"
     unchanged = load_recipe(path, ParserRecipe)
-    assert unchanged.about.measured != UNMEASURED
+    assert unchanged.about.measured
     changed = load_recipe(path, ParserRecipe, [f"training.seed={unchanged.training.seed + 1}"])
-    assert changed.about.measured == UNMEASURED
+    assert changed.about.measured is None
     assert changed.about.paper == unchanged.about.paper
 
 

@@ -79,7 +79,11 @@ def test_a_recipe_is_read_strictly(fer: Fer, tmp_path: Path, old: str, new: str,
         (bytes(range(256)), "x.toml:2: is not UTF-8 text"),
         (b"\0" * 99, "x.toml:1: is not TOML"),
         (b"x = " + b"[" * 50_000, "x.toml"),
-        ((RECIPES / "conv-cut/convnext.toml").read_bytes(), r"x\.toml:\d+: model\.cut is not a key"),
+        ((RECIPES / "conv-cut/convnext.toml").read_bytes(), r"x\.toml:4: is a recipe of conv-cut, not of baseline"),
+        (
+            (RECIPES / "conv-cut/convnext.toml").read_bytes().replace(b'system = "conv-cut"', b""),
+            r"x\.toml:\d+: model\.cut is not a key",
+        ),
     ],
 )
 def test_what_is_no_recipe_is_said(fer: Fer, tmp_path: Path, data: bytes | None, expected: str) -> None:

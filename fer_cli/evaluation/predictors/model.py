@@ -18,6 +18,7 @@ from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Out
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
+from fer_cli.core.toml_text import LEFT_OUT, settings
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.common_classes import over_common
@@ -34,7 +35,7 @@ from fer_cli.evaluation.predictor import (
 )
 from fer_cli.evaluation.report import command_line
 from fer_cli.reporting.curves import METRICS, curves_figure
-from fer_cli.reporting.report import Cost, FigureSection
+from fer_cli.reporting.report import Cost, FigureSection, RecipeLine
 from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY
 from fer_cli.training.study import read_study
@@ -170,6 +171,7 @@ class ModelsPredictor(Predictor):
                     "all" if self.folds_in_study else self.fold,
                 )
             ),
+            recipe=_recipe_lines(config),
         )
 
 
@@ -301,6 +303,20 @@ def training_figure(models: Mapping[str, Artifact], title: str = "", subtitle: s
         metric=metric if metric in METRICS else "balanced_accuracy",
         title=title,
         subtitle=subtitle,
+    )
+
+
+def _recipe_lines(config: ModelConfig) -> tuple[RecipeLine, ...]:
+    """Return a model's settings; the weights are as the recipe wants them, random ones apart."""
+    ours = settings(config.recipe)
+    default = registry.read_recipe(config.system)
+    theirs = settings(default)
+    if ours.get("model.weights") not in {None, '"none"'}:
+        ours["model.weights"] = theirs["model.weights"]  # a hash: the protocol says whose
+    keys = dict.fromkeys((*ours, *(key for key in theirs if key not in ours)))
+    return tuple(
+        RecipeLine(key, ours.get(key, LEFT_OUT), "" if ours.get(key) == theirs.get(key) else theirs.get(key, LEFT_OUT))
+        for key in keys
     )
 
 
