@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import canonical
-from fer_cli.datasets import tables
+from fer_cli.datasets import table_bytes, tables
 from fer_cli.datasets.fer2013 import Fer2013
 from fer_cli.datasets.pixels import parse_images
 from tests.kits.fer2013 import HEADER, IMAGES, LINES, TEXT, drain, fault, pixel_text, tar, write_lines, written, zipped
@@ -139,7 +139,7 @@ def test_a_table_that_unpacks_without_end_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_an_xz_that_asks_for_much_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "MAX_XZ_MEMORY", 1 << 20)
+    monkeypatch.setattr(table_bytes, "MAX_XZ_MEMORY", 1 << 20)
     path = written(tmp_path / "a.csv.xz", lzma.compress(TEXT, preset=6))
     fault(lambda: _load(path), "Memory usage limit", at=f"{path}:1: ")
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fer_cli.core.errors import FerError
-from fer_cli.datasets import tables
+from fer_cli.datasets import table_bytes, tables
 from fer_cli.datasets.tables import open_table
 from fer_cli.evaluation import prediction_tables
 from fer_cli.evaluation.external_predictions import read_predictions
@@ -52,7 +52,7 @@ def test_what_unfolds_beyond_its_size(tmp_path: Path, monkeypatch: pytest.Monkey
     path = tmp_path / f"a.{name}"
     path.write_bytes(PACKERS[name](b"id,label\n" + b"one,happy\n" * 400_000))
     assert sum(1 for _ in open_table(path, {"id": ("id",)}).rows) == 400_000, "small ones may"
-    monkeypatch.setattr(tables, "_FREE_BYTES", 1 << 20)
+    monkeypatch.setattr(table_bytes, "_FREE_BYTES", 1 << 20)
     with pytest.raises(FerError, match="unpacks to more than"):
         list(open_table(path, {"id": ("id",)}).rows)
 
