@@ -19,7 +19,8 @@ from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.datasets import affectnet, ckplus, rafdb, sfew
 from fer_cli.datasets.access import Access
-from fer_cli.datasets.ckplus import SEQUENCES, open_ckplus
+from fer_cli.datasets.ck_sequences import SEQUENCES
+from fer_cli.datasets.ckplus import open_ckplus
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.records import Loader
 from fer_cli.datasets.sfew import COUNTS, Sfew
