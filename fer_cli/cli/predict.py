@@ -108,7 +108,6 @@ def predict(
             "expressions": dict(summary.expressions),
             "flags": dict(summary.flags),
             "seconds": round(summary.seconds, 3),
-            "stopped": summary.stopped,
             "rows": [row.values(summary.classes) for row in summary.rows],
         },
         show,
@@ -148,8 +147,6 @@ def _print(summary: PredictionSummary, output: Path | None, draw: Path | None) -
         names = ", ".join(summary.left_out[:3])
         lines.append(("not read", f"{counted(len(summary.left_out), 'other file')}: {names}"))
     lines.append(("speed", f"{summary.images / max(summary.seconds, 1e-9):,.1f} images/s"))
-    if summary.stopped:
-        lines.append(("stopped", "by a signal: what was seen until then is here"))
     lines += [(what, str(path)) for what, path in (("rows", output), ("drawn", draw)) if path is not None]
     print_pairs(lines)
 

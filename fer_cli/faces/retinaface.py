@@ -1,11 +1,7 @@
-"""RetinaFace (Deng et al. 2020) through facexlib: finds faces in whole images, with five points of each.
-
-facexlib's own loader downloads into its package folder, checks no hash and unpickles: only its networks are used here.
-"""
+"""RetinaFace (Deng et al. 2020): finds faces in whole images, with five points of each."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.errors import UsageError
 from fer_cli.core.machine import device_name
 from fer_cli.faces.detection import Faces
 from fer_cli.weights.download import RELEASES, find_release
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
 
 if TYPE_CHECKING:
-    from torch import nn
+    from fer_cli.faces.retinaface_network import RetinaFaceNetwork
 
 DETECTORS: Final = ("retinaface-resnet50", "retinaface-mobile0.25")
 """The better first."""
@@ -91,12 +87,13 @@ class RetinaFace:
         self.weights = weights
         self._device = device
         self._sides, self._batch = sides, batch
-        self._network: Any = None  # facexlib has no types
+        self._network: RetinaFaceNetwork | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what decides its answers."""
         return {
             "detector": self.name,
+            "network": 2,  # raised when its answers change, be it by rounding
             "weights": self.weights.sha256(),
             "longer_side": [self._sides[0], self._sides[-1]],
             "confidence": CONFIDENCE,
@@ -111,7 +108,7 @@ class RetinaFace:
         """Return the faces of RGB images (H, W, 3), each of its own size, the surest first.
 
         Raises:
-            FerError: facexlib cannot be imported, or the weights are damaged or another network's.
+            FerError: the weights are damaged, or another network's.
         """
         found: list[Faces] = [_NONE] * len(images)
         for look in range(2):
@@ -171,31 +168,20 @@ def _place(
     return own / (width, height), np.array([left, top])
 
 
-def _opened(name: str, weights: WeightsFile, device: str) -> nn.Module:
+def _opened(name: str, weights: WeightsFile, device: str) -> RetinaFaceNetwork:
     import torch
 
     tensors = load_tensors(weights)
-    network = _network(name, device)
+    network = _network(name)
     hint = f"give facexlib's {RELEASES[name].file}, or other weights of the same network"
     load_strictly(network, tensors, weights.path, hint=hint)
     return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 
-def _network(name: str, device: str) -> nn.Module:
+def _network(name: str) -> RetinaFaceNetwork:
     import torch
 
-    hint = "install facexlib, or use images as face crops with --no-align"
-    try:
-        from facexlib.detection.retinaface import RetinaFace as Network
-    except ModuleNotFoundError as error:
-        raise FerError(f"{error.name} is not installed", hint=hint) from error
-    except (ImportError, OSError) as error:
-        raise FerError(
-            f"facexlib cannot be imported ({error})",
-            hint="its OpenCV needs system libraries: on Debian install libgl1 and libglib2.0-0, or replace the package "
-            "opencv-python by opencv-python-headless; or use images as face crops with --no-align",
-        ) from error
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():  # it initialises itself, in vain
-        warnings.simplefilter("ignore")  # torchvision's of the words in which facexlib asks for a ResNet
-        network: nn.Module = Network(name.removeprefix("retinaface-"), device=torch.device(device))
-    return network
+    from fer_cli.faces.retinaface_network import RetinaFaceNetwork
+
+    with torch.random.fork_rng(devices=[]):  # it initialises itself, in vain
+        return RetinaFaceNetwork(name.removeprefix("retinaface-"))

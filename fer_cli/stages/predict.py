@@ -18,7 +18,7 @@ from fer_cli.artifacts.atomic_io import make_directory, write_atomic
 from fer_cli.artifacts.store import Store
 from fer_cli.core import signals
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.progress import track
+from fer_cli.core.progress import note, track
 from fer_cli.prediction.rows import PredictionRow, Stream, Writer, format_of, text_writer, writing
 from fer_cli.prediction.sources import Frame, Source, find_sources, frames
 
@@ -46,7 +46,6 @@ class PredictionSummary:
     expressions: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
-    stopped: bool = False
     rows: list[PredictionRow] = field(default_factory=list)
     """The first rows, for the terminal."""
 
@@ -107,13 +106,13 @@ def predict(
     )
     summary = PredictionSummary(recogniser.reference, recogniser.classes, left_out=sources.left_out)
     begun = time.perf_counter()
-    with ExitStack() as stack:
+    # Around the writers: what a signal raises at the end comes when their files are there.
+    with signals.stop_on_signal("batch of images") as stop, ExitStack() as stack:
         writers: list[Writer] = []
         if output is not None:
             writers.append(stack.enter_context(writing(output, recogniser.classes)))
         if stream is not None:
             writers.append(text_writer(form, stream, recogniser.classes))
-        stop = stack.enter_context(signals.stop_on_signal())
         photos = all(source.kind == "photo" for source in sources.found)
         advance = stack.enter_context(track("predict", len(sources.found) if photos else None, unit="images"))
         drawer = stack.enter_context(_Drawer(targets)) if draw is not None else None
@@ -126,7 +125,7 @@ def predict(
                     drawer.add(frame, rows)
             advance(len(some))
             if stop.signal is not None:
-                summary.stopped = True
+                note(f"stopped after {summary.images:,} images: what was written holds the rows of these")
                 break
         if summary.images == summary.unreadable:
             reason = next((row.error for row in summary.rows), None)

@@ -1,11 +1,14 @@
-"""RetinaFace through facexlib: networks, weights, and the way of a picture into the network and of its points back."""
+"""RetinaFace: networks, weights, and the way of a picture into the network and of its points back."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,11 +37,32 @@ SHAPES = {  # number of tensors, and the hash of their names and shapes
 def seeded(name: str = SMALL) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        network = retinaface._network(name, "cpu")
+        network = retinaface._network(name)
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
                 module.running_mean.uniform_(-0.5, 0.5)
     return network.eval()
+
+
+def facexlibs(name: str) -> Any:
+    """Return the network that the weights are published for."""
+    from facexlib.detection.retinaface import RetinaFace as Theirs
+
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return Theirs(name.removeprefix("retinaface-"), device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_networks_answers_are_facexlibs(name: str) -> None:
+    ours, theirs = seeded(name), facexlibs(name)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0)) * 60
+    with torch.inference_mode():
+        answers, reference = ours(x), theirs(x)
+    assert torch.allclose(answers[0], reference[0], atol=1e-4)
+    assert torch.allclose(answers[1], reference[1][..., 1], atol=1e-5)
+    assert torch.allclose(answers[2], reference[2], atol=1e-4)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +82,7 @@ def unsure(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> float:
     """Let some dozen places of noise pass as faces of a network that never saw one."""
     noise = torch.from_numpy(np.random.default_rng(7).integers(0, 256, (1, 3, 320, 320))).float() - 114
     with torch.inference_mode():
-        scores = network(noise)[1][0, :, 1]
+        scores = network(noise)[1][0]
     confidence = float(scores.quantile(0.98))
     monkeypatch.setattr(retinaface, "CONFIDENCE", confidence)
     monkeypatch.setattr(retinaface, "OVERLAP", 1.0)  # of two that are as sure but for rounding, either would go
@@ -71,7 +95,7 @@ def opened(path: Path, name: str = SMALL) -> RetinaFace:
 
 @pytest.mark.parametrize("name", DETECTORS)
 def test_the_networks_are_those_that_the_published_weights_are_for(name: str) -> None:
-    state = retinaface._network(name, "cpu").state_dict()
+    state = retinaface._network(name).state_dict()
     shapes = sorted((key, tuple(tensor.shape)) for key, tensor in state.items())
     assert (len(shapes), hashlib.sha256(repr(shapes).encode()).hexdigest()[:16]) == SHAPES[name]
     size = sum(tensor.numel() * tensor.element_size() for tensor in state.values())
@@ -88,8 +112,10 @@ def test_what_facexlib_finds_in_one_picture_is_what_is_found_here(
     detector = opened(checkpoint)
     (found,) = detector.detect([picture])
     assert torch.equal(generator, torch.get_rng_state())
+    theirs = facexlibs(SMALL)
+    theirs.load_state_dict(network.state_dict())
     with torch.inference_mode():
-        reference = network.detect_faces(picture[..., ::-1].copy(), unsure, 1.0)  # type: ignore[operator]
+        reference = theirs.detect_faces(picture[..., ::-1].copy(), unsure, 1.0)
     assert len(found.boxes) == len(reference) > 50
     ours = np.concatenate([found.boxes, found.points.reshape(-1, 10)], 1)
     theirs = np.delete(reference, 4, 1)
@@ -219,41 +245,16 @@ def test_weights_of_other_networks_end_in_one_line(network: nn.Module, checkpoin
     assert "not a file of plain tensors" in refusal(lambda: opened(path).detect([blank]))
 
 
-@pytest.mark.parametrize("error", [ImportError, OSError])
-def test_a_machine_without_libgl(checkpoint: Path, monkeypatch: pytest.MonkeyPatch, error: type[Exception]) -> None:
-    class NoLibGL:
-        @staticmethod
-        def find_spec(name: str, *_: object) -> None:
-            if name == "cv2":
-                raise error("libGL.so.1: cannot open shared object file")
-
-    for name in list(sys.modules):
-        if name.partition(".")[0] in {"facexlib", "cv2"}:
-            monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "meta_path", [NoLibGL, *sys.meta_path])
-    blank = np.zeros((8, 8, 3), dtype=np.uint8)
-    text = refusal(lambda: opened(checkpoint).detect([blank]))
-    assert "facexlib cannot be imported (libGL.so.1" in text
-    assert all(word in text for word in ("libgl1", "libglib2.0-0", "opencv-python-headless", "--no-align"))
-    monkeypatch.setitem(sys.modules, "facexlib", None)
-    assert "not installed; install facexlib" in refusal(lambda: opened(checkpoint).detect([blank]))
-
-
-def test_facexlibs_own_loader_is_never_used(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import facexlib.detection
-    import facexlib.utils.misc
-
-    def forbidden(*_: object, **__: object) -> None:
-        raise AssertionError("facexlib downloads")
-
-    monkeypatch.setattr(facexlib.detection, "init_detection_model", forbidden)
-    monkeypatch.setattr(facexlib.detection, "load_file_from_url", forbidden)
-    monkeypatch.setattr(facexlib.utils.misc, "download_url_to_file", forbidden)
-    folder = Path(facexlib.detection.__file__).parent.parent / "weights"
-    before = [(path, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.rglob("*")))]
-    opened(checkpoint).detect([np.zeros((64, 64, 3), dtype=np.uint8)])
-    refusal(lambda: find_detector(SMALL))
-    assert [(path, path.stat().st_mtime_ns) for path in (folder, *sorted(folder.rglob("*")))] == before
+def test_a_face_is_found_without_opencv_facexlib_and_torchvision(checkpoint: Path) -> None:
+    program = (
+        "import sys, numpy, pathlib; from fer_cli.faces.retinaface import RetinaFace; "
+        "from fer_cli.weights.files import WeightsFile; "
+        f"detector = RetinaFace({SMALL!r}, WeightsFile(pathlib.Path({str(checkpoint)!r}), 'file', '?'), device='cpu'); "
+        "detector.detect([numpy.zeros((8, 8, 3), numpy.uint8)]); "
+        "print(sorted({'cv2', 'facexlib', 'torchvision', 'timm', 'torch'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "['torch']"
 
 
 def test_where_weights_came_from_does_not_decide_what_is_made(checkpoint: Path, tmp_path: Path) -> None:

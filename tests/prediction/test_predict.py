@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -375,3 +376,27 @@ def test_sources_that_are_not_there(trained: tuple[Store, Artifact], tmp_path: P
     assert "there is no camera /dev/video63" in fer(
         "predict", "camera:63", "--faces", "whole", "--store", trained[0].root, "--device", "cpu"
     )
+
+
+def test_a_signal_ends_after_the_batch_and_keeps_its_rows(
+    trained: tuple[Store, Artifact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcdef":
+        save(tmp_path / "photos" / f"{name}.png", RNG.integers(0, 256, (SIDE, SIDE), dtype=np.uint8))
+    find = WholePhotos.find
+
+    def interrupted(self: WholePhotos, photos: Sequence[NDArray[np.uint8]]) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return find(self, photos)
+
+    monkeypatch.setattr(WholePhotos, "find", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        predict(
+            store=trained[0],
+            given=[str(tmp_path / "photos")],
+            faces="whole",
+            batch=2,
+            output=tmp_path / "rows.csv",
+            device="cpu",
+        )
+    assert [Path(row["file"]).name for row in table(tmp_path / "rows.csv")] == ["a.png", "b.png"]
