@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from fer_cli.core.errors import FerError
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 POOLED = "pooled"
+OWN: Final = "face_resnet29"
+"""The network that is ours and not timm's (:mod:`fer_cli.models.face_resnet`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,8 @@ def networks() -> Any:  # noqa: ANN401 - timm has no types
 
     from fer_cli.models import face_resnet
 
-    assert timm.is_model(face_resnet.NAME)
+    if not timm.is_model(OWN):
+        timm.models.register_model(face_resnet.face_resnet29)
     return timm
 
 
@@ -189,6 +192,8 @@ def check_name(name: str) -> None:
     Raises:
         FerError: there is no such network.
     """
+    if name == OWN:  # timm, which takes seconds to import, need not be asked
+        return
     timm = networks()
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.rpartition("/")[2].partition(".")[0].lower(), timm.list_models(), n=3)

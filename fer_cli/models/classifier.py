@@ -12,7 +12,8 @@ from torch import nn
 
 from fer_cli.core.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
-from fer_cli.models.backbones import Preprocessing, check_name, networks, preprocessing_of
+from fer_cli.models.backbones import OWN, Preprocessing, check_name, networks, preprocessing_of
+from fer_cli.models.face_resnet import FaceResNet
 from fer_cli.models.gradcam import last_map
 from fer_cli.models.psa import Pyramid
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
@@ -225,6 +226,10 @@ def open_classifier(
 
 
 def _build(name: str, drop_path: float, seed: int) -> Any:  # noqa: ANN401 - timm's networks share no typed base
+    if name == OWN:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return FaceResNet(0, drop_path)
     timm = networks()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

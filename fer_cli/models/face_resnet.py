@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from timm.models import register_model
 from torch import nn
 from torch.nn import functional
 
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-NAME: Final = "face_resnet29"
 CHANNELS: Final = (32, 64, 128, 256, 256)
 """Of the five stages; all but the first begin with a block that halves the side."""
 BLOCKS: Final = (3, 4, 3, 3, 1)
@@ -71,11 +69,14 @@ class Block(nn.Module):
 
     There the first convolution is not padded, so that its map may be a pixel smaller than the shortcut's; and it has
     more channels. What is smaller is filled up with zeros at its end before the sum.
+
+    ``skipped`` is the share of images that take the shortcut alone in training (Huang et al. 2016).
     """
 
-    def __init__(self, inputs: int, outputs: int, *, halves: bool) -> None:
+    def __init__(self, inputs: int, outputs: int, *, halves: bool, skipped: float = 0.0) -> None:
         super().__init__()
         self.halves = halves
+        self.skipped = skipped
         self.conv1 = Convolution(inputs, outputs, _KERNEL, 2 if halves else 1, 0 if halves else 1)
         self.conv2 = Convolution(outputs, outputs, _KERNEL, 1, 1)
 
@@ -84,6 +85,9 @@ class Block(nn.Module):
         if self.halves:
             x = _filled(x, x.shape[1], max(_KERNEL, x.shape[2]), max(_KERNEL, x.shape[3]))  # of inputs below 100 px
         y = self.conv2(functional.relu(self.conv1(x)))
+        if self.training and self.skipped:
+            kept = torch.rand((len(y), 1, 1, 1), device=y.device) >= self.skipped
+            y = y * (kept.to(y.dtype) / (1 - self.skipped))
         if not self.halves:
             return functional.relu(y + x)
         shortcut = functional.avg_pool2d(x, 2)
@@ -104,7 +108,7 @@ class FaceResNet(nn.Module):
     reduction: 35, 17, 8, 4 and 2 of 150 px.
     """
 
-    def __init__(self, num_classes: int = DESCRIPTOR) -> None:
+    def __init__(self, num_classes: int = DESCRIPTOR, drop_path_rate: float = 0.0) -> None:
         super().__init__()
         self.pretrained_cfg = self.default_cfg = dict(_CONFIG)
         self.num_classes = num_classes
@@ -112,8 +116,12 @@ class FaceResNet(nn.Module):
         self.conv1 = Convolution(3, CHANNELS[0], 7, 2, 0)
         self.stages = nn.ModuleList()
         inputs = CHANNELS[0]
+        skipped = iter(np.linspace(0, drop_path_rate, sum(BLOCKS)).tolist())
         for index, (outputs, depth) in enumerate(zip(CHANNELS, BLOCKS, strict=True)):
-            blocks = [Block(inputs if not n else outputs, outputs, halves=not n and index > 0) for n in range(depth)]
+            blocks = [
+                Block(inputs if not n else outputs, outputs, halves=not n and index > 0, skipped=next(skipped))
+                for n in range(depth)
+            ]
             self.stages.append(nn.Sequential(*blocks))
             inputs = outputs
         self.feature_info = [
@@ -197,14 +205,14 @@ class FaceResNet(nn.Module):
         return functional.max_pool2d(functional.relu(self.conv1(x)), _KERNEL, 2)
 
 
-@register_model
 def face_resnet29(
     pretrained: bool = False,  # noqa: ARG001 - timm passes it; weights are loaded by us
     num_classes: int = DESCRIPTOR,
+    drop_path_rate: float = 0.0,
     **_: Any,  # noqa: ANN401 - what timm passes to every network
 ) -> FaceResNet:
-    """Return the network with random weights."""
-    return FaceResNet(num_classes)
+    """Return the network with random weights; timm calls it where it was told of it."""
+    return FaceResNet(num_classes, drop_path_rate)
 
 
 def tensors_of(path: Path) -> dict[str, torch.Tensor]:

@@ -25,7 +25,7 @@ from fer_cli.cli import app as application
 from fer_cli.cli import weights as command
 from fer_cli.faces.compact_weights import SHA256 as COMPACT_SHA256
 from fer_cli.models.backbones import check_name, open_backbone
-from fer_cli.models.face_resnet import NAME
+from fer_cli.models.backbones import OWN
 from fer_cli.weights import catalogue, download
 from fer_cli.weights.catalogue import BACKBONES, published
 from fer_cli.weights.download import BISENET, Release, find_release
@@ -172,7 +172,7 @@ def test_ls_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 def test_the_networks_that_fer_names_are_published() -> None:
-    for name in set(BACKBONES) - {NAME}:
+    for name in set(BACKBONES) - {OWN}:
         check_name(name)
         told = published(name)
         assert told.hub is not None
@@ -497,13 +497,13 @@ def test_bisenets_published_file_alone_is_imported(
 
 
 def test_what_is_listed_is_what_timm_states() -> None:
-    for backbone in set(catalogue.BACKBONES) - {NAME}:
+    for backbone in set(catalogue.BACKBONES) - {OWN}:
         assert catalogue.published(backbone) == catalogue.timm_states(backbone)
 
 
 def test_a_package_that_is_not_installed_is_named(told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fer_cli.weights.files.version_of", lambda _: None)
-    found = entry(told, NAME)
+    found = entry(told, OWN)
     assert (found["state"], found["source"], found["licence"]) == (
         "not here",
         "package face-recognition-models",
