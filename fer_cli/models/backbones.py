@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 POOLED = "pooled"
-OWN: Final = "face_resnet29"
+FACE_RESNET: Final = "face_resnet29"
 """The network that is ours and not timm's (:mod:`fer_cli.models.face_resnet`)."""
 
 
@@ -181,7 +181,7 @@ def networks() -> Any:  # noqa: ANN401 - timm has no types
 
     from fer_cli.models import face_resnet
 
-    if not timm.is_model(OWN):
+    if not timm.is_model(FACE_RESNET):
         timm.models.register_model(face_resnet.face_resnet29)
     return timm
 
@@ -192,7 +192,7 @@ def check_name(name: str) -> None:
     Raises:
         FerError: there is no such network.
     """
-    if name == OWN:  # timm, which takes seconds to import, need not be asked
+    if name == FACE_RESNET:  # timm, which takes seconds to import, need not be asked
         return
     timm = networks()
     if not timm.is_model(name):

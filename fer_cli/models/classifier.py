@@ -12,7 +12,7 @@ from torch import nn
 
 from fer_cli.core.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
-from fer_cli.models.backbones import OWN, Preprocessing, check_name, networks, preprocessing_of
+from fer_cli.models.backbones import FACE_RESNET, Preprocessing, check_name, networks, preprocessing_of
 from fer_cli.models.face_resnet import FaceResNet
 from fer_cli.models.gradcam import last_map
 from fer_cli.models.psa import Pyramid
@@ -226,7 +226,7 @@ def open_classifier(
 
 
 def _build(name: str, drop_path: float, seed: int) -> Any:  # noqa: ANN401 - timm's networks share no typed base
-    if name == OWN:
+    if name == FACE_RESNET:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return FaceResNet(0, drop_path)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset
-from fer_cli.models.backbones import OWN, open_backbone
+from fer_cli.models.backbones import FACE_RESNET, open_backbone
 from fer_cli.models.classifier import open_classifier
 from fer_cli.models.face_resnet import (
     CHANNELS,
@@ -92,7 +92,7 @@ def file(network: FaceResNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def published() -> WeightsFile:
-    found = find_weights(OWN, "auto")
+    found = find_weights(FACE_RESNET, "auto")
     assert found is not None
     return found
 
@@ -107,7 +107,7 @@ def test_a_file_gives_the_network_that_was_written(network: FaceResNet, file: Pa
 
 @pytest.mark.parametrize("seed", DESCRIPTORS)
 def test_descriptors_are_those_of_dlib(published: WeightsFile, seed: int) -> None:
-    backbone = open_backbone(OWN, size=None, weights=published)
+    backbone = open_backbone(FACE_RESNET, size=None, weights=published)
     x = backbone.preprocessing.apply(torch.from_numpy(chequered(seed))[None])
     with torch.no_grad():
         descriptor = backbone.network(x)[0]
@@ -118,26 +118,26 @@ def test_descriptors_are_those_of_dlib(published: WeightsFile, seed: int) -> Non
 def test_the_published_file_is_known(published: WeightsFile) -> None:
     assert published.source.startswith("package face-recognition-models ")
     assert published.kind == "package"
-    assert published.pretraining == catalogue.PACKAGES[OWN].trained_on
+    assert published.pretraining == catalogue.PACKAGES[FACE_RESNET].trained_on
 
 
 def test_another_file_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    package = catalogue.PACKAGES[OWN]
+    package = catalogue.PACKAGES[FACE_RESNET]
     other = catalogue.Package(package.name, package.file, package.trained_on, package.licence, "0" * 64)
-    monkeypatch.setitem(catalogue.PACKAGES, OWN, other)
+    monkeypatch.setitem(catalogue.PACKAGES, FACE_RESNET, other)
     with pytest.raises(FerError, match="its sha256 is 55533b28a95800a5, that of the published file 0000000000000000"):
-        find_weights(OWN, "auto")
+        find_weights(FACE_RESNET, "auto")
 
 
 def test_a_file_of_the_user_is_taken(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = file.parent / "folder"
     folder.mkdir(exist_ok=True)
-    (folder / f"{OWN}.dat").write_bytes(file.read_bytes())
+    (folder / f"{FACE_RESNET}.dat").write_bytes(file.read_bytes())
     monkeypatch.setenv("FER_WEIGHTS", str(folder))
-    found = find_weights(OWN, "auto")
+    found = find_weights(FACE_RESNET, "auto")
     assert found is not None
     assert (found.kind, found.pretraining) == ("folder", "unknown")
-    assert open_backbone(OWN, size=64, weights=found).tensors_loaded == 29 * 7 + 1
+    assert open_backbone(FACE_RESNET, size=64, weights=found).tensors_loaded == 29 * 7 + 1
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-6, 0.001, 0.3, 0.5, 0.97, 0.9999999])
@@ -213,10 +213,10 @@ def test_levels(network: FaceResNet, size: int, sides: list[int]) -> None:
 
 def test_cuts_and_classifiers(file: Path) -> None:
     weights = WeightsFile(file, "file", "unknown")
-    cut = truncate(OWN, cut="auto", size=150, weights=weights)
+    cut = truncate(FACE_RESNET, cut="auto", size=150, weights=weights)
     assert (cut.cut, cut.channels, cut.side) == ("stage2", 64, 17)
     assert cut.network(torch.zeros(1, 3, 150, 150)).shape == (1, 64, 17, 17)
-    built = open_classifier(OWN, classes=7, size=64, weights=weights, attention="se")
+    built = open_classifier(FACE_RESNET, classes=7, size=64, weights=weights, attention="se")
     assert built.attention_place == "last map"
     assert built.network(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
     assert not any(".fc." in key for key in built.network.state_dict())
@@ -227,9 +227,9 @@ def test_only_pretrained_layers_get_statistics_before_training(weights: str, tmp
     store = Store(tmp_path)
     opened = open_dataset(toy_dataset(store, images=60))
     recipe = registry.read_recipe(
-        "baseline", None, [f"model.backbone={OWN}", f"model.weights={weights}", "data.size=64"]
+        "baseline", None, [f"model.backbone={FACE_RESNET}", f"model.weights={weights}", "data.size=64"]
     )
-    found = find_weights(OWN, weights)
+    found = find_weights(FACE_RESNET, weights)
     built = registry.load("baseline").build(
         recipe, BuildInputs(dataset=opened, rows=opened.rows("train"), weights=found, seed=0, device="cpu")
     )

