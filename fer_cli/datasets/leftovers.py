@@ -21,7 +21,7 @@ from fer_cli.artifacts.protocol import Leftover, LeftoverKind
 from fer_cli.core.errors import FerError, one_line
 from fer_cli.core.labels import canonical
 from fer_cli.datasets.image_files import JUNK, SUFFIXES, portable
-from fer_cli.datasets.split_names import names_split
+from fer_cli.datasets.split_names import names_split, split_of_name
 from fer_cli.datasets.table_columns import looks_like
 
 TABLES: Final = (".csv", ".tsv")
@@ -76,8 +76,11 @@ class Unread:
     def refuse_lookalikes(self, root: Path, codes: Collection[str] = ()) -> None:
         """Refuse folders of images that look like a split, a class, a person, boxes or scores of the data set.
 
+        A folder is a split by its name, or where a word of its name is one and it holds class folders, too: pictures
+        in ``test_results/`` may be plots.
+
         Args:
-            root: the folder of its layout; beside it may lie other data sets.
+            root: the folder of its layout; beside it may lie other data sets, and whatever else.
             codes: the names and numbers of its classes.
 
         Raises:
@@ -86,11 +89,15 @@ class Unread:
         below = os.path.relpath(root, self.source)
         prefix = "" if below == "." else f"{below}/"
         for folder in sorted(self.folders):
-            name = PurePosixPath(folder).name
-            looks = _looks_like(name, codes)
-            if looks is None and folder.startswith(prefix):
-                inner = next((inner for inner in sorted(self.holders[folder]) if _is_class(inner, codes)), None)
-                looks = None if inner is None else f"a split, with its class folder {inner}/,"
+            name, inside = PurePosixPath(folder).name, folder.startswith(prefix)
+            inner = next((inner for inner in sorted(self.holders[folder]) if _is_class(inner, codes)), None)
+            looks = None
+            if split_of_name(name) is not None:
+                looks = "a split"
+            elif inner is not None and (inside or names_split(name)):
+                looks = f"a split, with its class folder {inner}/,"
+            elif inside:
+                looks = "a class" if _is_class(name, codes) else looks_like(name.lower())
             if looks is not None:
                 raise FerError(
                     f"looks like {looks} and is none of this data set: its images ({self.folders[folder]:,}) would not "
@@ -199,12 +206,6 @@ def _with_parents(folders: set[str], root: str) -> set[str]:
             used.add(above)
             above = os.path.dirname(above)  # noqa: PTH120
     return used
-
-
-def _looks_like(name: str, codes: Collection[str]) -> str | None:
-    if names_split(name):
-        return "a split"
-    return "a class" if _is_class(name, codes) else looks_like(name.lower())
 
 
 def _is_class(name: str, codes: Collection[str]) -> bool:

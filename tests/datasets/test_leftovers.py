@@ -72,7 +72,7 @@ def test_folders_that_are_reached_by_links_were_read(tmp_path: Path) -> None:
     ("name", "words"),
     [
         ("valid/1.png", "looks like a split"),
-        ("test_new/happy/1.png", "looks like a split"),
+        ("test_new/happy/1.png", "looks like a split, with its class folder happy/,"),
         ("Angry/1.png", "looks like a class"),
         ("7/1.png", "looks like a class"),
         ("subjects/1.png", "looks like a person"),
@@ -86,10 +86,18 @@ def test_what_looks_like_a_part_of_the_data_is_refused(tmp_path: Path, name: str
 
 
 def test_beside_the_layout_may_lie_other_data_sets(tmp_path: Path) -> None:
-    files(tmp_path, "basic/1/1.png", "other/train/happy/1.png", "mine/happy/1.png")
+    files(tmp_path, "basic/1/1.png", "other/train/happy/1.png", "mine/happy/1.png", "test_results/plot.png")
+    files(tmp_path, "basic/validation_plots/1.png", "happy/1.png", "persons/1.png")
     unread = find_unread(tmp_path, [tmp_path / "basic/1/1.png"])
     unread.refuse_lookalikes(tmp_path / "basic", ["1"])
-    with pytest.raises(FerError, match="with its class folder happy/"):
+    assert len(unread.folders) == 6
+    for name in ("valid/1.png", "train_more/1/1.png"):
+        files(tmp_path, name)
+        more = find_unread(tmp_path, [tmp_path / "basic/1/1.png"])
+        with pytest.raises(FerError, match="looks like a split"):
+            more.refuse_lookalikes(tmp_path / "basic", ["1"])
+        (tmp_path / name).unlink()
+    with pytest.raises(FerError, match="happy: looks like a class"):
         unread.refuse_lookalikes(tmp_path, ["1"])
 
 
