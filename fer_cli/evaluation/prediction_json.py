@@ -2,7 +2,8 @@
 
 Read are a list of objects, one object a line, an object of id -> class or of id -> scores, the same behind one key
 (``{"predictions": [...]}``), and columns (pandas' ``to_json``). An object inside a record gives columns of its own,
-``emotion.happy``. Of an image with a list of faces the only one is taken; an empty list is no answer.
+``emotion.happy``. A list of labels with their scores, as pipelines of transformers give it, is the scores of the
+classes. Of an image with a list of faces the only one is taken; an empty list is no answer.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from fer_cli.evaluation.prediction_columns import EXPECTED, ID
 MAX_JSON_BYTES: Final = 1 << 27
 """Bytes of a file, which is read as a whole: 460 for each image of the largest dataset."""
 _LEVELS: Final = 2  # of objects inside a record that become columns
+_RANKED: Final = {"label", "score"}
 _MARKS: Final = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _FORM: Final = "give a list of objects with an id and a prediction, or one such object a line"
 
@@ -159,10 +161,25 @@ def _only(path: Path, number: int, item: object) -> object:
     """Return an item, or the only one of a list of faces; nothing where the list is empty."""
     if not isinstance(item, list):
         return item
+    if (ranking := _ranking(path, number, item)) is not None:
+        return ranking
     if len(item) > 1:
         what = f"entry {number} has {len(item)} " + ("faces" if isinstance(item[0], dict) else "values without names")
         raise FerError(what, hint="write one object with an id and named values for each image", path=path)
     return item[0] if item else None
+
+
+def _ranking(path: Path, number: int, items: list[object]) -> Record | None:
+    """Return class -> score of a list of ``{"label": class, "score": number}``; None where it is none."""
+    named = [
+        item for item in items if isinstance(item, dict) and item.keys() == _RANKED and isinstance(item["label"], str)
+    ]
+    if not named or len(named) < len(items):
+        return None
+    ranking: Record = {item["label"]: item["score"] for item in named}
+    if len(ranking) < len(named):
+        raise FerError(f"entry {number} has a class twice", hint="keep one", path=path, line=number)
+    return ranking
 
 
 def _flat(path: Path, number: int, item: object) -> Record:
@@ -175,7 +192,10 @@ def _flat(path: Path, number: int, item: object) -> Record:
         prefix, level, inside = pending.pop()
         for name, cell in inside.items():
             title = f"{prefix}{name.strip().lower()}"
-            if isinstance(cell, dict):
+            ranking = _ranking(path, number, cell) if isinstance(cell, list) else None
+            if ranking is not None:
+                pending.append((prefix, _LEVELS, ranking))
+            elif isinstance(cell, dict):
                 if level == _LEVELS:
                     raise _too_deep(path)
                 pending.append((f"{title}.", level + 1, cell))

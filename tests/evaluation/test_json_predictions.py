@@ -72,10 +72,17 @@ def test_classes_are_read_in_every_form(form: str, tmp_path: Path) -> None:
     assert found.probabilities is None
 
 
+def ranking(scores: dict[str, float]) -> list[dict[str, object]]:
+    """Return what a pipeline of transformers gives: the classes by their scores, the highest first."""
+    return [{"label": name, "score": scores[name]} for name in sorted(scores, key=lambda name: -scores[name])]
+
+
 SCORED: dict[str, object] = {
     "list of objects": [{"id": name, **of} for name, of in zip(IDS, SCORES, strict=True)],
     "object of id to scores": dict(zip(IDS, SCORES, strict=True)),
     "scores inside": [{"id": name, "probabilities": of} for name, of in zip(IDS, SCORES, strict=True)],
+    "a ranking by id": {name: ranking(of) for name, of in zip(IDS, SCORES, strict=True)},
+    "a ranking inside": [{"id": name, "predictions": ranking(of)} for name, of in zip(IDS, SCORES, strict=True)],
     "DeepFace's": [
         {
             "id": name,
@@ -142,6 +149,11 @@ BAD: dict[str, tuple[object, str]] = {
     "scores without names": ('{"a": [0.1, 0.9]}', "entry 1 has 2 values without names"),
     "several faces": ([[{"emotion": "happy"}, {"emotion": "sad"}]], "entry 1 has 2 faces"),
     "several faces by id": ({"a": [{"emotion": "happy"}, {"emotion": "sad"}]}, "entry 1 has 2 faces"),
+    "a class twice": ({"a": [*ranking({"happy": 0.9}), *ranking({"happy": 0.1})]}, "entry 1 has a class twice"),
+    "the first classes alone": (
+        {"a": ranking({"happy": 0.7, "sad": 0.2}), "b": ranking({"fear": 0.7, "sad": 0.2})},
+        "the score of fear is 'None', no finite number",
+    ),
     "numbers for classes": ({"a": 3, "b": 4}, "unknown expression '3'"),
     "a list for an answer": (rows(id=["a"], predicted=[["happy"]]), "unknown expression '[1 values]'"),
     "a row without an id": ('[{"id": "a", "predicted": "sad"}, {"predicted": "happy"}]', ":2: the row has no id"),
