@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,19 +13,13 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from fer_cli.artifacts import atomic_io
-from fer_cli.artifacts.manifest import (
-    KINDS,
-    MANIFEST,
-    Input,
-    OldSchemaError,
-    content_digest,
-    order_of,
-    read_manifest,
-)
-from fer_cli.artifacts.store import LOCKS, NEEDED, Artifact, Store
+from fer_cli.artifacts.annotations import Annotations
+from fer_cli.artifacts.dependents import UNFINISHED, in_use, lock_path
+from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
+from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, Artifact, Store
+from fer_cli.artifacts.superseded import fates
 from fer_cli.core.errors import FerError
 
-_UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")
 REQUESTS: Final = ".requests"
 """Where the command line keeps which request led to which artifacts."""
 _VERSION: Final = re.compile(r"[0-9a-f]{12}")
@@ -97,7 +92,7 @@ def verify_store(store: Store, directories: Sequence[Path] | None = None) -> Ite
                 missing.append(Damage(store.root / reference, f"the {role} of {directory}", "no such artifact"))
         yield Verified(directory, [*verify_directory(directory), *missing])
     for directory in _places(store) if whole else ():
-        if not (directory / MANIFEST).exists() and not _in_use(store, directory):
+        if not (directory / MANIFEST).exists() and not in_use(store, directory):
             yield Verified(directory, [Damage(directory / MANIFEST, "a manifest", "no file")])
 
 
@@ -145,31 +140,36 @@ def verify_directory(directory: Path) -> list[Damage]:
     return damage
 
 
-def leftovers(store: Store, *, superseded: bool) -> list[Leftover]:
+def leftovers(store: Store, *, superseded: bool, unfinished: bool = False) -> list[Leftover]:
     """Return what ``gc`` may remove, the largest first.
 
-    That is whatever killed commands left, and with ``superseded`` every version of which a newer one of the same name
-    exists and from which nothing that stays was made. Work whose lock is held is left alone.
+    Args:
+        store: to look through. Work whose lock is held is left alone.
+        superseded: also artifacts that a newer equal run replaced (:mod:`fer_cli.artifacts.superseded`).
+        unfinished: also work that the same command would resume.
     """
     found = []
     for kind in KINDS:
         for name in sorted(path for path in (store.root / kind).glob("*") if path.is_dir()):
             for path in sorted(name.iterdir()):
                 # Only what fer itself makes: a folder of another name is somebody's own.
-                unfinished = _UNFINISHED.fullmatch(path.name)
+                begun = UNFINISHED.fullmatch(path.name)
                 broken = _VERSION.fullmatch(path.name) and not (path / MANIFEST).exists()
-                if path.is_dir() and (unfinished or broken) and not _in_use(store, path):
-                    resumable = path.name.startswith(".partial-")
+                if path.is_dir() and (begun or broken) and not in_use(store, path):
+                    resumable = path.name.startswith(PARTIAL)
                     reason = "unfinished: the same command would resume it" if resumable else "left by a killed command"
-                    found.append(Leftover(path, atomic_io.tree_size(path), reason))
-                elif _VERSION.fullmatch(path.name) and not _in_use(store, path):
+                    if unfinished or not resumable:
+                        found.append(Leftover(path, atomic_io.tree_size(path), reason))
+                elif _VERSION.fullmatch(path.name) and not in_use(store, path):
                     parts = sorted(path.glob(atomic_io.PARTS))
                     found += [Leftover(part, part.stat().st_size, "left by a killed command") for part in parts]
     for request in sorted((store.root / REQUESTS).glob("*")):
         if not _answers(store, request):
             found.append(Leftover(request, request.stat().st_size, "the answer of a request, which is gone"))
     if superseded:
-        found += _superseded(store)
+        found += [
+            Leftover(fate.path, atomic_io.tree_size(fate.path), fate.reason) for fate in fates(store) if fate.goes
+        ]
     return sorted(found, key=lambda leftover: -leftover.size)
 
 
@@ -181,14 +181,12 @@ def remove(store: Store, found: Sequence[Leftover]) -> int:
             leftover.path.unlink(missing_ok=True)
         else:
             try:
-                with FileLock(_lock_path(store, leftover.path)).acquire(timeout=0):
+                with FileLock(lock_path(store, leftover.path)).acquire(timeout=0):
                     atomic_io.remove_tree(leftover.path)
             except Timeout:
                 continue
         freed += leftover.size
-    for request in (store.root / REQUESTS).glob("*"):
-        if not _answers(store, request):  # its artifact went just now
-            request.unlink(missing_ok=True)
+    _forget_requests(store)
     return freed
 
 
@@ -198,7 +196,8 @@ def _answers(store: Store, request: Path) -> bool:
         references = [str(reference) for reference, _ in json.loads(request.read_bytes())]
     except (OSError, ValueError, TypeError):
         return False
-    return all((store.root / reference / MANIFEST).is_file() for reference in references)
+    parts = [reference.split("/") for reference in references]
+    return all(len(part) == 3 and (store.place(*part) / MANIFEST).is_file() for part in parts)
 
 
 def lineage(store: Store, artifact: Artifact, role: str = "") -> Lineage:
@@ -243,7 +242,7 @@ def _open_input(store: Store, source: Input) -> Artifact | None:
     """Return an input from the store: the version that was used, else one of the same name with equal content."""
     if source.kind not in KINDS:
         return None
-    directory = store.root / source.kind / source.name / source.version
+    directory = store.place(source.kind, source.name, source.version)
     if (directory / MANIFEST).is_file():
         return store.open(directory)
     for other in store.directories((source.kind,), source.name):
@@ -255,67 +254,33 @@ def _open_input(store: Store, source: Input) -> Artifact | None:
     return None
 
 
-def _lock_path(store: Store, directory: Path) -> Path:
-    version = directory.name.split("-")[1] if _UNFINISHED.fullmatch(directory.name) else directory.name
-    return store.root / LOCKS / f"{directory.parent.parent.name}.{directory.parent.name}.{version}"
+def discard(store: Store, directories: Sequence[Path]) -> int:
+    """Remove artifacts and stopped work with what is said of them; return the bytes that it freed.
+
+    Raises:
+        FerError: a process is making one of them: those before it are removed.
+    """
+    annotations, freed = Annotations(store), 0
+    for path in directories:
+        kind = path.parent.parent.name
+        version = path.name.removeprefix(PARTIAL)
+        size = atomic_io.tree_size(path)
+        with store.exclusive(kind, version) as free:
+            if not free:
+                raise FerError("a process is at it", hint="try again when that is done", path=path)
+            atomic_io.remove_tree(path)
+            (store.root / LOCKS / f"{kind}.{version}{NEEDED}").unlink(missing_ok=True)
+        with suppress(OSError):  # other versions are there
+            path.parent.rmdir()
+        if path.name == version:
+            annotations.forget(kind, version)
+        freed += size
+    _forget_requests(store)
+    return freed
 
 
-def _in_use(store: Store, directory: Path) -> bool:
-    return _held(_lock_path(store, directory))
-
-
-def _held(path: Path) -> bool:
-    if not path.exists():
-        return False
-    try:
-        with FileLock(path).acquire(timeout=0):
-            return False
-    except Timeout:
-        return True
-
-
-def _superseded(store: Store) -> list[Leftover]:
-    directories = store.directories()
-    newest: set[tuple[str, str]] = set()
-    kept: list[Path] = []
-    older: list[Path] = []
-    for path in directories:  # the newest first
-        if order_of(path) is None:
-            kept.append(path)  # damaged: it is neither newer nor older than anything
-            continue
-        key = (path.parent.parent.name, path.parent.name)
-        (older if key in newest else kept).append(path)
-        newest.add(key)
-    needed: set[Path] = set()
-    queue = [*kept, *(store.root / source.kind / source.name / source.version for source in _inputs_of_work(store))]
-    while queue:
-        path = queue.pop()
-        if path in needed or not (path / MANIFEST).is_file():
-            continue
-        needed.add(path)
-        try:
-            inputs = read_manifest(path).inputs.values()
-        except OldSchemaError as error:
-            queue += [store.root / part for part in error.inputs]
-            continue
-        except FerError:  # damaged: what it was made from is not known, and it is not for gc to say
-            continue
-        queue += [store.root / source.kind / source.name / source.version for source in inputs]
-    return [
-        Leftover(path, atomic_io.tree_size(path), "superseded by a newer version")
-        for path in older
-        if path not in needed
-    ]
-
-
-def _inputs_of_work(store: Store) -> Iterator[Input]:
-    """Yield what is read by work under way, and by stopped work that would go on."""
-    for path in (store.root / LOCKS).glob(f"*{NEEDED}"):
-        lock = path.with_name(path.name.removesuffix(NEEDED))
-        kind, _, rest = lock.name.partition(".")
-        name, _, version = rest.rpartition(".")
-        if _held(lock) or (store.root / kind / name / f".partial-{version}").is_dir():
-            try:
-                yield from (Input(**source) for source in json.loads(path.read_bytes()))
-            except (ValueError, TypeError):  # a kill cut it short: the work had not begun
-                continue
+def _forget_requests(store: Store) -> None:
+    """Remove the answers of requests whose artifacts went just now."""
+    for request in (store.root / REQUESTS).glob("*"):
+        if not _answers(store, request):
+            request.unlink(missing_ok=True)

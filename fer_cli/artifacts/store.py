@@ -34,6 +34,7 @@ from fer_cli.artifacts.manifest import (
     order_of,
     read_manifest,
 )
+from fer_cli.artifacts.naming import is_name
 from fer_cli.core import provenance
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, track, warn
@@ -50,7 +51,8 @@ _MAIN_TABLES: Final = ("index.parquet", "predictions.parquet", "scores.parquet",
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
 """Beside the lock of work under way: what it reads, so that ``fer gc`` leaves that alone."""
-_NAME: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,119}")
+PARTIAL: Final = ".partial-"
+"""Before the version of work that was stopped and can be resumed."""
 _MAKERS: Final = {
     "dataset": "fer prepare",
     "masks": "fer parse-masks",
@@ -396,7 +398,9 @@ class Store:
     def find(self, reference: str | None, kinds: Sequence[str]) -> Artifact:
         """Return the artifact that a reference names, or the newest of these kinds, and say which it took.
 
-        A reference is ``name``, ``name@version-prefix``, ``kind/name``, ``kind/name@version-prefix`` or a path.
+        A reference is ``name``, ``name@version-prefix``, ``kind/name``, ``kind/name@version-prefix`` or a path. A name
+        that several trainings share but for the seed stands for the only one, and a whole version with its kind is
+        found under whatever name it has now.
 
         Raises:
             FerError: there is none, or the version's prefix fits several.
@@ -421,9 +425,13 @@ class Store:
             if kind not in kinds:
                 raise FerError(f"{reference} is of kind {kind}", hint=f"expected: {_either(kinds)}")
             kinds, name = (kind,), rest
-        if not _NAME.fullmatch(name) or not re.fullmatch(r"[0-9a-f]*", version):
+        if not is_name(name) or not re.fullmatch(r"[0-9a-f]*", version):
             raise FerError(f"{reference!r} is not a reference", hint="write NAME, NAME@VERSION, KIND/NAME or a path")
         found = self.directories(kinds, name, f"{version}*")
+        if not found and len(kinds) == 1 and len(version) == VERSION_LENGTH:
+            found = self.directories(kinds, version=version)
+        if not found and "model" in kinds:
+            found = self._only_seed(name, version)
         if not found:
             raise FerError(f"no {_thing(kinds)} {reference!r}", hint=self._similar(name, kinds))
         if version and len({path.name for path in found}) > 1:
@@ -432,13 +440,38 @@ class Store:
             )
         return self.open(found[0])
 
+    def _only_seed(self, name: str, version: str) -> list[Path]:
+        """Return the model of the only seed that was trained under a name."""
+        found = self.directories(("model",), f"{name}-seed*", f"{version}*")
+        seeds = {path.parent.name for path in found if path.parent.name.removeprefix(f"{name}-seed").isdecimal()}
+        return [path for path in found if path.parent.name in seeds] if len(seeds) == 1 else []
+
     def holds(self, plan: Plan, name: str) -> bool:
         """Tell whether the artifact that a plan leads to is there and has a file of this name."""
         return (self.target(plan) / name).is_file()
 
     def target(self, plan: Plan) -> Path:
-        """Return the directory of the artifact that a plan leads to."""
-        return self.root / plan.kind / plan.name / plan.version
+        """Return the directory of the artifact that a plan leads to.
+
+        Equal plans lead to one artifact: where it is there, or unfinished, under another name, that is the place.
+        """
+        own = self.place(plan.kind, plan.name, plan.version)
+        if own.parent.name != plan.name or own.exists() or self._partial(own).exists():
+            return own
+        elsewhere = sorted((self.root / plan.kind).glob(f"*/{PARTIAL}{plan.version}"))
+        return elsewhere[0].parent / plan.version if elsewhere else own
+
+    def place(self, kind: str, name: str, version: str) -> Path:
+        """Return where an artifact is, under whatever name it has now; its own place where it is nowhere."""
+        own = self.root / kind / name / version
+        if not (own / MANIFEST).is_file():
+            for manifest in sorted((self.root / kind).glob(f"*/{version}/{MANIFEST}")):
+                return manifest.parent
+        return own
+
+    @staticmethod
+    def _partial(target: Path) -> Path:
+        return target.parent / f"{PARTIAL}{target.name}"
 
     @contextmanager
     def make(
@@ -446,28 +479,30 @@ class Store:
     ) -> Iterator[Work]:
         """Yield the place to make an artifact in, or, as ``committed``, the one that is there already.
 
-        One process at a time makes an artifact; a second one waits and then finds it done. When the block ends
-        without ``commit`` the directory is removed, unless the work is ``resumable`` and has begun: then the next call
-        finds it as it was left, or empty where it is to ``restart``.
+        One process at a time makes an artifact; a second one waits and then finds it done. What is there under another
+        name stays under that one. When the block ends without ``commit`` the directory is removed, unless the work is
+        ``resumable`` and has begun: then the next call finds it as it was left, or empty where it is to ``restart``.
         """
         assert plan.kind in KINDS
-        if not _NAME.fullmatch(plan.name):
+        if not is_name(plan.name):
             raise FerError(f"{plan.name!r} is not a valid artifact name", hint="use a-z, 0-9, '.', '_' and '-'")
-        target = self.target(plan)
-        parent = target.parent
+        plan, target = self._placed(plan)
         if not force and (existing := self._existing(target)) is not None:
             yield Work(plan, target, target, committed=existing)
             return
         with self._lock(plan):
+            plan, target = self._placed(plan)
+            parent = target.parent
             if not force and (existing := self._existing(target)) is not None:
                 yield Work(plan, target, target, committed=existing)
                 return
+            atomic_io.make_directory(parent)
             for stale in parent.glob(f".*-{plan.version}*"):
-                if restart or not resumable or stale.name != f".partial-{plan.version}":
+                if restart or not resumable or stale.name != f"{PARTIAL}{plan.version}":
                     atomic_io.remove_tree(stale)
-            name = f".partial-{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
+            name = f"{PARTIAL}{plan.version}" if resumable else f".new-{plan.version}-{secrets.token_hex(4)}"
             work = Work(plan, parent / name, target)
-            needed = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}{NEEDED}"
+            needed = self.root / LOCKS / f"{plan.kind}.{plan.version}{NEEDED}"
             if self._take_up_sealed(work):
                 needed.unlink(missing_ok=True)
                 yield work
@@ -484,6 +519,60 @@ class Store:
                         parent.rmdir()
                 if work.committed is not None or not begun:
                     needed.unlink(missing_ok=True)
+
+    def _placed(self, plan: Plan) -> tuple[Plan, Path]:
+        """Return a plan under the name that its artifact has already, and the artifact's place."""
+        target = self.target(plan)
+        if (name := target.parent.name) != plan.name:
+            there = f"{plan.kind}/{name}@{plan.version}"
+            note(f"{plan.name} is the same as {there}, which keeps its name; 'fer rename' gives it another")
+            plan = replace(plan, name=name)
+        return plan, target
+
+    def rename(self, artifact: Artifact, name: str) -> Artifact:
+        """Give an artifact another name. Its version, and all that is made from it, stay what they are.
+
+        Raises:
+            FerError: it is being rebuilt, or something damaged is where it would go.
+        """
+        assert is_name(name)
+        assert name != artifact.name
+        target = self.root / artifact.kind / name / artifact.version
+        with self.exclusive(artifact.kind, artifact.version) as lock:
+            if not lock:
+                raise FerError(f"{artifact.reference} is being rebuilt", hint="try again when that is done")
+            manifest = artifact.manifest.model_copy(update={"name": name}).sealed()
+            directory = target.parent / f".new-{artifact.version}-{secrets.token_hex(4)}"
+            atomic_io.make_directory(directory)
+            try:
+                for entry in artifact.manifest.files:
+                    atomic_io.link(artifact.path / entry.path, directory / entry.path)
+                atomic_io.write_atomic(directory / MANIFEST, manifest.to_bytes())
+                if not atomic_io.publish(directory, target):
+                    self.open(target)  # a kill left it under both names: then it is sound
+            finally:
+                if directory.exists():
+                    atomic_io.remove_tree(directory)
+            # A kill before this leaves the artifact under both names, each of them whole.
+            atomic_io.remove_tree(artifact.path)
+            with suppress(OSError):  # other versions are there
+                artifact.path.parent.rmdir()
+        return Artifact(target, manifest)
+
+    @contextmanager
+    def exclusive(self, kind: str, version: str) -> Iterator[bool]:
+        """Yield whether nobody is making this artifact, and keep others from it meanwhile."""
+        atomic_io.make_directory(self.root / LOCKS)
+        lock = FileLock(self.root / LOCKS / f"{kind}.{version}")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def _take_up_sealed(self, work: Work) -> bool:
         """Put in place what a kill stopped after it was sealed; what is damaged counts as not sealed."""
@@ -524,10 +613,8 @@ class Store:
 
     @contextmanager
     def _lock(self, plan: Plan) -> Iterator[None]:
-        atomic_io.make_directory(self.root / plan.kind / plan.name)
         atomic_io.make_directory(self.root / LOCKS)
-        path = self.root / LOCKS / f"{plan.kind}.{plan.name}.{plan.version}"
-        lock = FileLock(path)
+        lock = FileLock(self.root / LOCKS / f"{plan.kind}.{plan.version}")
         try:
             lock.acquire(timeout=0.2)
         except Timeout:

@@ -29,6 +29,8 @@ from fer_cli.cli import (
     evaluate,
     extract,
     fit_ahm,
+    listing,
+    naming,
     parse_masks,
     plot,
     predict,
@@ -90,8 +92,12 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")
-app.command("ls")(store.ls)
+app.command("ls")(listing.ls)
 app.command("show")(store.show)
+app.command("tag", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(naming.tag)
+app.command("note")(naming.note)
+app.command("rename")(naming.rename)
+app.command("rm")(naming.rm)
 app.command("verify")(store.verify)
 app.command("gc")(store.gc)
 app.add_typer(weights.app, name="weights")

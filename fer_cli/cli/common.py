@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from fer_cli.artifacts.result import Result
+    from fer_cli.artifacts.store import Artifact
 
 UNBOUNDED: Final = 100_000
 """Columns of what is no terminal: nothing is cut in a pipe."""
@@ -43,11 +44,13 @@ class Output:
         values: the members of the JSON object that ``--json`` prints, after ``schema`` and ``command``.
         show: prints the same for people.
         check: called once all is printed; raises where a check did not pass.
+        made: the artifact that it is of, where the command makes one.
     """
 
     values: Mapping[str, object]
     show: Callable[[], None]
     check: Callable[[], None] | None = None
+    made: Artifact | None = None
 
 
 def emit(command: str, output: Output, *, as_json: bool) -> None:
@@ -79,24 +82,6 @@ def forget_json() -> None:
     _printed.clear()
 
 
-def print_result(command: str, result: Result, lines: Sequence[tuple[str, str]], *, as_json: bool) -> None:
-    """Print a stage's artifact: as JSON, or as a headline with aligned lines of (what, value)."""
-    artifact = result.artifact
-    if as_json:
-        print_json(
-            command,
-            artifact=artifact.to_json(),
-            up_to_date=result.up_to_date,
-            summary=artifact.manifest.summary,
-            measured=artifact.manifest.measured,
-            warnings=artifact.manifest.warnings,
-        )
-        return
-    state = "up to date" if result.up_to_date else "written"
-    headline(artifact.reference, state)
-    print_pairs([*lines, ("path", str(artifact.path))])
-
-
 def artifact_output(result: Result, lines: Sequence[tuple[str, str]]) -> Output:
     """Return what a stage's command prints of its artifact: a headline and aligned lines of (label, value)."""
     artifact = result.artifact
@@ -114,6 +99,7 @@ def artifact_output(result: Result, lines: Sequence[tuple[str, str]]) -> Output:
             "warnings": artifact.manifest.warnings,
         },
         show,
+        made=artifact,
     )
 
 
@@ -171,15 +157,38 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
         print_line(plain("  "), padded(what, width, "dim"), plain("  "), plain(value))
 
 
+MIN_WRAPPED: Final = 14
+"""Columns of the terminal that a wrapped column of a table has at least."""
+
+
 def print_table(
-    columns: Mapping[str, str], rows: Sequence[Sequence[str]], title: str | None = None, *, wrap: Sequence[str] = ()
+    columns: Mapping[str, str],
+    rows: Sequence[Sequence[str]],
+    title: str | None = None,
+    *,
+    wrap: Sequence[str] = (),
+    fold: Mapping[str, int] | None = None,
+    drop: Sequence[str] = (),
 ) -> None:
     """Print a table; ``columns`` maps each heading to its justification, ``left`` or ``right``.
 
-    On a terminal the columns ``wrap`` go on in further lines; the others are cut.
+    On a terminal that is too narrow the columns ``wrap`` go on in further lines, and those of ``fold`` when they have
+    more than so many characters; then those of ``drop`` are left out, the first one first, which a last line says;
+    then the rest goes on in further lines. Nothing is cut.
     """
     from rich.table import Table
 
+    out = console(wide=not sys.stdout.isatty())
+    widths = {
+        heading: max(width_of([heading]), width_of(row[at] for row in rows)) for at, heading in enumerate(columns)
+    }
+    most = {**dict.fromkeys(wrap, MIN_WRAPPED), **(fold or {})}
+    least = {name: min(width, most.get(name, width)) for name, width in widths.items()}
+    gone: list[str] = []
+    for name in drop:
+        if sum(least[other] + 2 for other in columns if other not in gone) - 2 <= out.width:
+            break
+        gone.append(name)
     table = Table(
         title=None if title is None else plain(title),
         box=None,
@@ -188,11 +197,24 @@ def print_table(
         title_justify="left",
         header_style="dim",
     )
-    for heading, side in columns.items():
-        table.add_column(plain(heading), justify="right" if side == "right" else "left", no_wrap=heading not in wrap)
+    shown = [at for at, name in enumerate(columns) if name not in gone]
+    left = out.width + 2 - sum(least[name] + 2 for name in columns if name not in gone)
+    for name, side in columns.items():
+        if name in gone:
+            continue
+        more = max(0, min(widths[name] - least[name], left))
+        left -= more
+        table.add_column(
+            plain(name),
+            justify="right" if side == "right" else "left",
+            width=least[name] + more if left >= 0 else None,
+            overflow="fold",
+        )
     for row in rows:
-        table.add_row(*[plain(cell) for cell in row])
-    console(wide=not sys.stdout.isatty()).print(table)
+        table.add_row(*[plain(row[at]) for at in shown])
+    out.print(table)
+    if gone:
+        print_line(plain(f"not shown at this width: {', '.join(gone)}", "dim"))
 
 
 def console(*, wide: bool = False) -> Console:

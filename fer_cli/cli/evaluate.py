@@ -64,6 +64,7 @@ def evaluate(
     ] = None,
     device: DeviceOption = "auto",
     force: ForceOption = False,
+    name: str | None = None,
 ) -> Output:
     """Score a model or a file of predictions, with intervals.
 
@@ -75,6 +76,7 @@ def evaluate(
     from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {
+        "name": name,
         "predictions": predictions,
         "answer": column,
         "split": split,
@@ -116,7 +118,7 @@ def evaluation_output(result: Result) -> Output:
         "metrics": metrics.to_json(),
         "protocol": artifact.manifest.protocol,
     }
-    return Output(values, lambda: _show(result, metrics, page))
+    return Output(values, lambda: _show(result, metrics, page), made=artifact)
 
 
 def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None:

@@ -42,6 +42,7 @@ def extract(
     batch: BatchOption = 64,
     device: DeviceOption = "auto",
     force: ForceOption = False,
+    name: str | None = None,
 ) -> Output:
     """Extract the features of a frozen network.
 
@@ -51,6 +52,7 @@ def extract(
     from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {
+        "name": name,
         "backbone": backbone,
         "level": level,
         "size": size,

@@ -35,6 +35,7 @@ def fit_ahm(
     ridge: Annotated[float, typer.Option(help="Relative ridge on SS' and XX'; 0 for none.")] = 1e-6,
     metric: Annotated[str, typer.Option(help="accuracy or balanced: selection metric on validation.")] = "accuracy",
     force: ForceOption = False,
+    name: str | None = None,
 ) -> Output:
     """Fit AHM and two plain classifiers on the same features.
 
@@ -51,7 +52,7 @@ def fit_ahm(
         return Output({"hierarchy": text}, partial(print_file, text))
     from fer_cli.cli.requests import answer
 
-    options: dict[str, Any] = {"hierarchy": hierarchy, "paths": paths, "ridge": ridge, "metric": metric}
+    options: dict[str, Any] = {"name": name, "hierarchy": hierarchy, "paths": paths, "ridge": ridge, "metric": metric}
     if lambdas is not None:
         options["lambdas"] = _numbers(lambdas)
 
@@ -63,10 +64,12 @@ def fit_ahm(
     [result] = answer(store, "fit-ahm", options, {"features": (features, ["features"])}, build, force=force)
     summary = AhmSummary.of(result.artifact)
     lines = [("fitted on", f"{summary.training_samples:,} samples"), ("chosen", summary.chosen)]
-    for name, scores in summary.validation.items():
-        setting = summary.settings.get(name)
-        at = "" if setting is None else f"  at {'C' if name == 'logistic' else 'lambda'} {setting:.4g}"
-        lines.append((name, f"validation accuracy {scores.accuracy:.1%}, balanced {scores.balanced_accuracy:.1%}{at}"))
+    for predictor, scores in summary.validation.items():
+        setting = summary.settings.get(predictor)
+        at = "" if setting is None else f"  at {'C' if predictor == 'logistic' else 'lambda'} {setting:.4g}"
+        lines.append(
+            (predictor, f"validation accuracy {scores.accuracy:.1%}, balanced {scores.balanced_accuracy:.1%}{at}")
+        )
     return artifact_output(result, lines)
 
 

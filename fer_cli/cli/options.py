@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
-from fer_cli.cli.common import Output, emit
+from fer_cli.cli.common import Output, emit, print_pairs
+from fer_cli.core.progress import speaks
+
+if TYPE_CHECKING:
+    from fer_cli.artifacts.store import Store
 
 SEED_MAX: Final = 2**32 - 1
 
@@ -22,6 +27,14 @@ StoreOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 DebugOption = Annotated[bool, typer.Option("--debug", help="Print a traceback with an error.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Rebuild or replace what is there already.")]
+NameOption = Annotated[
+    str | None,
+    typer.Option(
+        "--name", help="Name of what is made: a-z, 0-9, '.', '_', '-'. [default: from its inputs and settings]"
+    ),
+]
+TagOption = Annotated[list[str] | None, typer.Option("--tag", help="A tag for what is made; may be repeated.")]
+NoteOption = Annotated[str | None, typer.Option("--note", help="A note on what is made.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Random seed.")]
 SplitOption = Annotated[
@@ -42,12 +55,61 @@ ModelArgument = Annotated[str | None, typer.Argument(help="The model. [default: 
 EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")]
 
 
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The name, the tags and the note that a user gives to what a command makes."""
+
+    name: str | None
+    tags: tuple[str, ...]
+    note: str | None
+
+    @classmethod
+    def checked(cls, name: str | None, tags: Sequence[str] | None, note: str | None) -> Chosen:
+        """Return them in their composed form, before any work begins.
+
+        Raises:
+            UsageError: one of them cannot be what it is to be.
+        """
+        if name is None and not tags and note is None:
+            return cls(None, (), None)
+        from fer_cli.artifacts.annotations import note_text, tag
+        from fer_cli.artifacts.naming import chosen_name
+
+        return cls(
+            None if name is None else chosen_name(name),
+            tuple(tag(text) for text in tags or ()),
+            None if note is None else note_text(note),
+        )
+
+    def added(self, store: Store, output: Output) -> Output:
+        """Write tags and note beside what was made, and return an output that shows them."""
+        from fer_cli.artifacts.annotations import Annotations
+
+        if (made := output.made) is None:
+            return output
+        annotations = Annotations(store)
+        said = annotations.of(made.kind, made.version)
+        if speaks() and (self.tags or self.note is not None):
+            said = annotations.change(made, add=self.tags, note=self.note)
+
+        def show() -> None:
+            output.show()
+            if not said.is_empty:
+                print_pairs(
+                    [(what, text) for what, text in (("tags", " ".join(said.tags)), ("note", said.note)) if text]
+                )
+
+        return replace(output, values={**output.values, "tags": list(said.tags), "note": said.note}, show=show)
+
+
 def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]:
     """Make a command of a function: add ``--json`` and ``--debug``, and print the output that it returns.
 
     A parameter called ``store`` becomes ``--store`` and receives the opened store; one called ``as_json`` receives
-    whether ``--json`` was given. ``--debug`` is read from the
-    arguments themselves (:func:`fer_cli.cli.app.run`), so that it counts where parsing fails.
+    whether ``--json`` was given. One called ``name`` is of a command that makes an artifact: it receives the checked
+    ``--name``, and ``--tag`` and ``--note``, which come with it, are written beside the artifact that the output is of.
+    ``--debug`` is read from the arguments themselves (:func:`fer_cli.cli.app.run`), so that it counts where parsing
+    fails.
 
     Args:
         name: the command's full name without ``fer``, such as ``plot confusion``; ``--json`` prints it.
@@ -56,19 +118,28 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
     def decorate(body: Callable[..., Output]) -> Callable[..., None]:
         hints = get_type_hints(body, localns={"Store": object}, include_extras=True)
         names = inspect.signature(body).parameters
-        parameters = [_keyword(key, hints[key], names[key].default) for key in names if key not in {"store", "as_json"}]
+        given = {"store", "as_json", "name"}
+        parameters = [_keyword(key, hints[key], names[key].default) for key in names if key not in given]
+        if "name" in names:
+            options = (("name", NameOption), ("tag", TagOption), ("note", NoteOption))
+            parameters += [_keyword(key, hint, None) for key, hint in options]
         if "store" in names:
             parameters.append(_keyword("store", StoreOption, None))
         parameters += [_keyword("json", JsonOption, False), _keyword("debug", DebugOption, False)]
 
-        def run(*, json: bool, debug: bool, store: Path | None = None, **values: object) -> None:
+        def run(*, json: bool, debug: bool, store: Path | None = None, **values: Any) -> None:  # noqa: ANN401
             if "store" in names:
                 from fer_cli.artifacts.store import open_store
 
                 values["store"] = open_store(store)
             if "as_json" in names:
                 values["as_json"] = json
-            emit(name, body(**values), as_json=json)
+            if "name" not in names:
+                emit(name, body(**values), as_json=json)
+                return
+            chosen = Chosen.checked(values.pop("name"), values.pop("tag"), values.pop("note"))
+            output = body(**values, name=chosen.name)
+            emit(name, chosen.added(values["store"], output), as_json=json)
 
         run.__doc__ = body.__doc__
         run.__dict__["__signature__"] = inspect.Signature(parameters)

@@ -48,6 +48,7 @@ def parse_masks(
         typer.Option(help="float32, bfloat16, or auto: bfloat16 for compact if the device supports it natively."),
     ] = "auto",
     force: ForceOption = False,
+    name: str | None = None,
 ) -> Output:
     """Segment every face into regions, and flag the doubtful masks.
 
@@ -58,6 +59,7 @@ def parse_masks(
     from fer_cli.faces.quality import REASONS
 
     options: dict[str, Any] = {
+        "name": name,
         "parser": parser,
         "weights": weights,
         "weights_sha256": weights_sha256,

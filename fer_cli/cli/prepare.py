@@ -29,6 +29,7 @@ DropOption = Annotated[
 _SHARED: Final = [
     Parameter("seed", Parameter.KEYWORD_ONLY, default=0, annotation=SeedOption),
     Parameter("force", Parameter.KEYWORD_ONLY, default=False, annotation=ForceOption),
+    Parameter("name", Parameter.KEYWORD_ONLY, default=None, annotation=str | None),
 ]
 _SPLITTING: Final = [
     Parameter("drop_duplicates", Parameter.KEYWORD_ONLY, default=False, annotation=DropOption),
@@ -54,17 +55,19 @@ def _failing(error: FerError) -> Callable[[], None]:
     return fail
 
 
-def _command(name: str, dataset: DatasetDefinition) -> Callable[..., None]:
+def _command(dataset_name: str, dataset: DatasetDefinition) -> Callable[..., None]:
     """Return the command of a data set: the options that its loader declares, then those of every data set."""
 
-    def prepare(*, store: Store, seed: int, force: bool, **options: Any) -> Output:  # noqa: ANN401 - the loader's own
+    def prepare(*, store: Store, seed: int, force: bool, name: str | None, **options: Any) -> Output:  # noqa: ANN401 - the loader's own
         from fer_cli.stages.prepare import prepare as stage
 
         shared = {item.name: options.pop(item.name) for item in _SPLITTING if item.name in options}
         if dataset.default_source and not dataset.generated:
-            options["source"] = options["source"] or default_source(name)
+            options["source"] = options["source"] or default_source(dataset_name)
         if dataset.takes("seed"):
             options["seed"] = seed
+        if dataset.takes("name"):
+            options["name"] = name
         words = [word for word in sys.argv[1:] if word not in {"--json", "--debug", "--force"}]
         result = stage(
             store=store,
@@ -72,6 +75,7 @@ def _command(name: str, dataset: DatasetDefinition) -> Callable[..., None]:
             seed=seed,
             command=shlex.join(["fer", *words]),
             force=force,
+            name=name,
             **shared,
         )
         return artifact_output(result, _lines(result.artifact))
@@ -80,12 +84,14 @@ def _command(name: str, dataset: DatasetDefinition) -> Callable[..., None]:
     store_parameter = Parameter("store", Parameter.KEYWORD_ONLY)
     prepare.__dict__["__signature__"] = Signature([*parameters, store_parameter])
     prepare.__annotations__ = {item.name: item.annotation for item in parameters}
-    return command(f"prepare {name}")(prepare)
+    return command(f"prepare {dataset_name}")(prepare)
 
 
 def _options(dataset: DatasetDefinition) -> list[Parameter]:
     options = []
     for item in dataset.parameters():
+        if item.name == "name":  # of every command that makes an artifact
+            continue
         kind, default = item.type, item.default
         if item.name == "source" and dataset.default_source:
             kind, default = Path | None, None

@@ -51,6 +51,7 @@ def split(
     export: Annotated[Path | None, typer.Option(help="Write ids, splits and folds to this csv.")] = None,
     seed: SeedOption = 0,
     force: ForceOption = False,
+    name: str | None = None,
 ) -> Output:
     """Split a dataset again, or into folds; export or import it.
 
@@ -68,6 +69,7 @@ def split(
     from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {
+        "name": name,
         "folds": folds,
         "by": by,
         "frames": leaky_frame_split,

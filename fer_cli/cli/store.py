@@ -1,4 +1,4 @@
-"""``fer ls``, ``show``, ``verify`` and ``gc``: the artifact store."""
+"""``fer show``, ``verify`` and ``gc``: the artifact store."""
 
 from __future__ import annotations
 
@@ -16,62 +16,18 @@ from fer_cli.cli.common import (
     print_file,
     print_line,
     print_pairs,
-    print_table,
     say,
 )
+from fer_cli.cli.listing import in_bytes
 from fer_cli.cli.options import command
 from fer_cli.core.errors import CheckFailedError, FerError
 
 if TYPE_CHECKING:
     from rich.tree import Tree
 
+    from fer_cli.artifacts.annotations import Annotation
     from fer_cli.artifacts.maintenance import Lineage
     from fer_cli.artifacts.store import Artifact, Store
-
-
-@command("ls")
-def ls(
-    store: Store,
-    kind: Annotated[str | None, typer.Argument(help="Only this kind, such as dataset or features.")] = None,
-) -> Output:
-    """List the artifacts, the last built or used first."""
-    from fer_cli.artifacts.manifest import KINDS, OldSchemaError
-
-    if kind is not None and kind not in KINDS:
-        raise typer.BadParameter(f"{kind!r} is not a kind of artifact; choose from {', '.join(KINDS)}")
-    rows: list[list[str]] = []
-    entries: list[dict[str, Any]] = []
-    for directory in store.directories(KINDS if kind is None else (kind,)):
-        size = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
-        try:
-            artifact = store.open(directory)
-            brief = _brief(artifact)
-        except FerError as error:
-            is_old = isinstance(error, OldSchemaError)
-            text = f"old schema; {error.hint}" if is_old else f"DAMAGED: {error.what}"
-            name = f"{directory.parent.name}@{directory.name}"
-            rows.append([directory.parent.parent.name, name, "", _bytes(size), text])
-            entries.append({"path": str(directory), "old_schema" if is_old else "damaged": str(error)})
-            continue
-        manifest = artifact.manifest
-        created = manifest.created.replace("T", " ").removesuffix("+00:00")
-        rows.append([artifact.kind, f"{artifact.name}@{artifact.version[:6]}", created, _bytes(size), brief])
-        entries.append({**artifact.to_json(), "created": manifest.created, "bytes": size, "summary": manifest.summary})
-
-    def show() -> None:
-        if rows:
-            columns = {
-                "kind": "left",
-                "name@version": "left",
-                "created (UTC)": "left",
-                "size": "right",
-                "summary": "left",
-            }
-            print_table(columns, rows)
-        else:
-            say(f"no artifacts in {store.root}; build the first with 'fer demo' or 'fer prepare'")
-
-    return Output({"artifacts": entries}, show)
 
 
 @command("show")
@@ -80,6 +36,7 @@ def show(
     reference: Annotated[str | None, typer.Argument(help="The artifact. [default: the newest]")] = None,
 ) -> Output:
     """Show an artifact: its settings, results, files and lineage."""
+    from fer_cli.artifacts.annotations import Annotations
     from fer_cli.artifacts.maintenance import lineage
     from fer_cli.artifacts.manifest import KINDS
 
@@ -87,8 +44,10 @@ def show(
     tree = lineage(store, artifact)
     manifest = artifact.manifest.model_dump(by_alias=True)
     recipe = _recipe(store, artifact)
-    values = {"artifact": artifact.to_json(), "manifest": manifest, "lineage": _lineage_json(tree), "recipe": recipe}
-    return Output(values, lambda: _show(artifact, tree, recipe))
+    said = Annotations(store).of(artifact.kind, artifact.version)
+    values = {"artifact": artifact.to_json(), "tags": list(said.tags), "note": said.note, "manifest": manifest}
+    values |= {"lineage": _lineage_json(tree), "recipe": recipe}
+    return Output(values, lambda: _show(artifact, tree, said, recipe))
 
 
 def _recipe(store: Store, artifact: Artifact) -> str | None:
@@ -106,7 +65,7 @@ def _recipe(store: Store, artifact: Artifact) -> str | None:
         return f"# {error}\n"
 
 
-def _show(artifact: Artifact, tree: Lineage, recipe: str | None) -> None:
+def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | None) -> None:
     from rich.tree import Tree
 
     manifest = artifact.manifest
@@ -115,6 +74,8 @@ def _show(artifact: Artifact, tree: Lineage, recipe: str | None) -> None:
     commit = "" if code.commit is None else f", commit {code.commit[:10]}{' + changes' if code.modified else ''}"
     print_pairs(
         [
+            *([("tags", " ".join(said.tags))] if said.tags else []),
+            *([("note", said.note)] if said.note else []),
             ("path", str(artifact.path)),
             (
                 "created",
@@ -186,27 +147,48 @@ def gc(
     store: Store,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it, only list what would be removed.")] = False,
     superseded: Annotated[
-        bool, typer.Option("--superseded", help="Also old versions that no other artifact was built from.")
+        bool,
+        typer.Option(
+            "--superseded",
+            help="Also runs that an equal one (same name and settings) with newer code or data replaced, and that "
+            "nothing else needs.",
+        ),
+    ] = False,
+    unfinished: Annotated[
+        bool, typer.Option("--unfinished", help="Also work that was stopped and that the same command would resume.")
     ] = False,
 ) -> Output:
-    """List what stopped commands left behind; remove it with --yes."""
-    from fer_cli.artifacts.maintenance import leftovers, remove
+    """List what killed commands left behind; remove it with --yes.
 
-    found = leftovers(store, superseded=superseded)
+    Runs with other settings, tagged ones, ones with a note, and all that what stays was made from are never removed;
+    `fer rm` removes one by its name. Each line says why something goes, or stays.
+    """
+    from fer_cli.artifacts.dependents import unfinished_work
+    from fer_cli.artifacts.maintenance import leftovers, remove
+    from fer_cli.artifacts.superseded import fates
+
+    found = leftovers(store, superseded=superseded, unfinished=unfinished)
+    kept = [(fate.reference, fate.reason) for fate in fates(store) if not fate.goes] if superseded else []
+    if not unfinished:
+        reason = "unfinished: the same command resumes it; --unfinished removes it"
+        kept += [(work.reference, reason) for work in unfinished_work(store)]
     total = sum(leftover.size for leftover in found)
     if yes:
         remove(store, found)
 
     def show() -> None:
+        for reference, reason in kept:
+            say(f"{'stays':>9}  {reference}  ({reason})")
         for leftover in found:
-            say(f"{_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
+            say(f"{in_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
         if found:
-            say(f"{'removed' if yes else 'would remove'} {_bytes(total)}{'' if yes else '; add --yes to do it'}")
+            say(f"{'removed' if yes else 'would remove'} {in_bytes(total)}{'' if yes else '; add --yes to do it'}")
         else:
             say("nothing to remove")
 
     entries = [{"path": str(leftover.path), "bytes": leftover.size, "reason": leftover.reason} for leftover in found]
-    return Output({"removed": yes, "bytes": total, "leftovers": entries}, show)
+    stays = [{"artifact": reference, "reason": reason} for reference, reason in kept]
+    return Output({"removed": yes, "bytes": total, "leftovers": entries, "kept": stays}, show)
 
 
 def _directory(store: Store, reference: str, kinds: tuple[str, ...]) -> Path:
@@ -224,33 +206,6 @@ def _directory(store: Store, reference: str, kinds: tuple[str, ...]) -> Path:
         if (path / "manifest.json").is_file():
             return path
         raise
-
-
-def _brief(artifact: Artifact) -> str:
-    from fer_cli.artifacts import summaries
-
-    match artifact.kind:
-        case "dataset":
-            dataset = summaries.DatasetSummary.of(artifact)
-            folds = [] if dataset.folds is None else [f"{dataset.folds} folds"]
-            return ", ".join([*(f"{number:,} {split}" for split, number in dataset.splits.items()), *folds])
-        case "masks":
-            masks = summaries.MasksSummary.of(artifact)
-            return f"{masks.images:,} by {masks.parser}, {masks.doubtful:,} doubtful"
-        case "features":
-            features = summaries.FeaturesSummary.of(artifact)
-            shape = "x".join(str(side) for side in features.shape)
-            return f"{features.images:,} x {shape} {features.dtype}, {'+'.join(features.views)}"
-        case "ahm":
-            return summaries.AhmSummary.of(artifact).headline
-        case "model":
-            return summaries.ModelSummary.of(artifact).headline
-        case "study":
-            return summaries.StudySummary.of(artifact).headline
-        case "search":
-            return summaries.SearchSummary.of(artifact).headline
-        case _:
-            return summaries.EvaluationSummary.of(artifact).headline
 
 
 def _lines(key: str, value: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - any JSON value
@@ -276,20 +231,14 @@ def _flat(value: Any) -> str:  # noqa: ANN401 - any JSON value
             return f"{value:,}"
 
 
-def _bytes(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:.1f} {unit}"
-    return f"{size} B"
-
-
 def _grow(branch: Tree, node: Lineage) -> None:
     for parent in node.parents:
         source = parent.source
         if source.kind == "files":
             text = plain(f"{parent.role}: files of {source.name}, sha256 {source.content[:16]}…")
         else:
-            text = plain(f"{parent.role}: {source.kind}/{source.name}@{source.version}")
+            named = f"{source.kind}/{source.name}@{source.version}"
+            text = plain(f"{parent.role}: {named if parent.artifact is None else parent.artifact.reference}")
             if parent.artifact is None:
                 text.append("  gone from this store", style="yellow")
             elif parent.changed:

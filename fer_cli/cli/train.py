@@ -101,6 +101,7 @@ def _command(system: str) -> Callable[..., None]:
         print_config: PrintOption = False,
         help_recipe: HelpRecipeOption = False,
         force: ForceOption = False,
+        name: str | None = None,
     ) -> Output:
         if help_recipe:
             return _reference(system)
@@ -122,6 +123,7 @@ def _command(system: str) -> Callable[..., None]:
             workers=workers,
             tensorboard=tensorboard,
             force=force,
+            name=name,
         )
         return _trained(trained)
 

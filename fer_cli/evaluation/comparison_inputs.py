@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.artifacts.manifest import OldSchemaError
+from fer_cli.artifacts.manifest import OldSchemaError, read_manifest
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import EvaluationProtocol
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import CheckFailedError, FerError
-from fer_cli.core.progress import note
+from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.overlap import alike, is_hashed
 
@@ -123,14 +123,16 @@ def _evaluation(store: Store, reference: str) -> Artifact:
     if artifact.kind == "evaluation":
         return artifact
     scored = []
-    for directory in store.directories(("evaluation",), f"{artifact.kind}-{artifact.name}-*"):
+    for directory in store.directories(("evaluation",)):
         try:
-            evaluation = store.open(directory)
+            source = read_manifest(directory).inputs.get("model")
         except OldSchemaError:
             continue
-        source = evaluation.manifest.inputs.get("model")
+        except FerError as error:
+            warn(f"{error}; passing it over")
+            continue
         if source is not None and (source.kind, source.content) == (artifact.kind, artifact.manifest.content):
-            scored.append(evaluation)
+            scored.append(store.open(directory))
     if not scored:
         raise FerError(f"{artifact.reference} has not been scored", hint=f"run `fer eval {artifact.reference}` first")
     best = min(scored, key=_preference)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
+from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import json_bytes, table_bytes
 from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, Intervals, Tta
 from fer_cli.artifacts.result import Result
@@ -54,6 +55,7 @@ def evaluate_model(
     batching: str | None = None,
     device: str = "auto",
     force: bool = False,
+    name: str | None = None,
 ) -> Result:
     """Score a model, or predictions that are already made, on one split.
 
@@ -76,6 +78,7 @@ def evaluate_model(
             models that mix their batch alone: these are scored alone, the others as stored, where it is None.
         device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: make it anew even when it is up to date.
+        name: of what is made; from its inputs and settings where it is None.
 
     Raises:
         FerError: a reference, a split or a predictor is not there.
@@ -106,7 +109,7 @@ def evaluate_model(
     )
     plan = Plan(
         kind="evaluation",
-        name=_name(opened, chosen_split),
+        name=name or _name(opened, config),
         stage="eval",
         revision=REVISION,
         config=config.record(),
@@ -244,10 +247,19 @@ def _rows(predictor: Predictor, split: SplitName) -> NDArray[np.int64]:
         ) from error
 
 
-def _name(predictor: Predictor, split: SplitName) -> str:
-    """Return the evaluation's name, short enough for a folder's."""
+def _name(predictor: Predictor, config: EvaluationConfig) -> str:
+    """Return what was scored, on what where that is not its own, what is other than usual, and the split."""
     elsewhere = "" if predictor.is_own else f"-on-{predictor.dataset.artifact.name}"
-    return f"{predictor.origin.name[: 118 - len(elsewhere) - len(split)]}{elsewhere}-{split}"
+    usual = None if config.batching is None else "alone" if predictor.mixes_batch else "stored"
+    words = [
+        *([] if config.predictor == predictor.chosen else [config.predictor]),
+        *([] if config.tta == "none" else [config.tta]),
+        *([] if config.batching == usual else [str(config.batching)]),
+        *([] if config.resamples == RESAMPLES else [f"resamples{config.resamples}"]),
+        *([] if config.seed == 0 else [f"bootstrap-seed{config.seed}"]),
+        *([] if config.answer is None else [f"answer-{config.answer}"]),
+    ]
+    return composed_name(f"{predictor.origin.name}{elsewhere}", words, [config.split])
 
 
 def _score(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.naming import composed_name, slug
 from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
@@ -19,6 +22,8 @@ from fer_cli.models.truncation import open_level
 from fer_cli.weights.files import WeightsFile, find_weights, pretraining_of
 
 REVISION: Final = 1
+LONGEST_FEATURES: Final = 96
+"""Characters of the name of features: that of what is made of them has more."""
 DTYPES: Final = ("float32", "float16")
 
 
@@ -35,6 +40,7 @@ def extract(
     batch: int = 64,
     device: str = "auto",
     force: bool = False,
+    name: str | None = None,
 ) -> Result:
     """Run a frozen backbone over every image of a data set.
 
@@ -54,6 +60,7 @@ def extract(
         batch: images a forward pass.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         force: extract again even when it is up to date.
+        name: of what is made; from its inputs and settings where it is None.
 
     Raises:
         FerError: a name, the weights or the machine is at fault.
@@ -71,6 +78,7 @@ def extract(
     network.network.to(target)
     shape = feature_shape(network, target)
     plan = _plan(source.artifact, network, weights_file, views, dtype)
+    plan = replace(plan, name=name or _name(plan, network, weights))
 
     def produce(work: Work) -> None:
         rate = extract_features(
@@ -129,16 +137,9 @@ def _check_options(views: Sequence[str], dtype: str, batch: int, size: int | Non
 
 
 def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, views: Sequence[str], dtype: str) -> Plan:
-    parts = [dataset.name, network.name.replace("/", "-").lower()]
-    if network.preprocessing.size != network.own_size:
-        parts.append(str(network.preprocessing.size))
-    if network.level != POOLED:
-        parts.append(network.level)
-    if weights is None:
-        parts.append("random")
     return Plan(
         kind="features",
-        name="-".join(parts),
+        name=dataset.name,
         stage="extract",
         revision=REVISION,
         config=FeaturesConfig(
@@ -153,3 +154,16 @@ def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, vie
         inputs={"dataset": dataset.as_input()},
         seeds=[] if weights is not None else [0],
     )
+
+
+def _name(plan: Plan, network: Backbone, weights: str) -> str:
+    """Return data set and network, and what is other than usual."""
+    preprocessing, views = network.preprocessing, plan.config["views"]
+    words = [
+        *([str(preprocessing.size)] if preprocessing.size != network.own_size else []),
+        *([network.level] if network.level != POOLED else []),
+        *(["random"] if plan.seeds else [] if weights == "auto" else [Path(weights).stem]),
+        *(["flip-only" if len(views) == 1 else "flip"] if "flip" in views else []),
+        *([plan.config["dtype"]] if plan.config["dtype"] != "float32" else []),
+    ]
+    return composed_name(f"{plan.name}-{slug(network.name)}", words, longest=LONGEST_FEATURES)

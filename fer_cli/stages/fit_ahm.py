@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.manifest import Input
+from fer_cli.artifacts.naming import composed_name, number_word
 from fer_cli.artifacts.payload import table_bytes, tensors_bytes
 from fer_cli.artifacts.protocol import Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
@@ -42,6 +43,7 @@ def fit_ahm(
     ridge: float = RIDGE,
     metric: str = "accuracy",
     force: bool = False,
+    name: str | None = None,
 ) -> Result:
     """Fit nearest mean, logistic regression and both directions of AHM (Zhang & Dong) on one features artifact.
 
@@ -57,6 +59,7 @@ def fit_ahm(
         ridge: on SS' and XX', relative to the mean of their diagonals.
         metric: ``accuracy`` or ``balanced``: what the choices are made by.
         force: rebuild it even when it is up to date.
+        name: of what is made; from its inputs and settings where it is None.
 
     Raises:
         FerError: the hierarchy, the features or the data set's splits are at fault.
@@ -72,10 +75,11 @@ def fit_ahm(
             path=dataset.artifact.path,
         )
     tree = default_hierarchy() if hierarchy is None else load_hierarchy(hierarchy)
+    is_own = tree.text != default_hierarchy().text
     prototypes, path_names = semantic_prototypes(tree, dataset.classes, "full" if paths == "full" else "shared")
     plan = Plan(
         kind="ahm",
-        name=artifact.name + ("" if paths == "shared" else "-full"),
+        name=name or _name(artifact, paths, lambdas, ridge, metric, hierarchy if is_own else None),
         stage="fit-ahm",
         revision=REVISION,
         config=AhmConfig(
@@ -129,6 +133,20 @@ def fit_ahm(
     for text in result.notes:
         warn(text)
     return Result(fitted, up_to_date=False)
+
+
+def _name(
+    features: Artifact, paths: str, lambdas: Sequence[float], ridge: float, metric: str, hierarchy: Path | None
+) -> str:
+    """Return the name of the features, and what is other than usual."""
+    words = [
+        *([] if paths == "shared" else [paths]),
+        *([] if hierarchy is None else [f"hierarchy-{hierarchy.stem}"]),
+        *([] if tuple(lambdas) == tuple(RELATIVE_LAMBDAS) else ["lambdas", *map(number_word, lambdas)]),
+        *([] if ridge == RIDGE else [f"ridge{number_word(ridge)}"]),
+        *([] if metric == "accuracy" else [metric]),
+    ]
+    return composed_name(features.name, words)
 
 
 def _check_options(paths: str, lambdas: Sequence[float], ridge: float, metric: str) -> Metric:

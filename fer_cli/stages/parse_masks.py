@@ -9,6 +9,7 @@ from typing import Final
 
 import numpy as np
 
+from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
@@ -46,6 +47,7 @@ def parse_masks(
     device: str = "auto",
     precision: str = "auto",
     force: bool = False,
+    name: str | None = None,
 ) -> Result:
     """Find the regions of every face of a data set and say which of the maps are to be doubted.
 
@@ -67,6 +69,7 @@ def parse_masks(
         precision: of the network: ``float32``, ``bfloat16``, or ``auto``: bfloat16 for compact where the device
             multiplies it natively (its mIoU is the same, see the model card), else float32.
         force: parse again even when it is up to date.
+        name: of what is made; from its inputs and settings where it is None.
 
     Raises:
         FerError: the weights, the data set or the machine is at fault.
@@ -94,7 +97,7 @@ def parse_masks(
     )
     with process_group(ranks):
         opened = open_parser(parser, options)
-        plan = _plan(images, opened, thresholds)
+        plan = _plan(images, opened, thresholds, name)
 
         def produce(work: Work) -> None:
             rows = Rows(images.ids, images.pixels)
@@ -121,10 +124,10 @@ def parse_masks(
         return run(store, plan, produce, ranks=ranks, force=force)
 
 
-def _plan(dataset: Dataset, parser: DatasetParser, thresholds: QualityThresholds) -> Plan:
+def _plan(dataset: Dataset, parser: DatasetParser, thresholds: QualityThresholds, name: str | None) -> Plan:
     return Plan(
         kind="masks",
-        name="-".join([dataset.artifact.name, *parser.name_parts]),
+        name=name or composed_name(dataset.artifact.name, parser.name_parts),
         stage="parse-masks",
         revision=REVISION,
         config={

@@ -55,6 +55,7 @@ def prepare(
     drop_duplicates: bool = False,
     command: str = "",
     force: bool = False,
+    name: str | None = None,
 ) -> Result:
     """Read a source, check it, and write it as a dataset artifact.
 
@@ -67,6 +68,7 @@ def prepare(
             :mod:`fer_cli.audit.deduplicate` says; the artifact's name says so.
         command: what the user typed, for the reports of all that is made from it; no part of the version.
         force: make it anew even when it is up to date.
+        name: of what is made; from its inputs and settings where it is None.
 
     Raises:
         FerError: the source is at fault; nothing is left behind.
@@ -74,7 +76,7 @@ def prepare(
     if not MIN_SHARE <= validation < 0.5:
         what = f"--validation {validation} is not a share of train"
         raise FerError(what, hint=f"use a number from {MIN_SHARE:g} to below 0.5")
-    name = f"{loader.name}-unique" if drop_duplicates else loader.name
+    name = name or (f"{loader.name}-unique" if drop_duplicates else loader.name)
     files = file_hashes(loader.name, loader.files) if loader.files else {}
     plan = Plan(
         kind="dataset",

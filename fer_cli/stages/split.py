@@ -39,6 +39,7 @@ def split(
     validation: float | None = None,
     seed: int = 0,
     force: bool = False,
+    name: str | None = None,
 ) -> Result:
     """Write a data set with another split. The pictures are shared with the one that it is made from, not copied.
 
@@ -58,6 +59,7 @@ def split(
             nothing where a list gives splits.
         seed: of all that is drawn by chance.
         force: make it anew even when it is up to date.
+        name: of what is made; from its inputs and settings where it is None.
 
     Raises:
         FerError: the data set or the list is at fault; nothing is left behind.
@@ -70,7 +72,7 @@ def split(
     told = {"folds": folds, "by": by, "frames": frames, "validation": validation, "split_seed": seed}
     plan = Plan(
         kind="dataset",
-        name=_name(parent, folds, by, frames, ids),
+        name=name or _name(parent, folds, by, frames, ids),
         stage="split",
         revision=REVISION,
         config={name: value for name, value in told.items() if value is not None},

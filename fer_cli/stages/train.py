@@ -66,6 +66,7 @@ def train(
     workers: int | None = None,
     tensorboard: Path | None = None,
     force: bool = False,
+    name: str | None = None,
 ) -> TrainedResult:
     """Train a system once per seed, and once per fold where all are asked for.
 
@@ -89,10 +90,11 @@ def train(
         workers: threads that prefetch batches; they change no result. None: 2 with a GPU, else 0.
         tensorboard: a folder for TensorBoard, with a folder per model.
         force: train again even where it is up to date or unfinished. Resume that one by a call without.
+        name: of the models, before their fold and seed, and of the study; None: data set, system, backbone and the
+            settings that differ from the system's recipes.
 
     Raises:
-        FerError: the recipe, the dataset, the weights or the machine is at fault; or an unfinished training of the
-            same name has other settings.
+        FerError: the recipe, the dataset, the weights or the machine is at fault.
         PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
     trainer = registry.load(system)
@@ -145,6 +147,7 @@ def train(
             tensorboard=tensorboard,
             force=force,
             soft_targets=answers,
+            name=name,
             open_feature_cache=_feature_cache,
         )
         for view in views

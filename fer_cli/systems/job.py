@@ -12,6 +12,7 @@ import numpy as np
 
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.manifest import MANIFEST, Input
+from fer_cli.artifacts.naming import composed_name, slug
 from fer_cli.artifacts.protocol import Selection, Teacher, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
@@ -26,9 +27,10 @@ from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
 from fer_cli.models.backbones import check_name
+from fer_cli.systems.naming import recipe_variant
 from fer_cli.training.history import HISTORY, recorder, write_history
 from fer_cli.training.recipe import RECIPE
-from fer_cli.training.resume import CHECKPOINTS, begin, forget, is_forced, refuse_changed
+from fer_cli.training.resume import CHECKPOINTS, begin, forget, is_forced, note_unfinished
 from fer_cli.weights.files import WeightsFile, pretraining_of
 
 if TYPE_CHECKING:
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from fer_cli.systems.base import FeatureCache, System, Trainable
 
 REVISION: Final = 3
+LONGEST_MODEL: Final = 96
+"""Characters of a model's name: that of its evaluation has more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Job:
     tensorboard: Path | None
     force: bool
     soft_targets: Artifact | None  # a teacher's answers of the training images
+    name: str | None
     open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, AnyArray]]
 
     @property
@@ -68,13 +73,13 @@ def train_one(job: Job, seed: int) -> Result:
     """Train with one seed, or resume where that stopped; in every process of a job of several.
 
     Raises:
-        FerError: the recipe or the machine is at fault; or an unfinished training of the same name has other settings.
+        FerError: the recipe or the machine is at fault.
         PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
     plan, store = _plan(job, seed), job.store
     first = job.ranks.rank == 0
     if first and not job.force:
-        refuse_changed(store, plan)
+        note_unfinished(store, plan)
     if job.force or not store.holds(plan, MANIFEST):
         _check(job)
     forced = job.force or (first and is_forced(store, plan))
@@ -103,16 +108,13 @@ def _check(job: Job) -> None:
 
 def _plan(job: Job, seed: int) -> Plan:
     record = job.recipe.record()
-    backbone: list[str] = []
     if job.recipe.backbone is not None:
         record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
-        backbone = [job.recipe.backbone.backbone.replace("/", "-").lower()]
     if job.soft_targets is not None:
         record["distill"] |= {"teacher": job.soft_targets.version}
-    fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
     return Plan(
         kind="model",
-        name="-".join([job.dataset.artifact.name, job.system.name, *backbone, *_variant(job), *fold, f"seed{seed}"]),
+        name=_name(job, seed),
         stage="train",
         revision=REVISION,
         config=ModelConfig(
@@ -132,11 +134,28 @@ def _plan(job: Job, seed: int) -> Plan:
     )
 
 
+def _name(job: Job, seed: int) -> str:
+    """Return the name that was chosen, or data set, system, backbone and what differs, before fold and seed."""
+    fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
+    tail = [*fold, f"seed{seed}"]
+    if job.name is not None:
+        return composed_name(job.name, tail=tail, longest=LONGEST_MODEL)
+    backbone = [] if job.recipe.backbone is None else [slug(job.recipe.backbone.backbone)]
+    stem = "-".join([job.dataset.artifact.name, job.system.name, *backbone])
+    return composed_name(stem, _variant(job), tail, LONGEST_MODEL)
+
+
 def _variant(job: Job) -> list[str]:
-    """Return the words that distinguish models of one system: how the recipe differs, and whose masks were used."""
-    parser = None if job.masks is None else MasksSummary.of(job.masks.artifact).parser
-    distilled = ["distilled"] if job.soft_targets is not None else []
-    return [*job.recipe.variant(), *distilled, *([f"{parser}-masks"] if parser not in {None, "compact"} else [])]
+    """Return the words that distinguish models of one system: how the recipe differs, whose masks, which teacher."""
+    recipe, parser = job.recipe, None if job.masks is None else MasksSummary.of(job.masks.artifact).parser
+    if recipe.backbone is not None and job.weights is None:  # asked for, or not at hand
+        recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
+    return [
+        *recipe_variant(job.system, recipe).name_words,
+        *([] if job.soft_targets is None else [f"distilled-{job.soft_targets.version[:6]}"]),
+        *([f"{parser}-masks"] if parser not in {None, "compact"} else []),
+        *(["selected-on-test"] if job.select_on == "test" else []),
+    ]
 
 
 def _train(job: Job, seed: int, work: Work) -> None:

@@ -328,7 +328,7 @@ class _Training:
         """Return the error of a training that came to what is no number; it says what there is to go back to."""
         hint = "take a lower optim.lr, more schedule.warmup or a lower optim.clip"
         if has_checkpoint(self.directory):
-            hint = f"the last good checkpoint is kept; start again with --force, and {hint}"
+            hint = f"the last good checkpoint is kept; {hint}"
         return FerError(what, hint=hint)
 
     def _wrapped(self) -> Callable[[torch.Tensor], Any]:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from filelock import FileLock, Timeout
-
 from fer_cli.artifacts.atomic_io import write_file
+from fer_cli.artifacts.dependents import unfinished_work
 from fer_cli.artifacts.manifest import MANIFEST
 from fer_cli.artifacts.payload import json_bytes
-from fer_cli.artifacts.store import LOCKS, Plan, Store
-from fer_cli.core.errors import FerError
+from fer_cli.artifacts.store import PARTIAL, Plan, Store
+from fer_cli.core.progress import note
 
 CHECKPOINTS: Final = "checkpoint-*.safetensors"
 """What a training that has come to one leaves next to its plan."""
@@ -36,7 +35,7 @@ def forget(directory: Path) -> None:
 
 def is_forced(store: Store, plan: Plan) -> bool:
     """Tell whether there is an unfinished training that was begun with ``--force``."""
-    directory = store.root / plan.kind / plan.name / f".partial-{plan.version}"
+    directory = store.target(plan).parent / f"{PARTIAL}{plan.version}"
     return (directory / _FORCED).is_file() and any(directory.glob(CHECKPOINTS))
 
 
@@ -57,30 +56,22 @@ def _decides(plan: Plan) -> dict[str, Any]:
     return flat
 
 
-def refuse_changed(store: Store, plan: Plan) -> None:
-    """Refuse to begin next to an unfinished training of the same name: a changed recipe must not pass for a resume."""
-    parent = store.root / plan.kind / plan.name
-    if (parent / f".partial-{plan.version}" / _PLAN).is_file() or store.holds(plan, MANIFEST):
+def note_unfinished(store: Store, plan: Plan) -> None:
+    """Say where unfinished trainings have the name of one that begins, and in what they differ: each is kept."""
+    if (store.target(plan).parent / f"{PARTIAL}{plan.version}" / _PLAN).is_file() or store.holds(plan, MANIFEST):
         return
-    for directory in sorted({checkpoint.parent for checkpoint in parent.glob(f".partial-*/{CHECKPOINTS}")}):
-        path = directory / _PLAN
-        version = directory.name.removeprefix(".partial-")
-        lock = FileLock(store.root / LOCKS / f"{plan.kind}.{plan.name}.{version}")
+    now = json.loads(json_bytes(_decides(plan)))
+    for work in unfinished_work(store, [plan.kind], plan.name):
+        if work.is_under_way(store) or not any(work.path.glob(CHECKPOINTS)):
+            continue
         try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue  # another process is at it: two trainings at once are nobody's mistake
-        lock.release()
-        try:
-            before = json.loads(path.read_bytes())
+            before = json.loads((work.path / _PLAN).read_bytes())
         except (OSError, ValueError):
             continue  # killed while it began, or ended
-        now = json.loads(json_bytes(_decides(plan)))
-        differ = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-        key = differ[0] if differ else "fer's own revision"
-        what = f"the {key}" if key in plan.inputs else f"{key} = {before.get(key)!r}, now {now.get(key)!r}"
-        raise FerError(
-            f"an unfinished training of {plan.name} differs in {what}",
-            hint="give its settings to resume it, remove it with 'fer gc', or start this one with --force",
-            path=path.parent,
-        )
+        differ = [
+            f"the {key}" if key in plan.inputs else f"{key} = {before.get(key)!r}, now {now.get(key)!r}"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key)
+        ]
+        what = ", ".join(differ[:3]) or "fer's own revision"
+        note(f"unfinished and kept: {work.reference}, which differs in {what}; its own settings resume it")

@@ -19,13 +19,13 @@ from tests.artifacts.test_store import build, plan
 def test_a_copy_has_the_order_whatever_its_times_and_the_clock(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("time.time_ns", lambda: 4 * 10**18)  # a clock that was far ahead once
-        first = build(store, plan(seed=0))
-    second = build(store, plan(seed=1))
+        first = build(store, plan(revision=1))
+    second = build(store, plan(revision=2))
     copy = Store(Path(shutil.copytree(store.root, store.root.parent / "copy")))
     os.utime(copy.root / second.path.relative_to(store.root) / MANIFEST, (1, 1))
     assert [path.name for path in copy.directories()] == [second.version, first.version]
     assert [one.path.name for one in leftovers(copy, superseded=True)] == [first.version]
-    build(copy, plan(seed=0))
+    build(copy, plan(revision=1))
     assert copy.find(None, ["dataset"]).version == first.version, "what is confirmed as up to date is the newest"
     assert not [fault for one in verify_store(copy) for fault in one.damage]
 

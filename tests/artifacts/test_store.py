@@ -30,12 +30,19 @@ class Rows(Section):
     rows: int
 
 
-def plan(name: str = "toy", *, kind: str = "dataset", seed: int = 0, inputs: dict[str, Input] | None = None) -> Plan:
+def plan(
+    name: str = "toy",
+    *,
+    kind: str = "dataset",
+    seed: int = 0,
+    inputs: dict[str, Input] | None = None,
+    revision: int = 1,
+) -> Plan:
     return Plan(
         kind=kind,
         name=name,
         stage="prepare",
-        revision=1,
+        revision=revision,
         config={"seed": seed},
         inputs=inputs or {},
     )
@@ -247,7 +254,7 @@ def test_what_was_sealed_before_a_kill_is_put_in_place_unless_it_is_damaged(
 def test_a_second_run_finds_the_first_and_makes_it_the_newest(store: Store) -> None:
     first = build(store, plan("first"))
     time.sleep(0.02)
-    build(store, plan("second"))
+    build(store, plan("second", seed=1))
     assert store.find(None, ["dataset"]).name == "second"
     with store.make(plan("first")) as work:
         assert work.committed is not None
@@ -389,21 +396,23 @@ def test_a_failed_stage_leaves_nothing_and_resumable_work_stays(store: Store) ->
 
 
 def test_gc_takes_leftovers_and_spares_what_is_needed(store: Store) -> None:
-    old = build(store, plan(seed=0))
-    unneeded = build(store, plan(seed=1))
-    build(store, plan(seed=2))
+    old = build(store, plan(revision=1))
+    unneeded = build(store, plan(revision=2))
+    newest = build(store, plan(revision=3))
     features = build(store, plan("f", kind="features", inputs={"dataset": old.as_input()}))
     with pytest.raises(RuntimeError), store.make(plan(seed=3), resumable=True) as work:
         work.write("a", b"123")
-        assert not leftovers(store, superseded=False), "work under way is nobody's leftover"
+        assert not leftovers(store, superseded=False, unfinished=True), "work under way is nobody's leftover"
         raise RuntimeError
-    found = leftovers(store, superseded=False)
+    assert leftovers(store, superseded=False) == [], "work that can be resumed goes only where it is asked for"
+    found = leftovers(store, superseded=False, unfinished=True)
     assert [(one.path.name[:9], one.size) for one in found] == [(".partial-", 3)]
     assert work.directory.exists()
-    assert {one.path for one in leftovers(store, superseded=True)} == {work.directory, unneeded.path}
-    assert remove(store, leftovers(store, superseded=True)) > 3
-    assert set(store.directories()) == {old.path, features.path, store.find("toy", ["dataset"]).path}
-    assert leftovers(store, superseded=True) == []
+    gone = {one.path for one in leftovers(store, superseded=True, unfinished=True)}
+    assert gone == {work.directory, unneeded.path}
+    assert remove(store, leftovers(store, superseded=True, unfinished=True)) > 3
+    assert set(store.directories()) == {old.path, features.path, newest.path}
+    assert leftovers(store, superseded=True, unfinished=True) == []
 
 
 def test_lineage_tells_what_is_gone_and_what_changed(store: Store, tmp_path: Path) -> None:
@@ -482,21 +491,21 @@ def test_fuzzed_manifests_end_in_one_line(store: Store, data: st.DataObject) -> 
 
 
 def test_gc_leaves_what_work_under_way_reads(store: Store) -> None:
-    old = build(store, plan(seed=0))
-    build(store, plan(seed=1))
+    old = build(store, plan(revision=1))
+    build(store, plan(revision=2))
     what = plan("f", kind="features", inputs={"dataset": old.as_input()})
     with pytest.raises(RuntimeError), store.make(what, resumable=True) as work:
         work.write("a", b"1")
         assert leftovers(store, superseded=True) == [], "somebody reads the old one"
         raise RuntimeError
-    kept = leftovers(store, superseded=True)
+    kept = leftovers(store, superseded=True, unfinished=True)
     assert [one.path.name for one in kept] == [f".partial-{what.version}"], "stopped work would go on"
     remove(store, kept)
     assert [one.path for one in leftovers(store, superseded=True)] == [old.path]
 
 
 def test_a_damaged_manifest_does_not_stop_gc_and_supersedes_nothing(store: Store) -> None:
-    oldest, old, new = (build(store, plan(seed=seed)) for seed in range(3))
+    oldest, old, new = (build(store, plan(revision=revision)) for revision in (1, 2, 3))
     (new.path / MANIFEST).write_bytes(b"{")
     assert [one.path for one in leftovers(store, superseded=True)] == [oldest.path]
     remove(store, leftovers(store, superseded=True))

@@ -158,7 +158,7 @@ def test_colour_and_a_bar_on_a_terminal_and_none_with_no_color(tmp_path: Path) -
         (["extract", "--nonsense"], 2, "see 'fer extract --help'"),
         (["extract", "--batch", "many"], 2, "see 'fer extract --help'"),
         (["extract", "--views", "up"], 2, "--views 'up' is not a view"),
-        (["ls", "nonsense"], 2, "'nonsense' is not a kind of artifact"),
+        (["ls", "--kind", "nonsense"], 2, "'nonsense' is not a kind of artifact"),
         (["extract"], 1, "no dataset artifact yet; make one with 'fer prepare'"),
         (["fit-ahm"], 1, "no features artifact yet; make one with 'fer extract'"),
         (["eval"], 1, "no ahm, model or study artifact yet; make one with 'fer fit-ahm', 'fer train' or"),

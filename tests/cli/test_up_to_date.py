@@ -37,7 +37,12 @@ CHAIN: Final = [
 ]
 LIGHT: Final = [
     ["ls"],
+    ["ls", "synth", "--sort", "accuracy"],
     ["show"],
+    ["tag", "dataset/synth", "+checked"],
+    ["note", "dataset/synth", "checked"],
+    ["rename", "evaluation", "scored"],
+    ["gc", "--superseded"],
     ["weights", "ls"],
     ["doctor"],
     ["train", "baseline", "--print-config"],
@@ -47,7 +52,7 @@ LIGHT: Final = [
     ["recipe", "diff", "baseline", "baseline/gpu"],
     ["verify"],
 ]
-HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy"]
+HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy", "pandas"]
 
 
 def in_a_new_process(commands: list[list[str]], store: Path) -> tuple[list[dict[str, Any]], list[str]]:

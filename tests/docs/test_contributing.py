@@ -100,8 +100,8 @@ def test_the_four_recipes_run_to_a_report_and_a_picture(tree: Path) -> None:
     assert (tree / "confidence.png").stat().st_size > 5_000
     names = {path.parent.name for path in (tree / "store" / "model").glob("*/*")}
     assert names == {
-        "sketches-last-stage-resnet18-seed0",
-        "sketches-baseline-resnet18-confidence-penalty-beta-0.2-seed0",
+        "sketches-last-stage-resnet18-size32-epochs1-random-seed0",
+        "sketches-baseline-resnet18-confidence-penalty-beta-0.2-size32-e4c81e-seed0",
     }
 
 

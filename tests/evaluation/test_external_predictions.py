@@ -422,7 +422,7 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
     evaluation = evaluate_model(
         store=store, model=model.reference, data=eight.artifact.reference, resamples=100, report=True, device="cpu"
     ).artifact
-    assert evaluation.name == "model-toy-conv-cut-test_convnext-seed0-on-toy-test"
+    assert evaluation.name == f"model-{model.name}-on-toy-resamples100-test"
     metrics = read_json(evaluation.file("metrics.json"))["predictors"]["network"]
     assert metrics["classes"] == list(CLASSES)
     assert metrics["n"] == 70, "of 80, 10 show contempt"
@@ -472,7 +472,7 @@ def test_a_model_is_scored_on_another_data_set(store: Store, monkeypatch: pytest
         in (narrow.manifest.summary["cautions"])
     )
     own = evaluate_model(store=store, model=model.reference, data=seven.artifact.reference, resamples=100, device="cpu")
-    assert own.artifact.name == "model-toy-conv-cut-test_convnext-seed0-test", "its own data set is no other"
+    assert own.artifact.name == f"model-{model.name}-resamples100-test", "its own data set is no other"
     assert "trained_on" not in own.artifact.manifest.protocol
 
 

@@ -41,7 +41,8 @@ def answers(n: int, accuracy: float, seed: int) -> NDArray[np.int64]:
 
 def made_model(store: Store, name: str, recipe: Mapping[str, Any], seed: int, dataset: Input) -> Artifact:
     config = ModelConfig(system="baseline", recipe=dict(recipe), seed=seed, select_on="validation", classes=CLASSES)
-    plan = Plan("model", name, "train", 1, config.record(), {"dataset": dataset}, [seed])
+    made = Input(kind="files", name="made", content=digest(name))  # another name is another model here
+    plan = Plan("model", name, "train", 1, config.record(), {"dataset": dataset, "made": made}, [seed])
     with store.make(plan) as work:
         if work.committed is not None:
             return work.committed

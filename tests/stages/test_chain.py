@@ -184,7 +184,7 @@ def test_eight_classes_and_a_hierarchy_of_the_users(store: Store, tmp_path: Path
     assert mine.version != own.version
     assert mine.file("hierarchy.toml").read_text() == path.read_text()
     full = fit_ahm(store=store, paths="full", lambdas=LAMBDAS).artifact
-    assert full.name == f"{own.name}-full"
+    assert full.name == own.name.replace("-lambdas-", "-full-lambdas-")
     assert len(full.manifest.summary["paths"]) > 16
     evaluation = evaluate_model(store=store, model=f"{mine.name}@{mine.version}", report=True, resamples=100).artifact
     assert "--hierarchy" in evaluation.file("report.html").read_text()

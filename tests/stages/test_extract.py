@@ -64,7 +64,7 @@ def test_features_are_those_of_the_network(store: Store, grey: bool) -> None:
 def test_maps_and_half_precision(store: Store) -> None:
     dataset = toy_dataset(store, images=20)
     maps = run(store, level="stage2", dtype="float16")
-    assert maps.name == f"toy-{TINY}-32-stage2-random"
+    assert maps.name == f"toy-{TINY}-32-stage2-random-float16"
     array = read_array(maps.file("original.npy"))
     assert array.shape == (20, *maps.manifest.summary["shape"])
     assert array.dtype == np.float16

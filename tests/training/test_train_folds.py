@@ -93,7 +93,8 @@ def test_all_folds_are_one_study(trained: tuple[Store, TrainedResult, dict[str, 
     store, result, _ = trained
     assert result.study is not None
     study = result.study.artifact
-    assert study.name == "films-folds3-baseline-test_efficientnet-all-folds"
+    assert study.name.startswith("films-folds3-baseline-test_efficientnet-size32-")
+    assert study.name.endswith("-all-folds")
     assert list(study.manifest.inputs) == [f"fold{fold}-seed{seed}" for seed in SEEDS for fold in range(3)]
     folds = store.find("films-folds3", ["dataset"]).manifest.protocol["folds"]
     protocol = study.manifest.protocol["data"]

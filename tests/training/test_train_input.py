@@ -6,6 +6,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -277,6 +278,10 @@ class Lacking(Toy):
     @property
     def name(self) -> str:
         return self.called
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {**super().config, "lacks": self.called}
 
     @property
     def expected_rows(self) -> int | None:

@@ -338,24 +338,40 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_serves(
     equal(model(toys), reference)
 
 
-def test_another_recipe_or_data_set_is_refused_while_a_training_is_unfinished(
-    toys: Store, monkeypatch: pytest.MonkeyPatch
+def test_other_settings_begin_beside_an_unfinished_training_and_each_is_found_again(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, other = toys.find("toy", ["dataset"]).reference, toy_dataset(toys, images=210, seed=1).reference
+    places = set()
+    for settings in ((), ("optim.lr=2e-3",)):
+        with monkeypatch.context() as patch:
+            stop_after(patch, 2)
+            with pytest.raises(PreemptedError):
+                run(toys, *settings, dataset=first if settings else other, name="arm")
+        places |= set(toys.root.glob("model/arm-seed0/.partial-*"))
+    assert "unfinished and kept: model/arm-seed0@" in (said := capsys.readouterr().err)
+    assert "optim.lr = 0.003, now 0.002; its own settings resume it" in said
+    assert "the dataset" in said
+    assert len(places) == 2
+    for settings in (("optim.lr=2e-3",), ()):
+        begun = next(place for place in places if place.exists())
+        run(toys, *settings, dataset=first if settings else other, name="arm")
+        assert len([place for place in places if place.exists()]) == len(places) - 1, begun
+        places = {place for place in places if place.exists()}
+    assert len(toys.directories(["model"], "arm-seed0")) == 2
+
+
+def test_a_training_that_was_stopped_is_resumed_under_another_name(
+    toys: Store, reference: Artifact, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with monkeypatch.context() as patch:
         stop_after(patch, 2)
         with pytest.raises(PreemptedError):
-            run(toys)
-    with pytest.raises(
-        FerError,
-        match=r"unfinished training of toy-baseline-test_efficientnet-seed0 differs in "
-        r"optim\.lr = 0\.003, now 0\.002; give its settings to resume it",
-    ):
-        run(toys, "optim.lr=2e-3")
-    other = toy_dataset(toys, images=210, seed=1)
-    with pytest.raises(FerError, match="differs in the dataset"):
-        run(toys, dataset=other.reference)
-    assert not toys.directories(["model"])
-    assert model(toys, "optim.lr=2e-3", "train.epochs=1", dataset=other.reference, force=True)
+            run(toys, name="first")
+    done = model(toys, name="second")
+    assert done.name == "first-seed0"
+    assert "second-seed0 is the same as model/first-seed0@" in capsys.readouterr().err
+    equal(done, reference)
 
 
 def test_a_loss_that_is_no_number_stops_at_its_step(toys: Store, monkeypatch: pytest.MonkeyPatch) -> None:

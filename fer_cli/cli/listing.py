@@ -1,0 +1,380 @@
+"""``fer ls``: what is in the store, and the leaderboard of its evaluations."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from fer_cli.cli.common import Output, listed, print_file, print_table, say
+from fer_cli.cli.options import command
+from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.format import estimate
+
+if TYPE_CHECKING:
+    from fer_cli.artifacts.annotations import Annotations
+    from fer_cli.artifacts.manifest import Manifest
+    from fer_cli.artifacts.store import Artifact, Store
+
+SCORES: Final = ("accuracy", "balanced_accuracy", "macro_f1")
+COLUMNS: Final = {
+    "kind": "left",
+    "reference": "left",
+    "state": "left",
+    "accuracy": "right",
+    "balanced_accuracy": "right",
+    "macro_f1": "right",
+    "split": "left",
+    "images": "right",
+    "dataset": "left",
+    "differs": "left",
+    "tags": "left",
+    "note": "left",
+    "created": "left",
+    "size": "right",
+    "summary": "left",
+    "path": "left",
+}
+"""What ``--columns`` takes, with each column's side."""
+_LIST: Final = ("kind", "reference", "state", "tags", "summary", "created", "size")
+_BOARD: Final = ("reference", "state", "accuracy", "differs", "tags", "note", "balanced_accuracy", "macro_f1", "split")
+_WRAPPED: Final = ("differs", "tags", "note", "summary", "path")
+_DROPPED: Final = (
+    *("path", "size", "created", "macro_f1", "balanced_accuracy", "images", "dataset", "split", "summary", "note"),
+    *("differs", "tags", "kind"),
+)
+"""The least needed first."""
+_FOLDED: Final = 32
+"""Characters of a reference that a line has at least."""
+
+
+@command("ls")
+def ls(
+    store: Store,
+    what: Annotated[
+        str | None,
+        typer.Argument(metavar="DATASET", help="Only a dataset and what was made from it; or a kind. [default: all]"),
+    ] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, such as model or evaluation.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only what has this tag; may be repeated.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            "--sort",
+            help="accuracy, balanced_accuracy or macro_f1: the evaluations, the best first; created, size or "
+            "reference. [default: the last built or used first]",
+        ),
+    ] = None,
+    columns: Annotated[str | None, typer.Option("--columns", help=f"Which, by comma: {', '.join(COLUMNS)}.")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print a csv with these columns.")] = False,
+) -> Output:
+    """List the artifacts; with --sort accuracy or --kind evaluation a leaderboard.
+
+    `differs` shows in what a run differs from the recipe of its system; of versions of one name, in what they differ
+    from each other. An evaluation has the tags of what it scored too. Intervals are 95%.
+    """
+    from fer_cli.artifacts.manifest import KINDS
+
+    if what in KINDS and kind is None:
+        what, kind = None, what
+    if kind is not None and kind not in KINDS:
+        raise UsageError(f"{kind!r} is not a kind of artifact", hint=f"take {', '.join(KINDS)}")
+    if sort not in (None, *SCORES, "created", "size", "reference"):
+        raise UsageError(f"--sort {sort!r} is not a choice", hint=f"take {', '.join(SCORES)}, created, size, reference")
+    if sort in SCORES:
+        if kind not in {None, "evaluation"}:
+            raise UsageError(f"--sort {sort} is for evaluations", hint="leave --kind out")
+        kind = "evaluation"
+    chosen = list(_BOARD if kind == "evaluation" else _LIST) if columns is None else listed(columns, "--columns")
+    if unknown := [name for name in chosen if name not in COLUMNS]:
+        raise UsageError(f"--columns: there is no {unknown[0]!r}", hint=f"take {', '.join(COLUMNS)}")
+    entries = _Listing(store).entries(what, KINDS if kind is None else (kind,), tag or ())
+    if sort is not None:
+        entries.sort(key=lambda entry: _order(entry, sort))
+
+    def show() -> None:
+        if as_csv:
+            print_file(_csv(entries, chosen if columns else list(COLUMNS)))
+        elif not entries:
+            given = what is not None or kind is not None or tag
+            hint = "nothing of the kind" if given else "no artifacts"
+            say(f"{hint} in {store.root}; " + ("see 'fer ls'" if given else "build the first with 'fer demo'"))
+        else:
+            rows = [[_cell(entry, name) for name in chosen] for entry in entries]
+            used = [
+                at for at, name in enumerate(chosen) if name in {"reference", "kind"} or any(row[at] for row in rows)
+            ]
+            heads = {_heading(chosen[at]): COLUMNS[chosen[at]] for at in used}
+            table = [[row[at] for at in used] for row in rows]
+            dropped = [_heading(name) for name in _DROPPED if _heading(name) in heads]
+            print_table(heads, table, wrap=_WRAPPED, fold={"reference": _FOLDED}, drop=dropped)
+
+    return Output({"artifacts": entries}, show)
+
+
+def in_bytes(size: int) -> str:
+    """Return a size with its unit."""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:.1f} {unit}"
+    return f"{size} B"
+
+
+class _Listing:
+    """What there is, read once."""
+
+    def __init__(self, store: Store) -> None:
+        from fer_cli.artifacts.annotations import Annotations
+        from fer_cli.artifacts.manifest import read_manifest
+
+        self.store = store
+        self.annotations: Annotations = Annotations(store)
+        self.manifests: dict[Path, Manifest] = {}
+        self.faults: dict[Path, FerError] = {}
+        for directory in store.directories():
+            try:
+                self.manifests[directory] = read_manifest(directory)
+            except FerError as error:
+                self.faults[directory] = error
+        self._datasets: dict[Path, set[Path]] = {}
+
+    def entries(self, dataset: str | None, kinds: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the artifacts that are asked for, as ``--json`` prints them."""
+        from fer_cli.artifacts.dependents import unfinished_work
+
+        within = None if dataset is None else self._named(dataset)
+        entries = [
+            self._entry(directory)
+            for directory in self.store.directories(kinds)
+            if within is None or (directory in self.manifests and within & self._made_of(directory))
+        ]
+        entries += [
+            {
+                **{"kind": work.kind, "name": work.name, "version": work.version, "path": str(work.path)},
+                "state": "under way" if work.is_under_way(self.store) else "unfinished",
+                "headline": "the same command resumes it",
+            }
+            for work in ([] if dataset is not None else unfinished_work(self.store, kinds))
+        ]
+        return [entry for entry in entries if set(tags) <= set(entry.get("tags", ()))]
+
+    def _named(self, reference: str) -> set[Path]:
+        """Return the data sets of a name, or of the version that is named."""
+        name, _, version = reference.removeprefix("dataset/").partition("@")
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or not re.fullmatch(r"[0-9a-f]*", version):
+            raise UsageError(f"{reference!r} is not the name of a dataset", hint="see 'fer ls --kind dataset'")
+        found = self.store.directories(("dataset",), name, f"{version}*")
+        if not found:
+            names = sorted({path.parent.name for path in self.store.directories(("dataset",))})
+            hint = f"there is {', '.join(names)}" if names else "make one with 'fer prepare'"
+            raise FerError(f"no dataset {reference!r}", hint=hint)
+        return set(found)
+
+    def _made_of(self, directory: Path) -> set[Path]:
+        """Return the artifact itself and all that it was made from."""
+        if directory not in self._datasets:
+            self._datasets[directory] = {directory}
+            for source in self.manifests[directory].inputs.values():
+                place = self.store.place(source.kind, source.name, source.version)
+                if place in self.manifests:
+                    self._datasets[directory] |= self._made_of(place)
+        return self._datasets[directory]
+
+    def _entry(self, directory: Path) -> dict[str, Any]:
+        from fer_cli.artifacts.manifest import OldSchemaError
+
+        kind, name, version = directory.parts[-3:]
+        size = sum(path.stat().st_size for path in directory.iterdir() if path.is_file())
+        entry: dict[str, Any] = {"kind": kind, "name": name, "version": version, "path": str(directory), "bytes": size}
+        said = self.annotations.of(kind, version)
+        entry |= {"tags": list(said.tags), "note": said.note}
+        try:
+            if directory in self.faults:
+                raise self.faults[directory]
+            artifact = self.store.open(directory)
+            entry |= {"created": artifact.manifest.created, "headline": _brief(artifact)}
+            entry |= {"summary": artifact.manifest.summary, "state": "ok"}
+            if kind == "evaluation":
+                entry |= self._scores(artifact)
+        except FerError as error:
+            is_old = isinstance(error, OldSchemaError)
+            text = error.hint if is_old else error.what
+            entry |= {"state": "old schema" if is_old else "DAMAGED", "headline": text}
+            return {**entry, "old_schema" if is_old else "damaged": str(error)}
+        return {**entry, "differs": self._differences(directory)}
+
+    def _scores(self, artifact: Artifact) -> dict[str, Any]:
+        """Return an evaluation's scores with their intervals, and the tags of what it scored."""
+        from fer_cli.artifacts.payload import read_json
+        from fer_cli.artifacts.summaries import EvaluationSummary
+        from fer_cli.evaluation.metrics_file import METRICS
+
+        summary = EvaluationSummary.of(artifact)
+        path = artifact.file(METRICS)
+        metrics: Any = read_json(path)
+        try:
+            scores = {name: dict(metrics["predictors"][metrics["chosen"]][name]) for name in SCORES}
+        except (KeyError, TypeError, ValueError) as error:
+            raise FerError("these are no metrics", hint="run `fer eval` again with --force", path=path) from error
+        source = artifact.manifest.inputs.get("model")
+        said = self.annotations.of(artifact.kind, artifact.version)
+        scored = () if source is None else self.annotations.of(source.kind, source.version).tags
+        return {
+            **scores,
+            "predictor": summary.chosen,
+            "dataset": summary.dataset,
+            "split": summary.split,
+            "images": summary.images,
+            "state": "UNSOUND" if summary.unsound else "ok",
+            "tags": sorted({*said.tags, *scored}),
+        }
+
+    def _differences(self, directory: Path) -> list[str]:
+        """Return in what a run differs from its system's recipe, and versions of one name from each other."""
+        words = list(self._words(directory))
+        others = [path for path in self.manifests if path.parent == directory.parent]
+        if len(others) > 1:
+            ours = _flat(self.manifests[directory])
+            every = [_flat(self.manifests[path]) for path in others]
+            keys = [key for key in ours if len({repr(one.get(key)) for one in every}) > 1]
+            words += [f"{key}={_short(ours[key])}" for key in keys]
+        return list(dict.fromkeys(words))
+
+    def _words(self, directory: Path) -> Sequence[str]:
+        from fer_cli.artifacts.store import Artifact
+        from fer_cli.artifacts.summaries import ModelConfig
+        from fer_cli.systems.naming import variant_of
+
+        manifest = self.manifests[directory]
+        if manifest.kind == "model":
+            try:
+                variant = variant_of(ModelConfig.of(Artifact(directory, manifest)))
+            except FerError:
+                return ()
+            return () if variant is None else variant.name_words
+        if manifest.kind in {"study", "evaluation"}:
+            for source in manifest.inputs.values():
+                place = self.store.place(source.kind, source.name, source.version)
+                if source.kind in {"model", "study"} and place in self.manifests:
+                    return self._words(place)
+        return ()
+
+
+def _flat(manifest: Manifest) -> dict[str, Any]:
+    """Return all that tells versions of one name apart, flat and by name."""
+    flat: dict[str, Any] = {"revision": manifest.revision}
+    flat |= {role: f"{source.version or source.content[:12]}" for role, source in manifest.inputs.items()}
+
+    def walk(prefix: str, table: Mapping[str, Any]) -> None:
+        for key, value in table.items():
+            if isinstance(value, Mapping):
+                walk(f"{prefix}{key}.", value)
+            else:
+                flat[f"{prefix}{key}".removeprefix("recipe.")] = value
+
+    walk("", manifest.config)
+    return flat
+
+
+def _short(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    if isinstance(value, list):
+        return "-".join(map(_short, value))
+    return value[:12] if isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32,}", value) else str(value)
+
+
+def _heading(name: str) -> str:
+    return {"balanced_accuracy": "balanced", "created": "created (UTC)", "macro_f1": "macro F1"}.get(name, name)
+
+
+def _cell(entry: Mapping[str, Any], name: str) -> str:
+    value = entry.get(name)
+    match name:
+        case "reference":
+            return f"{entry['name']}@{entry['version'][:6]}"
+        case "state":
+            return "" if value == "ok" else str(value)
+        case "size":
+            return in_bytes(entry["bytes"]) if "bytes" in entry else ""
+        case "summary":
+            return str(entry["headline"])
+        case "created":
+            return "" if value is None else str(value).replace("T", " ").removesuffix("+00:00")
+        case "tags":
+            return " ".join(value or ())
+        case "differs":
+            return ", ".join(value or ())
+        case "accuracy" | "balanced_accuracy" | "macro_f1":
+            return "" if value is None else estimate(value["value"], value["low"], value["high"])
+        case _:
+            return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _order(entry: Mapping[str, Any], sort: str) -> Any:  # noqa: ANN401 - a number or text
+    match sort:
+        case "reference":
+            return f"{entry['kind']}/{entry['name']}@{entry['version']}"
+        case "size":
+            return -int(entry.get("bytes", 0))
+        case "created":
+            return [-ord(letter) for letter in entry.get("created", "")] or [0]
+        case _:
+            value = entry[sort]["value"] if sort in entry else None
+            return math.inf if value is None else -value
+
+
+def _csv(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return a table with a column each for a score and the ends of its interval."""
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, lineterminator="\n")
+    heads = [
+        head for name in columns for head in ((name, f"{name}_low", f"{name}_high") if name in SCORES else (name,))
+    ]
+    writer.writerow(heads)
+    for entry in entries:
+        row: list[object] = []
+        for name in columns:
+            if name in SCORES:
+                score = entry.get(name, {})
+                row += [score.get(part, "") for part in ("value", "low", "high")]
+            elif name == "reference":
+                row.append(f"{entry['kind']}/{entry['name']}@{entry['version']}")
+            elif name == "size":
+                row.append(entry.get("bytes", ""))
+            else:
+                row.append(_cell(entry, name) if name != "state" else entry["state"])
+        writer.writerow(row)
+    return stream.getvalue()
+
+
+def _brief(artifact: Artifact) -> str:
+    """Return what an artifact holds, in one line."""
+    from fer_cli.artifacts import summaries
+
+    match artifact.kind:
+        case "dataset":
+            dataset = summaries.DatasetSummary.of(artifact)
+            folds = [] if dataset.folds is None else [f"{dataset.folds} folds"]
+            return ", ".join([*(f"{number:,} {split}" for split, number in dataset.splits.items()), *folds])
+        case "masks":
+            masks = summaries.MasksSummary.of(artifact)
+            return f"{masks.images:,} by {masks.parser}, {masks.doubtful:,} doubtful"
+        case "features":
+            features = summaries.FeaturesSummary.of(artifact)
+            shape = "x".join(str(side) for side in features.shape)
+            return f"{features.images:,} x {shape} {features.dtype}, {'+'.join(features.views)}"
+        case "ahm":
+            return summaries.AhmSummary.of(artifact).headline
+        case "model":
+            return summaries.ModelSummary.of(artifact).headline
+        case "study":
+            return summaries.StudySummary.of(artifact).headline
+        case "search":
+            return summaries.SearchSummary.of(artifact).headline
+        case _:
+            return summaries.EvaluationSummary.of(artifact).headline
