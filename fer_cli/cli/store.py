@@ -45,7 +45,12 @@ def show(
     manifest = artifact.manifest.model_dump(by_alias=True)
     recipe = _recipe(store, artifact)
     said = Annotations(store).of(artifact.kind, artifact.version)
-    values = {"artifact": artifact.to_json(), "tags": list(said.tags), "note": said.note, "manifest": manifest}
+    values: dict[str, object] = {
+        "artifact": artifact.to_json(),
+        "tags": list(said.tags),
+        "note": said.note,
+        "manifest": manifest,
+    }
     values |= {"lineage": _lineage_json(tree), "recipe": recipe}
     return Output(values, lambda: _show(artifact, tree, said, recipe))
 
