@@ -5,6 +5,7 @@ They stand in one small file of the store, by kind and version, so that a rename
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,6 @@ from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from fer_cli.artifacts import atomic_io
-from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.sections import Record
 from fer_cli.artifacts.store import LOCKS
 from fer_cli.core.errors import FerError, UsageError
@@ -128,7 +128,8 @@ class Annotations:
             yield entries
             if entries != before:
                 ordered = _Annotations(artifacts=dict(sorted(entries.items())))
-                atomic_io.write_atomic(self._path, json_bytes(ordered.record()))
+                text = json.dumps(ordered.record(), indent=2, ensure_ascii=False)
+                atomic_io.write_atomic(self._path, f"{text}\n".encode())
             self._all = _Annotations(artifacts=entries)
 
     def _read(self) -> _Annotations:

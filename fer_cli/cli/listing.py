@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -211,14 +212,12 @@ class _Listing:
 
     def _scores(self, artifact: Artifact) -> dict[str, Any]:
         """Return an evaluation's scores with their intervals, and the tags of what it scored."""
-        from fer_cli.artifacts.payload import read_json
         from fer_cli.artifacts.summaries import EvaluationSummary
-        from fer_cli.evaluation.metrics_file import METRICS
 
         summary = EvaluationSummary.of(artifact)
-        path = artifact.file(METRICS)
-        metrics: Any = read_json(path)
+        path = artifact.file("metrics.json")
         try:
+            metrics = json.loads(path.read_bytes())
             scores = {name: dict(metrics["predictors"][metrics["chosen"]][name]) for name in SCORES}
         except (KeyError, TypeError, ValueError) as error:
             raise FerError("these are no metrics", hint="run `fer eval` again with --force", path=path) from error

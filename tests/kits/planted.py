@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from fer_cli.artifacts.manifest import Input, digest
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Plan, Store
@@ -29,7 +30,9 @@ def planted_model(
     """Write a model again under another name, with other settings or weights."""
     manifest = artifact.manifest
     settings = ModelConfig.of(artifact).model_copy(update=config)
-    plan = Plan("model", name, "train", 1, settings.record(), manifest.inputs, manifest.seeds)
+    planted = Input(kind="files", name="planted", content=digest(name))  # another name is another model here
+    inputs = {**manifest.inputs, "planted": planted}
+    plan = Plan("model", name, "train", 1, settings.record(), inputs, manifest.seeds)
     with store.make(plan) as work:
         for entry in manifest.files:
             data = (artifact.path / entry.path).read_bytes()
@@ -49,7 +52,7 @@ def planted_dataset(
     table = read_table(artifact.file("index.parquet"))
     rows = table.to_pylist()
     change(rows)
-    plan = Plan("dataset", name, "prepare", 1, {"planted": change.__name__}, {})
+    plan = Plan("dataset", name, "prepare", 1, {"planted": change.__name__, "as": name}, {})
     with store.make(plan) as work:
         work.write("images.npy", artifact.file("images.npy").read_bytes())
         metadata = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
