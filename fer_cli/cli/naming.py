@@ -36,6 +36,10 @@ def tag(
     from fer_cli.artifacts.manifest import KINDS
 
     words = changes or []
+    if unknown := [
+        word for word in (reference, *words) if word.startswith("--")
+    ]:  # -TAG is no option, so none are known
+        raise UsageError(f"No such option: {unknown[0]}", hint="see 'fer tag --help'")
     if wrong := [word for word in words if word[:1] not in {"+", "-"}]:
         raise UsageError(
             f"{wrong[0]!r} is not +TAG or -TAG", hint=f"write +{wrong[0]} to add it, -{wrong[0]} to remove it"
