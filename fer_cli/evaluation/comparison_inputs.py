@@ -131,7 +131,7 @@ def _evaluation(store: Store, reference: str) -> Artifact:
         except FerError as error:
             warn(f"{error}; passing it over")
             continue
-        if source is not None and (source.kind, source.content) == (artifact.kind, artifact.manifest.content):
+        if source is not None and source.model_copy(update={"name": artifact.name}) == artifact.as_input():
             scored.append(store.open(directory))
     if not scored:
         raise FerError(f"{artifact.reference} has not been scored", hint=f"run `fer eval {artifact.reference}` first")
