@@ -456,6 +456,8 @@ class Store:
         Equal plans lead to one artifact: where it is there, or unfinished, under another name, that is the place.
         """
         own = self.place(plan.kind, plan.name, plan.version)
+        if own.parent.name != plan.name and not self._is_of(own, plan):
+            return self.root / plan.kind / plan.name / plan.version
         if own.parent.name != plan.name or own.exists() or self._partial(own).exists():
             return own
         elsewhere = sorted((self.root / plan.kind).glob(f"*/{PARTIAL}{plan.version}"))
@@ -468,6 +470,17 @@ class Store:
             for manifest in sorted((self.root / kind).glob(f"*/{version}/{MANIFEST}")):
                 return manifest.parent
         return own
+
+    @staticmethod
+    def _is_of(directory: Path, plan: Plan) -> bool:
+        """Tell whether an artifact was made from the very inputs of a plan: others' protocol may differ."""
+        try:
+            inputs = read_manifest(directory).inputs
+        except FerError:
+            return False
+        return {role: one.version for role, one in inputs.items()} == {
+            role: one.version for role, one in plan.inputs.items()
+        }
 
     @staticmethod
     def _partial(target: Path) -> Path:
