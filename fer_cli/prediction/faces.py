@@ -15,7 +15,7 @@ from fer_cli.core.progress import warn
 from fer_cli.faces.alignment import align, centre, look_again
 from fer_cli.faces.detection import TINY, Detector
 from fer_cli.faces.retinaface import SIDES_OF_PHOTOS, RetinaFace, find_detector
-from fer_cli.prediction.model import CropForm
+from fer_cli.prediction.model import CropForm, toned
 
 NO_FACE: Final = "no-face"
 NO_DETECTOR: Final = "no-detector"
@@ -87,7 +87,7 @@ class WholePhotos:
         pixels = photo if photo.shape[:2] == (side, side) else centre(photo, side)
         shortest = float(min(photo.shape[:2]))
         flags = quality(centre(photo, _looked_at(shortest)), shortest, side)
-        return Face(_toned(pixels, self._crops), None, None, (*self._flags, *flags))
+        return Face(toned(pixels, self._crops), None, None, (*self._flags, *flags))
 
 
 class DetectedFaces:
@@ -129,7 +129,7 @@ class DetectedFaces:
         inside = max(0.0, min(right, width) - max(left, 0)) * max(0.0, min(bottom, height) - max(top, 0))
         if inside <= 0.9 * (right - left) * (bottom - top):
             flags = (*flags, CUT_OFF)
-        return Face(_toned(pixels, self._crops), (left, top, right, bottom), score, flags)
+        return Face(toned(pixels, self._crops), (left, top, right, bottom), score, flags)
 
 
 def open_finder(
@@ -191,9 +191,3 @@ def sharpness(pixels: NDArray[np.uint8]) -> float:
 def _looked_at(shortest: float) -> int:
     """Return at which side a face is looked at to tell how sharp it is: enlarged, it would seem blurred."""
     return int(min(max(shortest, TINY), _LOOKED_AT))
-
-
-def _toned(pixels: NDArray[np.uint8], crops: CropForm) -> NDArray[np.uint8]:
-    if not crops.grey or pixels.ndim == 2:
-        return pixels
-    return np.asarray(Image.fromarray(pixels).convert("L"))

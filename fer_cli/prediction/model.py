@@ -65,23 +65,31 @@ class Model:
     crops: CropForm
     reference: str
 
-    def predict(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8] | Image | Path | str]) -> Predictions:
+    def predict(
+        self,
+        images: NDArray[np.uint8] | Sequence[NDArray[np.uint8] | Image | Path | str],
+        *,
+        calibrated: bool = True,
+    ) -> Predictions:
         """Classify face crops; faces are not searched for.
 
         Args:
-            images: uint8 (n, H, W) or (n, H, W, 3), or a list of arrays (H, W) or (H, W, 3), PIL images or paths.
+            images: uint8 (n, H, W) or (n, H, W, 3), or a list of arrays (H, W) or (H, W, 3), PIL images or paths. A
+                model that was trained on grey images sees them without colour.
+            calibrated: False gives the networks' own probabilities, which are those that ``fer eval`` scores.
 
         Raises:
             FerError: a file cannot be read as an image, or an array is none.
         """
         import torch
 
-        crops = [pixels_of(image) for image in images]
+        crops = [toned(pixels_of(image), self.crops) for image in images]
+        temperatures = self.temperatures if calibrated else (1.0,) * len(self.networks)
         probabilities = np.empty((len(crops), len(self.classes)))
         with torch.inference_mode():
             for rows in _batches(crops, 1 if any(model.mixes_batch for model in self.networks) else BATCH):
                 stack = np.stack([crops[row] for row in rows])
-                answers = zip(self.networks, self.temperatures, strict=True)
+                answers = zip(self.networks, temperatures, strict=True)
                 probabilities[rows] = np.mean([_probabilities(*answer, stack) for answer in answers], axis=0)
         return Predictions(probabilities, [self.classes[index] for index in probabilities.argmax(1)])
 
@@ -140,6 +148,15 @@ def pixels_of(image: NDArray[np.uint8] | Image | Path | str) -> NDArray[np.uint8
 
         return read_photo(Path(image)).pixels
     return np.asarray(image if image.mode in {"L", "RGB"} else image.convert("RGB"))
+
+
+def toned(pixels: NDArray[np.uint8], crops: CropForm) -> NDArray[np.uint8]:
+    """Return an image (H, W) or (H, W, 3) without colour where the model's images have none."""
+    if not crops.grey or pixels.ndim == 2:
+        return pixels
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(pixels).convert("L"))
 
 
 def _batches(crops: Sequence[NDArray[np.uint8]], size: int) -> list[list[int]]:

@@ -20,6 +20,8 @@ from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import LOGGER, Advance, note, shown_by, track, warn
+from fer_cli.faces.alignment import TEMPLATE
+from fer_cli.prediction.model import CropForm
 from tests.kits.toy import toy_dataset
 
 GUIDE: Final = Path(__file__).resolve().parents[2] / "docs" / "guide" / "python.md"
@@ -61,10 +63,12 @@ def test_a_model_predicts_what_its_evaluation_says(store: Store, tmp_path: Path)
     rows = opened.rows("test")
     assert table["id"].to_pylist() == opened.ids[rows].tolist()
     model = fer.load_model(trained.models[0].artifact.reference, store=store, device="cpu")
-    probabilities, labels = model.predict(opened.images[rows])
+    probabilities, labels = model.predict(opened.images[rows], calibrated=False)
     written = np.stack([table[f"score_{name}"].to_numpy() for name in model.classes], axis=1)
     np.testing.assert_allclose(probabilities, written, atol=1e-5)
     assert labels == [model.classes[index] for index in written.argmax(1)]
+    probabilities, again = model.predict(opened.images[rows])
+    assert again == labels
     paths = []
     for row in rows[:3]:
         paths.append(tmp_path / f"{row}.png")
@@ -84,13 +88,13 @@ def test_a_model_predicts_what_its_evaluation_says(store: Store, tmp_path: Path)
 @pytest.mark.parametrize("image", [np.zeros((4, 4), np.float32), np.zeros((4, 4, 4), np.uint8), np.zeros(4, np.uint8)])
 def test_what_is_no_image_is_refused(image: Any) -> None:
     with pytest.raises(FerError, match="give uint8"):
-        fer.Model((), ("a", "b")).predict([image])
+        fer.Model((), ("a", "b"), (), CropForm(None, False, TEMPLATE), "none").predict([image])
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_text("x")
-    with pytest.raises(FerError, match=r"x\.png: cannot be read as an image"):
-        fer.Model((), ("a", "b")).predict([tmp_path / "x.png"])
+    with pytest.raises(FerError, match=r"x\.png: is not an image"):
+        fer.Model((), ("a", "b"), (), CropForm(None, False, TEMPLATE), "none").predict([tmp_path / "x.png"])
 
 
 def test_artifacts_are_listed_and_read_as_tables(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
