@@ -13,7 +13,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from fer_cli.artifacts.manifest import KINDS, Input, OldSchemaError, read_manifest
-from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, Store
+from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, Store, literally
 from fer_cli.core.errors import FerError
 
 UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")
@@ -46,7 +46,7 @@ def unfinished_work(
     return [
         Unfinished(path, kind, path.parent.name, path.name.removeprefix(PARTIAL))
         for kind in kinds
-        for path in sorted((store.root / kind).glob(f"{name}/{PARTIAL}{version}"))
+        for path in sorted((store.root / kind).glob(f"{literally(name)}/{PARTIAL}{literally(version)}"))
         if UNFINISHED.fullmatch(path.name)
     ]
 
@@ -107,7 +107,7 @@ def work_inputs(store: Store) -> Iterator[tuple[Path, list[Input]]]:
         lock = path.with_name(path.name.removesuffix(NEEDED))
         kind, _, rest = lock.name.partition(".")
         version = rest.rpartition(".")[2]
-        stopped = sorted((store.root / kind).glob(f"*/{PARTIAL}{version}"))
+        stopped = sorted((store.root / kind).glob(f"*/{PARTIAL}{literally(version)}"))
         if stopped or _held(lock):
             try:
                 sources = [Input(**source) for source in json.loads(path.read_bytes())]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import glob
 import json
 import math
 import os
@@ -307,6 +308,11 @@ class Work:
         return self.committed
 
 
+def literally(name: str) -> str:
+    """Return a pattern of a name or version that a user or a manifest gave; a star at its end stands for any rest."""
+    return f"{glob.escape(name[:-1])}*" if name.endswith("*") else glob.escape(name)
+
+
 class Store:
     """A directory of artifacts. Nothing is created in it before the first artifact is made."""
 
@@ -363,7 +369,7 @@ class Store:
         """
         found = []
         for kind in kinds:
-            for path in self.root.glob(f"{kind}/{name}/{version}/{MANIFEST}"):
+            for path in self.root.glob(f"{kind}/{literally(name)}/{literally(version)}/{MANIFEST}"):
                 if not path.parent.name.startswith("."):
                     with suppress(FileNotFoundError):  # another process removed it just now
                         order = self._order(path)
@@ -460,14 +466,14 @@ class Store:
             return self.root / plan.kind / plan.name / plan.version
         if own.parent.name != plan.name or own.exists() or self._partial(own).exists():
             return own
-        elsewhere = sorted((self.root / plan.kind).glob(f"*/{PARTIAL}{plan.version}"))
+        elsewhere = sorted((self.root / plan.kind).glob(f"*/{PARTIAL}{literally(plan.version)}"))
         return elsewhere[0].parent / plan.version if elsewhere else own
 
     def place(self, kind: str, name: str, version: str) -> Path:
         """Return where an artifact is, under whatever name it has now; its own place where it is nowhere."""
         own = self.root / kind / name / version
         if not (own / MANIFEST).is_file():
-            for manifest in sorted((self.root / kind).glob(f"*/{version}/{MANIFEST}")):
+            for manifest in sorted((self.root / kind).glob(f"*/{literally(version)}/{MANIFEST}")):
                 return manifest.parent
         return own
 

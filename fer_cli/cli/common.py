@@ -110,9 +110,9 @@ def plain(text: str, style: str = "") -> Text:
     return Text(one_line(text), style=style)
 
 
-def say(text: str) -> None:
-    """Print one line; control characters in it are escaped."""
-    print(one_line(text))  # noqa: T201
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line, on stderr where a question follows; control characters in it are escaped."""
+    print(one_line(text), file=sys.stderr if err else sys.stdout)
 
 
 def print_file(text: str) -> None:

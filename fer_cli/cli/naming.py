@@ -150,9 +150,9 @@ def _ask(sizes: dict[Path, int], orphans: list[Path]) -> None:
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError(f"{counted(len(sizes), 'artifact')} would be removed", hint="add --yes to do it")
     for path, size in sizes.items():
-        print(f"{in_bytes(size):>9}  {_reference(path)}", file=sys.stderr)  # noqa: T201
+        say(f"{in_bytes(size):>9}  {_reference(path)}", err=True)
     for path in orphans:
-        print(f"{'orphan':>9}  {_reference(path)}", file=sys.stderr)  # noqa: T201
+        say(f"{'orphan':>9}  {_reference(path)}", err=True)
     if not typer.confirm(f"Remove {counted(len(sizes), 'artifact')}?", err=True):
         raise FerError("nothing was removed", hint="the answer was no")
 

@@ -16,7 +16,7 @@ from fer_cli.cli.app import app, run
 from fer_cli.cli.common import print_table
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-WITHOUT_STORE: Final = {"weights ls", "weights fetch", "weights import"}
+WITHOUT_STORE: Final = {"weights ls", "weights fetch", "weights import", "recipe ls"}
 """Commands that read and write no artifacts."""
 
 
@@ -47,7 +47,7 @@ def test_the_walk_finds_the_commands() -> None:
     names = {" ".join(path) for path in COMMANDS}
     assert {"prepare rafdb", "parse-masks", "train conv-cut", "eval", "compare", "plot confusion", "ls"} <= names
     assert len(names) > 35
-    assert {" ".join(path) for path in GROUPS} == {"", "prepare", "plot", "train", "weights"}
+    assert {" ".join(path) for path in GROUPS} == {"", "prepare", "plot", "train", "weights", "recipe"}
 
 
 @pytest.mark.parametrize("path", GROUPS, ids=" ".join)

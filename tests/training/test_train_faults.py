@@ -187,7 +187,9 @@ def test_a_kill_after_the_last_step_costs_no_step(
     monkeypatch.setattr(engine._Training, "_step", _killed)
     fer(*words(own), code=0)
     model = own.find(None, ["model"]).path
-    assert sorted(path.name for path in model.iterdir()) == ["history.jsonl", "manifest.json", "model.safetensors"]
+    assert sorted(path.name for path in model.iterdir()) == [
+        *("history.jsonl", "manifest.json", "model.safetensors", "recipe.toml")
+    ]
     assert verify_directory(model) == []
 
 
@@ -205,7 +207,7 @@ def test_a_forced_training_that_was_stopped_goes_on_without_force(
 
         patch.setattr(engine._Training, "_save_if_asked", stopped)
         again = fer(*words(own, "baseline", "--force"), code=75)
-    assert_matches(again, "stopped by SIGUSR1, saved after step 1 of epoch 1; .*without --force")
+    assert_matches(again, "stopped by SIGUSR1, saved after step 1 of 6, epoch 1 of 1; .*without --force")
     assert own.find(None, ["model"]).manifest == first
     assert "resuming from epoch 1, step 1" in fer(*words(own), code=0)
     made = own.find(None, ["model"]).manifest

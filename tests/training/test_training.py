@@ -102,7 +102,7 @@ def test_it_says_what_it_did(reference: Artifact, store: Store) -> None:
         **{"split": "validation", "metric": "accuracy", "what": "the epoch", "tried": 3}
     }
     assert reference.manifest.protocol["pretraining"] == {"kind": "random"}
-    assert {path.name for path in reference.path.iterdir()} == {"manifest.json", WEIGHTS, HISTORY}
+    assert {path.name for path in reference.path.iterdir()} == {"manifest.json", WEIGHTS, HISTORY, "recipe.toml"}
     assert verify_directory(reference.path) == []
     again = Store(reference.path.parents[2])
     assert run(again).whole.up_to_date
@@ -420,7 +420,7 @@ def test_what_is_measured_can_be_read_while_it_trains_and_in_tensorboard(
     history = read_history(done)
     assert sorted(told) == [
         *("accuracy/train", "accuracy/validation", "balanced_accuracy/validation", "learning rate"),
-        *("loss/train", "loss/validation", "macro_f1/validation"),
+        *("loss/train", "loss/validation", "macro_f1/validation", "temperature/validation"),
     ]
     assert [step for step, _ in told["loss/train"]] == [1, 2, 3]
     assert [value for _, value in told["accuracy/validation"]] == pytest.approx([line["accuracy"] for line in history])
