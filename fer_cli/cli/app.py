@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from fer_cli import __version__
 from fer_cli.cli import (
     audit,
+    cite,
     common,
     compare,
     demo,
@@ -67,6 +68,7 @@ class _InOrder(TyperGroup):
             "compare",
             "audit",
             "plot",
+            "cite",
         ]
         return sorted(self.commands, key=lambda name: stages.index(name) if name in stages else len(stages))
 
@@ -92,6 +94,7 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")
+app.command("cite")(cite.cite)
 app.command("ls")(listing.ls)
 app.command("show")(store.show)
 app.command("tag", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(naming.tag)

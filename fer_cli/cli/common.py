@@ -7,9 +7,10 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from fer_cli.core.errors import UsageError, one_line
+from fer_cli.core.errors import FerError, UsageError, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,6 +35,16 @@ def listed(text: str, option: str) -> list[str]:
     if not all(items):
         raise UsageError(f"{option} {text!r} has an empty item", hint="write it as a,b,c")
     return items
+
+
+def check_place(path: Path | None) -> None:
+    """Refuse a place for a file before any work begins.
+
+    Raises:
+        FerError: it is a folder, or in a folder that is not there.
+    """
+    if path is not None and (path.is_dir() or not path.parent.is_dir()):
+        raise FerError("cannot be written: not a file in an existing folder", hint="give the path of a file", path=path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import UNBOUNDED, Output, console, plain, print_file, print_pairs
+from fer_cli.cli.common import UNBOUNDED, Output, check_place, console, plain, print_file, print_pairs
 from fer_cli.cli.options import command
-from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console, OverflowMethod
@@ -65,10 +65,7 @@ def compare(
     if form not in FORMATS:
         raise UsageError(f"--format {form!r} is not a choice", hint=f"take {', '.join(FORMATS)}")
     for path in (out, items):
-        if path is not None and (path.is_dir() or not path.parent.is_dir()):
-            raise FerError(
-                "cannot be written: not a file in an existing folder", hint="give the path of a file", path=path
-            )
+        check_place(path)
     found = stage(store=store, references=models, allow_unsound=allow_unsound)
     if items is not None:
         write_atomic(items, csv_bytes(found.changed))

@@ -16,6 +16,7 @@ from numpy.lib import format as npy_format
 
 from fer_cli.artifacts.protocol import Leftover
 from fer_cli.artifacts.sections import SplitName
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import Advance, track
 from fer_cli.core.user_files import open_file
@@ -364,6 +365,12 @@ def read_folders(source: Path, meanings: SourceLabels) -> ParsedSource:
     )
 
 
+MOLLAHOSSEINI_2017: Final = Citation(
+    "mollahosseini-2017-affectnet", "misc", "AffectNet", ("Mollahosseini", "Hasani", "Mahoor"), 2017
+)
 DATASET: Final = DatasetDefinition(
-    summary="AffectNet: csv lists, .npy files, or folders of ids.", help=ACCESS.help(), open=AffectNet
+    summary="AffectNet: csv lists, .npy files, or folders of ids.",
+    help=ACCESS.help(),
+    open=AffectNet,
+    citations=(MOLLAHOSSEINI_2017,),
 )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.ck_sequences import (
@@ -251,8 +252,11 @@ def _has_classes(source: Path, meanings: SourceLabels) -> bool:
     return any(path.suffix.lower() in SUFFIXES for folder in folders for path in folder.iterdir())
 
 
+LUCEY_2010: Final = Citation("lucey-2010-ckplus", "misc", "CK+", ("Lucey", "others"), 2010)
 DATASET: Final = DatasetDefinition(
     summary="CK+: official sequences, class folders, or ckextended.csv.",
     help=f"{ACCESS.help()}\n\n{RULE}",
     open=open_ckplus,
+    citations=(LUCEY_2010,),
+    loaders=(CkPlus, CkExtended),
 )

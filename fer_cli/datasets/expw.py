@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
 from fer_cli.datasets.access import Access
@@ -162,6 +163,12 @@ def _fault(fields: Sequence[str], images: Path, path: str) -> tuple[str, str] | 
     return None
 
 
+ZHANG_2018: Final = Citation(
+    "zhang-2018-expw", "misc", "ExpW, Expression in-the-Wild", ("Zhang", "Luo", "Loy", "Tang"), 2018
+)
 DATASET: Final = DatasetDefinition(
-    summary="ExpW: faces in pictures from the web, label/label.lst.", help=ACCESS.help(), open=ExpW
+    summary="ExpW: faces in pictures from the web, label/label.lst.",
+    help=ACCESS.help(),
+    open=ExpW,
+    citations=(ZHANG_2018,),
 )

@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Final
 
 from fer_cli.artifacts.protocol import Leftover, VotesAgreement
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import in_order
 from fer_cli.datasets.class_counts import check_classes
@@ -326,6 +327,13 @@ def _official_tree(found: Tally) -> dict[str, dict[str, int]]:
     return {"Training": OFFICIAL["Training"], _BOTH_TESTS: dict(both)}
 
 
+GOODFELLOW: Final = Citation(
+    "goodfellow-fer2013",
+    "article",
+    "Challenges in representation learning: A report on three machine learning contests",
+    ("Goodfellow, I. J.", "Erhan, D.", "others"),
+    more={"journal": "Neural Networks", "volume": "64", "pages": "59–63"},
+)
 DATASET: Final = DatasetDefinition(
     summary="FER2013: fer2013.csv (plain, compressed, or in an archive), icml_face_data.csv, or folders.",
     help="""FER2013: fer2013.csv (also .gz, .xz, .zip, .tar.gz), icml_face_data.csv, or train/ and test/ folders.
@@ -333,4 +341,5 @@ DATASET: Final = DatasetDefinition(
 PublicTest is validation and PrivateTest is test. Where PrivateTest is missing, PublicTest is the test split and
 validation is held out from Training, so that no model is selected on the images it is tested on.""",
     open=Fer2013,
+    citations=(GOODFELLOW,),
 )

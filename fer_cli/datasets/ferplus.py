@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fer_cli.artifacts.protocol import VotesAgreement
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.datasets.class_counts import check_classes
 from fer_cli.datasets.fer2013 import (
     EMOTIONS,
     FORM,
+    GOODFELLOW,
     LABEL_SHARES,
     OFFICIAL,
     OFFICIAL_ROWS,
@@ -217,8 +219,17 @@ class FerPlus:
         ]
 
 
+BARSOUM_2016: Final = Citation(
+    "barsoum-2016-ferplus",
+    "inproceedings",
+    "Training deep networks for facial expression recognition with crowd-sourced label distribution",
+    ("Barsoum, E.", "Zhang, C.", "Canton-Ferrer, C.", "Zhang, Z."),
+    2016,
+    {"booktitle": "Proceedings of the 18th ACM International Conference on Multimodal Interaction"},
+)
 DATASET: Final = DatasetDefinition(
     summary="FER+: FER2013's images with ten votes each; joined to FER2013 by row order.",
     help="FER+: FER2013's images with ten votes each; joined to FER2013 by row order.",
     open=FerPlus,
+    citations=(BARSOUM_2016, GOODFELLOW),
 )

@@ -9,6 +9,7 @@ from typing import Final
 
 from fer_cli.artifacts.protocol import Leftover
 from fer_cli.artifacts.sections import SplitName
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.image_dataset import (
@@ -316,6 +317,24 @@ def _check_table(
     return unread_columns(table, opened.header, opened.columns.values())
 
 
+LI_2019: Final = Citation(
+    "li-2019-rafdb",
+    "article",
+    "Reliable Crowdsourcing and Deep Locality-Preserving Learning for Unconstrained Facial Expression Recognition",
+    ("Li, S.", "Deng, W."),
+    2019,
+    {
+        "journal": "IEEE Transactions on Image Processing",
+        "volume": "28",
+        "number": "1",
+        "pages": "356–370",
+        "doi": "10.1109/TIP.2018.2868382",
+    },
+)
+
 DATASET: Final = DatasetDefinition(
-    summary="RAF-DB basic: official layout, or folders of ids.", help=ACCESS.help(), open=RafDb
+    summary="RAF-DB basic: official layout, or folders of ids.",
+    help=ACCESS.help(),
+    open=RafDb,
+    citations=(LI_2019,),
 )

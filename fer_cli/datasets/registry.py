@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.core.registry import Registry
 
@@ -68,16 +69,25 @@ class DatasetDefinition:
             ``Annotated[type, Option(...)]``, or with a dataclass whose fields are. A parameter ``source: Source`` is
             where the data lies; a data set without one is generated. A parameter ``seed`` receives ``--seed``.
         default_source: whether ``$FER_DATA/NAME`` is the source where none is given.
+        citations: what a paper cites that uses it.
+        loaders: the classes of loaders that ``open`` returns; ``open`` itself where it is the class.
     """
 
     summary: str
     help: str
     open: Callable[..., Loader]
     default_source: bool = True
+    citations: tuple[Citation, ...] = ()
+    loaders: tuple[type, ...] = ()
 
     def takes(self, name: str) -> bool:
         """Return whether the loader has this parameter."""
         return name in inspect.signature(self.open).parameters
+
+    def loads(self, loader: str) -> bool:
+        """Return whether a class of this name, as a manifest keeps it, is this data set's loader."""
+        classes = self.loaders or ((self.open,) if isinstance(self.open, type) else ())
+        return loader in {one.__name__ for one in classes}
 
     @property
     def generated(self) -> bool:

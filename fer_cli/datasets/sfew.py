@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Final
 
 from fer_cli.artifacts.sections import SplitName
+from fer_cli.core.citations import Citation
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
 from fer_cli.datasets.access import Access
@@ -254,6 +255,33 @@ def open_sfew(
     return loader
 
 
+DHALL_2011: Final = Citation(
+    "dhall-2011-sfew",
+    "inproceedings",
+    "Static facial expression analysis in tough conditions: Data, evaluation protocol and benchmark",
+    ("Dhall, A.", "Goecke, R.", "Lucey, S.", "Gedeon, T."),
+    2011,
+    {
+        "booktitle": "2011 IEEE International Conference on Computer Vision Workshops (ICCV Workshops)",
+        "pages": "2106–2112",
+        "publisher": "IEEE",
+    },
+)
+DHALL_2015: Final = Citation(
+    "dhall-2015-emotiw",
+    "inproceedings",
+    "Video and image based emotion recognition challenges in the wild: EmotiW 2015",
+    ("Dhall, A.", "Ramana Murthy, O.", "Goecke, R.", "Joshi, J.", "Gedeon, T."),
+    2015,
+    {
+        "booktitle": "Proceedings of the 2015 ACM on international conference on multimodal interaction",
+        "pages": "423–426",
+    },
+)
 DATASET: Final = DatasetDefinition(
-    summary="SFEW 2.0: aligned faces, or raw frames.", help=f"{ACCESS.help()}\n\n{RULE}", open=open_sfew
+    summary="SFEW 2.0: aligned faces, or raw frames.",
+    help=f"{ACCESS.help()}\n\n{RULE}",
+    open=open_sfew,
+    citations=(DHALL_2011, DHALL_2015),
+    loaders=(Sfew,),
 )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from fer_cli.artifacts.checksums import AnyArray
+from fer_cli.core.citations import Citation
 from fer_cli.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class System(ABC, Generic[R]):
     """One line."""
     paper: ClassVar[str]
     """Authors and title, or where it comes from."""
+    citations: ClassVar[tuple[Citation, ...]] = ()
+    """What a paper cites that uses it."""
     recipe_type: type[R]
     uses_masks: ClassVar[bool] = False
     """Some of its recipes learn region maps, those of ``--masks``."""

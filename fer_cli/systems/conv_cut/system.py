@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_cli.core import assets
+from fer_cli.core.citations import Citation
 from fer_cli.systems.base import BuildInputs, FeatureCache, Needs, System, SystemSummary, Trainable
 from fer_cli.systems.conv_cut.recipe import ConvCutRecipe
 
@@ -31,6 +32,14 @@ class ConvCutSystem(System[ConvCutRecipe]):
     name = "conv-cut"
     help = "Conv-cut (Nan et al.): a truncated frozen backbone, a detail block, self-attention."
     paper = "Nan, Liu, Qian, Song: A visual self-attention mechanism FER network beyond ConvNeXt"
+    citations = (
+        Citation(
+            "nan-conv-cut",
+            "misc",
+            "A Visual Self-attention Mechanism Facial Expression Recognition Network beyond ConvNeXt",
+            ("Nan, Bingyu", "Liu, Feng", "Qian, Xuezhong", "Song, Wei"),
+        ),
+    )
     recipe_type = ConvCutRecipe
 
     @property

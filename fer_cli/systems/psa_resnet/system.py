@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_cli.core import assets
+from fer_cli.core.citations import Citation
 from fer_cli.systems.classifier import ClassifierSystem
 from fer_cli.systems.psa_resnet.recipe import PSAResNetRecipe
 
@@ -19,6 +20,14 @@ class PSAResNet(ClassifierSystem[PSAResNetRecipe]):
     name = "psa-resnet"
     help = "PSA-ResNet (Gu & Jin): pyramid split attention in a ResNet50, joint softmax and island loss."
     paper = "Gu, Jin: An expression recognition model combining attention and residual networks"
+    citations = (
+        Citation(
+            "gu-psa-resnet",
+            "misc",
+            "An Expression Recognition Model Combining Attention and Residual Networks",
+            ("Gu, Jiale", "Jin, Xiaohong"),
+        ),
+    )
     recipe_type = PSAResNetRecipe
 
     @property

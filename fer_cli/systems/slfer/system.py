@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fer_cli.core import assets
+from fer_cli.core.citations import Citation
 from fer_cli.systems.base import BuildInputs, Needs, System, Trainable
 from fer_cli.systems.slfer.recipe import SLFERRecipe
 from fer_cli.systems.slfer.summary import SLFERSummary
@@ -23,6 +24,14 @@ class SLFERSystem(System[SLFERRecipe]):
     name = "slfer"
     help = "SLFER (Lv et al.): expression trained together with face regions, the masks of `fer parse-masks`."
     paper = "Lv et al.: Semantic learning for facial expression recognition"
+    citations = (
+        Citation(
+            "lv-slfer",
+            "misc",
+            "Semantic Learning for Facial Expression Recognition",
+            ("Lv, Yuanling", "Huang, Guangyu", "Huang, Yangfan", "Xie, Yixian"),
+        ),
+    )
     recipe_type = SLFERRecipe
     uses_masks = True
 
