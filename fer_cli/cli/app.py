@@ -28,6 +28,7 @@ from fer_cli.cli import (
     demo,
     doctor,
     evaluate,
+    export_predictions,
     extract,
     fit_ahm,
     listing,
@@ -68,6 +69,7 @@ class _InOrder(TyperGroup):
             "compare",
             "audit",
             "plot",
+            "export-predictions",
             "cite",
         ]
         return sorted(self.commands, key=lambda name: stages.index(name) if name in stages else len(stages))
@@ -94,6 +96,7 @@ app.command("predict")(predict.predict)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")
+app.command("export-predictions")(export_predictions.export_predictions)
 app.command("cite")(cite.cite)
 app.command("ls")(listing.ls)
 app.command("show")(store.show)

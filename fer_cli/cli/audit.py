@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from fer_cli.cli.common import Output, headline, padded, plain, print_line, print_pairs, print_table, width_of
+from fer_cli.cli.common import (
+    Output,
+    check_place,
+    counted,
+    headline,
+    padded,
+    plain,
+    print_line,
+    print_pairs,
+    print_table,
+    width_of,
+)
 from fer_cli.cli.options import DeviceOption, SplitOption, command
 from fer_cli.core.errors import CheckFailedError, UsageError
 
@@ -27,6 +38,9 @@ def audit(
     out: Annotated[
         Path | None, typer.Option("--out", help="For a dataset: draw the worst cases, PNG, SVG or PDF.")
     ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="For a dataset: write its pairs of copies, a .csv or .parquet file.")
+    ] = None,
     features: Annotated[
         str | None, typer.Option(help="For a dataset: also search near-duplicates by these features.")
     ] = None,
@@ -45,31 +59,43 @@ def audit(
     if artifact.kind == "dataset":
         if split is not None:
             raise UsageError("--split does not apply to a dataset", hint="leave it out: all splits are checked")
-        return _dataset_audit(artifact, None if features is None else store.find(features, ["features"]), out)
-    for option, given in (("--out", out), ("--features", features)):
+        return _dataset_audit(artifact, None if features is None else store.find(features, ["features"]), out, pairs)
+    for option, given in (("--out", out), ("--pairs", pairs), ("--features", features)):
         if given is not None:
             raise UsageError(f"{option} applies to a dataset, {artifact.reference} is none", hint="leave it out")
     return model_audit_output(audit_model(store=store, model=artifact.reference, split=split, device=device))
 
 
-def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | None) -> Output:
+def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | None, pairs: Path | None) -> Output:
     from fer_cli.audit import reach
     from fer_cli.stages.audit_dataset import audit_dataset
+    from fer_cli.stages.export import form_of, table_file
 
+    suffix = form_of(pairs, "--pairs")
+    check_place(pairs)
     result = audit_dataset(dataset=artifact, features=features, out=out)
+    if pairs is not None:
+        import pyarrow as pa
+
+        from fer_cli.artifacts.atomic_io import write_atomic
+
+        table = pa.table(result.pairs())
+        write_atomic(pairs, table_file(table, suffix))
 
     def show() -> None:
         headline(artifact.reference)
         rows = [[finding.check, _VERDICTS[finding.verdict], finding.measured] for finding in result.findings]
         print_table({"check": "left", "": "left", "found": "left"}, rows, wrap=["found"])
-        pairs = [
+        lines = [
             ("verdict", result.verdict),
             ("looked for", f"copies of equal pixels, and changed ones, of which the search finds: {reach.within()}"),
             ("often missed", reach.beyond() or "none of the changes measured"),
         ]
         if out is not None:
-            pairs.append(("drawn", "no case to draw" if result.sheet is None else str(result.sheet)))
-        print_pairs(pairs)
+            lines.append(("drawn", "no case to draw" if result.sheet is None else str(result.sheet)))
+        if pairs is not None:
+            lines.append(("pairs", f"{counted(len(table), 'pair')} of copies: {pairs}"))
+        print_pairs(lines)
 
     def check() -> None:
         if not result.leaks:
@@ -85,6 +111,7 @@ def _dataset_audit(artifact: Artifact, features: Artifact | None, out: Path | No
         "verdict": result.verdict,
         "findings": result.to_json(),
         "reach": [{**row.to_json(), "recall": row.recall, "interval": row.interval} for row in result.reach],
+        "pairs": None if pairs is None else str(pairs),
         "sheet": None if result.sheet is None else str(result.sheet),
     }
     return Output(values, show, check)

@@ -66,7 +66,7 @@ def open_comparison_input(store: Store, reference: str) -> ComparisonInput:
     Raises:
         FerError: there is no such thing, it has not been scored, or its predictions cannot be read.
     """
-    evaluation = _evaluation(store, reference)
+    evaluation = evaluation_of(store, reference)
     summary, protocol = EvaluationSummary.of(evaluation), EvaluationProtocol.of(evaluation)
     source = evaluation.manifest.inputs.get("model")
     chosen = summary.outputs[summary.chosen]
@@ -113,7 +113,7 @@ def _members(store: Store, evaluation: Artifact) -> frozenset[str]:
     return frozenset(f"{one.kind}/{one.name}@{one.version}" for one in inputs)
 
 
-def _evaluation(store: Store, reference: str) -> Artifact:
+def evaluation_of(store: Store, reference: str) -> Artifact:
     """Return an evaluation as it is; of anything else the newest, on the dataset it was trained on if there is one.
 
     Of these the newest that is sound, if there is one: a probe (``--batching sorted``) is not in the way. An unsound

@@ -38,6 +38,16 @@ _SHEET: Final = {
     Check.NON_FACES: "No face",
 }
 
+_PAIRED: Final = (
+    *(Check.EXACT_COPIES, Check.NEAR_COPIES, Check.NEAR_COPIES_ACROSS_SPLITS),
+    *(Check.NEAR_COPIES_ACROSS_FOLDS, Check.LABELS_OF_NEAR_COPIES),
+)
+"""The checks that count pairs; of pictures with equal pixels the others look at those that lie apart."""
+PAIR_COLUMNS: Final = (
+    *("id", "other_id", "split", "other_split", "label", "other_label"),
+    *("likeness", "mirrored"),
+)
+
 
 @dataclass(frozen=True, slots=True)
 class DatasetAudit:
@@ -71,6 +81,34 @@ class DatasetAudit:
         return [
             {**finding.to_json(), "cases": [self._case(case) for case in finding.cases]} for finding in self.findings
         ]
+
+    def pairs(self) -> dict[str, list[Any]]:
+        """Return near copies and equal pictures as columns, one row a pair: each picture with the first of its case.
+
+        ``likeness`` is 1 for equal pixels; ``mirrored``: one shows the other's mirror image.
+        """
+        data = self.dataset
+        columns: dict[str, list[Any]] = {name: [] for name in PAIR_COLUMNS}
+        seen = set[frozenset[int]]()
+        for finding in self.findings:
+            if finding.check not in _PAIRED:
+                continue
+            for case in finding.cases:
+                first, *others = case.rows
+                for other in others:
+                    if frozenset((first, other)) in seen:
+                        continue
+                    seen.add(frozenset((first, other)))
+                    values = (
+                        *(str(data.ids[row]) for row in (first, other)),
+                        *(str(data.splits[row]) for row in (first, other)),
+                        *(data.classes[data.labels[row]] for row in (first, other)),
+                        None if case.likeness is None else round(case.likeness, 4),
+                        case.mirrored,
+                    )
+                    for name, value in zip(PAIR_COLUMNS, values, strict=True):
+                        columns[name].append(value)
+        return columns
 
     def _case(self, case: Case) -> dict[str, Any]:
         data = self.dataset
