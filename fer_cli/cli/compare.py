@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fer_cli.cli.common import UNBOUNDED, Output, check_place, console, plain, print_file, print_pairs
+from fer_cli.cli.common import UNBOUNDED, Output, check_place, console, listed, plain, print_file, print_pairs
 from fer_cli.cli.options import command
 from fer_cli.core.errors import UsageError
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
     from fer_cli.artifacts.store import Store
     from fer_cli.reporting.comparison import Comparison
-    from fer_cli.reporting.tables import Table
+    from fer_cli.reporting.paper_table import Spread
+    from fer_cli.reporting.tables import Page, Table
 
 
 @command("compare")
@@ -38,6 +40,18 @@ def compare(
             "--format", help="table, markdown, latex or html. [default: from the suffix of --out, else table]"
         ),
     ] = None,
+    paper: Annotated[
+        bool, typer.Option("--latex", help="One LaTeX table for a paper (booktabs); see --names, --caption.")
+    ] = False,
+    names: Annotated[
+        str | None, typer.Option(help="With --latex: names of the rows in their order, or A=NAME,B=NAME.")
+    ] = None,
+    spread: Annotated[
+        str | None,
+        typer.Option(help="With --latex: sd (over seeds) or interval (95%). [default: sd where all have seeds]"),
+    ] = None,
+    caption: Annotated[str | None, typer.Option(help="With --latex: the caption. [default: what it shows]")] = None,
+    label: Annotated[str | None, typer.Option(help="With --latex: the label. [default: tab:fer-DATASET]")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the tables to this file. [default: print them]")] = None,
     items: Annotated[
         Path | None,
@@ -57,11 +71,21 @@ def compare(
     """
     from fer_cli.artifacts.atomic_io import write_atomic
     from fer_cli.reporting.comparison import page_of
+    from fer_cli.reporting.paper_table import SPREADS, best_of, check_label, is_ahead, paper_table
     from fer_cli.reporting.tables import FORMATS, SUFFIXES, html, latex, markdown
     from fer_cli.stages.compare import compare as stage
     from fer_cli.stages.compare import csv_bytes
 
-    form = form or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
+    options = {"--names": names, "--spread": spread, "--caption": caption, "--label": label}
+    if not paper and (wrong := [option for option, value in options.items() if value is not None]):
+        raise UsageError(f"{wrong[0]} is for --latex", hint="give that too, or leave it out")
+    if paper and form not in {None, "latex"}:
+        raise UsageError(f"--latex and --format {form} contradict each other", hint="leave one out")
+    if spread is not None and spread not in SPREADS:
+        raise UsageError(f"--spread {spread!r} is not a choice", hint=f"take {' or '.join(SPREADS)}")
+    if label is not None:
+        check_label(label)
+    form = "latex" if paper else form or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
     if form not in FORMATS:
         raise UsageError(f"--format {form!r} is not a choice", hint=f"take {', '.join(FORMATS)}")
     for path in (out, items):
@@ -69,8 +93,24 @@ def compare(
     found = stage(store=store, references=models, allow_unsound=allow_unsound)
     if items is not None:
         write_atomic(items, csv_bytes(found.changed))
-    renderers = {"markdown": markdown, "latex": latex, "html": html}
+    renderers: dict[str, Callable[[Page], str]] = {"markdown": markdown, "latex": latex, "html": html}
     page = page_of(found.comparison)
+    if paper:
+        best = best_of(found.comparison)
+        against = found.comparison
+        if best is not against.systems[0]:  # the tests are of each against the first
+            order = [models[found.comparison.systems.index(best)]]
+            order += [one for one in models if one != order[0]]
+            against = stage(store=store, references=order, allow_unsound=allow_unsound).comparison
+        table = paper_table(
+            found.comparison,
+            ahead=best if is_ahead(against) else None,
+            names=listed(names, "--names") if names is not None else (),
+            spread=cast("Spread | None", spread),
+            caption=caption,
+            label=label,
+        )
+        renderers["latex"] = lambda _: table
     if out is not None:
         text = _plain(found.comparison) if form == "table" else renderers[form](page)
         write_atomic(out, text.encode("utf-8"))

@@ -156,6 +156,11 @@ def mean(system: Scores, metric: PairedMetric) -> Estimate:
     return widened_mean(found, float(system.lowest[k]))
 
 
+def spread(system: Scores) -> dict[PairedMetric, float]:
+    """Return the standard deviation of a system's scores over its seeds (of the sample, n - 1), two or more."""
+    return dict(zip(METRICS, system.value.std(axis=0, ddof=1).tolist(), strict=True))
+
+
 def difference(one: Scores, other: Scores, metric: PairedMetric) -> Estimate:
     """Return ``one`` less ``other`` with its 95% interval: of one training each the percentile interval."""
     if len(one.value) > 1 or len(other.value) > 1:

@@ -34,6 +34,7 @@ class System:
     seeds: tuple[int, ...]
     scores: Mapping[Metric, Estimate]
     unsound: tuple[str, ...]
+    sd: Mapping[Metric, float] | None = None  # over its seeds; None of a single run
 
     @property
     def heading(self) -> str:
