@@ -41,7 +41,7 @@ def draw(
         f"Classes of {artifact.name}",
         DatasetProtocol.of(artifact).label_rule,
     )
-    return Picture(artifact.name, figure)
+    return Picture(artifact.name, figure, artifact.version)
 
 
 def imbalance(counts: Mapping[str, int]) -> float:

@@ -23,4 +23,4 @@ def draw(store: Store, evaluation: EvaluationArgument = None, predictor: Predict
     figure = confusion_figure(
         scored.metrics.confusion, scored.metrics.classes, "Confusion matrix", scored.subtitle, f"{shown}, in percent"
     )
-    return Picture(scored.artifact.name, figure)
+    return Picture(scored.artifact.name, figure, scored.artifact.version)

@@ -21,4 +21,4 @@ def draw(
     models = models_of(store, artifact)
     first = next(iter(models.values()))
     subtitle = described(first, first.manifest.inputs["dataset"].name)
-    return Picture(artifact.name, training_figure(models, f"Training of {artifact.name}", subtitle))
+    return Picture(artifact.name, training_figure(models, f"Training of {artifact.name}", subtitle), artifact.version)

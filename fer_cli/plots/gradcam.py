@@ -43,4 +43,4 @@ def draw(
     note(f"the most confident of at most {CANDIDATES} images of each class of the {split} split")
     side = map_side(trained, layer)
     subtitle = described(artifact, f"{dataset.artifact.name} {split}; a map of {side} x {side}")
-    return Picture(artifact.name, gradcam_figure(shown, "Where the model looks", subtitle))
+    return Picture(artifact.name, gradcam_figure(shown, "Where the model looks", subtitle), artifact.version)

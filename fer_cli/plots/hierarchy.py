@@ -55,7 +55,9 @@ def draw(
         return Picture("default", hierarchy_figure(default_hierarchy()))
     artifact = store.find(ahm, ["ahm"])
     hierarchy = load_hierarchy(artifact.file("hierarchy.toml"))
-    return Picture(artifact.name, hierarchy_figure(hierarchy, classes=AhmSummary.of(artifact).classes))
+    return Picture(
+        artifact.name, hierarchy_figure(hierarchy, classes=AhmSummary.of(artifact).classes), artifact.version
+    )
 
 
 def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = None) -> Figure:

@@ -29,10 +29,11 @@ PLOTS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure, and the name of what it shows, for the default file name."""
+    """A figure, and the name and version of what it shows, for the default file name."""
 
     name: str
     figure: Figure
+    version: str = ""
 
 
 def plot_of(name: str) -> Callable[..., Picture]:

@@ -38,7 +38,11 @@ def draw(store: Store, evaluation: EvaluationArgument = None, predictor: Predict
             )
         positive = labels == name
         curves[name] = roc_curve(scores, positive) if 0 < positive.sum() < len(positive) else None
-    return Picture(scored.artifact.name, roc_figure(curves, "ROC curves, each class against the rest", scored.subtitle))
+    return Picture(
+        scored.artifact.name,
+        roc_figure(curves, "ROC curves, each class against the rest", scored.subtitle),
+        scored.artifact.version,
+    )
 
 
 def roc_figure(curves: Curves, title: str = "", subtitle: str = "") -> Figure:

@@ -64,5 +64,7 @@ def draw(
     subtitle = f"{described}t-SNE, perplexity {perplexity:g}; {len(rows):,} images of the {split} split"
     title = f"Features of {artifact.name}"
     return Picture(
-        artifact.name, tsne_figure(points, dataset.labels[rows], dataset.classes, title, subtitle, wrong=wrong)
+        artifact.name,
+        tsne_figure(points, dataset.labels[rows], dataset.classes, title, subtitle, wrong=wrong),
+        artifact.version,
     )

@@ -15,7 +15,7 @@ Spread = Literal["sd", "interval"]
 SPREADS: Final = ("sd", "interval")
 _HEADINGS: Final[dict[Metric, str]] = {
     "accuracy": "Accuracy",
-    "balanced_accuracy": "Balanced accuracy",
+    "balanced_accuracy": "Balanced acc.",
     "macro_f1": "Macro F1",
 }
 _LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9:._-]*")

@@ -120,6 +120,8 @@ def bare(axes: Axes, *, keep: Sequence[str] = ()) -> None:
     axes.tick_params(length=0)
 
 
+_HEADING: Final = "heading"
+"""Marks a title and its subtitle, which a figure of a paper leaves to its caption."""
 HEADING: Final = 0.8
 """Inches that a title with its subtitle needs; a figure inside a page has neither."""
 
@@ -132,9 +134,11 @@ def heading(figure: Figure, title: str, *subtitle: str, left: float = 0.28, top:
     width, height = figure.get_size_inches()
     room = DOTS * (width - 2 * left)
     [title], size = _shrunk([title], room, 13.5, "bold")
-    figure.text(left / width, 1 - top / height, title, fontsize=size, fontweight="bold", va="top")
+    figure.text(left / width, 1 - top / height, title, fontsize=size, fontweight="bold", va="top", gid=_HEADING)
     lines, size = _shrunk(subtitle, room, 9.5)
-    figure.text(left / width, 1 - (top + 0.29) / height, "\n".join(lines), fontsize=size, color=MUTED, va="top")
+    figure.text(
+        left / width, 1 - (top + 0.29) / height, "\n".join(lines), fontsize=size, color=MUTED, va="top", gid=_HEADING
+    )
 
 
 def _shrunk(lines: Sequence[str], room: float, size: float, weight: str = "normal") -> tuple[list[str], float]:
@@ -152,7 +156,53 @@ def power_label(number: float) -> str:
     return "10" + str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
-def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:
+PAPER_WIDTHS: Final = {"single": 88.0, "double": 180.0}
+"""Millimetres of a column and of a page of two."""
+PAPER_POINTS: Final = (7.0, 9.0)
+"""The smallest and the largest letters of a figure in a paper."""
+_MILLIMETRES: Final = 25.4
+_TRIES: Final = 12
+
+
+def fit_to_paper(figure: Figure, millimetres: float) -> int:
+    """Make a figure one of a paper: without title, as wide as asked when cropped, with letters of 7 to 9 points.
+
+    Args:
+        figure: to change; save it with ``cropped``.
+        millimetres: its width.
+
+    Returns:
+        How many pairs of texts touch at this width.
+    """
+    from itertools import combinations
+
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    with styled():
+        for text in [one for one in figure.texts if one.get_gid() == _HEADING]:
+            text.remove()
+        canvas: Any = FigureCanvasAgg(figure)  # untyped
+        wanted, size = millimetres / _MILLIMETRES, figure.get_size_inches()
+        canvas.draw()
+        texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and one.get_text().strip()]
+        scale = wanted / size[0]
+        low, high = PAPER_POINTS
+        for one in texts:
+            one.set_fontsize(min(high, max(low, float(one.get_fontsize()) * scale)))
+        for _ in range(_TRIES):
+            figure.set_size_inches(*(size * scale))
+            canvas.draw()
+            found = figure.get_tightbbox(canvas.get_renderer()).width
+            if abs(found - wanted) < 0.002 * wanted:
+                break
+            scale *= wanted / found
+        boxes = [one.get_window_extent() for one in texts if one.get_visible()]
+        boxes = [box.padded(-1) for box in boxes if box.width > 2 and box.height > 2]
+        return sum(one.overlaps(other) for one, other in combinations(boxes, 2))
+
+
+def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200, cropped: bool = False) -> Path:
     """Write a figure as PNG, SVG or PDF, by the suffix of ``path``; whole, or not at all.
 
     The file holds no date and no random identifier: the same figure gives the same bytes.
@@ -161,6 +211,7 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:
         figure: of matplotlib's object API.
         path: ends in one of ``FORMATS``; an existing file is replaced.
         dpi: of a PNG, in dots per inch.
+        cropped: to what is drawn, without a margin.
 
     Returns:
         The path.
@@ -177,10 +228,11 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200) -> Path:
             path=path,
         )
     metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
+    crop: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.0} if cropped else {}
     try:
         picture = io.BytesIO()
         with styled():
-            figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=metadata)
+            figure.savefig(picture, format=suffix[1:], dpi=dpi, metadata=metadata, **crop)
         write_atomic(path, picture.getvalue())
     except OSError as error:
         raise FerError(

@@ -3,27 +3,41 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import UsageError
+from fer_cli.core.progress import warn
 from fer_cli.datasets.folder import safe_name
 from fer_cli.plots.registry import PLOTS, plot_of
 
+STYLES: Final = ("screen", "paper")
 
-def plot(*, store: Store, what: str, out: Path | None = None, **options: Any) -> Path:  # noqa: ANN401 - a plot's own
+
+def plot(
+    *,
+    store: Store,
+    what: str,
+    out: Path | None = None,
+    style: str = "screen",
+    width: str | None = None,
+    **options: Any,  # noqa: ANN401 - a plot's own
+) -> Path:
     """Draw one picture and return the path of its file.
 
     Args:
         store: where artifacts are.
         what: one of :data:`fer_cli.plots.registry.PLOTS`.
-        out: the file, PNG, SVG or PDF by its suffix; ``./fer-<what>-<name>.png`` where it is None.
+        out: the file, PNG, SVG or PDF by its suffix; ``./fer-<what>-<name>-<version>.png`` (``.pdf`` for a paper)
+            where it is None.
+        style: ``screen``, or ``paper``: of a column's width, without title, letters of 7 to 9 points.
+        width: of a paper's figure: ``single`` (the default), ``double`` or millimetres.
         options: of the plot.
 
     Raises:
-        UsageError: no such plot, or another suffix.
+        UsageError: no such plot, style or width, or another suffix.
     """
-    from fer_cli.reporting.style import FORMATS, save_figure
+    from fer_cli.reporting.style import FORMATS, fit_to_paper, save_figure
 
     if what not in PLOTS:
         raise UsageError(f"no plot {what!r}", hint=f"choose one of {', '.join(PLOTS)}")
@@ -32,5 +46,30 @@ def plot(*, store: Store, what: str, out: Path | None = None, **options: Any) ->
             f"--out {out}: unknown suffix {out.suffix!r}" if out.suffix else f"--out {out} has no suffix",
             hint=f"end it in one of {', '.join(FORMATS)}",
         )
+    millimetres = _width(style, width)
     picture = plot_of(what)(store, **options)
-    return save_figure(picture.figure, out or Path(f"fer-{what}-{safe_name(picture.name) or 'unnamed'}.png"))
+    if millimetres is not None and (touching := fit_to_paper(picture.figure, millimetres)):
+        warn(f"{touching} pairs of texts touch at {millimetres:g} mm; take a larger --width")
+    words = ["fer", what, safe_name(picture.name) or "unnamed", *([picture.version] if picture.version else [])]
+    default = f"{'-'.join(words)}.{'png' if millimetres is None else 'pdf'}"
+    return save_figure(picture.figure, out or Path(default), cropped=millimetres is not None)
+
+
+def _width(style: str, width: str | None) -> float | None:
+    """Return the millimetres of a paper's figure; None for the screen."""
+    from fer_cli.reporting.style import PAPER_WIDTHS
+
+    if style not in STYLES:
+        raise UsageError(f"--style {style!r} is not a choice", hint=f"take {' or '.join(STYLES)}")
+    if style == "screen":
+        if width is not None:
+            raise UsageError("--width is for --style paper", hint="give that too, or leave it out")
+        return None
+    width = width or "single"
+    try:
+        millimetres = PAPER_WIDTHS[width] if width in PAPER_WIDTHS else float(width)
+    except ValueError:
+        millimetres = 0.0
+    if not 40 <= millimetres <= 500:
+        raise UsageError(f"--width {width!r} is no width", hint="take single, double or 40 to 500 (millimetres)")
+    return millimetres

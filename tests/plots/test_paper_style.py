@@ -1,0 +1,55 @@
+"""``fer plot --style paper``: the width, the letters and the names of files."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from matplotlib.text import Text
+
+from fer_cli.artifacts.store import Store
+from fer_cli.cli.app import run
+from fer_cli.reporting.confusion import confusion_figure
+from fer_cli.reporting.style import fit_to_paper, save_figure
+from tests.kits.train import Fer
+
+CLASSES = ("anger", "happy", "sad")
+COUNTS = [[80, 15, 5], [3, 90, 7], [10, 20, 70]]
+
+
+@pytest.mark.parametrize("millimetres", [88.0, 180.0])
+def test_a_figure_is_as_wide_as_asked(tmp_path: Path, millimetres: float) -> None:
+    figure = confusion_figure(COUNTS, CLASSES, "The title", "The subtitle")
+    assert fit_to_paper(figure, millimetres) == 0
+    path = save_figure(figure, tmp_path / "a.pdf", cropped=True)
+    box = re.search(rb"/MediaBox \[ ?0 0 ([\d.]+) ", path.read_bytes())
+    assert box is not None
+    assert float(box[1]) / 72 * 25.4 == pytest.approx(millimetres, rel=0.01)
+    texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and one.get_text().strip()]
+    assert all(7 <= float(one.get_fontsize()) <= 9 for one in texts)
+    assert not [one for one in texts if "title" in one.get_text()]
+    assert b"/FontFile2" in path.read_bytes()
+
+
+def test_texts_that_touch_are_counted() -> None:
+    figure = confusion_figure([[12345] * 8] * 8, [f"class number {k}" for k in range(8)], "", "")
+    assert fit_to_paper(figure, 40.0) > 0
+
+
+def test_the_file_is_named_by_what_it_shows(own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = own.datasets()[0]
+    for words in ([], ["--style", "paper", "--width", "double"]):
+        assert run(["plot", "classes", *words, "--store", str(own.root)]) == 0
+    assert {path.name for path in tmp_path.glob("fer-*")} == {
+        f"fer-classes-{data.name}-{data.version}.png",
+        f"fer-classes-{data.name}-{data.version}.pdf",
+    }
+
+
+def test_widths_and_styles_that_are_none_are_refused(own: Store, fer: Fer) -> None:
+    words = ["plot", "classes", "--store", own.root]
+    assert "--width is for --style paper" in fer(*words, "--width", "single", code=2)
+    assert "is no width" in fer(*words, "--style", "paper", "--width", "nan", code=2)
+    assert "is not a choice" in fer(*words, "--style", "slides", code=2)
