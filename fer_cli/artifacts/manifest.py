@@ -21,7 +21,6 @@ PAYLOAD_FORMATS: Final = {
     "ahm": 1,
     "model": 1,
     "study": 2,
-    "search": 1,
     "soft-targets": 1,
     "evaluation": 1,
 }

@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from fer_cli.artifacts.sections import Section
     from fer_cli.artifacts.summaries import Measured
 
-_MAIN_TABLES: Final = ("index.parquet", "predictions.parquet", "scores.parquet", "path.parquet", "trials.parquet")
+_MAIN_TABLES: Final = ("index.parquet", "predictions.parquet", "scores.parquet", "path.parquet")
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
 """Beside the lock of work under way: what it reads, so that ``fer gc`` leaves that alone."""
@@ -61,7 +61,6 @@ _MAKERS: Final = {
     "ahm": "fer fit-ahm",
     "model": "fer train",
     "study": "fer train --seeds 0,1,2",
-    "search": "fer search",
     "soft-targets": "fer train",
     "evaluation": "fer eval",
 }

@@ -22,7 +22,7 @@ class Measured(Section):
     """What the making of an artifact took: it depends on the machine and is no part of the result."""
 
     part: ClassVar[Literal["measured"]] = "measured"
-    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "search", "soft-targets", "evaluation")
+    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "soft-targets", "evaluation")
 
     command: str | None = None
     seconds: float | None = None
@@ -256,46 +256,6 @@ class StudySummary(Section):
     headline: str
     seeds: tuple[int, ...]
     selected: SelectedOfAll
-
-
-SearchMethod = Literal["random", "grid", "halving"]
-
-
-class SearchConfig(Section):
-    """The settings of a search: ``recipe`` is what every trial began from, ``space`` is key -> what it may be."""
-
-    part: ClassVar[Literal["config"]] = "config"
-    kinds: ClassVar = ("search",)
-
-    system: str
-    recipe: dict[str, Any]
-    space: dict[str, str]
-    method: SearchMethod
-    trials: int
-    seed: int
-    metric: str
-    fold: int | None = None
-
-
-class SearchSummary(Section):
-    """What a search found on validation.
-
-    ``trials`` settings were compared by ``trainings`` models, ``failed`` of them diverged. ``best`` is key -> value of
-    the settings that lead, whose ``model`` scored ``score``. ``luck`` is by how much the best of as many equally good
-    settings would lead their mean by chance, at most, as a share; None for a loss.
-    """
-
-    part: ClassVar[Literal["summary"]] = "summary"
-    kinds: ClassVar = ("search",)
-
-    headline: str
-    trials: int
-    trainings: int
-    failed: int
-    best: dict[str, str]
-    model: str
-    score: float
-    luck: float | None = None
 
 
 class EvaluationConfig(Section):

@@ -56,7 +56,7 @@ def show(
 
 
 def _recipe(store: Store, artifact: Artifact) -> str | None:
-    """Return the recipe of a model, a study or a search as TOML, the system's default noted where it differs."""
+    """Return the recipe of a model or a study as TOML, the system's default noted where it differs."""
     from fer_cli.core.toml_text import toml_text
     from fer_cli.systems.recipe_sources import KINDS, find_source, source_of
 

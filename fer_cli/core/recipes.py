@@ -54,8 +54,7 @@ def key(
 class About(Section):
     """What opens a recipe: where it comes from, how it is run, and what that gave; it decides no result.
 
-    ``system`` is what it is a recipe of, where that is said. ``measured`` goes once a setting is another. ``trials``:
-    it is the best of as many settings that ``fer search`` compared on validation.
+    ``system`` is what it is a recipe of, where that is said. ``measured`` goes once a setting is another.
     """
 
     system: str | None = None
@@ -63,7 +62,6 @@ class About(Section):
     command: str
     papers_figure: str
     measured: str | None = None
-    trials: int | None = Field(default=None, ge=1)
 
 
 R = TypeVar("R", bound=Section)

@@ -18,7 +18,7 @@ from fer_cli.core.toml_text import toml_text
 from fer_cli.systems import registry
 from fer_cli.training.recipe import RECIPE
 
-KINDS: Final = ("model", "study", "search")
+KINDS: Final = ("model", "study")
 """Artifacts that hold a recipe."""
 
 
@@ -110,7 +110,7 @@ def find_source(wanted: str | Path, store: Store) -> RecipeSource:
     """Return the recipe that a file, a name or a reference stands for.
 
     A name is ``SYSTEM/RECIPE``, also as its path in the repository (``recipes/baseline/gpu.toml``), or a system's,
-    which is its default recipe. A reference is that of a model, a study (whose models share their recipe) or a search.
+    which is its default recipe. A reference is that of a model or of a study, whose models share their recipe.
 
     Raises:
         FerError: there is none, or it cannot be read.
@@ -134,13 +134,13 @@ def _stored(reference: str, store: Store, names: Sequence[str]) -> RecipeSource:
     except FerError as error:
         near = difflib.get_close_matches(reference, names, n=2, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        hint = f"{meant}Give a file, a name of 'fer recipe ls', or a model, study or search of 'fer ls'"
+        hint = f"{meant}Give a file, a name of 'fer recipe ls', or a model or study of 'fer ls'"
         raise FerError(f"no recipe {reference!r}: {error.what}", hint=hint) from None
     return source_of(store, artifact)
 
 
 def source_of(store: Store, artifact: Artifact) -> RecipeSource:
-    """Return the recipe of a model, of a study, or the one that a search chose.
+    """Return the recipe of a model or a study.
 
     Raises:
         FerError: it is not in the store, or damaged.

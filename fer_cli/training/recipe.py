@@ -11,7 +11,7 @@ from fer_cli.core.recipes import About, Section, key
 from fer_cli.losses.recipe import LossConfig
 
 RECIPE: Final = "recipe.toml"
-"""The file of a model that holds the recipe as it was run, and of a search the one that it chose."""
+"""The file of a model that holds the recipe as it was run."""
 
 
 class Data(Section):

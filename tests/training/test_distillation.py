@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-import fer_cli as fer
+import fer_cli as fer_package
 from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ModelConfig
@@ -17,6 +17,7 @@ from fer_cli.stages.train import train
 from fer_cli.systems.classifier import ClassifierSystem
 from fer_cli.systems.registry import read_recipe
 from tests.kits.toy import toy_dataset
+from tests.kits.train import Fer
 
 SMALL = (
     *("model.backbone=test_efficientnet", "model.weights=none", "model.drop_path=0.0"),
@@ -58,7 +59,7 @@ def test_targets_are_the_labels_and_the_teachers_softened_answers(
     made = student(store, teacher.reference, "distill.weight=0.25", "distill.temperature=2.0")
     dataset = open_dataset(store.find("toy", ["dataset"]))
     rows = dataset.rows("train")
-    model = fer.load_model(teacher.reference, store=store, device="cpu")
+    model = fer_package.load_model(teacher.reference, store=store, device="cpu")
     images = dataset.images[rows]
     answers = (model.predict(images).probabilities + model.predict(images[:, :, ::-1]).probabilities) / 2
     softened = np.sqrt(answers)
@@ -70,7 +71,7 @@ def test_targets_are_the_labels_and_the_teachers_softened_answers(
     told = TrainingProtocol.of(made).teacher
     assert told is not None
     assert str(told) == f"{teacher.reference}: 25% of each target, softened by 2"
-    assert "distilled" in made.name
+    assert made.name != teacher.name
 
 
 def test_answers_are_made_once_and_decide_the_students_version(taught: tuple[Store, Artifact]) -> None:
@@ -83,6 +84,14 @@ def test_answers_are_made_once_and_decide_the_students_version(taught: tuple[Sto
     answers = store.find(before.manifest.inputs["soft_targets"].name, ["soft-targets"])
     assert ModelConfig.of(before).recipe["distill"]["teacher"] == answers.version
     assert answers.manifest.inputs["teacher"].version == teacher.version
+
+
+def test_the_store_knows_what_a_teacher_said(taught: tuple[Store, Artifact], fer: Fer) -> None:
+    store, teacher = taught
+    student(store, teacher.reference)
+    answers = store.artifacts("soft-targets")[0]
+    for command in (["ls"], ["ls", "--kind", "soft-targets"], ["show", answers.reference], ["verify"], ["gc"]):
+        fer(*command, "--store", store.root, code=0)
 
 
 def test_a_teacher_of_other_images_is_refused(taught: tuple[Store, Artifact]) -> None:
