@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from fer_cli.stages.compare import compare
 from tests.kits.compare import answers, scored
 from tests.kits.train import Fer
 
-ARMS = {
+ARMS: dict[str, dict[str, Any]] = {
     "control": {},
     "low": {"optim": {"lr": 5e-4}},
     "long": {"train": {"epochs": 24}},

@@ -6,7 +6,7 @@ import pytest
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, REGIONS, SYNONYMS, canonical, code_of, in_order, label_map
-from fer_cli.datasets import affectnet, ckextended, ckplus, expw, fer2013, rafdb
+from fer_cli.datasets import affectnet, ck_sequences, ckextended, expw, fer2013, rafdb
 from fer_cli.datasets.votes import COLUMNS
 
 
@@ -59,7 +59,7 @@ def test_the_ids_of_each_source() -> None:
     assert (*fer2013.EMOTIONS, "contempt") == ckextended.EMOTIONS
     assert expw.EMOTIONS == fer2013.EMOTIONS
     ck = ("anger", "contempt", "disgust", "fear", "happy", "sad", "surprise")
-    assert dict(zip("1234567", ck, strict=True)) == ckplus.EMOTIONS
+    assert dict(zip("1234567", ck, strict=True)) == ck_sequences.EMOTIONS
     votes = ("neutral", "happy", "surprise", "sad", "anger", "disgust", "fear", "contempt", "unknown", "nf")
     assert tuple(name.lower() for name in COLUMNS) == votes
 
