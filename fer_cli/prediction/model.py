@@ -14,6 +14,7 @@ from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ImageForm, ModelSummary
 from fer_cli.core.errors import FerError
+from fer_cli.core.progress import warn
 from fer_cli.faces.alignment import TEMPLATE
 from fer_cli.faces.framing import points_of
 
@@ -118,10 +119,13 @@ def open_model(store: Store, artifact: Artifact, device: str) -> Model:
         return Model((network,), network.classes, (1.0,), CropForm(None, False, TEMPLATE), artifact.reference)
     models = models_of(store, artifact)
     networks = tuple(open_trained(model, target) for model in models.values())
+    temperatures = [ModelSummary.of(model).temperature for model in models.values()]
+    if None in temperatures:
+        warn(f"{artifact.reference} was trained before fer fitted temperatures: its probabilities are not calibrated")
     return Model(
         networks,
         networks[0].classes,
-        tuple(ModelSummary.of(model).temperature or 1.0 for model in models.values()),
+        tuple(temperature or 1.0 for temperature in temperatures),
         _crop_form(models),
         artifact.reference,
     )

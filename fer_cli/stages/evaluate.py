@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +84,8 @@ def evaluate_model(
         FerError: a reference, a split or a predictor is not there.
         CheckFailedError: ``strict``, and the number is unsound; the evaluation is kept.
     """
+    if tta not in get_args(Tta):  # a caller's, who has no type checker
+        raise UsageError(f"--tta {tta!r} is not a test-time augmentation", hint=f"take {' or '.join(get_args(Tta))}")
     if not 100 <= resamples <= 1_000_000:
         raise UsageError(f"--resamples {resamples} is out of range", hint="take 100 to 1,000,000")
     opened, chosen_split, by_default = _open(

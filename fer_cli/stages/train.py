@@ -77,8 +77,8 @@ def train(
         store: where artifacts are.
         system: its name in :mod:`fer_cli.systems.registry`.
         dataset: reference of the dataset; the newest where it is None.
-        recipe: a TOML file, the name of a recipe that comes with a system, or the reference of a model, study or
-            search that holds one; the system's own where it is None.
+        recipe: a TOML file, the name of a recipe that comes with a system, or the reference of a model or a
+            study that holds one; the system's own where it is None.
         changes: ``KEY=VALUE`` that replace what the recipe says.
         seeds: of the initial weights, the order, the augmentation and the dropout.
         fold: which fold of the dataset is the test split; ``all`` trains one model per fold and makes a study of them.

@@ -257,11 +257,8 @@ def _train(job: Job, seed: int, work: Work) -> None:
             *job.seen.warnings,
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
         ],
-        files=[
-            WEIGHTS,
-            HISTORY,
-            RECIPE,
-        ],  # the rest stays until then: a full disk or a kill is no reason to train again
+        # The rest stays until then: a full disk or a kill is no reason to train again.
+        files=[WEIGHTS, HISTORY, RECIPE],
     )
 
 

@@ -171,6 +171,10 @@ def test_flip_averages_both_views(store: Store, fitted: Artifact) -> None:
     with pytest.raises(FerError, match="has no flip view; extract with --views original,flip"):
         evaluate_model(store=store, resamples=100, tta="flip")
     assert fitted.has("ahm.safetensors")
+    with pytest.raises(UsageError, match="'nine' is not a test-time augmentation; take none or flip or ten-crop"):
+        evaluate_model(store=store, resamples=100, tta="nine")  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="ten-crop is for deep models; take flip"):
+        evaluate_model(store=store, resamples=100, tta="ten-crop")
 
 
 def test_eight_classes_and_a_hierarchy_of_the_users(store: Store, tmp_path: Path) -> None:
