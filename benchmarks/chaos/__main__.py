@@ -9,7 +9,7 @@ import importlib
 import sys
 from typing import Final
 
-NAMES: Final = ("disk", "fuzz", "kills", "training")
+NAMES: Final = ("damage", "disk", "fuzz", "kills", "training")
 
 
 def main() -> int:

@@ -9,8 +9,7 @@ import shutil
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -22,10 +21,10 @@ from fer_cli.artifacts.store import Store
 BACKBONE: Final = "test_efficientnet"
 TINY: Final = (
     *("--set", f"model.backbone={BACKBONE}", "--set", "model.weights=none", "--set", "data.size=32"),
-    *("--set", "train.batch=16", "--set", "train.epochs=2", "--device", "cpu", "--workers", "0"),
+    *("--set", "train.batch=32", "--set", "train.epochs=2", "--device", "cpu", "--workers", "0"),
 )
 STAGES: Final[dict[str, tuple[str, ...]]] = {
-    "prepare": ("prepare", "synth", "--images", "160", "--subjects", "14", "--size", "32", "--imbalance", "2"),
+    "prepare": ("prepare", "synth", "--images", "96", "--subjects", "12", "--size", "32", "--imbalance", "1"),
     "parse-masks": ("parse-masks", "dataset/synth", "--parser", "compact", "--size", "32", "--batch", "16"),
     "extract": (
         *("extract", "dataset/synth", "--backbone", BACKBONE, "--size", "32", "--weights", "none"),
@@ -40,14 +39,17 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "compare": ("compare", "evaluation", "evaluation", "--out", "{out}/table.csv", "--items", "{out}/items.csv"),
 }
 """Of each stage the command; each finds in its store what those before it made."""
+SECONDS: Final = 120
+"""After which a command counts as one that hangs: SIGALRM ends it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a command ended: its exit code, negative where a signal ended it, and what it said on stderr."""
+    """How a command ended: its exit code, negative where a signal ended it, and what it said on stderr and stdout."""
 
     code: int
     said: str
+    printed: str = ""
 
     @property
     def error(self) -> str:
@@ -86,28 +88,31 @@ def warm_up() -> None:
         importlib.import_module(module)
 
 
-def run(
-    stage: str, place: Path, *more: str, layer: Callable[[], None] | None = None, kill_after: float | None = None
-) -> Ended:
+def run(stage: str, place: Path, *more: str, layer: Callable[[], None] | None = None) -> Ended:
     """Run a stage's command on the store in ``place``, in a fork; ``layer`` is called in it before."""
-    with tempfile.TemporaryFile() as said:
+    return command((*STAGES[stage], *more), place, layer=layer)
+
+
+def command(words: Sequence[str], place: Path, *, layer: Callable[[], None] | None = None) -> Ended:
+    """Run a command on the store in ``place``, in a fork that ends after ``SECONDS``; ``layer`` is called in it."""
+    with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as printed:
         child = os.fork()
         if child == 0:
-            _be(stage, place, more, said.fileno(), layer)
-        if kill_after is not None:
-            time.sleep(kill_after)
-            os.kill(child, signal.SIGKILL)
+            _be(words, place, (printed.fileno(), said.fileno()), layer)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         said.seek(0)
-        return Ended(code, said.read().decode(errors="replace"))
+        printed.seek(0)
+        return Ended(code, said.read().decode(errors="replace"), printed.read().decode(errors="replace"))
 
 
-def _be(stage: str, place: Path, more: tuple[str, ...], said: int, layer: Callable[[], None] | None) -> None:
+def _be(words: Sequence[str], place: Path, streams: tuple[int, int], layer: Callable[[], None] | None) -> None:
     code = 70
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(said, 2)
-        from fer_cli.cli.app import run as command
+        signal.alarm(SECONDS)
+        for number, stream in enumerate(streams, 1):
+            os.dup2(stream, number)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))  # pytest has its own
+        from fer_cli.cli.app import run as fer
         from fer_cli.faces import parsing
         from fer_cli.inference import extraction
         from fer_cli.training import engine
@@ -116,11 +121,12 @@ def _be(stage: str, place: Path, more: tuple[str, ...], said: int, layer: Callab
         engine.SAVE_SECONDS = 0.0
         os.environ["FER_CACHE"] = str(place.parent / "cache")
         out = place / "out"
-        words = [word.format(out=out) for word in (*STAGES[stage], *more, "--store", str(place))]
-        sys.argv = ["fer", *words]
+        arguments = [word.format(out=out) for word in (*words, "--store", str(place))]
+        sys.argv = ["fer", *arguments]
         if layer is not None:
             layer()
-        code = command(words)
+        code = fer(arguments)
+        sys.stdout.flush()
         sys.stderr.flush()
     finally:
         os._exit(code)

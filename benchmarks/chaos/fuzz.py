@@ -13,6 +13,7 @@ import bz2
 import faulthandler
 import gzip
 import io
+import json
 import lzma
 import os
 import pickle
@@ -140,7 +141,15 @@ def _predictions() -> dict[str, bytes]:
     stream = io.BytesIO()
     pq.write_table(table, stream)
     labels = "\n".join(["id,predicted", *(f"{name},happy" for name, _ in rows), ""]).encode()
-    return {**_packed(text), ".labels.csv": labels, ".tsv": labels.replace(b",", b"\t"), ".parquet": stream.getvalue()}
+    records = [{"id": name, "scores": {"happy": p, "sad": round(1 - p, 2)}} for name, p in rows]
+    return {
+        **_packed(text),
+        ".labels.csv": labels,
+        ".tsv": labels.replace(b",", b"\t"),
+        ".parquet": stream.getvalue(),
+        ".json": json.dumps(records).encode(),
+        ".jsonl": "".join(f"{json.dumps(record)}\n" for record in records).encode(),
+    }
 
 
 def _read_predictions(path: Path) -> None:

@@ -193,11 +193,13 @@ def remove(store: Store, found: Sequence[Leftover]) -> int:
 def _answers(store: Store, request: Path) -> bool:
     """Tell whether the artifacts that a request led to are there."""
     try:
-        references = [str(reference) for reference, _ in json.loads(request.read_bytes())]
+        asked, answer = json.loads(request.read_bytes())
+        references = [str(reference) for reference, _ in answer]
     except (OSError, ValueError, TypeError):
         return False
     parts = [reference.split("/") for reference in references]
-    return all(len(part) == 3 and (store.place(*part) / MANIFEST).is_file() for part in parts)
+    there = all(len(part) == 3 and (store.place(*part) / MANIFEST).is_file() for part in parts)
+    return there and asked == request.stem
 
 
 def lineage(store: Store, artifact: Artifact, role: str = "") -> Lineage:

@@ -75,9 +75,10 @@ class Request:
     def answer(self) -> list[Result] | None:
         """Return the artifacts that an equal request led to, confirmed as the newest; None where one has changed."""
         try:
-            answer = json.loads(self._path.read_bytes())
+            request, answer = json.loads(self._path.read_bytes())
             artifacts = [self.store.open(self.store.root / reference) for reference, _ in answer]
-            if [artifact.manifest.content for artifact in artifacts] != [content for _, content in answer]:
+            contents = [artifact.manifest.content for artifact in artifacts]
+            if request != self.digest or contents != [content for _, content in answer]:
                 return None
             for artifact in artifacts:
                 for role, source in artifact.manifest.inputs.items():
@@ -96,7 +97,7 @@ class Request:
         ]
         with suppress(OSError):  # a store that is read-only, or full: the next time is planned in full
             atomic_io.make_directory(self._path.parent)
-            atomic_io.write_atomic(self._path, json.dumps(answer).encode())
+            atomic_io.write_atomic(self._path, json.dumps([self.digest, answer]).encode())
 
 
 def answer(

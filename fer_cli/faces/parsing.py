@@ -177,6 +177,7 @@ def assemble(directory: Path, rows: int) -> pa.Table:
     Equal maps are kept once.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     tables = [read_table(directory / block_name(block)) for block in range(math.ceil(rows / BLOCK))]
     whole = pa.concat_tables(tables)
@@ -195,7 +196,7 @@ def assemble(directory: Path, rows: int) -> pa.Table:
             writer.finish(len(array))
     scores = whole.drop_columns([_MAP])
     write_file(directory / SCORES, _bytes(scores))
-    doubtful = scores.filter(pa.compute.greater(pa.compute.list_value_length(scores["reasons"]), 0))
+    doubtful = scores.filter(pc.greater(pc.list_value_length(scores["reasons"]), 0))
     write_file(directory / DOUBTFUL, _bytes(doubtful.sort_by([("doubt", "descending"), ("id", "ascending")])))
     return scores
 

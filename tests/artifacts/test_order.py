@@ -54,8 +54,9 @@ def test_gc_takes_the_answers_of_requests_whose_artifacts_are_gone(store: Store)
     artifact = build(store, plan())
     folder = store.root / REQUESTS
     folder.mkdir()
-    (folder / "kept.json").write_text(f'[["dataset/toy/{artifact.version}", "c"]]')
-    (folder / "gone.json").write_text('[["dataset/toy/000000000000", "c"]]')
+    (folder / "kept.json").write_text(f'["kept", [["dataset/toy/{artifact.version}", "c"]]]')
+    (folder / "gone.json").write_text('["gone", [["dataset/toy/000000000000", "c"]]]')
+    (folder / "another.json").write_text(f'["kept", [["dataset/toy/{artifact.version}", "c"]]]')
     remove(store, leftovers(store, superseded=False))
     assert [path.name for path in folder.iterdir()] == ["kept.json"]
 

@@ -152,6 +152,24 @@ def test_what_has_changed_is_planned_again(
 
 
 @pytest.mark.usefixtures("same_environment")
+def test_the_answer_of_another_request_is_none(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files that were renamed or exchanged: each request is planned, and leads to what is its own."""
+
+    def answers() -> list[str]:
+        capsys.readouterr()
+        for command in (CHAIN[3], CHAIN[4]):
+            assert run([*command, "--json"]) == 0
+        return [json.loads(line)["artifact"]["path"] for line in capsys.readouterr().out.splitlines()]
+
+    before = answers()
+    files = sorted((built / REQUESTS).iterdir())
+    texts = [file.read_bytes() for file in files]
+    for file, text in zip(files, [*texts[1:], texts[0]], strict=True):
+        file.write_bytes(text)
+    assert answers() == before
+
+
+@pytest.mark.usefixtures("same_environment")
 def test_an_answer_becomes_the_newest(built: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What was confirmed last is what the next stage takes, whichever way it was confirmed."""
     for command in (CHAIN[0], CHAIN[1], CHAIN[0]):

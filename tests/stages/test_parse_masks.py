@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -187,6 +189,28 @@ def test_stopped_work_goes_on_where_it_was(
     assert len(saved) < 5
     assert run(store, weights).manifest.content == reference
     assert sorted(saved) == [0, 1, 2, 3, 4], "each of the five blocks was parsed once"
+
+
+@pytest.mark.usefixtures("small_blocks")
+def test_work_that_was_stopped_after_its_last_block_is_put_together(
+    store: Store, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left to parse, so nothing that parsing needs is imported: not pyarrow.compute either."""
+    toy_dataset(store, images=70)
+    other = Store(tmp_path / "other")
+    toy_dataset(other, images=70)
+    reference = run(other, weights).manifest.content
+
+    def full_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fer_cli.stages.parse_masks.assemble", full_disk)
+        with pytest.raises(OSError, match="No space left"):
+            run(store, weights)
+    monkeypatch.delattr(pyarrow, "compute", raising=False)
+    monkeypatch.delitem(sys.modules, "pyarrow.compute", raising=False)
+    assert run(store, weights).manifest.content == reference
 
 
 @pytest.mark.usefixtures("small_blocks")
