@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 from fer_cli.core.errors import FerError, UsageError, one_line
-from fer_cli.core.labels import in_order, label_map
 from fer_cli.datasets.image_files import portable
 from fer_cli.datasets.image_list import WHOLE, Pictures
 from fer_cli.datasets.image_names import PATTERNS, compiled_pattern, list_flat
 from fer_cli.datasets.image_table import find_list, read_list
 from fer_cli.datasets.image_tree import list_tree
-from fer_cli.datasets.listing import refuse_equal_ids
+from fer_cli.datasets.listing import ClassNames, Listing, refuse_equal_ids
 from fer_cli.datasets.records import Block, Loader, LoadReport, Pictured
-from fer_cli.datasets.registry import DatasetDefinition, Labels, Option, Size
+from fer_cli.datasets.registry import DatasetDefinition, Option, Size
 from fer_cli.datasets.splits import assign_roles
 from fer_cli.faces.aligned import DEFAULT_DETECTION, RULE, FaceDetection
 
@@ -35,7 +34,11 @@ class Folder:
         pattern: how the names of the pictures are made, where these say the label: one of :data:`PATTERNS`, or a
             regular expression with a group ``label``. It is held against the whole file name, and against the path
             where it holds a ``/``. Groups ``subject``, ``sequence`` and ``split`` are read too, others become flags.
-        labels: what the source's labels mean beside the usual spellings, as :func:`label_map` reads it.
+        labels: what the source's labels mean, as :func:`~fer_cli.core.labels.class_mapping` reads it.
+        classes: ``own`` takes the source's names as they stand; a list of names, separated by commas, is all that there
+            may be, in this order. By default expressions in their usual spellings, or, where there are other names,
+            all as they stand.
+        synonyms: read the usual spellings of expressions among own names as these.
         ignore_columns: columns of the table, separated by commas, that are passed over though they look like something
             to be read.
 
@@ -54,6 +57,8 @@ class Folder:
         images: Path | None = None,
         pattern: str | None = None,
         labels: str | None = None,
+        classes: str | None = None,
+        synonyms: bool = False,
         ignore_columns: str | None = None,
     ) -> None:
         if name is not None and (not name or safe_name(name) != name):
@@ -61,24 +66,51 @@ class Folder:
                 f"{name!r} cannot be the name of an artifact",
                 hint=f"use a-z, 0-9, '.', '_' and '-', such as {safe_name(name) or 'my-faces'!r}",
             )
-        self._labels = {} if labels is None else label_map(labels)
+        self._names = ClassNames.of(labels, classes, synonyms=synonyms)
         self._pattern = None if pattern is None else compiled_pattern(PATTERNS.get(pattern, pattern))
         self._table = find_list(source) if pattern is None else None
         if self._table is None and (images is not None or ignore_columns is not None):
             option = "--images" if images is not None else "--ignore-columns"
             raise UsageError(f"{option} is for a table, and {source} is read without one", hint="omit it")
         self._root = images or (source if self._table is None else self._table.parent)
-        if self._pattern is not None:
-            self._listing = list_flat(source, self._pattern, self._labels)
-        elif self._table is None:
-            self._listing = list_tree(source, self._labels)
-        else:
-            ignored = [] if ignore_columns is None else [text.strip().lower() for text in ignore_columns.split(",")]
-            self._listing = read_list(self._table, self._root, self._labels, ignored)
+        ignored = [] if ignore_columns is None else [text.strip().lower() for text in ignore_columns.split(",")]
+        self._listing = self._read(source, ignored)
+        try:
+            self._names.check_used()
+            self._classes = self._names.order(item.label for item in self._listing.items)
+        except FerError as error:
+            raise FerError(error.what, hint=error.hint, path=source) from None
         refuse_equal_ids(self._root, self._listing.items)
         self._name = name or name_of(source)
         tables = {} if self._table is None else dict.fromkeys((WHOLE, *self._listing.parts), self._table)
         self._pictures = Pictures(self._root, self._listing.items, size=size, grey=grey, tables=tables)
+
+    def _read(self, source: Path, ignored: list[str]) -> Listing:
+        """List the source; once more with own names where they are no expressions and nobody said what they are."""
+
+        def listed(names: ClassNames) -> Listing:
+            if self._pattern is not None:
+                return list_flat(source, self._pattern, names)
+            if self._table is None:
+                return list_tree(source, names)
+            return read_list(self._table, self._root, names, ignored)
+
+        try:
+            return listed(self._names)
+        except FerError as error:
+            if self._names.own or self._pattern is not None:
+                raise
+            strict = error
+        own = self._names.with_own()
+        try:
+            listing = listed(own)
+            own.order(item.label for item in listing.items)
+        except FerError:
+            raise strict from None
+        if own.strangers < 2:  # a single one is more likely a mistake
+            raise strict
+        self._names = own
+        return listing
 
     @property
     def has_boxes(self) -> bool:
@@ -102,7 +134,7 @@ class Folder:
         layout = "pattern" if self._pattern else "tree" if self._table is None else "table"
         asked = {
             "pattern": None if self._pattern is None else self._pattern.pattern,
-            "labels": self._labels or None,
+            **self._names.config,
             "faces": self._listing.faces,
         }
         return {
@@ -128,19 +160,18 @@ class Folder:
         """Tell what became of the source's parts."""
         items = self._listing.items
         roles = assign_roles(self._listing.parts)
-        classes = in_order(item.label for item in items)
         rule = "file names" if self._pattern else "folder names"
         if self._table is not None:
             rule = f"labels of {one_line(portable(self._table.name))}"
         return LoadReport(
-            classes=classes,
+            classes=self._classes,
             label_rule=f"{rule}, N = {len(items):,}",
             parts=roles.parts,
             faces=self._listing.faces,
             leftovers=self._listing.leftovers,
             odd_images=self._pictures.odd_images,
             split_of=roles.split_of,
-            warnings=list(self._pictures.warnings),
+            warnings=[*self._names.remarks(), *self._pictures.warnings],
             carve_validation=roles.carve_validation,
             carve_test=roles.carve_test,
         )
@@ -186,7 +217,20 @@ def open_folder(
             "(?P<subject>...), (?P<sequence>...), (?P<split>...)."
         ),
     ] = None,
-    labels: Labels = None,
+    labels: Annotated[
+        str | None,
+        Option("What names or codes mean, as NAME=CLASS,...: calm=neutral,joyful=happy or 0=anger; merges too."),
+    ] = None,
+    classes: Annotated[
+        str | None,
+        Option(
+            "own: take all names as they are; or the classes in their order, as calm,frustrated,... [default: "
+            "expressions, or all names as they are where some are none]"
+        ),
+    ] = None,
+    synonyms: Annotated[
+        bool, Option("Read calm as neutral, joyful as happy ... among own classes.", "--synonyms")
+    ] = False,
     ignore_columns: Annotated[
         str | None, Option("Columns of the csv, separated by commas, that may be passed over.")
     ] = None,
@@ -208,6 +252,8 @@ def open_folder(
         images=images,
         pattern=pattern,
         labels=labels,
+        classes=classes,
+        synonyms=synonyms,
         ignore_columns=ignore_columns,
     )
     if align and folder.has_boxes:

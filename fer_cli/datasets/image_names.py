@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Final
 
@@ -12,7 +11,7 @@ from fer_cli.core.errors import FerError
 from fer_cli.datasets.image_files import SUFFIXES, portable, refuse, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry
 from fer_cli.datasets.leftovers import find_unread
-from fer_cli.datasets.listing import Listing, in_id_order, label_of
+from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
 from fer_cli.datasets.split_names import split_of_name
 
 PATTERNS: Final = {
@@ -43,7 +42,7 @@ def compiled_pattern(pattern: str) -> re.Pattern[str]:
     return compiled
 
 
-def list_flat(root: Path, pattern: re.Pattern[str], labels: Mapping[str, str]) -> Listing:
+def list_flat(root: Path, pattern: re.Pattern[str], names: ClassNames) -> Listing:
     """List the pictures whose names a pattern matches, in whatever folders they lie.
 
     Raises:
@@ -58,11 +57,11 @@ def list_flat(root: Path, pattern: re.Pattern[str], labels: Mapping[str, str]) -
         match = pattern.fullmatch(text if whole else PurePosixPath(text).name)
         if PurePosixPath(text).suffix.lower() in SUFFIXES and match is not None:
             groups = {name: value for name, value in match.groupdict().items() if value}
-            label, part = label_of(groups.pop("label", ""), labels), groups.pop("split", None)
+            label, part = names.meaning(groups.pop("label", "")), groups.pop("split", None)
             split = None if part is None else split_of_name(part)
             if label is None or (part is not None and split is None):
-                what = f"unknown expression {match['label']!r}" if label is None else f"unknown split {part!r}"
-                hint = f"say what it means with --labels {match['label']}=..." if label is None else "use train or test"
+                bad_split = f"unknown split {part!r}", "use train or test"
+                what, hint = names.fault(match["label"] or "") if label is None else bad_split
                 faults.append(FerError(what, hint=hint, path=root / path))
                 continue
             if split is not None:

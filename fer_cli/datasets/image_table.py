@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError, one_line
-from fer_cli.core.labels import EXPRESSIONS, canonical
+from fer_cli.core.labels import canonical
 from fer_cli.core.progress import note
 from fer_cli.datasets.image_files import Box, native, portable, refuse
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, path_fault
 from fer_cli.datasets.leftovers import TABLES, find_unread, listed, named_like_splits
-from fer_cli.datasets.listing import Listing, in_id_order, label_of
+from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
 from fer_cli.datasets.split_names import split_of_name
 from fer_cli.datasets.table_columns import BOX_FORM, columns_of
 from fer_cli.datasets.tables import open_table, read_header
@@ -50,7 +50,7 @@ def find_list(source: Path) -> Path | None:
 
 
 def read_list(
-    table: Path, root: Path | None = None, labels: Mapping[str, str] | None = None, ignored: Sequence[str] = ()
+    table: Path, root: Path | None = None, names: ClassNames | None = None, ignored: Sequence[str] = ()
 ) -> Listing:
     """Read a csv of pictures: a path and a label, and split, subject, sequence and the face's box where they are known.
 
@@ -60,18 +60,17 @@ def read_list(
     Args:
         table: the csv.
         root: where the pictures are; by default the table's folder.
-        labels: what labels mean beside the usual spellings.
+        names: what labels mean; by default expressions in the usual spellings.
         ignored: columns that are passed over.
 
     Raises:
         FerError: a column or, with its line, the first row at fault, and the number of others like it.
     """
-    root = root or table.parent
+    root, known = root or table.parent, names or ClassNames()
     columns = columns_of(table, read_header(table), ignored)
     required: dict[str, Sequence[str]] = {name: columns.names[name] for name in ("path", "label")}
     optional: dict[str, Sequence[str]] = {name: columns.names[name] for name in ("split", "subject", "sequence")}
     opened = open_table(table, required, optional)
-    note(f"columns of {portable(table.name)}: {columns}")
     codes = {name: (opened.header.index(name), dict[str, tuple[str, int]]()) for name in columns.codes}
     items: list[ImageEntry] = []
     faults: list[FerError] = []
@@ -81,13 +80,12 @@ def read_list(
         values = {name: cells[column] for name, column in opened.columns.items()}
         text = _relative(root, values["path"])
         path = native(root, text)
-        label = label_of(values["label"], labels or {})
+        label = known.meaning(values["label"])
         split = split_of_name(values["split"]) if "split" in values else None
         box = None if columns.box is None else columns.box.box(cells)
         if (fault := path_fault(root, path)) is None:
             if label is None:
-                hint = f"use one of {', '.join(EXPRESSIONS)}, or say what it means with --labels"
-                fault = f"unknown expression {values['label'][:40]!r}", hint
+                fault = known.fault(values["label"])
             elif "split" in values and split is None:
                 fault = f"unknown split {values['split'][:40]!r}", "use train, val or test"
             elif isinstance(box, str):
@@ -105,6 +103,7 @@ def read_list(
         subject, sequence = values.get("subject") or None, values.get("sequence") or None
         items.append(ImageEntry(path, split, label, line, subject, sequence, portable(path), box=box))
     refuse(faults)
+    note(f"columns of {portable(table.name)}: {columns}")
     if not items:
         raise FerError("the table has a header and no rows", hint="give one row per image", path=table, line=1)
     unread = find_unread(root, [table, *(root / item.path for item in items)])

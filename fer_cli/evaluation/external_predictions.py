@@ -19,7 +19,7 @@ or for all scores.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import EXPRESSIONS, canonical
+from fer_cli.core.labels import EXPRESSIONS, in_order, name_reader
 from fer_cli.evaluation.prediction_columns import (
     EXPECTED,
     ColumnValues,
@@ -69,12 +69,13 @@ class ExternalPredictions:
     ties: int = 0
 
 
-def read_predictions(path: Path, answer: str | None = None) -> ExternalPredictions:
+def read_predictions(path: Path, answer: str | None = None, classes: Sequence[str] = ()) -> ExternalPredictions:
     """Read a csv (plain, compressed or in an archive), a Parquet file, or JSON of predictions.
 
     Args:
         path: the file.
         answer: the column of the answers, which are then all that is scored; found by its name where it is None.
+        classes: of the data set; where one is no expression, names are read as :func:`name_reader` tells.
 
     Raises:
         FerError: it cannot be read, lacks a column, which column is the answer cannot be told, or a row holds an
@@ -87,14 +88,14 @@ def read_predictions(path: Path, answer: str | None = None) -> ExternalPredictio
             hint="give a csv, Parquet or JSON file of predictions",
             path=path,
         )
-    columns, rows, word = open_rows(path, answer)
+    columns, rows, word = open_rows(path, answer, classes)
     ids: list[str] = []
     lines: list[int] = []
     texts: dict[int, list[str]] = {index: [] for index in {*columns.truths, *columns.either, *columns.aliases}}
     if columns.answer is not None:
         texts[columns.answer] = []
     numbers: list[list[float]] = []
-    unknown = {index: ColumnValues(columns.header[index]) for index in columns.unknown}
+    unknown = {index: ColumnValues(columns.header[index], classes) for index in columns.unknown}
     wanted = list(columns.scores.items())
     for line, cells in rows:
         if cells[columns.id] is None:
@@ -112,8 +113,13 @@ def read_predictions(path: Path, answer: str | None = None) -> ExternalPredictio
     chosen = columns.answer
     by_default = chosen is None and not wanted
     if by_default:
-        chosen = answer_by_default(path, columns, texts, list(unknown.values()))
-    names = [] if chosen is None else [_name(path, line, text) for line, text in zip(lines, texts[chosen], strict=True)]
+        chosen = answer_by_default(path, columns, texts, list(unknown.values()), classes)
+    read = name_reader(classes)
+    names = (
+        []
+        if chosen is None
+        else [_name(path, line, text, read, classes) for line, text in zip(lines, texts[chosen], strict=True)]
+    )
     title = None if chosen is None else columns.header[chosen]
     truths = {
         columns.header[index]: tuple(texts[index]) for index in (*columns.truths, *columns.either) if index != chosen
@@ -130,7 +136,7 @@ def read_predictions(path: Path, answer: str | None = None) -> ExternalPredictio
             tuple(ids),
             tuple(lines),
             "labels",
-            _known(names),
+            in_order(name for name in names if name),
             tuple(names),
             None,
             unanswered,
@@ -139,7 +145,7 @@ def read_predictions(path: Path, answer: str | None = None) -> ExternalPredictio
             truths=truths,
             aliases=aliases,
         )
-    classes = _known(columns.scores)
+    classes = in_order(columns.scores)
     order = [list(columns.scores).index(name) for name in classes]
     scores = Scores(path, lines, table[:, order], columns.declared, list(unknown.values()))
     predicted, ties = scores.decided(classes, names)
@@ -237,18 +243,15 @@ def _at(predictions: ExternalPredictions, rows: Sequence[int], what: str, hint: 
     return FerError(f"{what}{more}", hint=hint, path=predictions.path, line=predictions.lines[rows[0]])
 
 
-def _name(path: Path, line: int, text: str) -> str:
-    """Return the expression that an answer names, empty where it is that there is none."""
-    name = canonical(text)
+def _name(path: Path, line: int, text: str, read: Callable[[str], str | None], classes: Sequence[str]) -> str:
+    """Return the class that an answer names, empty where it is that there is none."""
+    name = read(text)
+    named = ", ".join((classes or EXPRESSIONS)[:12])
     if name is None and not is_no_answer(text):
         raise FerError(
             f"unknown expression {text[:40]!r}",
-            hint=f"write names, not numbers: {', '.join(EXPRESSIONS)}",
+            hint=f"write names, not numbers: {named}",
             path=path,
             line=line,
         )
     return name or ""
-
-
-def _known(names: Sequence[str] | dict[str, int]) -> tuple[str, ...]:
-    return tuple(name for name in EXPRESSIONS if name in set(names))

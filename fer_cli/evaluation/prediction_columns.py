@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import EXPRESSIONS, SYNONYMS, canonical
+from fer_cli.core.labels import EXPRESSIONS, SYNONYMS, name_reader
 from fer_cli.evaluation.predictor import NO_ANSWER
 
 Form = Literal["labels", "probabilities", "percentages", "logits"]
@@ -85,8 +85,9 @@ class Columns:
 class ColumnValues:
     """What the values of a column are, as far as it matters to what the column may be."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, classes: Sequence[str] = ()) -> None:
         self.title = title
+        self._read = name_reader(classes)
         self.distinct: set[str] = set()
         self.numbers = True
         self.whole = True
@@ -99,7 +100,7 @@ class ColumnValues:
             return
         if len(self.distinct) <= FEW_VALUES:
             self.distinct.add(text)
-        self.names |= canonical(text) is not None
+        self.names |= self._read(text) is not None
         try:
             self.whole &= float(text).is_integer()
         except ValueError:
@@ -108,7 +109,7 @@ class ColumnValues:
     @property
     def may_be_answer(self) -> bool:
         """Whether the column may hold classes: by an expression in its name or its cells, or by few distinct values."""
-        if self.names or any(canonical(word) for word in _words(self.title)):
+        if self.names or any(self._read(word) for word in _words(self.title)):
             return True
         return 1 < len(self.distinct) <= FEW_VALUES and (self.whole or not self.numbers)
 
@@ -118,12 +119,13 @@ class ColumnValues:
         return self.numbers and not self.whole
 
 
-def columns_of(path: Path, header: Sequence[str], answer: str | None) -> Columns:
+def columns_of(path: Path, header: Sequence[str], answer: str | None, classes: Sequence[str] = ()) -> Columns:
     """Find the columns by their names in the header, in lower case."""
 
     def fault(what: str, hint: str) -> FerError:
         return FerError(what, hint=hint, path=path, line=1)
 
+    read = name_reader(classes)
     named = [index for index, name in enumerate(header) if name in ID]
     id_columns = [index for index in named if header[index] == ID[0]] or named
     if len(id_columns) != 1:
@@ -143,11 +145,11 @@ def columns_of(path: Path, header: Sequence[str], answer: str | None) -> Columns
     for index, title in enumerate(header):
         if index in named or index == chosen or title == f"score_{NO_ANSWER}":
             continue
-        name, form = _score_title(title)
+        name, form = _score_title(title, read)
         if name is None:
             prefix = next((prefix for prefix in PREFIXES if title.startswith(prefix)), "")
             if prefix and chosen is None:
-                raise fault(f"column {title[:40]!r} names no expression", f"they are {', '.join(EXPRESSIONS)}")
+                raise fault(f"column {title[:40]!r} names no expression", _classes_hint(classes))
             rest.append(index)
         elif chosen is None:
             if name in scores:
@@ -187,7 +189,11 @@ def columns_of(path: Path, header: Sequence[str], answer: str | None) -> Columns
 
 
 def answer_by_default(
-    path: Path, columns: Columns, texts: dict[int, list[str]], unknown: Sequence[ColumnValues]
+    path: Path,
+    columns: Columns,
+    texts: dict[int, list[str]],
+    unknown: Sequence[ColumnValues],
+    classes: Sequence[str] = (),
 ) -> int:
     """Return the column that is the answer where no name says so: one that may be, if it is the only one.
 
@@ -196,7 +202,7 @@ def answer_by_default(
     """
     candidates = []
     for index in columns.either:
-        values = ColumnValues(columns.header[index])
+        values = ColumnValues(columns.header[index], classes)
         for text in texts[index]:
             values.add(text)
         if values.may_be_answer or len(columns.either) == 1:
@@ -216,16 +222,24 @@ def answer_by_default(
     raise FerError(what, hint=hint, path=path, line=1)
 
 
-def _score_title(title: str) -> tuple[str | None, Form | None]:
+def _score_title(title: str, read: Callable[[str], str | None]) -> tuple[str | None, Form | None]:
     """Return the expression that the name of a column of scores holds, and the form that it says."""
-    if (name := canonical(title)) is not None:
+    if (name := read(title)) is not None:
         return name, None
+    for prefix in PREFIXES:
+        if title.startswith(prefix) and (name := read(title.removeprefix(prefix))) is not None:
+            return name, SCORE_WORDS[prefix.rstrip("_")]
     words = _words(title)
-    names = [word for word in words if canonical(word) is not None]
-    rest = [word for word in words if canonical(word) is None]
+    names = [word for word in words if read(word) is not None]
+    rest = [word for word in words if read(word) is None]
     if len(names) != 1 or not all(word in SCORE_WORDS for word in rest):
         return None, None
-    return canonical(names[0]), next((SCORE_WORDS[word] for word in rest if SCORE_WORDS[word] is not None), None)
+    return read(names[0]), next((SCORE_WORDS[word] for word in rest if SCORE_WORDS[word] is not None), None)
+
+
+def _classes_hint(classes: Sequence[str]) -> str:
+    names = classes or EXPRESSIONS
+    return f"they are {', '.join(names[:12])}{' ...' if len(names) > 12 else ''}"
 
 
 def _near(title: str) -> str | None:

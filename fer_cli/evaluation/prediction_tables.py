@@ -25,12 +25,15 @@ Rows = Iterator[tuple[int, Sequence[object]]]
 """Line and cells of each row."""
 
 
-def open_rows(path: Path, answer: str | None) -> tuple[Columns, Rows, Literal["line", "row"]]:
+def open_rows(
+    path: Path, answer: str | None, classes: Sequence[str] = ()
+) -> tuple[Columns, Rows, Literal["line", "row"]]:
     """Open a file of predictions.
 
     Args:
         path: a csv (plain, compressed or in an archive), a Parquet file, JSON or JSON Lines.
         answer: the column of the answers, if its name is given.
+        classes: of the data set, whose names columns may have.
 
     Returns:
         Its columns, its rows, and what the number of a row counts.
@@ -41,24 +44,24 @@ def open_rows(path: Path, answer: str | None) -> tuple[Columns, Rows, Literal["l
     with open_file(path) as file:
         head = file.read(_HEAD)
     if head.startswith(_PARQUET):
-        return *_parquet(path, answer), "row"
+        return *_parquet(path, answer, classes), "row"
     if looks_like_json(head):
         records = read_records(path)
         header = list(dict.fromkeys(name for _, record in records for name in record))
-        return columns_of(path, header, answer), _cells(records, header), "row"
-    return *_csv(path, answer), "line"
+        return columns_of(path, header, answer, classes), _cells(records, header), "row"
+    return *_csv(path, answer, classes), "line"
 
 
 def _cells(records: Sequence[tuple[int, dict[str, object]]], header: Sequence[str]) -> Rows:
     return ((number, [record.get(name) for name in header]) for number, record in records)
 
 
-def _csv(path: Path, answer: str | None) -> tuple[Columns, Rows]:
+def _csv(path: Path, answer: str | None, classes: Sequence[str] = ()) -> tuple[Columns, Rows]:
     table = open_table(path, {})
-    return columns_of(path, table.header, answer), iter(table.rows)
+    return columns_of(path, table.header, answer, classes), iter(table.rows)
 
 
-def _parquet(path: Path, answer: str | None) -> tuple[Columns, Rows]:
+def _parquet(path: Path, answer: str | None, classes: Sequence[str] = ()) -> tuple[Columns, Rows]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -74,7 +77,7 @@ def _parquet(path: Path, answer: str | None) -> tuple[Columns, Rows]:
         raise FerError(
             f"{count:,} rows", hint=f"no dataset has more than {MAX_ROWS:,} images: check the file", path=path
         )
-    columns = columns_of(path, [name.strip().lower() for name in names], answer)
+    columns = columns_of(path, [name.strip().lower() for name in names], answer, classes)
     wanted = [index for index in columns.wanted if index not in nested or index not in columns.unknown]
     places = {place: index for index, place in enumerate(wanted)}
     narrow = Columns(

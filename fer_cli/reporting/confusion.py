@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fer_cli.reporting.lettering import class_names
 from fer_cli.reporting.style import HEADING, HEAT, INK, MUTED, ON_HEAT, ON_MID_HEAT, bare, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_CELLS: Final = 24  # classes for which every cell has its count and share
+_COUNTS: Final = 60  # classes for which every cell that is not empty has its count
 
 
 def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = "", *subtitle: str) -> Figure:
@@ -26,6 +29,8 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
 
     Raises:
         ValueError: the matrix does not fit the classes.
+
+    More than 24 classes become a map of small cells, with counts up to 60 classes; the numbers stand in the table.
     """
     from matplotlib.patches import Rectangle
 
@@ -35,6 +40,8 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
         raise ValueError(f"a confusion matrix of shape {counts.shape} for {c} classes")
     support = counts.sum(axis=1)
     share = counts / np.maximum(support, 1)[:, None]
+    if c > _CELLS:
+        return _map(counts, share, classes, title, *subtitle)
     names, widest = class_names(classes)
     turned = widest > 0.74  # wider than a cell: upright they stand next to each other
     cell, left, right, bottom = 0.78, max(1.25, widest + 0.45), 0.95, 0.5
@@ -67,6 +74,38 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
         axes.text(-0.58, c - 0.28, "items", va="center", ha="right", color=MUTED)
         axes.set_xlabel("predicted", labelpad=9, fontweight="bold")
         axes.xaxis.set_label_position("top")
+        axes.set_ylabel("true", labelpad=6, fontweight="bold")
+        heading(figure, title, *subtitle)
+    return figure
+
+
+def _map(
+    counts: NDArray[np.int64], share: NDArray[np.float64], classes: Sequence[str], title: str, *subtitle: str
+) -> Figure:
+    """Draw many classes as one picture of shades: (C, C) counts, and their shares of the rows."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    c = len(classes)
+    names, widest = class_names(classes)
+    cell, size = (0.24, 7.5) if c <= _COUNTS else (0.125, 6.0)
+    left = top = max(1.1, widest * size / 9.5 + 0.5)
+    top += HEADING if title else 0
+    with styled():
+        figure = new_figure(max(left + c * cell + 0.3, 6.4), top + c * cell + 0.3)
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((left / width, 0.3 / height, c * cell / width, c * cell / height))
+        axes.imshow(
+            share, cmap=LinearSegmentedColormap.from_list("heat", ["#f6f8fb", HEAT]), vmin=0, vmax=1, aspect="auto"
+        )
+        axes.set_xticks(range(c), names, rotation=90, fontsize=size)
+        axes.set_yticks(range(c), names, fontsize=size)
+        axes.xaxis.tick_top()
+        axes.xaxis.set_label_position("top")
+        bare(axes)
+        for i, j in np.argwhere(counts) if c <= _COUNTS else ():
+            ink = ON_HEAT if share[i, j] > 0.5 else INK
+            axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=ink, fontsize=5.5)
+        axes.set_xlabel("predicted", labelpad=9, fontweight="bold")
         axes.set_ylabel("true", labelpad=6, fontweight="bold")
         heading(figure, title, *subtitle)
     return figure

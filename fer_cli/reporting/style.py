@@ -45,8 +45,11 @@ REGION_COLOURS: Final[dict[str, str]] = {
 for all four kinds of sight, and regions that touch in a face still by 20 or more where both are laid half transparent
 over the same grey, skin, lip or hair of a photograph. The large regions are quiet and the small ones loud."""
 
-OTHER_COLOURS: Final = ("#8a6d3b", "#0f9fb5", "#d4679a", "#6f8f1f")
-"""For names that are no expressions, taken in turn."""
+OTHER_COLOURS: Final = (
+    *("#8a6d3b", "#0f9fb5", "#d4679a", "#6f8f1f", "#2b2f9e", "#e0603a"),
+    *("#5f2a6b", "#c9a400", "#0b5d4a", "#8fb8d8", "#7a1f2b", "#a98fd6"),
+)
+"""For names that are no expressions, taken in turn; after these twelve the shape of a point tells classes apart."""
 
 INK: Final = "#1b1d22"
 EDGE: Final = "#fefefe"
@@ -103,7 +106,10 @@ def class_colour(name: str, position: int = 0) -> str:
 
 def class_marker(name: str, position: int = 0) -> str:
     """Return the shape of an expression's points; of another name, the ``position``-th shape."""
-    return MARKERS[(EXPRESSIONS.index(name) if name in EXPRESSIONS else position) % len(MARKERS)]
+    if name in EXPRESSIONS:
+        return MARKERS[EXPRESSIONS.index(name) % len(MARKERS)]
+    # The first twelve have a colour and a shape of their own; each further dozen begins with another shape.
+    return MARKERS[(position + position // len(OTHER_COLOURS)) % len(MARKERS)]
 
 
 def new_figure(width: float, height: float) -> Figure:

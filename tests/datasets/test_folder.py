@@ -58,7 +58,7 @@ def test_split_class_picture(tmp_path: Path) -> None:
     assert not report.carve_test
     assert report.classes == ("happy", "sad", "anger")
     assert report.label_rule == "folder names, N = 5"
-    assert report.warnings == []
+    assert report.warnings == ["synonyms read: 1_happiness=happy, Angry=anger, HA=happy"]
     assert loader.name == "my-faces-v2"
     assert loader.expected_rows == 5
     assert loader.files == {f"picture {name}": root / name for name in order}

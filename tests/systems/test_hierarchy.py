@@ -199,8 +199,7 @@ MALFORMED: list[tuple[str, str, str, int, str]] = [
     ("no AU name", 'AU12 = "lip', 'twelve = "lip', 11, "'twelve' is not an action unit"),
     ("words", 'AU12 = "lip corner puller"', "AU12 = 12", 11, "'AU12' is not a line of text"),
     ("AU in two parts", 'AU12 = "lip', 'AU4 = "x"\nAU12 = "lip', 11, "AU4 lies in two parts, brows and mouth"),
-    ("unknown expression", "[expressions.happy]", "[expressions.bored]\n[expressions.happy]", 12, "'bored'"),
-    ("synonym", "[expressions.happy]", "[expressions.angry]\n[expressions.happy]", 12, "write 'anger'"),
+    ("another case", "[expressions.happy]", "[expressions.Anger]\n[expressions.happy]", 12, "write 'anger'"),
     (
         "expression key",
         'parts = ["mouth"]',

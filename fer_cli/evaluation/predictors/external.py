@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from fer_cli.artifacts.store import Artifact, files_input
 from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.core.errors import UsageError
 from fer_cli.core.findings import Check, Finding
-from fer_cli.core.labels import canonical, in_order
+from fer_cli.core.labels import EXPRESSIONS, in_order, name_reader
 from fer_cli.datasets.dataset import Dataset, open_dataset, over_classes
 from fer_cli.datasets.folder import safe_name
 from fer_cli.evaluation.common_classes import in_common, over_common
@@ -69,7 +69,7 @@ def external_predictor(path: Path, data: Artifact, split: str, answer: str | Non
         FerError: the file is at fault, with its line.
     """
     full = open_dataset(data)
-    file = read_predictions(path, answer)
+    file = read_predictions(path, answer, full.classes)
     rows = full.rows(split)
     elsewhere = {str(name): str(of) for name, of in zip(full.ids, full.splits, strict=True) if of != split}
     ids = [str(name) for name in full.ids[rows]]
@@ -116,13 +116,19 @@ def external_predictor(path: Path, data: Artifact, split: str, answer: str | Non
 def _labels_target(full: Dataset, file: ExternalPredictions) -> tuple[EvaluationTarget, NDArray[np.float64]]:
     """Return the dataset over its own classes and those that only the file names, and a 1 for each label (n, C)."""
     extra = [name for name in file.classes if name not in full.classes]
-    dataset = over_classes(full, in_order([*full.classes, *extra]) if extra else full.classes)
+    dataset = over_classes(full, _with_extra(full.classes, extra))
     index = {name: number for number, name in enumerate(dataset.classes)}
     cautions = (f"Answers of {', '.join(extra)}, which {full.artifact.name} lacks, count as wrong",) if extra else ()
     data = DatasetProtocol.of(full.artifact).model_copy(update={"classes": dataset.classes})
     shares = np.full((len(file.ids), len(index)), 1 / len(index))
     shares[~file.unanswered] = np.eye(len(index))[[index[name] for name in file.predicted if name]]
     return EvaluationTarget(dataset, data, cautions=cautions), shares
+
+
+def _with_extra(classes: tuple[str, ...], extra: Sequence[str]) -> tuple[str, ...]:
+    """Return classes and others: canonical names in their order, and own names as they are, the others behind."""
+    every_known = all(name in EXPRESSIONS for name in classes)
+    return (in_order([*classes, *extra]) if every_known else (*classes, *in_order(extra))) if extra else classes
 
 
 def _scores_target(
@@ -165,7 +171,7 @@ def _truth(full: Dataset, file: ExternalPredictions, rows: Rows, place: NDArray[
     unlike, compared, unclear = dict[str, list[int]](), dict[str, int](), list[str]()
     for title, cells in file.truths.items():
         given = [cells[at] for at in place]
-        names = _meanings(given, labels)
+        names = _meanings(given, labels, name_reader(full.classes))
         if names is None:
             unclear.append(title)
             continue
@@ -197,10 +203,10 @@ def _truth(full: Dataset, file: ExternalPredictions, rows: Rows, place: NDArray[
     return Finding(Check.FILE_LABELS, "pass", f"as in the dataset: {counts}")
 
 
-def _meanings(given: Sequence[str], labels: Sequence[str]) -> dict[str, str] | None:
+def _meanings(given: Sequence[str], labels: Sequence[str], read: Callable[[str], str | None]) -> dict[str, str] | None:
     """Return what each label of a file stands for; None where they are neither names nor a number for each class."""
     values = {text for text in given if text}
-    names = {text: name for text in values if (name := canonical(text)) is not None}
+    names = {text: name for text in values if (name := read(text)) is not None}
     if len(names) == len(values) and names:
         return names
     if names or not all(text.isdecimal() for text in values) or not 1 < len(values) <= len(set(labels)):

@@ -6,6 +6,7 @@ what the paper prints and what is ours.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import EXPRESSIONS, canonical
+from fer_cli.core.labels import class_name, in_order
 from fer_cli.core.toml_lines import Path as TomlPath
 from fer_cli.core.toml_lines import TomlDepthError, read_toml, syntax_error_line
 from fer_cli.core.user_files import read_text
@@ -29,6 +30,7 @@ PACKAGED: Final = "hierarchy.toml"
 PATHS: Final = ("shared", "full")
 
 _MOST_BYTES = 1_000_000
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")  # a key of TOML that needs no quotes
 _AU = re.compile(r"AU\d{1,3}")
 
 
@@ -155,9 +157,11 @@ def semantic_prototypes(
     described = {expression.name: expression for expression in hierarchy.expressions}
     for name in classes:
         if name not in described:
+            key = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
             raise FerError(
                 f"the hierarchy does not describe the class {name!r}",
-                hint=f"add [expressions.{name}] with its parts and judgement matrices",
+                hint=f"add [expressions.{key}] with its "
+                "parts and judgement matrices to a hierarchy file, and train with it",
                 path=hierarchy.source,
             )
     weights = {name: hierarchy.path_weights(described[name]) for name in classes}
@@ -246,15 +250,17 @@ class _Checker:
         expressions: dict[str, Expression] = {}
         for name, value in self.table(data["expressions"], ("expressions",)).items():
             at: TomlPath = ("expressions", name)
-            if name not in EXPRESSIONS:
-                known = canonical(name)
-                hint = f"write {known!r}" if known else f"the canonical names are {', '.join(EXPRESSIONS)}"
-                self.fail(at, f"unknown expression {name!r}", hint)
+            try:
+                kept = class_name(name, "expressions")
+            except FerError as error:
+                self.fail(at, error.what, error.hint)
+            if kept != name:
+                self.fail(at, f"the class {name!r} is written {kept!r}", f"write {kept!r}")
             expressions[name] = self.expression(name, value, at, parts, home)
         hierarchy = Hierarchy(
             name=self.words(data["name"], ("name",)),
             parts=parts,
-            expressions=tuple(expressions[name] for name in EXPRESSIONS if name in expressions),
+            expressions=tuple(expressions[name] for name in in_order(expressions)),
             text=text,
             source=self.source,
         )
