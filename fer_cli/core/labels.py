@@ -21,9 +21,41 @@ LONGEST_NAME: Final = 60
 """Characters of a class's name."""
 _RESERVED: Final = "no answer"
 _UNSEEN: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-_NO_NAMES: Final = frozenset({"unknown", "none", "nan", "null", "n/a", "misc", "other", "unlabeled", "unlabelled"})
+_NO_NAMES: Final = frozenset(
+    (
+        *("unknown", "none", "nan", "null", "n/a", "misc", "other", "others", "unlabeled", "unlabelled", "unsorted"),
+        *(
+            "image",
+            "images",
+            "picture",
+            "pictures",
+            "photo",
+            "photos",
+            "img",
+            "imgs",
+            "face",
+            "faces",
+            "frame",
+            "frames",
+        ),
+        *(
+            "aligned",
+            "cropped",
+            "original",
+            "raw",
+            "data",
+            "label",
+            "labels",
+            "mask",
+            "masks",
+            "annotations",
+            "results",
+        ),
+    )
+)
 _SHORTEST: Final = 3  # letters of a Latin name; shorter ones are codes
-_MISSPELT: Final = 0.84  # of difflib's ratio
+_MISSPELT: Final = 0.75  # of difflib's ratio: that of feer and fear
+_STEM: Final = 3  # letters that forms of one word begin with: angry and anger, but not calm and neutral
 
 _SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "neutral": ("neutrality", "ne", "neu", "natural", "calm"),
@@ -160,16 +192,22 @@ def name_reader(classes: Sequence[str]) -> Callable[[str], str | None]:
 
 
 def is_likely_name(text: str) -> bool:
-    """Return whether a text may be a class of the user's own without being asked: no number, code, gap or misspelling.
-
-    A word close to an expression's is more likely a misspelling of it.
-    """
+    """Return whether a text may be a class of the user's own without being asked: no number, code or gap."""
     key = folded(text)
     letters = sum(char.isalpha() for char in key)
-    if not letters or key in _NO_NAMES or (key.isascii() and letters < _SHORTEST):
-        return False
-    spelled = [name for name in SYNONYMS if len(name) > _SHORTEST]
-    return key in SYNONYMS or not difflib.get_close_matches(key, spelled, n=1, cutoff=_MISSPELT)
+    return letters > 0 and key not in _NO_NAMES and not (key.isascii() and letters < _SHORTEST)
+
+
+def is_expression(text: str) -> bool:
+    """Return whether a text is an expression's name in some form of that word: angry, not calm, which is another."""
+    name = canonical(text)
+    return name is not None and folded(text).lstrip("0123456789 ._-")[:_STEM] == name[:_STEM]
+
+
+def is_misspelling(text: str) -> bool:
+    """Return whether a text is no spelling of an expression and close to one."""
+    key = folded(text)
+    return canonical(key) is None and bool(difflib.get_close_matches(key, SYNONYMS, n=1, cutoff=_MISSPELT))
 
 
 def in_order(names: Iterable[str]) -> tuple[str, ...]:

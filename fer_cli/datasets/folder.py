@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -95,20 +96,22 @@ class Folder:
                 return list_tree(source, names)
             return read_list(self._table, self._root, names, ignored)
 
+        if self._names.own or self._pattern is not None:
+            return listed(self._names)
+        asked, self._names = self._names, replace(self._names, tentative=True)
         try:
             return listed(self._names)
-        except FerError as error:
-            if self._names.own or self._pattern is not None:
-                raise
-            strict = error
-        own = self._names.with_own()
+        except FerError:
+            own = self._names.with_own()
+        listing: Listing | None = None
         try:
             listing = listed(own)
             own.order(item.label for item in listing.items)
         except FerError:
-            raise strict from None
-        if own.strangers < 2:  # a single one is more likely a mistake
-            raise strict
+            listing = None
+        if listing is None or not own.may_be_own:
+            self._names = asked
+            return listed(asked)
         self._names = own
         return listing
 

@@ -84,11 +84,11 @@ class Picture:
     grey: bool
 
 
-def refuse(faults: Sequence[FerError]) -> None:
+def refuse(faults: Sequence[FerError], *, listed: bool = True) -> None:
     """Raise the first fault, if there is one, with the number of the others; the first twenty are listed before it."""
     if faults:
         first, others = faults[0], len(faults) - 1
-        for fault in faults[: _TOLD if others else 0]:
+        for fault in faults[: _TOLD if others and listed else 0]:
             note(f"at fault: {FerError(fault.what, path=fault.path, line=fault.line)}")
         more = "" if not others else f" (and {others:,} more {'is' if others == 1 else 'are'} at fault)"
         raise FerError(first.what + more, hint=first.hint, path=first.path, line=first.line)

@@ -102,7 +102,7 @@ def read_list(
             parts[split] = split
         subject, sequence = values.get("subject") or None, values.get("sequence") or None
         items.append(ImageEntry(path, split, label, line, subject, sequence, portable(path), box=box))
-    refuse(faults)
+    refuse(faults, listed=not known.tentative)
     note(f"columns of {portable(table.name)}: {columns}")
     if not items:
         raise FerError("the table has a header and no rows", hint="give one row per image", path=table, line=1)

@@ -30,7 +30,7 @@ def list_tree(root: Path, names: ClassNames | None = None) -> Listing:
     tops = sorted({path.partition("/")[0] for path in paths.values() if "/" in path})
     splits = {top: split for top in tops if (split := split_of_name(top)) and code_of(top) not in known.given}
     faults = [_unknown_folder(root / top, known) for top in tops if top not in splits and known.meaning(top) is None]
-    refuse(faults)
+    refuse(faults, listed=not known.tentative)
     if splits and len(splits) < len(tops):
         other = next(top for top in tops if top not in splits)
         raise FerError(
@@ -59,7 +59,7 @@ def list_tree(root: Path, names: ClassNames | None = None) -> Listing:
             faults.append(not_an_image(root / path))
         else:
             items.append(ImageEntry(path, folders[0] if splits else None, label, id=text))
-    refuse(list({str(fault): fault for fault in faults}.values()))
+    refuse(list({str(fault): fault for fault in faults}.values()), listed=not known.tentative)
     if not items:
         raise FerError("no images in class folders", hint="expected split/class/picture or class/picture", path=root)
     there = {item.split for item in items}

@@ -19,7 +19,9 @@ from fer_cli.core.labels import (
     code_of,
     folded,
     in_order,
+    is_expression,
     is_likely_name,
+    is_misspelling,
 )
 from fer_cli.datasets.image_list import ImageEntry
 from fer_cli.datasets.split_names import names_split
@@ -51,6 +53,7 @@ class ClassNames:
         own: names are taken as they stand; else all are expressions in the usual spellings.
         synonyms: read the usual spellings of expressions among own names too.
         asked: the user asked for own names: no name is taken for a mistake.
+        tentative: where the names are none of these, others are tried: faults are not listed yet.
     """
 
     given: Mapping[str, str] = field(default_factory=dict)
@@ -58,6 +61,7 @@ class ClassNames:
     own: bool = False
     synonyms: bool = False
     asked: bool = False
+    tentative: bool = False
     met: dict[str, str] = field(default_factory=dict)  # text -> class
 
     @classmethod
@@ -83,14 +87,26 @@ class ClassNames:
         asked = {"labels": dict(self.given) or None, "classes": classes, "synonyms": self.synonyms or None}
         return {name: value for name, value in asked.items() if value is not None}
 
-    @property
-    def strangers(self) -> int:
-        """How many of the classes that were met are in no spelling an expression."""
-        return len({label for label in self.met.values() if canonical(label) is None})
-
     def with_own(self) -> ClassNames:
         """Return the same for own names."""
         return replace(self, own=True, met={})
+
+    @property
+    def may_be_own(self) -> bool:
+        """Whether the names that were met are classes of the user's own, though nobody said so.
+
+        Where none is an expression, all are, unless they are numbered (``s01``, ``subject2``). Among expressions two
+        others are wanted, none of them like a misspelling and no two names of one expression: what is more likely a
+        mistake is refused.
+        """
+        strange = [text for text in self.met if canonical(text) is None]
+        stems = {"".join(char for char in folded(text) if char.isalpha()) for text in strange}
+        if len(stems) < min(len(strange), 2):
+            return False
+        if not any(map(is_expression, self.met)):
+            return bool(strange)
+        known = [name for text in self.met if (name := canonical(text)) is not None]
+        return len(strange) > 1 and not any(map(is_misspelling, strange)) and len(set(known)) == len(known)
 
     def meaning(self, text: str) -> str | None:
         """Return the class that a folder, a cell or a part of a name means, or None; ``--labels`` comes first."""
@@ -143,7 +159,9 @@ class ClassNames:
         if self.own:
             names = self.order(self.met.values())
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            lines.append(f"classes: {', '.join(names[:_SHOWN])}{more} (own names)")
+            strange = [] if self.asked else [name for name in names if not is_expression(name)]
+            mixed = f"; no expressions: {', '.join(strange[:_SHOWN])}" if 0 < len(strange) < len(names) else ""
+            lines.append(f"classes: {', '.join(names[:_SHOWN])}{more} (own names{mixed})")
         plain = {text: label for text, label in sorted(self.met.items()) if folded(text) != folded(label)}
         read = [f"{one_line(text)}={label}" for text, label in plain.items() if code_of(text) not in self.given]
         if read:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset
@@ -35,6 +36,14 @@ def pictures(root: Path, classes: tuple[str, ...], each: int = 1) -> Path:
     [
         ({}, OWN, OWN, ["classes: bored, calm, frustrated, joyful, \u6012\u308a (own names)"]),
         ({}, ("calm", "joyful"), ("neutral", "happy"), ["synonyms read: calm=neutral, joyful=happy"]),
+        ({}, ("calm", "joyful", "mad"), ("calm", "joyful", "mad"), ["classes: calm, joyful, mad (own names)"]),
+        ({}, ("tearful", "hapy"), ("hapy", "tearful"), ["classes: hapy, tearful (own names)"]),
+        (
+            {},
+            ("happy", "angry", "bored", "calm", "meh"),
+            ("happy", "angry", "bored", "calm", "meh"),
+            ["classes: happy, angry, bored, calm, meh (own names; no expressions: bored, calm, meh)"],
+        ),
         ({"classes": "own"}, ("calm", "neutral"), ("neutral", "calm"), ["classes: neutral, calm (own names)"]),
         ({"labels": "calm=neutral"}, ("calm", "neutral", "sad"), ("neutral", "sad"), []),
         ({"labels": "meh=bored,calm=bored", "classes": "own"}, ("meh", "calm", "sad"), ("sad", "bored"), None),
@@ -57,7 +66,13 @@ def test_classes_and_what_is_said(
 @pytest.mark.parametrize(
     ("options", "folders", "message"),
     [
-        ({}, ("happy", "sad", "weird"), "--classes own"),
+        ({}, ("happy", "sad", "weird"), "neither a split nor an expression"),
+        ({}, ("angry", "joyful", "weird"), "neither a split nor an expression"),
+        ({}, ("happy", "bored", "meh", "feer"), "'bored' is neither .*and 2 more are at fault"),
+        ({}, ("happy", "bored", "meh", "calm", "neutral"), "'bored' is neither"),
+        ({}, ("s01", "s02", "s03"), "'s01' is neither"),
+        ({}, ("subject 1", "subject 2"), "'subject 1' is neither"),
+        ({}, ("aligned", "original"), "'aligned' is neither"),
         ({}, ("calm", "neutral"), "keep both with --classes own"),
         ({"classes": "own"}, ("Bored", "bored"), "too alike"),
         ({"classes": "own"}, ("bored",), "has 1 class"),
@@ -77,7 +92,7 @@ def test_classes_that_cannot_be(
 
 def test_two_hundred_classes(tmp_path: Path) -> None:
     names = tuple(f"class {number:03}" for number in range(200))
-    assert Folder(source=pictures(tmp_path / "p", names)).report().classes == names
+    assert Folder(source=pictures(tmp_path / "p", names), classes="own").report().classes == names
     figure = confusion_figure(np.eye(200, dtype=int), names)
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(names)
     assert ClassNames().meaning("bored") is None
@@ -91,15 +106,13 @@ def test_from_folders_to_a_report(tmp_path: Path, fer: Fer) -> None:
     assert data.classes == OWN
     assert np.bincount(data.labels).tolist() == [20] * 5
     fer(*words(store), code=0)
-    fer("eval", "--report", "--resamples", "50", *at, code=0)
-    for plot in ("confusion", "classes"):
-        fer("plot", plot, "--out", tmp_path / f"{plot}.svg", *at, code=0)
-    fer("audit", "mine", *at, code=0)
+    fer("eval", "--report", "--resamples", "100", *at, code=0)
     rows = data.rows("test")
     with (tmp_path / "p.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["id", *(f"score_{name}" for name in OWN)])
         for row in rows:
             writer.writerow([data.ids[row], *(0.6 if k == data.labels[row] else 0.1 for k in range(5))])
-    said = fer("eval", "--predictions", tmp_path / "p.csv", "--data", "mine", "--resamples", "50", *at, code=0)
-    assert "100.0" in said
+    fer("eval", "--predictions", tmp_path / "p.csv", "--data", "mine", "--name", "theirs", *at, code=0)
+    scores = read_json(store.find("theirs", ("evaluation",)).file("metrics.json"))["predictors"]["predictions"]
+    assert scores["confusion"] == np.diag([4] * 5).tolist()

@@ -160,8 +160,8 @@ def semantic_prototypes(
             key = name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
             raise FerError(
                 f"the hierarchy does not describe the class {name!r}",
-                hint=f"add [expressions.{key}] with its "
-                "parts and judgement matrices to a hierarchy file, and train with it",
+                hint=f"add [expressions.{key}] with its parts and judgement matrices to a file that begins as "
+                "--print-hierarchy shows, and give it with --hierarchy",
                 path=hierarchy.source,
             )
     weights = {name: hierarchy.path_weights(described[name]) for name in classes}
