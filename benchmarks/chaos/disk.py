@@ -1,4 +1,4 @@
-"""``python -m benchmarks.chaos disk [--stages A,B] [--every 1]``: a fault at every n-th step on the disk of each stage.
+"""``python -m benchmarks.chaos disk [--stages A,B] [--steps A,B] [--every 1]``: a fault at every n-th step on the disk.
 
 Steps are each write, each flush (fsync), each rename or link, and each creation of a file or folder. At the n-th the
 call fails with ENOSPC or EIO, as the system's own would. The command must end as documented (1 and one line, or 0 where
@@ -121,6 +121,7 @@ def main() -> None:
     """Run it; exit with 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", default=",".join(chain.STAGES))
+    parser.add_argument("--steps", default=",".join(STEPS))
     parser.add_argument("--every", type=int, default=1, help="only every n-th step, ENOSPC and EIO in turn")
     options = parser.parse_args()
     chosen = options.stages.split(",")
@@ -132,7 +133,8 @@ def main() -> None:
         stores = chain.build(Path(folder) / "stores", tuple(names[: last + 1]))
         for stage in chosen:
             begun = time.perf_counter()
-            count, faults = trials(stage, Path(folder) / stage, stores, every=options.every)
+            kinds = tuple(options.steps.split(","))
+            count, faults = trials(stage, Path(folder) / stage, stores, every=options.every, kinds=kinds)
             print("\n".join(faults), end="\n" * bool(faults))
             print(
                 f"{stage}: {count} faults of the disk, {len(faults)} wrong, {time.perf_counter() - begun:.0f} s",
