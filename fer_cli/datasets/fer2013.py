@@ -44,13 +44,13 @@ LABEL_SHARES: Final = {
 
 _BOTH_TESTS: Final = "test"  # the part's name in the re-layout when no file name tells the two tests apart
 _TABLE_NAMES: Final = ("fer2013.csv", "icml_face_data.csv")
-FORM: Final = Form("FER2013", EMOTIONS, OFFICIAL_ROWS, _TABLE_NAMES)
+_NEVER_READ: Final = ("fer2013new.csv*", "train.csv", "test.csv", "example_submission.csv")  # the votes, and Kaggle's
+FORM: Final = Form("FER2013", EMOTIONS, OFFICIAL_ROWS, _TABLE_NAMES, _NEVER_READ)
 """What the table may hold."""
 _FILE_NAMES: Final = frozenset(
     [name + suffix for name in _TABLE_NAMES for suffix in ("", ".gz", ".xz", ".bz2", ".zip", ".tar.gz")]
     + ["fer2013.tar.gz", "fer2013.tgz", "fer2013.tar", "fer2013.tar.xz", "fer2013.zip"]
 )
-_NEVER_READ: Final = ("fer2013new.csv*", "train.csv", "test.csv", "example_submission.csv")  # the votes, and Kaggle's
 _WHAT: Final = (
     "fer2013.csv or icml_face_data.csv (plain, .gz, .xz, .zip), fer2013.tar.gz, or the folders train/ and test/"
 )

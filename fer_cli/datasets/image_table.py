@@ -15,7 +15,7 @@ from fer_cli.core.labels import canonical
 from fer_cli.core.progress import note
 from fer_cli.datasets.image_files import Box, native, portable, refuse
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, path_fault
-from fer_cli.datasets.leftovers import TABLES, find_unread, listed, named_like_splits
+from fer_cli.datasets.leftovers import TABLES, find_unread, listed, named_like_splits, unread_members
 from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
 from fer_cli.datasets.split_names import split_of_name
 from fer_cli.datasets.table_columns import BOX_FORM, columns_of
@@ -108,9 +108,11 @@ def read_list(
         raise FerError("the table has a header and no rows", hint="give one row per image", path=table, line=1)
     unread = find_unread(root, [table, *(root / item.path for item in items)])
     unread.tables = sorted({*unread.tables, *_tables_beside(table)})
+    packed = unread_members(table, opened.passed)
     leftovers = [
         *listed("columns", [name or "(no name)" for name in columns.unread], matters=False, table=table),
         *unread.leftovers(table=table, tables_matter=set(named_like_splits(unread.tables))),
+        *packed.leftovers(tables_matter=set(named_like_splits(packed.tables))),
     ]
     faces = None if columns.box is None else f"cut out by the boxes of {one_line(portable(table.name))}: not aligned"
     return Listing(in_id_order(_single_faces(items)), parts or {WHOLE: "train"}, leftovers, faces)

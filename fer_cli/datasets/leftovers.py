@@ -198,6 +198,30 @@ def find_unread(source: Path, read: Iterable[Path], *, parts: Collection[str] = 
     return unread
 
 
+def unread_members(archive: Path, names: Iterable[str], *, parts: Collection[str] = ()) -> Unread:
+    """List the files of an archive beside the table that is read, as :func:`find_unread` lists those of a folder.
+
+    Args:
+        archive: the file.
+        names: the paths of the others in it.
+        parts: patterns as of :func:`find_unread`.
+    """
+    unread = Unread(archive)
+    for name in sorted(name.replace("\\", "/") for name in names):
+        path, levels = f"{archive.name}/{name}", name.lower().split("/")
+        suffix = PurePosixPath(levels[-1]).suffix
+        if any(level in NOISE for level in levels):
+            continue
+        own = next((part for part in parts if fnmatch.fnmatchcase(f"/{name}", f"*/{part}")), None)
+        if own is not None:
+            unread.parts[own] = path
+        elif any(level.startswith(".") and level.strip(".") for level in levels):
+            unread.hidden.append(path)
+        else:
+            (unread.images if suffix in SUFFIXES else unread.tables if suffix in TABLES else unread.files).append(path)
+    return unread
+
+
 def _with_parents(folders: set[str], root: str) -> set[str]:
     used = {root}
     for folder in folders:

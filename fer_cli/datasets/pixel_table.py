@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.protocol import Leftover
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError
-from fer_cli.datasets.leftovers import unread_columns
+from fer_cli.datasets.leftovers import unread_columns, unread_members
 from fer_cli.datasets.pixels import parse_images
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
@@ -35,6 +35,7 @@ class Form:
     emotions: tuple[str, ...]  # by the ids of the source
     most: Mapping[str, int]  # part -> rows, where they are known
     members: tuple[str, ...]  # file names in an archive
+    never_read: tuple[str, ...] = ()  # patterns of what else belongs to the data set
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def table_blocks(path: Path, form: Form, labels: SourceLabels, leftovers: list[L
         path: the table.
         form: what it may hold.
         labels: what its numbers mean.
-        leftovers: the columns that are not read are added here.
+        leftovers: the columns, and the other files of an archive, that are not read are added here.
 
     Raises:
         FerError: the first fault in the file, with its line.
@@ -77,6 +78,7 @@ def table_blocks(path: Path, form: Form, labels: SourceLabels, leftovers: list[L
         lines, emotions, parts, texts = zip(*batch, strict=True)
         yield TableBlock(first, lines, emotions, parts, parse_images(path, texts, lines, SIDE))
         first += len(batch)
+    leftovers += unread_members(path, table.passed, parts=form.never_read).leftovers()
     if not first:
         raise FerError("the table has a header and no rows", hint="copy or download it again", path=path, line=1)
 

@@ -41,18 +41,19 @@ DAMAGE: Final = (
 """What the decompressors of the standard library raise on damaged input."""
 
 
-def unpacked(path: Path, members: Sequence[str]) -> Generator[bytes]:
+def unpacked(path: Path, members: Sequence[str], passed: list[str]) -> Generator[bytes]:
     """Return the bytes of a table in chunks, which are read and unpacked ahead.
 
     Args:
         path: a file, plain or .gz, .xz, .bz2, or a .zip, .tar, .tar.gz, .tar.xz that holds one table.
         members: file names to look for in an archive, in lower case; else its only ``.csv`` is taken.
+        passed: the names of an archive's other files are added here; all are there when the bytes have ended.
 
     Raises:
         FerError: an archive holds no table or several, or a file unpacks to far more than it holds. Damage raises one
             of :data:`DAMAGE` or ``EOFError``.
     """
-    return _ahead(_chunks(path, members))
+    return _ahead(_chunks(path, members, passed))
 
 
 def _ahead(chunks: Generator[bytes]) -> Generator[bytes]:
@@ -89,12 +90,12 @@ def _ahead(chunks: Generator[bytes]) -> Generator[bytes]:
         thread.join()
 
 
-def _chunks(path: Path, members: Sequence[str]) -> Generator[bytes]:
+def _chunks(path: Path, members: Sequence[str], passed: list[str]) -> Generator[bytes]:
     with open_file(path) as file:
         head = file.read(512)
         file.seek(0)
         if head.startswith(b"PK"):
-            yield from _bounded(path, file, _zip_member(path, file, members))
+            yield from _bounded(path, file, _zip_member(path, file, members, passed))
             return
         stream = _bounded(path, file, _decompressed(file, head))
         first = b""
@@ -102,7 +103,7 @@ def _chunks(path: Path, members: Sequence[str]) -> Generator[bytes]:
             first += chunk
         whole = itertools.chain((first,), stream)
         if first[_TAR_MAGIC] == b"ustar":
-            yield from _tar_member(path, whole, members)
+            yield from _tar_member(path, whole, members, passed)
         else:
             yield from whole
 
@@ -162,25 +163,30 @@ def _wanted(name: str, members: Sequence[str]) -> bool:
     return path.name in members if members else path.suffix == ".csv"
 
 
-def _zip_member(path: Path, file: IO[bytes], members: Sequence[str]) -> Iterator[bytes]:
+def _zip_member(path: Path, file: IO[bytes], members: Sequence[str], passed: list[str]) -> Iterator[bytes]:
     with zipfile.ZipFile(file) as archive:
-        candidates = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, members)]
+        files = [info for info in archive.infolist() if not info.is_dir()]
+        candidates = [info for info in files if _wanted(info.filename, members)]
         if not candidates:
-            candidates = [info for info in archive.infolist() if not info.is_dir() and _wanted(info.filename, ())]
+            candidates = [info for info in files if _wanted(info.filename, ())]
         if len(candidates) != 1:
             raise _not_one(path, [info.filename for info in candidates], members)
         if candidates[0].flag_bits & 1:
             raise FerError(f"{candidates[0].filename!r} in the archive is encrypted", hint="unpack it first", path=path)
+        passed += [info.filename for info in files if info is not candidates[0]]
         with archive.open(candidates[0]) as stream:
             yield from _pieces(stream)
 
 
-def _tar_member(path: Path, chunks: Iterator[bytes], members: Sequence[str]) -> Iterator[bytes]:
+def _tar_member(path: Path, chunks: Iterator[bytes], members: Sequence[str], passed: list[str]) -> Iterator[bytes]:
     # A tar has no table of contents: a second candidate shows itself only after the first has been read.
     candidates: list[str] = []
     with tarfile.open(fileobj=_Joined(chunks), mode="r|", bufsize=_CHUNK) as archive:
         for member in archive:
-            if not _wanted(member.name, members) or member.isdir():
+            if member.isdir():
+                continue
+            if not _wanted(member.name, members):
+                passed.append(member.name)
                 continue
             candidates.append(member.name)
             stream = archive.extractfile(member) if member.isreg() else None

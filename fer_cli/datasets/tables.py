@@ -34,12 +34,14 @@ class Table:
     """An open table: where each wanted column stands, and an iterator over the rows that can be run through once.
 
     ``rows`` yields ``(line, cells)``: the line in the file counted from 1, and its cells without blanks around them.
+    ``passed``: the other files of the archive that holds the table; all of them when the rows have ended.
     """
 
     path: Path
     columns: dict[str, int]
     header: tuple[str, ...]  # every column's name, in lower case
     rows: Iterator[tuple[int, list[str]]] = field(repr=False)
+    passed: list[str]
 
 
 def open_table(
@@ -60,7 +62,8 @@ def open_table(
         FerError: the file cannot be read, is damaged or empty, or its header lacks or repeats a column. Iterating
             raises it too, with the line at fault.
     """
-    lines = _lines(path, members)
+    passed: list[str] = []
+    lines = _lines(path, members, passed)
     try:
         wanted = {alias for names in ({**required, **(optional or {})}).values() for alias in names}
         first, header, separator = _header(path, lines, wanted)
@@ -68,7 +71,7 @@ def open_table(
     except FerError:
         lines.close()
         raise
-    return Table(path, columns, header, _rows(path, lines, len(header), separator))
+    return Table(path, columns, header, _rows(path, lines, len(header), separator), passed)
 
 
 def read_header(path: Path) -> tuple[str, ...]:
@@ -77,7 +80,7 @@ def read_header(path: Path) -> tuple[str, ...]:
     Raises:
         FerError: as :func:`open_table`.
     """
-    lines = _lines(path, ())
+    lines = _lines(path, (), [])
     with closing(lines):
         return _header(path, lines, ())[1]
 
@@ -88,7 +91,7 @@ def text_lines(path: Path) -> Generator[tuple[int, str]]:
     Raises:
         FerError: it cannot be read, or a line is not UTF-8 text of a sane length.
     """
-    for number, text in _lines(path, ()):
+    for number, text in _lines(path, (), []):
         if text.strip():
             yield number, text.rstrip("\r")
 
@@ -195,11 +198,11 @@ def _cells(path: Path, number: int, text: str, separator: str) -> list[str]:
     raise FerError(f"the quotes do not match ({fault})", hint="correct or remove the row", path=path, line=number)
 
 
-def _lines(path: Path, members: Sequence[str]) -> Generator[tuple[int, str]]:
+def _lines(path: Path, members: Sequence[str], passed: list[str]) -> Generator[tuple[int, str]]:
     """Yield every line with its number, decoded; any failure below becomes one FerError that names the line."""
     number = 0
     try:
-        with closing(unpacked(path, members)) as chunks:
+        with closing(unpacked(path, members, passed)) as chunks:
             for raw in _split(path, _utf8(path, chunks)):
                 number += 1
                 yield number, _text(path, number, raw)

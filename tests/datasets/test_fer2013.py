@@ -143,6 +143,22 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, form: str, tiny_official
     assert [row.split for row in rows] == PARTS
 
 
+@pytest.mark.parametrize(
+    ("pack", "name"), [(zipped, "a.zip"), (lambda path, members: tar(path, members, "w:gz"), "a.tar.gz")]
+)
+def test_what_else_an_archive_holds_is_listed(
+    tmp_path: Path, tiny_official: None, pack: Callable[[Path, dict[str, bytes]], Path], name: str
+) -> None:
+    members = {"fer2013.csv": TEXT, "test_new/happy/1.png": b"?", "more.csv": TEXT, "test.csv": b"?", "README": b"?"}
+    _, _, report = drain(Fer2013(source=pack(tmp_path / name, members)))
+    assert [(one.kind, one.names, one.matters) for one in report.leftovers] == [
+        ("images", (f"{name}/test_new/happy/1.png",), True),
+        ("tables", (f"{name}/more.csv",), True),
+        ("files", (f"{name}/README",), False),
+        ("parts", (f"{name}/test.csv",), False),
+    ]
+
+
 def test_a_table_of_several_blocks(tmp_path: Path) -> None:
     """1,500 rows (12 MB) in two blocks: ids and lines go on, and so does the line of a fault behind them."""
     lines = [LINES[0], *LINES[1:6] * 300]

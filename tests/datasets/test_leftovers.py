@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fer_cli.core.errors import FerError
-from fer_cli.datasets.leftovers import find_unread, unread_columns
+from fer_cli.datasets.leftovers import find_unread, unread_columns, unread_members
 from tests.kits.fer2013 import fault
 
 
@@ -57,6 +57,18 @@ def test_a_source_that_was_read_leaves_nothing(tmp_path: Path) -> None:
     files(tmp_path, "happy/1.png", "list.csv")
     (tmp_path / "again").symlink_to(tmp_path, target_is_directory=True)
     assert find_unread(tmp_path, [tmp_path / "happy/1.png", tmp_path / "list.csv"]).leftovers() == []
+
+
+def test_the_other_files_of_an_archive_are_listed() -> None:
+    names = ["x/README", "x\\more.csv", "test/happy/1.PNG", "__MACOSX/._a.csv", "./kaggle/test.csv", ".git/a", "../b"]
+    unread = unread_members(Path("in/a.zip"), names, parts=["test.csv"])
+    assert [(str(leftover), leftover.matters) for leftover in unread.leftovers()] == [
+        ("1 image, a.zip/test/happy/1.PNG: not read", True),
+        ("1 table, a.zip/x/more.csv: not read", True),
+        ("2 files, a.zip/../b, a.zip/x/README: not read", False),
+        ("1 hidden file, a.zip/.git/a: not read", False),
+        ("1 part of the data set, a.zip/./kaggle/test.csv: not read", False),
+    ]
 
 
 def test_folders_that_are_reached_by_links_were_read(tmp_path: Path) -> None:
