@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from fer_cli.artifacts.store import Store
-from fer_cli.evaluation.predictors.model import models_of, training_figure
+from fer_cli.evaluation.predictors.model import training_figure
 from fer_cli.plots.models import described
 from fer_cli.plots.registry import Picture
+from fer_cli.training.study import models_of
 
 
 def draw(

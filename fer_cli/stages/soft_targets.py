@@ -76,7 +76,7 @@ def soft_targets(store: Store, teacher: str, dataset: Dataset, *, device: str, r
 
 
 def _check(store: Store, teacher: Artifact, dataset: Dataset) -> None:
-    from fer_cli.evaluation.predictors.model import models_of
+    from fer_cli.training.study import models_of
 
     for model in models_of(store, teacher).values():
         trained_on = model.manifest.inputs["dataset"]

@@ -58,6 +58,24 @@ def read_study(artifact: Artifact) -> Study:
         raise FerError("not the members of a study", hint=hint, path=path) from error
 
 
+def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
+    """Return the models of a study by name, or the one that a model artifact is."""
+    if artifact.kind == "model":
+        return by_seed([artifact])
+    members = read_study(artifact).members
+    models = [store.find(member.reference, ["model"]) for member in members]
+    if StudyConfig.of(artifact).folds is None:
+        return by_seed(models)
+    several = len({member.seed for member in members}) > 1
+    names = [f"fold {member.fold}{f', seed {member.seed}' if several else ''}" for member in members]
+    return dict(zip(names, models, strict=True))
+
+
+def by_seed(models: Sequence[Artifact]) -> dict[str, Artifact]:
+    """Return models by the names that they have as outputs."""
+    return {f"seed {ModelConfig.of(model).seed}": model for model in models}
+
+
 def _member(model: Artifact) -> Member:
     config = ModelConfig.of(model)
     return Member(

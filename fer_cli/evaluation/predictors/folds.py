@@ -17,7 +17,8 @@ from fer_cli.datasets.dataset import open_dataset, over_classes
 from fer_cli.datasets.folds import of_fold
 from fer_cli.evaluation.cross_dataset import EvaluationTarget
 from fer_cli.evaluation.predictor import EvaluationResult, Predictor, ReportExtras, Rows, Tables, TrainingRecord
-from fer_cli.evaluation.predictors.model import ModelsPredictor, Networks, by_seed, models_of, models_predictor
+from fer_cli.evaluation.predictors.model import ModelsPredictor, Networks, models_predictor
+from fer_cli.training.study import by_seed, models_of
 
 if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Output, StudyConfig
+from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Output
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
@@ -38,7 +38,7 @@ from fer_cli.reporting.curves import METRICS, curves_figure
 from fer_cli.reporting.report import Cost, FigureSection, RecipeLine
 from fer_cli.systems import registry
 from fer_cli.training.history import HISTORY
-from fer_cli.training.study import read_study
+from fer_cli.training.study import models_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -190,24 +190,6 @@ def study_predictor(
     models = models_of(store, artifact)
     trained_on = dataset_of(store, next(iter(models.values())))
     return models_predictor(artifact, trained_on, models, Networks(device), batching, data=data)
-
-
-def models_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
-    """Return the models of a study by name, or the one that a model artifact is."""
-    if artifact.kind == "model":
-        return by_seed([artifact])
-    members = read_study(artifact).members
-    models = [store.find(member.reference, ["model"]) for member in members]
-    if StudyConfig.of(artifact).folds is None:
-        return by_seed(models)
-    several = len({member.seed for member in members}) > 1
-    names = [f"fold {member.fold}{f', seed {member.seed}' if several else ''}" for member in members]
-    return dict(zip(names, models, strict=True))
-
-
-def by_seed(models: Sequence[Artifact]) -> dict[str, Artifact]:
-    """Return models by the names that they have as outputs."""
-    return {f"seed {ModelConfig.of(model).seed}": model for model in models}
 
 
 def models_predictor(
