@@ -28,6 +28,7 @@ from fer_cli.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     export_predictions,
     extract,
     fit_ahm,
@@ -66,6 +67,7 @@ class _InOrder(TyperGroup):
             "recipe",
             "eval",
             "predict",
+            "export",
             "compare",
             "audit",
             "plot",
@@ -93,6 +95,7 @@ app.add_typer(train.app, name="train")
 app.add_typer(recipe.app, name="recipe")
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
+app.command("export")(export.export)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")

@@ -30,7 +30,10 @@ def predict(
         ),
     ],
     model: Annotated[
-        str | None, typer.Option(help="A model, a study (its models answer together) or AHM. [default: the newest]")
+        str | None,
+        typer.Option(
+            help="A model, a study (its models answer together), AHM, or an exported ONNX file. [default: the newest]"
+        ),
     ] = None,
     faces: Annotated[
         Literal["auto", "detect", "whole"],

@@ -14,7 +14,6 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import warn
 from fer_cli.faces.alignment import align, centre, look_again
 from fer_cli.faces.detection import TINY, Detector
-from fer_cli.faces.retinaface import SIDES_OF_PHOTOS, RetinaFace, find_detector
 from fer_cli.prediction.model import CropForm, toned
 
 NO_FACE: Final = "no-face"
@@ -154,6 +153,8 @@ def open_finder(
         if detector != "auto" or weights is not None or sha256 is not None:
             raise UsageError("--faces whole looks for no faces", hint="leave --detector and its weights out")
         return WholePhotos(crops)
+    from fer_cli.faces.retinaface import SIDES_OF_PHOTOS, RetinaFace, find_detector
+
     try:
         found = find_detector(detector, weights, sha256) or find_detector("retinaface-mobile0.25")
     except UsageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,6 +46,25 @@ class CropForm:
     side: int | None
     grey: bool
     points: NDArray[np.float64]
+
+
+class Recogniser(Protocol):
+    """A model that is used: a :class:`Model` of the store, or an exported file."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def crops(self) -> CropForm:
+        """What it takes."""
+
+    @property
+    def reference(self) -> str:
+        """What it is, for people."""
+
+    def predict(self, images: NDArray[np.uint8] | Sequence[NDArray[np.uint8] | Image | Path | str]) -> Predictions:
+        """Classify face crops, with calibrated probabilities."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +121,9 @@ def open_model(store: Store, artifact: Artifact, device: str) -> Model:
         FerError: it is damaged, or the weights that it needs are not on this machine.
     """
     from fer_cli.core import machine
-    from fer_cli.evaluation.predictors.model import models_of
     from fer_cli.systems.ahm.network import ahm_network
     from fer_cli.systems.trained import open_trained
+    from fer_cli.training.study import models_of
 
     machine.tune_allocator()
     target = machine.device_name(device)

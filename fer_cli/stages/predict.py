@@ -24,9 +24,10 @@ from fer_cli.prediction.sources import Frame, Source, find_sources, frames
 
 if TYPE_CHECKING:
     from fer_cli.prediction.faces import FaceFinder, Mode
-    from fer_cli.prediction.model import Model
+    from fer_cli.prediction.model import Recogniser
     from fer_cli.prediction.video import VideoWriter
 
+SUFFIX: Final = ".onnx"
 KINDS: Final = ("model", "study", "ahm")
 BATCH_BYTES: Final = 256 << 20
 """Decoded images that are held at once, in all, or one image."""
@@ -74,7 +75,7 @@ def predict(
     Args:
         store: where the model is.
         given: photos, videos, folders, csv lists, ``camera``.
-        model: reference of a model, a study or AHM; the newest model where it is None.
+        model: reference of a model, a study or AHM, or an exported ONNX file; the newest model where it is None.
         faces: ``detect``, ``whole``, or ``auto``: detect, and whole images where no detector can be had.
         detector: its name, or auto.
         detector_weights: a file with its weights.
@@ -145,16 +146,26 @@ def _opened(
     *,
     least: float,
     device: str,
-) -> tuple[FaceFinder, Model]:
+) -> tuple[FaceFinder, Recogniser]:
     from fer_cli.prediction.faces import open_finder
-    from fer_cli.prediction.model import open_model
 
-    artifact = store.find(model, list(KINDS))
-    recogniser = open_model(store, artifact, device)
+    recogniser = _recogniser(store, model, device)
     finder = open_finder(
         faces, recogniser.crops, detector=detector, weights=weights, sha256=sha256, device=device, least=least
     )
     return finder, recogniser
+
+
+def _recogniser(store: Store, model: str | None, device: str) -> Recogniser:
+    if model is not None and (model.lower().endswith(SUFFIX) or Path(model).is_file()):
+        from fer_cli.prediction.onnx_model import open_onnx
+
+        if device not in {"auto", "cpu"}:
+            raise UsageError(f"--device {device}: an ONNX file runs on the CPU here", hint="leave --device out")
+        return open_onnx(Path(model))
+    from fer_cli.prediction.model import open_model
+
+    return open_model(store, store.find(model, list(KINDS)), device)
 
 
 def _batches(sources: Sequence[Source], every: float | None, size: int) -> Iterator[list[Frame]]:
@@ -177,7 +188,7 @@ def _batches(sources: Sequence[Source], every: float | None, size: int) -> Itera
         yield some
 
 
-def _rows(some: Sequence[Frame], finder: FaceFinder, model: Model) -> list[list[PredictionRow]]:
+def _rows(some: Sequence[Frame], finder: FaceFinder, model: Recogniser) -> list[list[PredictionRow]]:
     """Return the rows of each frame."""
     from fer_cli.prediction.faces import NO_FACE
 
