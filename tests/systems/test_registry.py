@@ -12,12 +12,17 @@ from pathlib import Path
 import pytest
 
 from fer_cli.artifacts.store import Store
-from fer_cli.core.errors import UsageError
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.systems import registry
+from fer_cli.systems.naming import RecipeVariant, recipe_variant
+from fer_cli.weights import files
+from fer_cli.weights.catalogue import BACKBONES
+from fer_cli.weights.files import WeightsFile, find_weights
 from tests.kits.toy import toy_dataset
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "tests/kits/dropnet"
+LITE = next(name for name in BACKBONES if name.startswith("tf_efficientnet_lite0"))
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +119,27 @@ def test_systems_are_found_by_name() -> None:
         assert system.paper
     with pytest.raises(UsageError, match="no system 'conv-cot'; did you mean conv-cut"):
         registry.load("conv-cot")
+
+
+def test_weights_that_are_not_there_stop_a_training_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    for system in ("baseline", "psa-resnet", "slfer"):
+        backbone = registry.read_recipe(system).backbone
+        assert backbone is not None
+        assert backbone.weights == "auto"
+    with pytest.raises(FerError) as refused:
+        find_weights("resnet34.a1_in1k", "auto")
+    assert "--set model.weights=none of a recipe" in refused.value.hint
+    assert "('fer weights ls')" in refused.value.hint
+    here = dict.fromkeys(BACKBONES) | {LITE: WeightsFile(Path("x"), "a package", "ImageNet-1k")}
+    monkeypatch.setattr(files, "find_here", here.get)
+    with pytest.raises(FerError) as refused:
+        find_weights("resnet34.a1_in1k", "auto")
+    assert f"the weights of {LITE} are here" in refused.value.hint
+
+
+def test_a_recipe_has_words_where_none_came_with_its_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = registry.load("baseline")
+    recipe = registry.read_recipe("baseline", None, ["optim.lr=0.01"])
+    assert "lr0.01" in recipe_variant(system, recipe).words
+    monkeypatch.setattr(type(system), "default_recipe", tmp_path / "none.toml")
+    assert recipe_variant(system, recipe) == RecipeVariant("", recipe.variant(), {})

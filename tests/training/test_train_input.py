@@ -56,7 +56,7 @@ from tests.kits.train import LAPTOP, RECIPES, Fer, assert_matches, flip, partial
         ("monitor", "select", r"x\.toml:{line}: train\.select is now train\.monitor; rename it"),
         ('"float32"', '"float16"', r"x\.toml:{line}: train\.precision: .*'bfloat16'"),
         ('"shuffled"', '"x"', r"x\.toml:{line}: train\.sampling: .*'balanced'"),
-        ('weights = "try"', 'weights = ""', r"x\.toml:{line}: model\.weights:? is empty.*auto.*none or a file"),
+        ('weights = "auto"', 'weights = ""', r"x\.toml:{line}: model\.weights:? is empty.*auto.*none or a file"),
         ('"cosine"', '"steps"', r"x\.toml:\d+: schedule\.epochs is empty"),
         ("[data]", "[data", r"x\.toml:{line}: is not TOML"),
         ("[about]", "[cut]\nx = '''", r"x\.toml:\d+: is not TOML"),
