@@ -121,13 +121,14 @@ def open_model(store: Store, artifact: Artifact, device: str) -> Model:
         FerError: it is damaged, or the weights that it needs are not on this machine.
     """
     from fer_cli.core import machine
-    from fer_cli.systems.ahm.network import ahm_network
     from fer_cli.systems.trained import open_trained
     from fer_cli.training.study import models_of
 
     machine.tune_allocator()
     target = machine.device_name(device)
     if artifact.kind == "ahm":
+        from fer_cli.systems.ahm.network import ahm_network  # with scipy, which the others do without
+
         network = ahm_network(store, artifact, target)
         if network is None:
             raise FerError(
