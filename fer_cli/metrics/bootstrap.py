@@ -27,11 +27,15 @@ _CHUNK: Final = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A value with its 95% interval. NaN marks a value or an interval that is undefined."""
+    """A value with its 95% interval. NaN marks a value or an interval that is undefined.
+
+    ``sd`` is the standard deviation over the runs where the value is their mean, None where it is of one run.
+    """
 
     value: float
     low: float
     high: float
+    sd: float | None = None
 
 
 def sums_by_unit(sums: sparse.csr_array, groups: ArrayLike | None) -> sparse.csr_array:

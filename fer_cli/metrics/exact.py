@@ -13,6 +13,7 @@ mirror image. Its coverage is at least 95%, whatever the share. Units are items,
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -83,7 +84,7 @@ def widened_mean(estimate: Estimate, lowest: float) -> Estimate:
     if np.isnan(estimate.low) or estimate.value not in {0.0, 1.0}:
         return estimate
     ends = (lowest, 1.0) if estimate.value else (0.0, 1 - lowest)
-    return Estimate(estimate.value, *ends)
+    return replace(estimate, low=ends[0], high=ends[1])
 
 
 def units_of_classes(units: sparse.csr_array, classes: int) -> NDArray[np.int64]:

@@ -151,14 +151,10 @@ def mean(system: Scores, metric: PairedMetric) -> Estimate:
     if len(system.value) == 1:
         found = _percentile(float(system.value[0, k]), system.drawn[:, 0, k])
     else:
-        found = _over_seeds(system.drawn[..., k].mean(axis=1), [system.value[:, k]], system.units, ALPHA).estimate
-        found = Estimate(found.value, *np.clip([found.low, found.high], 0, 1).tolist())  # of two seeds t reaches far
+        found = over_seeds(system.drawn[..., k].mean(axis=1), [system.value[:, k]], system.units)
+        low, high = np.clip([found.low, found.high], 0, 1).tolist()  # of two seeds t reaches far
+        found = Estimate(found.value, low, high, float(system.value[:, k].std(ddof=1)))
     return widened_mean(found, float(system.lowest[k]))
-
-
-def spread(system: Scores) -> dict[PairedMetric, float]:
-    """Return the standard deviation of a system's scores over its seeds (of the sample, n - 1), two or more."""
-    return dict(zip(METRICS, system.value.std(axis=0, ddof=1).tolist(), strict=True))
 
 
 def difference(one: Scores, other: Scores, metric: PairedMetric) -> Estimate:
@@ -184,6 +180,17 @@ def difference_over_seeds(one: Scores, other: Scores, metric: PairedMetric, *, a
     values, others = one.value[:, k], other.value[:, k]
     drawn = one.drawn[..., k].mean(axis=1) - other.drawn[..., k].mean(axis=1)
     return _over_seeds(drawn, [values, -others], one.units, alpha)
+
+
+def over_seeds(drawn: Floats, trainings: Sequence[Floats], units: int) -> Estimate:
+    """Return the sum of means over runs with its 95% interval over items and seeds.
+
+    Args:
+        drawn: (B,) the sum on resamples of the items.
+        trainings: the runs' values (S,) of each mean.
+        units: how many items, or groups of them, a resample draws.
+    """
+    return _over_seeds(drawn, trainings, units, ALPHA).estimate
 
 
 def _over_seeds(drawn: Floats, trainings: Sequence[Floats], units: int, alpha: float) -> OverSeeds:

@@ -38,7 +38,7 @@ class ClassMetrics:
 
     name: str
     support: int
-    predicted: int
+    predicted: int | float  # a mean over runs need not be whole
     precision: Estimate
     recall: Estimate
     f1: Estimate
@@ -51,14 +51,14 @@ class ReliabilityBin:
 
     start: float
     end: float
-    count: int
+    count: int | float
     confidence: float
     accuracy: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Every metric of one set of predictions. Conventions: :mod:`fer_cli.metrics.values`."""
+    """Every metric of one set of predictions, or its mean over ``runs``. Conventions: :mod:`fer_cli.metrics.values`."""
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
 
@@ -71,12 +71,13 @@ class Metrics:
     nll: Estimate
     brier: Estimate
     per_class: tuple[ClassMetrics, ...]
-    confusion: tuple[tuple[int, ...], ...]  # true classes in rows
+    confusion: tuple[tuple[int | float, ...], ...]  # true classes in rows
     reliability: tuple[ReliabilityBin, ...]
     unit: str  # what a resample draws: "item", "subject" ...
     units: int
     resamples: int
     seed: int
+    runs: tuple[str, ...] = ()  # whose mean it is (:mod:`fer_cli.metrics.runs`); none where it is of one
 
     def __post_init__(self) -> None:
         """Refuse parts that do not fit together: a damaged file must not become a report."""
@@ -85,12 +86,12 @@ class Metrics:
             raise ValueError(f"the confusion matrix is not {c} x {c}")
         if tuple(one.name for one in self.per_class) != self.classes:
             raise ValueError("the classes of per_class are not those of classes")
-        if sum(map(sum, self.confusion)) != self.n:
+        if abs(sum(map(sum, self.confusion)) - self.n) > 1e-6 * self.n:
             raise ValueError(f"the confusion matrix does not hold n = {self.n} items")
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; what is undefined (NaN) becomes null."""
-        plain: dict[str, Any] = _replace(asdict(self), _nan_to_none)
+        """Return plain JSON values; what is undefined (NaN) becomes null, and what only a mean over runs has is absent."""
+        plain: dict[str, Any] = _replace(_told(asdict(self)), _nan_to_none)
         return plain
 
     @staticmethod
@@ -115,6 +116,16 @@ class Metrics:
 @cache
 def _adapter() -> TypeAdapter[Metrics]:
     return TypeAdapter(Metrics)
+
+
+def _told(value: Any) -> Any:  # noqa: ANN401 -- a tree of plain values
+    """Return a tree without the spread over runs where there is none: one run has no SD."""
+    if isinstance(value, dict):
+        kept = {
+            key: item for key, item in value.items() if not (key == "sd" and item is None) and (key != "runs" or item)
+        }
+        return {key: _told(item) for key, item in kept.items()}
+    return [_told(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _nan_to_none(value: object) -> object:
