@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from fer_cli.artifacts.protocol import Batching, Tta, WeightsKind
@@ -276,15 +277,28 @@ class EvaluationConfig(Section):
 
 
 class Output(Record):
-    """What one column of predictions is of; its name in tables and files is free."""
+    """What one column of predictions is of; its name in tables and files is free.
 
-    kind: Literal["network", "ensemble", "classifier", "file"]
+    A ``mean`` has no predictions: its scores are the means of the networks'. An ``ensemble`` has: the mean of theirs.
+    """
+
+    kind: Literal["network", "mean", "ensemble", "classifier", "file"]
     seed: int | None = None
     fold: int | None = None
 
 
+def runs_of(outputs: Mapping[str, Output], name: str) -> tuple[str, ...]:
+    """Return the outputs whose predictions an output's scores are of: the networks of a mean, else itself."""
+    if outputs[name].kind != "mean":
+        return (name,)
+    return tuple(other for other, output in outputs.items() if output.kind == "network")
+
+
 class EvaluationSummary(Section):
-    """What an evaluation found. ``outputs`` says what each scored column is of; the scores are by its name."""
+    """What an evaluation found. ``outputs`` says what each scored column is of; the scores are by its name.
+
+    ``sd`` is metric -> standard deviation over the runs whose mean the chosen output is, None where it is of one.
+    """
 
     part: ClassVar[Literal["summary"]] = "summary"
     kinds: ClassVar = ("evaluation",)
@@ -298,5 +312,10 @@ class EvaluationSummary(Section):
     accuracy: dict[str, float]
     balanced_accuracy: dict[str, float]
     macro_f1: dict[str, float]
+    sd: dict[str, float] | None = None
     unsound: tuple[str, ...]
     cautions: tuple[str, ...]
+
+    def runs(self, output: str) -> tuple[str, ...]:
+        """Return the outputs whose predictions an output's scores are of: :func:`runs_of`."""
+        return runs_of(self.outputs, output)

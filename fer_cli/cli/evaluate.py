@@ -44,8 +44,9 @@ def evaluate(
     predictor: Annotated[
         str | None,
         typer.Option(
-            help="AHM: nearest-mean, logistic, ahm-semantic or ahm-visual; study: 'seed 0' ... or ensemble. "
-            "[default: AHM's better direction on validation; the first seed]"
+            help="AHM: nearest-mean, logistic, ahm-semantic or ahm-visual; study: 'mean of seeds', 'seed 0' ... or "
+            "ensemble (the mean of the seeds' probabilities). [default: AHM's better direction on validation; the mean "
+            "of seeds]"
         ),
     ] = None,
     tta: Annotated[
@@ -135,7 +136,7 @@ def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None
     if metrics.subsets:
         columns = {"part": "left", "images": "right", "accuracy": "right", "balanced": "right", "macro F1": "right"}
         print_table(columns, [[name, f"{part.n:,}", *_intervals(part)] for name, part in metrics.subsets.items()])
-    pairs = _folds(metrics)
+    pairs = _seeds(metrics.predictors[metrics.chosen]) + _folds(metrics)
     pairs += [("UNSOUND", text) for text in metrics.unsound] + [("note", text) for text in metrics.cautions]
     checks = EvaluationProtocol.of(artifact).checks
     passed = sum(check.verdict == "pass" for check in checks)
@@ -149,13 +150,22 @@ def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None
     print_pairs(pairs)
 
 
+def _seeds(chosen: Metrics) -> list[tuple[str, str]]:
+    """Return the line on what a mean over seeds is, where the numbers are of one."""
+    if not chosen.runs:
+        return []
+    few = "; so few show little of how seeds vary" if len(chosen.runs) < 4 else ""
+    return [("mean of seeds", f"± SD over {len(chosen.runs)} seeds; its intervals cover items and seeds{few}")]
+
+
 def _folds(metrics: EvaluationMetrics) -> list[tuple[str, str]]:
     """Return the line on how much the folds differ, where there are any."""
     if metrics.by_fold is None:
         return []
     shares = metrics.by_fold.accuracy[metrics.chosen]
     mean = sum(shares) / len(shares)
-    spread = f"mean {mean:.1%}, min {min(shares):.1%}, max {max(shares):.1%}"
+    sd = (sum((share - mean) ** 2 for share in shares) / (len(shares) - 1)) ** 0.5
+    spread = f"mean {mean:.1%}, SD {sd:.1%}, min {min(shares):.1%}, max {max(shares):.1%}"
     return [(f"{len(shares)} folds", f"accuracy of {metrics.chosen}: {spread}; the table pools all images")]
 
 
@@ -189,4 +199,4 @@ def _row(metrics: EvaluationMetrics, name: str) -> list[str]:
 
 
 def _interval(score: Estimate, form: Callable[[float], str] = percent) -> str:
-    return estimate(score.value, score.low, score.high, form)
+    return estimate(score.value, score.low, score.high, form, sd=score.sd)

@@ -309,7 +309,7 @@ def _cell(entry: Mapping[str, Any], name: str) -> str:
         case "differs":
             return ", ".join(value or ())
         case "accuracy" | "balanced_accuracy" | "macro_f1":
-            return "" if value is None else estimate(value["value"], value["low"], value["high"])
+            return "" if value is None else estimate(value["value"], value["low"], value["high"], sd=value.get("sd"))
         case _:
             return "" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 

@@ -42,6 +42,11 @@ def quantity(number: float) -> str:
     return f"{number:.3g}"
 
 
+def count_text(count: float) -> str:
+    """Return a number of items, with a decimal where it is a mean over runs and not whole."""
+    return f"{count:,.1f}" if round(count, 6) % 1 else f"{count:,.0f}"
+
+
 def binary(size: int) -> str:
     """Return a number of bytes in MiB or GiB."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
@@ -54,9 +59,20 @@ def interval(low: float | None, high: float | None, form: Callable[[float], str]
     return f"[{form(low)}, {form(high)}]"
 
 
-def estimate(value: float | None, low: float | None, high: float | None, form: Callable[[float], str] = percent) -> str:
-    """Return a value with its interval as "64.1 [62.0, 66.2]"; an undefined interval is left out."""
+def estimate(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    form: Callable[[float], str] = percent,
+    *,
+    sd: float | None = None,
+) -> str:
+    """Return a value with its interval as "64.1 [62.0, 66.2]"; an undefined interval is left out.
+
+    A mean over runs has their standard deviation after it: "64.1 ± 0.4 [62.0, 66.2]".
+    """
     if value is None or math.isnan(value):
         return "undefined"
     ends = interval(low, high, form)
-    return form(value) if ends == "no interval" else f"{form(value)} {ends}"
+    shown = form(value) if sd is None or math.isnan(sd) else f"{form(value)} ± {form(sd)}"
+    return shown if ends == "no interval" else f"{shown} {ends}"

@@ -61,16 +61,22 @@ class ComparisonInput:
 def open_comparison_input(store: Store, reference: str) -> ComparisonInput:
     """Open what a reference names, with the predictions of its newest evaluation.
 
-    A study stands for its trainings, one row each; so does an evaluation of it, unless that is of the ensemble.
+    A study stands for its trainings, one row each; so does an evaluation of it, unless it was asked for one seed or the
+    ensemble. In evaluations from before there was a mean of seeds, that of a seed stands for the study.
 
     Raises:
         FerError: there is no such thing, it has not been scored, or its predictions cannot be read.
     """
-    evaluation = evaluation_of(store, reference)
+    named = store.find(reference, KINDS)
+    evaluation = evaluation_of(store, named)
     summary, protocol = EvaluationSummary.of(evaluation), EvaluationProtocol.of(evaluation)
     source = evaluation.manifest.inputs.get("model")
     chosen = summary.outputs[summary.chosen]
-    is_study = source is not None and source.kind == "study" and chosen.kind != "ensemble"
+    of_study = source is not None and source.kind == "study"
+    has_mean = any(output.kind == "mean" for output in summary.outputs.values())
+    is_study = of_study and (
+        named.kind == "study" or chosen.kind == "mean" or (chosen.kind == "network" and not has_mean)
+    )
     path = evaluation.file("all-predictors.parquet" if is_study else "predictions.parquet")
     table = read_table(path, COLUMNS)
     names = np.array(table["predictor"].to_pylist(), dtype=np.str_)
@@ -113,13 +119,12 @@ def _members(store: Store, evaluation: Artifact) -> frozenset[str]:
     return frozenset(f"{one.kind}/{one.name}@{one.version}" for one in inputs)
 
 
-def evaluation_of(store: Store, reference: str) -> Artifact:
+def evaluation_of(store: Store, artifact: Artifact) -> Artifact:
     """Return an evaluation as it is; of anything else the newest, on the dataset it was trained on if there is one.
 
     Of these the newest that is sound, if there is one: a probe (``--batching sorted``) is not in the way. An unsound
     score is not passed over for one on another dataset.
     """
-    artifact = store.find(reference, KINDS)
     if artifact.kind == "evaluation":
         return artifact
     scored = []

@@ -14,7 +14,7 @@ from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, PredictionsFile, TrainingProtocol, Tta
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact
-from fer_cli.artifacts.summaries import Measured, Output
+from fer_cli.artifacts.summaries import Measured, Output, runs_of
 from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.overlap import CrossCopies
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from fer_cli.reporting.report import Cost, FigureSection, RecipeLine
 
 Rows = NDArray[np.int64]
+MEAN: Final = "mean of seeds"
+"""The output whose scores are the means of the scores of a study's networks. It has no predictions of its own."""
 NO_ANSWER: Final = "no answer"
 """The class of an image that a file of predictions has no answer for."""
 Tables = dict[str, NDArray[np.float64]]
@@ -128,6 +130,10 @@ class Predictor(ABC):
         del result
         return ()
 
+    def runs(self, output: str) -> tuple[str, ...]:
+        """Return the outputs whose predictions an output's scores are of: :func:`runs_of`."""
+        return runs_of(self.outputs, output)
+
     @property
     def dataset(self) -> Dataset:
         """The dataset that it is scored on, over the classes in common."""
@@ -156,8 +162,8 @@ class Predictor(ABC):
 class EvaluationResult:
     """One predictor scored on one split.
 
-    ``rows`` (n,) are the split's rows in the dataset; ``probabilities`` maps each output to (n, C); ``gains`` maps
-    each but the reference to its paired differences from the reference; ``subsets`` maps some of them
+    ``rows`` (n,) are the split's rows in the dataset; ``probabilities`` maps each output but a mean to (n, C);
+    ``gains`` maps each but the reference to its paired differences from the reference; ``subsets`` maps some of them
     (:mod:`fer_cli.evaluation.subsets`) to the chosen output's metrics on it.
     """
 
@@ -174,6 +180,11 @@ class EvaluationResult:
     warnings: ProtocolWarnings
 
     @property
+    def chosen_tables(self) -> Mapping[str, NDArray[np.float64]]:
+        """The probabilities (n, C) behind the chosen output's scores: its own, or those of each run of a mean."""
+        return {name: self.probabilities[name] for name in self.predictor.runs(self.chosen)}
+
+    @property
     def dataset(self) -> Dataset:
         """The dataset that it was scored on."""
         return self.predictor.dataset
@@ -186,7 +197,10 @@ class EvaluationResult:
         if self.predictor.folds is None:
             return None
         folds, true = self.predictor.folds[self.rows], self.dataset.labels[self.rows]
-        hits = {name: table.argmax(axis=1) == true for name, table in self.probabilities.items()}
+        hits = {
+            name: np.mean([self.probabilities[run].argmax(axis=1) == true for run in self.predictor.runs(name)], axis=0)
+            for name in self.metrics
+        }
         numbers = range(int(folds.max()) + 1)
         return ByFold(
             images=tuple(np.bincount(folds).tolist()),

@@ -76,8 +76,7 @@ def _report_data(store: Store, scored: EvaluationResult, plan: Plan) -> ReportDa
         cautions=scored.warnings.cautions,
         cost=extras.cost,
         mistakes=tuple(_mistakes(scored)),
-        mistakes_note=f"the {'most confident' if scored.predictor.calibrated else 'first'} wrong answers, at most "
-        "three of each true class",
+        mistakes_note=_mistakes_note(scored),
         protocol=tuple(_facts(scored)),
         recipe=extras.recipe,
         figures=(*extras.figures, *explained),
@@ -90,11 +89,16 @@ def _report_data(store: Store, scored: EvaluationResult, plan: Plan) -> ReportDa
 
 
 def _mistakes(scored: EvaluationResult) -> Iterator[Mistake]:
-    """Yield the most confident wrong answers, at most three of a class so that a common one does not fill the list."""
-    probabilities, calibrated = scored.probabilities[scored.chosen], scored.predictor.calibrated
-    true = scored.dataset.labels[scored.rows]
-    guess = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero((guess != true) & ~scored.predictor.no_answer(scored.rows))
+    """Yield the most confident wrong answers, at most three of a class so that a common one does not fill the list.
+
+    Of several runs those that all of them have wrong, with the class that most of them predict.
+    """
+    tables, calibrated = np.stack(list(scored.chosen_tables.values())), scored.predictor.calibrated
+    true, answers = scored.dataset.labels[scored.rows], tables.argmax(axis=2)
+    probabilities = tables.mean(axis=0)
+    votes = (answers[..., None] == np.arange(tables.shape[2])).sum(axis=0)
+    guess = (votes + probabilities / 2).argmax(axis=1)  # of equally many votes the more probable class
+    wrong = np.flatnonzero((answers != true).all(axis=0) & ~scored.predictor.no_answer(scored.rows))
     taken: dict[int, int] = {}
     shown = 0
     for item in wrong[np.argsort(-probabilities[wrong, guess[wrong]], kind="stable")]:
@@ -111,6 +115,14 @@ def _mistakes(scored: EvaluationResult) -> Iterator[Mistake]:
             label_score=float(probabilities[item, label]) if calibrated else float("nan"),
             thumbnail=_thumbnail(scored.dataset.images[scored.rows[item]]),
         )
+
+
+def _mistakes_note(scored: EvaluationResult) -> str:
+    which = "most confident" if scored.predictor.calibrated else "first"
+    if (runs := len(scored.chosen_tables)) > 1:
+        which = f"images that all {runs} seeds have wrong, the {which} first; scores are means over the seeds"
+        return f"{which}; at most three of each true class"
+    return f"the {which} wrong answers, at most three of each true class"
 
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> str:
@@ -152,7 +164,8 @@ def _facts(scored: EvaluationResult) -> Iterator[Fact]:
     yield Fact("predictor", protocol.predictor)
     if by_fold := scored.by_fold():
         shares = by_fold.accuracy[scored.chosen]
-        spread = f"mean {np.mean(shares):.1%}, least {min(shares):.1%}, most {max(shares):.1%}"
+        spread = f"mean {np.mean(shares):.1%}, SD {np.std(shares, ddof=1):.1%}, least {min(shares):.1%}, "
+        spread += f"most {max(shares):.1%}"
         yield Fact("accuracy by fold", f"{spread}; all other numbers are of all images together")
     yield Fact("intervals", str(protocol.intervals))
     for finding in protocol.checks:

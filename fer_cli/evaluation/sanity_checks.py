@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -30,7 +30,7 @@ FEW: Final = 32
 
 
 def cheap_checks(
-    predictor: Predictor, rows: Rows, split: SplitName, probabilities: NDArray[np.float64]
+    predictor: Predictor, rows: Rows, split: SplitName, tables: Sequence[NDArray[np.float64]]
 ) -> tuple[Finding, ...]:
     """Make the checks that ``fer eval`` makes always.
 
@@ -38,18 +38,18 @@ def cheap_checks(
         predictor: what is scored.
         rows: (n,) of its dataset.
         split: that they are.
-        probabilities: (n, C) of the chosen output.
+        tables: (n, C) each, of the chosen output, or of the runs whose mean it is.
     """
     record = predictor.training_record
     if record is None:
         unknown = "what the predictions were trained on is unknown"
         return (
-            swapped(predictor, rows, probabilities),
+            swapped(predictor, rows, tables),
             Finding(Check.TRAINING_IDS, "cannot be told", unknown),
             *predictor.findings,
         )
     return (
-        class_names(predictor, record, rows, probabilities),
+        class_names(predictor, record, rows, tables),
         preprocessing(predictor, record),
         *leaks(predictor, rows),
         *shared(predictor, rows),
@@ -59,7 +59,7 @@ def cheap_checks(
 
 
 def class_names(
-    predictor: Predictor, record: TrainingRecord, rows: Rows, probabilities: NDArray[np.float64]
+    predictor: Predictor, record: TrainingRecord, rows: Rows, tables: Sequence[NDArray[np.float64]]
 ) -> Finding:
     """Compare the names that an artifact gives its outputs with its dataset's, and with what it answers."""
     wanted = record.dataset.classes
@@ -71,16 +71,18 @@ def class_names(
                 f"{part} names its outputs {', '.join(names)}, the dataset it was trained on {', '.join(wanted)}",
                 "do not trust its predictions: train it again, or bring back the artifact as it was made",
             )
-    return swapped(predictor, rows, probabilities)
+    return swapped(predictor, rows, tables)
 
 
-def swapped(predictor: Predictor, rows: Rows, probabilities: NDArray[np.float64]) -> Finding:
-    """Look in the predictions for class names at the wrong outputs."""
+def swapped(predictor: Predictor, rows: Rows, tables: Sequence[NDArray[np.float64]]) -> Finding:
+    """Look in the predictions for class names at the wrong outputs; of several runs in each."""
     classes = predictor.dataset.classes
-    confusion = np.zeros((len(classes), len(classes)))
     answered = ~predictor.no_answer(rows)
-    np.add.at(confusion, (predictor.dataset.labels[rows[answered]], probabilities[answered].argmax(axis=1)), 1)
-    swap = swapped_names(confusion)
+    labels, swap = predictor.dataset.labels[rows[answered]], None
+    for table in tables:
+        confusion = np.zeros((len(classes), len(classes)))
+        np.add.at(confusion, (labels, table[answered].argmax(axis=1)), 1)
+        swap = swap or swapped_names(confusion)
     if swap is None:
         return Finding(
             Check.CLASS_NAMES,

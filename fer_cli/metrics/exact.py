@@ -57,6 +57,21 @@ def widened(value: Values, low: Values, high: Values, units: sparse.csr_array, c
         units: (U, C*C + 47), what each unit adds to the sums of ``item_sums``.
         classes: C.
     """
+    for name, (least, most) in exact_ends(units, classes).items():
+        of, down, up = (getattr(part, name) for part in (value, low, high))
+        known = ~np.isnan(down)
+        low = low._replace(**{name: np.where(known & (of == 1), least, down)})
+        high = high._replace(**{name: np.where(known & (of == 0), most, up)})
+    return low, high
+
+
+def exact_ends(units: sparse.csr_array, classes: int) -> dict[str, tuple[Floats, Floats]]:
+    """Return, by metric, the lower end of its interval where it is 1 and the upper end where it is 0.
+
+    Args:
+        units: (U, C*C + 47), what each unit adds to the sums of ``item_sums``.
+        classes: C.
+    """
     cells, bins = classes * classes, range(CALIBRATION_BINS)
     true = units_of_classes(units, classes)
     columns = {k: {*range(k * classes, (k + 1) * classes), *range(k, cells, classes)} for k in range(classes)}
@@ -71,12 +86,7 @@ def widened(value: Values, low: Values, high: Values, units: sparse.csr_array, c
     most = {name: 1 - of for name, of in least.items()}
     involved = least_share(_with_any(units[:, sorted(columns[k])] for k in range(classes)))
     least["f1"], most["f1"] = 2 * involved / (1 + involved), 2 * (1 - involved) / (2 - involved)
-    for name, floor in least.items():
-        of, down, up = (getattr(part, name) for part in (value, low, high))
-        known = ~np.isnan(down)
-        low = low._replace(**{name: np.where(known & (of == 1), floor, down)})
-        high = high._replace(**{name: np.where(known & (of == 0), most[name], up)})
-    return low, high
+    return {name: (floor, most[name]) for name, floor in least.items()}
 
 
 def widened_mean(estimate: Estimate, lowest: float) -> Estimate:

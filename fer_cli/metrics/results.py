@@ -90,7 +90,7 @@ class Metrics:
             raise ValueError(f"the confusion matrix does not hold n = {self.n} items")
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain JSON values; what is undefined (NaN) becomes null, and what only a mean over runs has is absent."""
+        """Return plain JSON values; what is undefined (NaN) becomes null, what only a mean over runs has is absent."""
         plain: dict[str, Any] = _replace(_told(asdict(self)), _nan_to_none)
         return plain
 

@@ -6,17 +6,17 @@ scores on average. It is not the score of an ensemble, which is that of the mean
 Two things vary by chance: the items, and the seed. Two to five seeds are too few to be resampled, so the variances are
 added (:func:`fer_cli.metrics.paired.over_seeds`): that of the items from the bootstrap of the mean score, whole groups
 drawn together where there are groups, that of the seeds from the runs' spread, with the t distribution of Welch and
-Satterthwaite's degrees of freedom. With two seeds their spread has one degree of freedom: the interval keeps its level,
-but is wide where the seeds differ by more than the items explain. It takes for granted that the scores of seeds are
-normal: two or three runs show nothing of a rare seed that fails. Coverage by simulation, two to five seeds, spreads of 0
-to 3 points, 300 items of 75 subjects: 0.95 to 0.98, that of one seed's own interval 0.79 to 0.94
-(``tests/metrics/test_runs.py`` keeps watch).
+Satterthwaite's degrees of freedom. With two seeds their spread has one degree of freedom: the interval keeps its
+level, but is wide where the seeds differ by more than the items explain. Scores of seeds are taken for normal: two or
+three runs show nothing of a rare seed that fails. Coverage by simulation, two to five seeds, spreads of 0 to 3 points,
+300 items of 75 subjects: 0.95 to 0.98, that of one seed's own interval 0.79 to 0.94. Where all runs have everything
+right, or nothing, the interval is exact (:mod:`fer_cli.metrics.exact`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,6 +30,7 @@ from fer_cli.metrics.bootstrap import (
     resampled_sums,
     sums_by_unit,
 )
+from fer_cli.metrics.exact import exact_ends
 from fer_cli.metrics.paired import over_seeds
 from fer_cli.metrics.results import ClassMetrics, Metrics, ReliabilityBin
 from fer_cli.metrics.values import (
@@ -41,6 +42,9 @@ from fer_cli.metrics.values import (
     item_sums,
     values_from_sums,
 )
+
+if TYPE_CHECKING:
+    from scipy import sparse
 
 _MOST: Final = {"nll": np.inf, "brier": 2.0}
 """The largest value of the metrics that are no shares."""
@@ -78,7 +82,8 @@ def evaluate_runs(
         raise ValueError("one run has no spread")
     c, n_units = len(classes), 0
     cells = slice(c * c, c * c + 3 * CALIBRATION_BINS)
-    totals, drawn, pooled = [], [], []
+    totals, drawn, pooled, exact = [], [], [], []
+    by_run: list[sparse.csr_array] = []
     for run in runs.values():
         labels, table = check_predictions(true, run, classes)
         units = sums_by_unit(item_sums(labels, table), groups)
@@ -91,6 +96,8 @@ def evaluate_runs(
                 bins.append(sums[:, cells])
             drawn.append(Values(*(np.concatenate(parts) for parts in zip(*values, strict=True))))
             pooled.append(np.concatenate(bins))
+        exact.append(exact_ends(units, c))
+        by_run.append(units)
     each = [values_from_sums(total, c) for total in totals]
 
     def estimate(name: str, index: int | None = None) -> Estimate:
@@ -101,6 +108,9 @@ def evaluate_runs(
         resampled = _column(drawn, name, index).mean(axis=0)
         found = over_seeds(resampled[~np.isnan(resampled)], [scores], n_units)
         low, high = (float(end) for end in np.clip([found.low, found.high], 0, _MOST.get(name, 1.0)))
+        for least, most in (ends[name] for ends in exact if name in ends):  # of the run with the fewest units
+            low = min(low, float(least if index is None else least[index])) if found.value == 1 else low
+            high = max(high, float(most if index is None else most[index])) if found.value == 0 else high
         return Estimate(found.value, low, high, sd)
 
     total = np.mean(totals, axis=0)
@@ -127,7 +137,11 @@ def evaluate_runs(
             for k, name in enumerate(classes)
         ),
         confusion=tuple(tuple(float(cell) for cell in row) for row in confusion),
-        reliability=_reliability(total[cells], np.sum(pooled, axis=0) if pooled else None),
+        reliability=_reliability(
+            total[cells],
+            np.sum(pooled, axis=0) if pooled else None,
+            exact_ends(sum(by_run[1:], by_run[0]), c)["bin_accuracy"],
+        ),
         unit=unit or ("item" if groups is None else "subject"),
         units=n_units,
         resamples=resamples,
@@ -169,8 +183,14 @@ def _calibration(each: Sequence[Values], drawn: Sequence[Values]) -> Estimate:
     )
 
 
-def _reliability(sums: Floats, drawn: Floats | None) -> tuple[ReliabilityBin, ...]:
-    """Return the bins of all runs' answers; ``sums`` (45,) are means over the runs, ``drawn`` (B, 45) resampled."""
+def _reliability(sums: Floats, drawn: Floats | None, exact: tuple[Floats, Floats]) -> tuple[ReliabilityBin, ...]:
+    """Return the bins of all runs' answers.
+
+    Args:
+        sums: (45,), means over the runs.
+        drawn: (B, 45), resampled; None where there is nothing to draw.
+        exact: (15,) each, the lower ends where all answers of a bin are right, the upper ends where none is.
+    """
     count, confidence, hits = sums.reshape(3, CALIBRATION_BINS)
     with np.errstate(invalid="ignore", divide="ignore"):
         accuracy = hits / count
@@ -178,6 +198,9 @@ def _reliability(sums: Floats, drawn: Floats | None) -> tuple[ReliabilityBin, ..
         if drawn is not None:
             counts, _, right = np.moveaxis(drawn.reshape(len(drawn), 3, CALIBRATION_BINS), 1, 0)
             low, high = percentile_interval(right / counts)
+            known = ~np.isnan(low)
+            low = np.where(known & (accuracy == 1), exact[0], low)
+            high = np.where(known & (accuracy == 0), exact[1], high)
         mean = confidence / count
     return tuple(
         ReliabilityBin(

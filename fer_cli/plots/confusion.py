@@ -9,12 +9,12 @@ from fer_cli.plots.registry import Picture
 
 
 def draw(store: Store, evaluation: EvaluationArgument = None, predictor: PredictorOption = None) -> Picture:
-    """Confusion matrix of an evaluation."""
+    """Confusion matrix of an evaluation; of a study the mean of its seeds' matrices."""
     from fer_cli.reporting.confusion import confusion_figure
 
     scored = open_scored(store, evaluation, predictor)
     shown = ", ".join(
-        f"{metric} {estimate(one.value, one.low, one.high)}"
+        f"{metric} {estimate(one.value, one.low, one.high, sd=one.sd)}"
         for metric, one in (
             ("accuracy", scored.metrics.accuracy),
             ("balanced accuracy", scored.metrics.balanced_accuracy),

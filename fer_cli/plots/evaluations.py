@@ -14,7 +14,8 @@ from fer_cli.metrics import Metrics
 
 EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")]
 PredictorOption = Annotated[
-    str | None, typer.Option(help="One of the evaluation's predictors. [default: the chosen one]")
+    str | None,
+    typer.Option(help="One of the evaluation's predictors, such as 'seed 0' of a study. [default: the chosen one]"),
 ]
 
 
@@ -25,6 +26,8 @@ class Scored:
     artifact: Artifact
     predictor: str
     metrics: Metrics
+    runs: tuple[str, ...]
+    """The predictors whose predictions are shown: of a mean over seeds each seed's, else itself."""
     subtitle: str
     """Which model by which predictor on what."""
 
@@ -42,5 +45,6 @@ def open_scored(store: Store, reference: str | None, predictor: str | None) -> S
         raise FerError(f"{artifact.reference} has no predictor {name!r}", hint=f"it has {', '.join(scores.predictors)}")
     metrics = scores.predictors[name]
     model = next((one.name for one in artifact.manifest.inputs.values() if one.kind != "dataset"), artifact.name)
-    subtitle = f"{model} ({name}) on {scores.dataset} {scores.split}, {metrics.n:,} images"
-    return Scored(artifact, name, metrics, subtitle)
+    what = f"mean of {len(metrics.runs)} seeds" if metrics.runs else name
+    subtitle = f"{model} ({what}) on {scores.dataset} {scores.split}, {metrics.n:,} images"
+    return Scored(artifact, name, metrics, metrics.runs or (name,), subtitle)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from fer_cli.core.format import estimate, percent, signed_percent
+from fer_cli.core.format import count_text, estimate, percent, signed_percent
 from fer_cli.reporting.tables import Cell, Page, Side, Table
 
 if TYPE_CHECKING:
@@ -34,7 +34,12 @@ class System:
     seeds: tuple[int, ...]
     scores: Mapping[Metric, Estimate]
     unsound: tuple[str, ...]
-    sd: Mapping[Metric, float] | None = None  # over its seeds; None of a single run
+
+    @property
+    def sd(self) -> Mapping[Metric, float] | None:
+        """The standard deviations over its seeds; None of a single run."""
+        sd = {metric: score.sd for metric, score in self.scores.items() if score.sd is not None}
+        return sd or None
 
     @property
     def heading(self) -> str:
@@ -192,18 +197,13 @@ def _tables(comparison: Comparison, names: bool) -> Iterator[Table]:
 def _estimates(of: Mapping[Metric, Estimate], unsound: bool, form: Callable[[float], str]) -> Iterator[Cell]:
     for metric in HEADINGS:
         score = of[metric]
-        text = estimate(score.value, score.low, score.high, form)
+        text = estimate(score.value, score.low, score.high, form, sd=score.sd)
         yield Cell(f"{text}!" if unsound else text, unsound)
 
 
 def p_text(p: float) -> str:
     """Return a p-value with three decimals; a very small one as what it is below."""
     return ABSENT if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def count_text(count: float) -> str:
-    """Return a number of items, with a decimal where runs share one."""
-    return f"{count:,.1f}" if round(count, 6) % 1 else f"{count:,.0f}"
 
 
 def _notes(comparison: Comparison) -> Iterator[str]:

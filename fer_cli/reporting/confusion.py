@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fer_cli.core.format import count_text
 from fer_cli.reporting.lettering import class_names
 from fer_cli.reporting.style import HEADING, HEAT, INK, MUTED, ON_HEAT, ON_MID_HEAT, bare, heading, new_figure, styled
 
@@ -22,7 +23,7 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
     """Draw a confusion matrix: shades and percentages by row, counts in every cell, each row's number of items.
 
     Args:
-        confusion: (C, C) counts, true classes in rows.
+        confusion: (C, C) counts, or their means over runs; true classes in rows.
         classes: the C names.
         title: one line.
         subtitle: the line or two under it, such as the model, the data set and the split.
@@ -34,7 +35,7 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
     """
     from matplotlib.patches import Rectangle
 
-    counts = np.asarray(confusion, dtype=np.int64)
+    counts = np.asarray(confusion, dtype=np.float64)
     c = len(classes)
     if counts.shape != (c, c):
         raise ValueError(f"a confusion matrix of shape {counts.shape} for {c} classes")
@@ -62,14 +63,14 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
             axes.add_patch(Rectangle((j - 0.485, i - 0.485), 0.97, 0.97, **shade))
             ink = ON_HEAT if share[i, j] > 0.8 else ON_MID_HEAT if share[i, j] > 0.65 else INK if count else MUTED
             weight = "bold" if i == j else "normal"
-            axes.text(j, i - 0.12, f"{count:,}", ha="center", va="center", color=ink, fontweight=weight)
+            axes.text(j, i - 0.12, count_text(count), ha="center", va="center", color=ink, fontweight=weight)
             percent = f"{share[i, j]:.1%}" if support[i] else "–"
             axes.text(j, i + 0.22, percent, ha="center", va="center", color=ink, fontsize=7.8)
         for i, total in enumerate(support):
-            axes.text(c - 0.35, i, f"{total:,}", va="center", ha="left", color=MUTED)
+            axes.text(c - 0.35, i, count_text(total), va="center", ha="left", color=MUTED)
         for j, total in enumerate(counts.sum(axis=0)):
-            axes.text(j, c - 0.28, f"{total:,}", ha="center", va="center", color=MUTED)
-        axes.text(c - 0.35, c - 0.28, f"{counts.sum():,}", ha="left", va="center", color=MUTED)
+            axes.text(j, c - 0.28, count_text(total), ha="center", va="center", color=MUTED)
+        axes.text(c - 0.35, c - 0.28, count_text(counts.sum()), ha="left", va="center", color=MUTED)
         axes.text(c - 0.35, -0.675, "items", va="center", ha="left", color=MUTED)
         axes.text(-0.58, c - 0.28, "items", va="center", ha="right", color=MUTED)
         axes.set_xlabel("predicted", labelpad=9, fontweight="bold")
@@ -80,7 +81,7 @@ def confusion_figure(confusion: ArrayLike, classes: Sequence[str], title: str = 
 
 
 def _map(
-    counts: NDArray[np.int64], share: NDArray[np.float64], classes: Sequence[str], title: str, *subtitle: str
+    counts: NDArray[np.float64], share: NDArray[np.float64], classes: Sequence[str], title: str, *subtitle: str
 ) -> Figure:
     """Draw many classes as one picture of shades: (C, C) counts, and their shares of the rows."""
     from matplotlib.colors import LinearSegmentedColormap
@@ -104,7 +105,7 @@ def _map(
         bare(axes)
         for i, j in np.argwhere(counts) if c <= _COUNTS else ():
             ink = ON_HEAT if share[i, j] > 0.5 else INK
-            axes.text(j, i, f"{counts[i, j]:,}", ha="center", va="center", color=ink, fontsize=5.5)
+            axes.text(j, i, f"{counts[i, j]:,.0f}", ha="center", va="center", color=ink, fontsize=5.5)
         axes.set_xlabel("predicted", labelpad=9, fontweight="bold")
         axes.set_ylabel("true", labelpad=6, fontweight="bold")
         heading(figure, title, *subtitle)

@@ -55,8 +55,9 @@ def curves_figure(
 ) -> Figure:
     """Draw how training went, with the chosen epoch of every run marked.
 
-    Several runs are thin lines and their mean a bold one, at the epochs at which every run has a number: a mean of
-    those that are left would jump where one stops early. What is not finite leaves a gap.
+    Several runs are thin lines in a band from the least to the greatest, and their mean is a bold one, at the epochs at
+    which every run has a number: a mean of those that are left would jump where one stops early. What is not finite
+    leaves a gap.
 
     Args:
         runs: name, such as "seed 0", -> one record an epoch: epoch (from 1), lr, train_loss, validation_loss, and on
@@ -117,7 +118,7 @@ def curves_figure(
         words = f"Chosen by {METRICS[metric][0]}" if chosen else ""
         figure.text(0.28 / width, 1 - footer / height, words, va="center_baseline", fontsize=8.5, fontweight="bold")
         if len(runs) > 1:
-            words = f"Thin lines are the {len(runs)} runs, bold ones their mean."
+            words = f"Thin lines and bands are the {len(runs)} runs, bold lines their mean."
             figure.text(
                 1 - 0.3 / width, 1 - footer / height, words, ha="right", va="center_baseline", fontsize=8, color=MUTED
             )
@@ -262,6 +263,8 @@ def _lines(
         ]
         if len(runs) > 1:
             drawn.append((f"mean {key}", table.mean(axis=0), bold))
+            if not stepped:
+                axes.fill_between(epochs, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.12, linewidth=0)
         for label, line, look in drawn:
             style = "steps-mid" if stepped else "default"
             axes.plot(epochs, line, label=label, drawstyle=style, zorder=3 if counts else 2.5, **look)

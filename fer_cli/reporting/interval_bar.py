@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
 
 def interval_bar(
-    value: float, low: float, high: float, start: float, end: float, mark: float | None = None, title: str = ""
+    value: float,
+    low: float,
+    high: float,
+    start: float,
+    end: float,
+    mark: float | None = None,
+    title: str = "",
+    runs: Sequence[float] = (),
 ) -> Markup:
     """Draw a value and its interval on a line from ``start`` to ``end`` that stretches to the width of its place.
 
@@ -21,6 +29,7 @@ def interval_bar(
         mark: a value to compare with, such as zero or chance.
         title: what it shows, for screen readers; without one the chart is hidden from them, for a place where the same
             numbers are next to it.
+        runs: the values whose mean it is, a dot each.
     """
 
     def x(number: float) -> float:
@@ -36,6 +45,8 @@ def interval_bar(
         parts.append(box.format(left, right - left))
     if not math.isnan(value):
         parts.append(Markup('<line class="tick" x1="{0:.2f}" y1="2" x2="{0:.2f}" y2="14"/>').format(x(value)))
+    dot = Markup('<line class="run" x1="{0:.2f}" y1="8" x2="{0:.2f}" y2="8"/>')
+    parts += [dot.format(x(run)) for run in runs if not math.isnan(run)]
     role = Markup('role="img"') if title else Markup('aria-hidden="true"')
     head = Markup("<title>{}</title>").format(title) if title else Markup("")
     return Markup('<svg class="bar" viewBox="0 0 100 16" preserveAspectRatio="none" {}>{}{}</svg>').format(

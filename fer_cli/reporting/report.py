@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from fer_cli.core.format import binary, decimal, interval, percent, points, quantity, whole_percent
+from fer_cli.core.format import binary, count_text, decimal, interval, percent, points, quantity, whole_percent
 from fer_cli.reporting.calibration import calibration_figure
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.heatmap import PNG_URI
@@ -179,7 +179,7 @@ def verdict(gain: Estimate) -> str:
     return "better" if gain.low > 0 else "worse" if gain.high < 0 else "no clear difference"
 
 
-def common_confusions(metrics: Metrics, limit: int = 6) -> list[tuple[str, str, int, float]]:
+def common_confusions(metrics: Metrics, limit: int = 6) -> list[tuple[str, str, float, float]]:
     """Return the largest cells off the diagonal: true class, predicted class, items, share of the true class."""
     cells = [
         (metrics.classes[i], metrics.classes[j], count, count / sum(row))
@@ -223,6 +223,7 @@ def render_report(data: ReportData) -> str:
         decimal=decimal,
         points=points,
         quantity=quantity,
+        count=count_text,
         binary=binary,
         verdict=verdict,
     )
@@ -244,6 +245,7 @@ def render_report(data: ReportData) -> str:
         if not math.isnan(end)
     ]
     metrics = chosen.metrics
+    runs = [one.metrics for one in data.predictors if one.name in metrics.runs]
     return templates.get_template("report.html.j2").render(
         data=data,
         chosen=chosen,
@@ -257,4 +259,5 @@ def render_report(data: ReportData) -> str:
         headline=HEADLINE,
         shares=SHARES,
         extent=max([0.01, *gains]) * 1.05,
+        runs={key: [getattr(one, key).value for one in runs] for key, _, _ in HEADLINE},
     )

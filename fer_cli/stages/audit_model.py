@@ -143,7 +143,7 @@ def _answers(own: Predictor, opened: dict[str, TrainedModel]) -> Iterator[Findin
     record = _training_record(own)
     rows = own.dataset.rows(record.select_on)
     probabilities, _ = own.probabilities(rows, "none")
-    yield class_names(own, record, rows, probabilities[own.chosen])
+    yield class_names(own, record, rows, [probabilities[name] for name in own.runs(own.chosen)])
     yield _recorded(own, record, rows, probabilities)
 
 

@@ -27,7 +27,7 @@ from fer_cli.evaluation.comparison_inputs import (
 from fer_cli.evaluation.config_diff import config_diff
 from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.metrics.mcnemar import ALPHA, detectable, holm, mcnemar, unit_differences
-from fer_cli.metrics.paired import METRICS, Scores, difference, difference_over_seeds, mean, score, spread
+from fer_cli.metrics.paired import METRICS, Scores, difference, difference_over_seeds, mean, score
 from fer_cli.reporting.comparison import Comparison, Pair, System
 
 MOST: Final = len(string.ascii_uppercase)
@@ -93,7 +93,6 @@ def compare(
             seeds=one.seeds,
             scores={metric: mean(scores[index], metric) for metric in METRICS},
             unsound=one.unsound,
-            sd=None if len(one.predicted) == 1 else spread(scores[index]),
         )
         for index, one in enumerate(systems)
     ]

@@ -29,11 +29,11 @@ from fer_cli.evaluation.report import report_html
 from fer_cli.evaluation.sanity_checks import cheap_checks, is_amber
 from fer_cli.evaluation.subsets import subsets_of, unseen_caution
 from fer_cli.evaluation.test_set_usage import Scoring, items_hash, remember, times_scored
-from fer_cli.metrics import Metrics, cautions, evaluate, paired_difference
+from fer_cli.metrics import Metrics, cautions, evaluate, evaluate_runs, paired_difference
 from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.stages.extract import extract
 
-REVISION: Final = 5
+REVISION: Final = 6
 BATCHINGS: Final[tuple[Batching, ...]] = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -130,12 +130,13 @@ def evaluate_model(
         if by_default:
             note(f"scoring the {chosen_split} split")
         items = items_hash(dataset.ids[rows].tolist(), [dataset.classes[label] for label in dataset.labels[rows]])
-        # Every output whose score is shown has been scored, not the chosen one alone.
-        now = [Scoring(items, opened.origin.source.content, f"{name}, tta {tta}") for name in opened.outputs]
+        # Every output whose score is shown has been scored, not the chosen one alone; a mean adds none.
+        predicting = [name for name, output in opened.outputs.items() if output.kind != "mean"]
+        now = [Scoring(items, opened.origin.source.content, f"{name}, tta {tta}") for name in predicting]
         result = _score(opened, config, rows, times_scored(store.root, now))
         work.write(METRICS, json_bytes(_metrics(result).to_json()))
-        work.write("predictions.parquet", _predictions(result, [chosen]))
-        work.write("all-predictors.parquet", _predictions(result, list(opened.outputs)))
+        work.write("predictions.parquet", _predictions(result, opened.runs(chosen)))
+        work.write("all-predictors.parquet", _predictions(result, predicting))
         if report:
             html = report_html(store, result, plan)
             work.write("report.html", html.encode("utf-8"), view=True)
@@ -273,21 +274,18 @@ def _score(
     unit, units = dataset.units()
     groups = None if units is None else units[rows]
 
-    def metrics_of(table: NDArray[np.float64], items: NDArray[np.int64] | slice = slice(None)) -> Metrics:
-        return evaluate(
-            true[items],
-            table[items],
-            dataset.classes,
-            seed=config.seed,
-            groups=None if groups is None else groups[items],
-            resamples=config.resamples,
-            calibrated=predictor.calibrated and not unanswered[items].any(),
-            unit=unit,
-        )
+    def metrics_of(output: str, items: NDArray[np.int64] | slice = slice(None)) -> Metrics:
+        tables = {run: probabilities[run][items] for run in predictor.runs(output)}
+        drawn = None if groups is None else groups[items]
+        common: dict[str, Any] = {"seed": config.seed, "groups": drawn, "resamples": config.resamples, "unit": unit}
+        if len(tables) > 1:
+            return evaluate_runs(true[items], tables, dataset.classes, **common)
+        calibrated = predictor.calibrated and not unanswered[items].any()
+        return evaluate(true[items], tables[output], dataset.classes, **common, calibrated=calibrated)
 
-    metrics = {name: metrics_of(table) for name, table in probabilities.items()}
-    subsets = {name: metrics_of(probabilities[chosen], items) for name, items in subsets_of(predictor, rows).items()}
-    findings = cheap_checks(predictor, rows, config.split, probabilities[chosen])
+    metrics = {name: metrics_of(name) for name in predictor.outputs}
+    subsets = {name: metrics_of(chosen, items) for name, items in subsets_of(predictor, rows).items()}
+    findings = cheap_checks(predictor, rows, config.split, [probabilities[run] for run in predictor.runs(chosen)])
     mixes = predictor.mixes_batch or any(one.check == Check.BATCH_INVARIANCE for one in failed(findings))
     predicted = {name: table.argmax(axis=1) for name, table in probabilities.items()}
     reference = predictor.reference
@@ -369,7 +367,7 @@ def _metrics(result: EvaluationResult) -> EvaluationMetrics:
     )
 
 
-def _predictions(result: EvaluationResult, names: list[str]) -> bytes:
+def _predictions(result: EvaluationResult, names: Sequence[str]) -> bytes:
     """Return the table of predictions: one row an item and predictor, a score (probability) a class."""
     classes = np.array(result.dataset.classes)
     ids, label = result.dataset.ids[result.rows], classes[result.dataset.labels[result.rows]]
@@ -393,9 +391,20 @@ def _predictions(result: EvaluationResult, names: list[str]) -> bytes:
 
 def _summary(result: EvaluationResult) -> EvaluationSummary:
     chosen = result.metrics[result.chosen]
+    scores = {
+        name: getattr(chosen, name) for name in ("accuracy", "balanced_accuracy", "macro_f1", "ece", "nll", "brier")
+    }
+    headline = [
+        f"{word} {one.value:.1%}" + ("" if one.sd is None else f" ± {one.sd:.1%}")
+        for word, one in (
+            ("accuracy", chosen.accuracy),
+            ("balanced", chosen.balanced_accuracy),
+            ("F1", chosen.macro_f1),
+        )
+    ]
+    shown = f"mean of {len(chosen.runs)} seeds (± SD)" if chosen.runs else result.chosen
     return EvaluationSummary(
-        headline=f"{result.chosen} on {result.dataset.artifact.name} {result.split}: accuracy "
-        f"{chosen.accuracy.value:.1%}, balanced {chosen.balanced_accuracy.value:.1%}, F1 {chosen.macro_f1.value:.1%}",
+        headline=f"{shown} on {result.dataset.artifact.name} {result.split}: {', '.join(headline)}",
         dataset=result.dataset.artifact.name,
         split=result.split,
         images=chosen.n,
@@ -404,6 +413,7 @@ def _summary(result: EvaluationResult) -> EvaluationSummary:
         accuracy={name: metrics.accuracy.value for name, metrics in result.metrics.items()},
         balanced_accuracy={name: metrics.balanced_accuracy.value for name, metrics in result.metrics.items()},
         macro_f1={name: metrics.macro_f1.value for name, metrics in result.metrics.items()},
+        sd={name: one.sd for name, one in scores.items()} if chosen.runs else None,
         unsound=result.warnings.unsound,
         cautions=result.warnings.cautions,
     )

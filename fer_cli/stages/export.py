@@ -9,7 +9,7 @@ from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.evaluation.comparison_inputs import evaluation_of
+from fer_cli.evaluation.comparison_inputs import KINDS, evaluation_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,7 +48,8 @@ def predictions(
     """Return an evaluation and its predictions, one row an image and predictor.
 
     Columns: ``id``, ``split``, ``predictor``, ``label``, ``predicted``, ``fold`` where there are folds, and for each
-    class ``p_CLASS``, its probability, empty where the predictor gave none.
+    class ``p_CLASS``, its probability, empty where the predictor gave none. The mean over seeds is of scores: in its
+    place are the predictions of every seed.
 
     Args:
         store: where artifacts are.
@@ -62,13 +63,13 @@ def predictions(
     """
     if every and predictor is not None:
         raise UsageError("--predictor and --all contradict each other", hint="leave one out")
-    evaluation = evaluation_of(store, reference)
+    evaluation = evaluation_of(store, store.find(reference, KINDS))
     summary = EvaluationSummary.of(evaluation)
-    wanted = list(summary.outputs) if every else [predictor or summary.chosen]
-    if wanted[0] not in summary.outputs:
+    if predictor is not None and predictor not in summary.outputs:
         raise FerError(
-            f"{evaluation.reference} has no predictor {wanted[0]!r}", hint=f"it has {', '.join(summary.outputs)}"
+            f"{evaluation.reference} has no predictor {predictor!r}", hint=f"it has {', '.join(summary.outputs)}"
         )
+    wanted = list(summary.outputs) if every else summary.runs(predictor or summary.chosen)
     import pyarrow as pa
     import pyarrow.compute as pc
 

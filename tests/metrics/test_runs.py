@@ -93,6 +93,26 @@ def test_runs_that_agree_have_the_interval_of_the_items_and_no_sd() -> None:
     )
 
 
+def test_where_all_runs_are_right_or_none_is_the_intervals_are_exact() -> None:
+    true = np.repeat([0, 1, 2], 10)
+    right, swapped = np.eye(3)[true], np.eye(3)[np.array([0, 2, 1])[true]]
+    found = evaluate_runs(true, {"seed 0": right, "seed 1": right}, CLASSES, seed=0, resamples=100)
+    alone = evaluate(true, right, CLASSES, seed=0, resamples=100)
+    assert found.accuracy.low == pytest.approx(0.025 ** (1 / 30))
+    for metric in METRICS:
+        one, two = getattr(found, metric), getattr(alone, metric)
+        assert (one.value, one.low, one.high, one.sd) == (1.0, two.low, 1.0, 0.0)
+    found = evaluate_runs(true, {"seed 0": swapped, "seed 1": swapped}, CLASSES, seed=0, resamples=100)
+    alone = evaluate(true, swapped, CLASSES, seed=0, resamples=100)
+    for one, two in zip(found.per_class, alone.per_class, strict=True):
+        assert (one.recall.low, one.recall.high) == (two.recall.low, two.recall.high)
+        assert (one.f1.low, one.f1.high) == (two.f1.low, two.f1.high)
+    assert found.per_class[1].recall.high == pytest.approx(1 - 0.025 ** (1 / 10))
+    last, other = found.reliability[-1].accuracy, alone.reliability[-1].accuracy
+    assert last.value == other.value
+    assert last.low == pytest.approx(other.low)
+
+
 def test_metrics_of_runs_and_of_one_go_through_json() -> None:
     true, tables = answers(3)
     for metrics in (

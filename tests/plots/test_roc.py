@@ -48,9 +48,9 @@ def test_one_kind_alone_has_no_curve(positive: bool) -> None:
 
 def test_the_picture_says_every_area_and_their_mean() -> None:
     curves = {
-        "happy": roc_curve(np.array([0.9, 0.8, 0.1]), np.array([True, False, False])),
-        "$\\frac{": roc_curve(np.array([0.9, 0.8, 0.1]), np.array([False, True, False])),
-        "fear": None,
+        "happy": (roc_curve(np.array([0.9, 0.8, 0.1]), np.array([True, False, False])),),
+        "$\\frac{": (roc_curve(np.array([0.9, 0.8, 0.1]), np.array([False, True, False])),),
+        "fear": (),
     }
     figure = roc_figure(curves, "ROC $\\frac{", "of what")
     said = texts(figure)
@@ -58,8 +58,8 @@ def test_the_picture_says_every_area_and_their_mean() -> None:
         assert text in said, text
     lines = {str(line.get_label()): line for line in figure.axes[0].lines}
     x, y = (np.asarray(part, dtype=np.float64) for part in lines["happy   1.000"].get_data())
-    np.testing.assert_allclose((x, y), curves["happy"] or ())
-    assert "AUC" in texts(roc_figure({"happy": None}))
+    np.testing.assert_allclose((x, y), curves["happy"][0])
+    assert "AUC" in texts(roc_figure({"happy": ()}))
 
 
 def test_of_an_evaluation(store: Store, tmp_path: Path) -> None:

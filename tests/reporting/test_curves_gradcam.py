@@ -296,12 +296,17 @@ def test_the_mean_is_bold_and_the_runs_are_thin() -> None:
         table = factor * np.array([[row[key] for row in rows] for rows in SEEDS.values()])
         mean = line(axes, f"mean {key}")
         np.testing.assert_allclose(data(mean), table.mean(axis=0))
+        if key != "lr":
+            band = axes.collections[[one for one in panels if panels[one] == panel].index(key)]
+            assert [band.get_datalim(axes.transData).y0, band.get_datalim(axes.transData).y1] == pytest.approx(
+                [table.min(), table.max()]
+            )
         for name, values in zip(SEEDS, table, strict=True):
             one = line(axes, f"{name} {key}")
             np.testing.assert_array_equal(data(one), values)
             np.testing.assert_array_equal(one.get_xdata(), range(1, 10))
             assert one.get_linewidth() < mean.get_linewidth() / 2
-    assert "Thin lines are the 3 runs, bold ones their mean." in texts(figure)
+    assert "Thin lines and bands are the 3 runs, bold lines their mean." in texts(figure)
     single = curves_figure({"seed 0": SEEDS["seed 0"]}, chosen={})
     assert line(single.axes[1], "seed 0 accuracy").get_linewidth() > 1.5
     assert not [one for one in single.axes[1].lines if str(one.get_label()).startswith("mean")]

@@ -41,7 +41,7 @@ def confusion() -> Figure:
 
 def roc() -> Figure:
     curve = np.array([0.0, 0.5, 1.0]), np.array([0.0, 0.7, 1.0])
-    return roc_figure(dict.fromkeys(CLASSES, curve), ALL, ALL)
+    return roc_figure(dict.fromkeys(CLASSES, (curve, curve)), ALL, ALL)
 
 
 def tsne() -> Figure:
@@ -131,7 +131,7 @@ def test_no_word_of_ours_is_shortened() -> None:
     drawn = [
         hierarchy_figure(default_hierarchy()),
         confusion_figure(np.ones((10, 10)), compound, "Confusion matrix", evaluated, scores),
-        roc_figure(dict.fromkeys(compound), "ROC curves, each class against the rest", evaluated),
+        roc_figure(dict.fromkeys(compound, ()), "ROC curves, each class against the rest", evaluated),
         tsne_figure(np.eye(10, 2), np.arange(10), compound, wrong=np.ones(10, bool)),
         classes_figure({"validation": dict.fromkeys(compound, 1)}),
     ]

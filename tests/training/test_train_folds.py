@@ -150,6 +150,8 @@ def test_pooled_metrics_are_drawn_by_subject_and_told_by_fold(
     store, _, _ = trained
     dataset = open_dataset(store.find("films-folds3", ["dataset"]))
     table = read_table(scored.file("predictions.parquet")).to_pylist()
+    assert {row["predictor"] for row in table} == {"seed 0", "seed 1"}, "what the mean of seeds is of"
+    table = [row for row in table if row["predictor"] == "seed 0"]
     said = np.array([[row[f"score_{name}"] for name in dataset.classes] for row in table])
     expected = evaluate(dataset.labels, said, dataset.classes, seed=0, groups=dataset.subjects, resamples=200)
     metrics = json.loads(scored.file("metrics.json").read_text())
@@ -163,6 +165,8 @@ def test_pooled_metrics_are_drawn_by_subject_and_told_by_fold(
         float(np.mean([row["label"] == row["predicted"] for row in table if row["fold"] == fold])) for fold in range(3)
     ]
     assert by_fold["accuracy"]["seed 0"] == pytest.approx(shares)
+    both = np.mean([by_fold["accuracy"][name] for name in ("seed 0", "seed 1")], axis=0)
+    assert by_fold["accuracy"]["mean of seeds"] == pytest.approx(both)
     assert metrics["unsound"] == []
 
 

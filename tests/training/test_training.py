@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,6 +25,7 @@ from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.predictors.model import _commands, read_history
 from fer_cli.models.classifier import ClassifierNetwork
 from fer_cli.stages.evaluate import evaluate_model
+from fer_cli.stages.export import predictions
 from fer_cli.stages.plot import plot
 from fer_cli.stages.train import TrainedResult, train
 from fer_cli.systems.registry import read_recipe
@@ -436,12 +438,27 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     assert study.kind == "study"
     result = evaluate_model(store=toys, model=study.reference, report=True, resamples=200).artifact
     metrics = json.loads((result.path / "metrics.json").read_text())
-    assert list(metrics["predictors"]) == ["seed 0", "seed 1", "ensemble"]
+    assert list(metrics["predictors"]) == ["mean of seeds", "seed 0", "seed 1", "ensemble"]
+    assert metrics["chosen"] == "mean of seeds"
+    whole, *seeds = (metrics["predictors"][name] for name in ("mean of seeds", "seed 0", "seed 1"))
+    for metric in ("accuracy", "macro_f1", "ece", "nll"):
+        scores = [seed[metric]["value"] for seed in seeds]
+        assert whole[metric]["value"] == pytest.approx(np.mean(scores))
+        assert whole[metric]["sd"] == pytest.approx(np.std(scores, ddof=1))
+    assert whole["runs"] == ["seed 0", "seed 1"]
+    summary = result.manifest.summary
+    assert summary["headline"].startswith("mean of 2 seeds (± SD) on toy test: accuracy ")
+    assert summary["sd"]["accuracy"] == pytest.approx(whole["accuracy"]["sd"])
+    asked = evaluate_model(store=toys, model=study.reference, predictor="seed 1", resamples=200).artifact
+    assert asked.manifest.summary["headline"].startswith("seed 1 on toy test")
+    assert asked.manifest.summary["accuracy"]["seed 1"] == seeds[1]["accuracy"]["value"]
+    _, exported = predictions(store=toys, reference=result.reference)
+    assert set(exported["predictor"].to_pylist()) == {"seed 0", "seed 1"}, "the mean is of scores, not of predictions"
     page = (result.path / "report.html").read_text()
     assert "Loss, validation metrics and learning rate by epoch" in page
     for name in ("seed 0", "seed 1"):
         assert f"{name}: epoch 1, " in page
-    assert "Thin lines are the 2 runs, bold ones their mean." in page
+    assert "Thin lines and bands are the 2 runs, bold lines their mean." in page
     assert "fer train baseline" in page
     config = ModelConfig.of(trained.models[0].artifact)
     dataset = open_dataset(toys.find("toy", ["dataset"]))

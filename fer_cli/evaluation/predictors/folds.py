@@ -33,7 +33,11 @@ class FoldsPredictor(Predictor):
 
     def probabilities(self, rows: Rows, tta: Tta) -> tuple[Tables, Measured]:
         """Score each image by the models of its fold."""
-        tables: Tables = {name: np.full((len(rows), len(self.dataset.classes)), np.nan) for name in self.outputs}
+        tables: Tables = {
+            name: np.full((len(rows), len(self.dataset.classes)), np.nan)
+            for name, output in self.outputs.items()
+            if output.kind != "mean"
+        }
         seconds, measured = 0.0, Measured()
         for part, places in self.by_part(rows):
             scored, measured = part.probabilities(rows[places], tta)
@@ -61,7 +65,7 @@ class FoldsPredictor(Predictor):
 def folds_predictor(
     store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
 ) -> FoldsPredictor:
-    """Open a study over folds: the models of every seed are an output, and so is the mean of their probabilities.
+    """Open a study over folds: the models of every seed are an output, and so are both means of several seeds.
 
     Its only split is test, which holds every image of the dataset.
 

@@ -25,6 +25,7 @@ from fer_cli.evaluation.common_classes import over_common
 from fer_cli.evaluation.cross_dataset import resolve_target
 from fer_cli.evaluation.explain import embedded_items, explain
 from fer_cli.evaluation.predictor import (
+    MEAN,
     EvaluationResult,
     Origin,
     Predictor,
@@ -143,7 +144,8 @@ class ModelsPredictor(Predictor):
         if self.folds_in_study:
             notes = dict.fromkeys(self.models, f"{self.folds_in_study} models, each on the fold that it never saw")
         if len(self.models) > 1:
-            notes[ENSEMBLE] = "the mean of the models' probabilities"
+            notes[MEAN] = f"the mean of the scores of {len(self.models)} seeds: what one run scores on average"
+            notes[ENSEMBLE] = f"the mean of the probabilities of {len(self.models)} seeds: one system of them all"
         return ReportExtras(
             subtitle=f"{registry.describe(config)}, {summary.preprocessing['size']} px",
             notes=notes,
@@ -186,7 +188,7 @@ def model_predictor(
 def study_predictor(
     store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
 ) -> ModelsPredictor:
-    """Open a study of seeds: every model of it is an output, and so is the mean of their probabilities."""
+    """Open a study of seeds: its models are outputs; so are the means of their scores and of their probabilities."""
     models = models_of(store, artifact)
     trained_on = dataset_of(store, next(iter(models.values())))
     return models_predictor(artifact, trained_on, models, Networks(device), batching, data=data)
@@ -232,14 +234,14 @@ def models_predictor(
         for name, config in configs.items()
     }
     if len(models) > 1:
-        outputs[ENSEMBLE] = Output(kind="ensemble")
+        outputs = {MEAN: Output(kind="mean"), **outputs, ENSEMBLE: Output(kind="ensemble")}
     return ModelsPredictor(
         origin=Origin.of(artifact, first.system),
         target=target,
         training=training,
         training_record=_training_record(trained_on, models, class_names, first),
         outputs=outputs,
-        chosen=first_name,
+        chosen=MEAN if len(models) > 1 else first_name,
         batching=batching or ("alone" if mixes else "stored"),
         mixes_batch=mixes,
         cautions=target.cautions,
