@@ -94,7 +94,7 @@ def check_scans(image: Image.Image, path: Path) -> None:
 
 def too_large(path: Path) -> FerError:
     """Return the fault of a picture with too many pixels."""
-    return FerError(f"the picture has more than {MAX_PIXELS // 10**6} million pixels", hint="resize it", path=path)
+    return FerError(f"the image has more than {MAX_PIXELS // 10**6} million pixels", hint="resize it", path=path)
 
 
 def has_next_page(image: Image.Image) -> bool:

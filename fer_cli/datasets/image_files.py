@@ -265,7 +265,7 @@ def decode_hashed(
         if "transparency" in image.info or image.mode in {"LA", "PA", "RGBA"}:
             image = image.convert("RGBA")
             if np.asarray(image)[..., 3].min() < 255:
-                raise FerError("the picture is partly transparent", hint="flatten it onto a background", path=path)
+                raise FerError("the image is partly transparent", hint="flatten it onto a background", path=path)
         whole = image.convert("L" if image.mode in _GREY_MODES else "RGB")
         pixels = decoded_hash(np.asarray(whole, dtype=np.uint8))
         wanted = "L" if grey else "RGB"
@@ -316,7 +316,7 @@ def decode_blocks(
         array, pixels = decode_hashed(path, grey=grey, size=shape[0] if resize else None, box=box)
         if array.shape[:2] != shape:
             raise FerError(
-                f"the picture is {array.shape[1]}x{array.shape[0]} pixels where its header said {shape[1]}x{shape[0]}",
+                f"the image is {array.shape[1]}x{array.shape[0]} pixels where its header said {shape[1]}x{shape[0]}",
                 hint="save it again without an orientation tag",
                 path=path,
             )
@@ -384,11 +384,11 @@ def _check(image: Image.Image, path: Path) -> None:
     # A phone's MPO is a JPEG with more pictures behind it (a depth map, a second view); the first is the photograph.
     several = image_decoding.has_next_page(image) if image.format == "TIFF" else getattr(image, "n_frames", 1) > 1
     if image.format != "MPO" and several:
-        raise FerError("the picture has several frames", hint="save the one that counts as PNG", path=path)
+        raise FerError("the image has several frames", hint="save the one that counts as PNG", path=path)
     if image.mode.startswith(("I", "F")) or _channel_bits(image) > 8:
-        raise FerError("the picture has 16 or more bits a channel", hint="convert it to 8 bits", path=path)
+        raise FerError("the image has 16 or more bits a channel", hint="convert it to 8 bits", path=path)
     if image.mode not in _GREY_MODES | _COLOUR_MODES:
-        raise FerError(f"the picture's colours are {image.mode}", hint="convert it to RGB or grey", path=path)
+        raise FerError(f"the image's colours are {image.mode}", hint="convert it to RGB or grey", path=path)
 
 
 def _channel_bits(image: Image.Image) -> int:

@@ -159,7 +159,7 @@ class Pictures:
                     FerError(
                         f"the box from {left},{top} to {right},{bottom} lies outside {item.path!r}, "
                         f"which is {row.width}x{row.height} pixels",
-                        hint="correct the row, or get the picture that it was made for",
+                        hint="correct the row, or get the image that it was made for",
                         path=self._tables.get(item.split or WHOLE, self._root),
                         line=item.line,
                     )
@@ -169,7 +169,7 @@ class Pictures:
         refuse(faults)
         if clipped:
             boxes_reach = "1 box reaches" if clipped == 1 else f"{clipped:,} boxes reach"
-            self.warnings.append(f"{boxes_reach} over the edge of the picture, and only what is inside was taken")
+            self.warnings.append(f"{boxes_reach} over the edge of the image, and only what is inside was taken")
         return boxes
 
     def _tell_sizes(self, sizes: Counter[tuple[int, int]], resize: bool, side: int) -> None:
@@ -177,9 +177,11 @@ class Pictures:
             kept = sizes[side, side] if _usual_side(sizes) else 0
             rest = f"the {kept:,} of {side}x{side} stay as they are, the others were resized to it"
             text = rest if kept else f"all were resized to {side}x{side}"
-            self.warnings.append(f"the pictures have {len(sizes):,} sizes: {text}")
+            self.warnings.append(f"the images have {len(sizes):,} sizes: {text}")
         if resize and (oblong := sum(count for (height, width), count in sizes.items() if height != width)):
-            self.warnings.append(f"{oblong:,} pictures are not square: resizing changed their aspect ratio")
+            self.warnings.append(
+                f"{oblong:,} {'image is' if oblong == 1 else 'images are'} not square: resizing changed the aspect"
+            )
 
 
 def _usual_side(sizes: Counter[tuple[int, int]]) -> int | None:

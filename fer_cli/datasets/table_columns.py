@@ -96,7 +96,7 @@ class BoxColumns:
         if not all(math.isfinite(number) and abs(number) < 1e6 for number in numbers):
             return f"{', '.join(texts)[:60]!r} is not a box"
         if max(numbers) <= 1 and any(number % 1 for number in numbers):
-            return f"the box {', '.join(texts)[:60]!r} is in shares of the picture"
+            return f"the box {', '.join(texts)[:60]!r} is in shares of the image"
         left, top, right, bottom = numbers
         if self.extent:
             right, bottom = left + right, top + bottom

@@ -78,7 +78,7 @@ def test_test_and_validation_are_held_out_and_no_picture_is_in_two_splits(source
 def test_a_box_over_the_edge_is_clipped_and_reported(source: Path, store: Store, fer: Fer) -> None:
     spoil(source, 1, "crowd_0.png 0 -4 -4 28 28 50 0")
     printed = fer("prepare", "expw", "--source", source, "--store", store.root, "--allow-incomplete", code=0)
-    assert "1 box reaches over the edge of the picture, and only what is inside was taken" in printed
+    assert "1 box reaches over the edge of the image, and only what is inside was taken" in printed
 
 
 def test_the_data_folder_of_the_download_is_found(source: Path) -> None:

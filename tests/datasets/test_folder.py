@@ -111,8 +111,8 @@ def test_sizes(tmp_path: Path) -> None:
     assert images.shape == (2, 112, 112, 3)
     assert [(row.width, row.height) for row in rows] == [(30, 20), (30, 30)]  # as they were found
     assert report.warnings == [
-        "the pictures have 2 sizes: all were resized to 112x112",
-        "1 pictures are not square: resizing changed their aspect ratio",
+        "the images have 2 sizes: all were resized to 112x112",
+        "1 image is not square: resizing changed the aspect",
     ]
     (tmp_path / "happy/1.png").unlink()
     assert drain(Folder(source=tmp_path, size=16))[1].shape == (1, 16, 16, 3)

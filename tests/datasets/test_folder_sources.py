@@ -127,7 +127,7 @@ def test_faces_are_cut_out_by_their_boxes(tmp_path: Path, form: str) -> None:
         ("x,y,w,h", "1,2,1e9,4", 2, "is not a box"),
         ("x,y,w,h", "1,2,0,4", 2, "the box '1, 2, 0, 4' is empty"),
         ("x1,y1,x2,y2", "5,2,3,4", 2, "is empty"),
-        ("x,y,w,h", "0.1,0.2,0.5,0.5", 2, "is in shares of the picture"),
+        ("x,y,w,h", "0.1,0.2,0.5,0.5", 2, "is in shares of the image"),
     ],
 )
 def test_a_box_at_fault_is_refused(tmp_path: Path, header: str, cells: str, line: int, what: str) -> None:

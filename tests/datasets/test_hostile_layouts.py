@@ -333,7 +333,7 @@ CASES: dict[str, tuple[str, Spoil, Refused | Told | Read]] = {
     "empty picture": ("rafdb folders", holds(RAF_1, b""), Refused(RAF_1, "the file is empty (0 bytes)")),
     "text called .jpg": ("rafdb folders", holds(RAF_1, b"<html>"), Refused(RAF_1, "is not an image")),
     "PNG called .jpg": ("rafdb folders", as_png, Read()),
-    "film called .jpg": ("rafdb folders", gif, Refused(RAF_1, "the picture has several frames")),
+    "film called .jpg": ("rafdb folders", gif, Refused(RAF_1, "the image has several frames")),
     "JPG in capitals": (
         "rafdb",
         moved(f"{ALIGNED}/test_0002_aligned.jpg", f"{ALIGNED}/test_0002_aligned.JPG"),
@@ -502,8 +502,7 @@ def test_one_large_picture_leaves_the_others_as_they_are(trees: dict[str, Path],
     np.testing.assert_array_equal(np.delete(images, odd, 0), np.delete(images_before, odd, 0))
     assert abs(images[odd].astype(int) - images_before[odd]).mean() < 8, "the same face, reduced"
     assert (
-        "the pictures have 2 sizes: the 34 of 100x100 stay as they are, the others were resized to it"
-        in report.warnings
+        "the images have 2 sizes: the 34 of 100x100 stay as they are, the others were resized to it" in report.warnings
     )
 
 

@@ -239,7 +239,7 @@ def test_affectnet_boxes(tmp_path: Path) -> None:
     write_lines(table, lines)
     rows, images, report = drain(affectnet.AffectNet(source=source, allow_incomplete=True))
     assert images.shape == (40, 48, 48, 3)
-    assert "1 box reaches over the edge of the picture, and only what is inside was taken" in report.warnings
+    assert "1 box reaches over the edge of the image, and only what is inside was taken" in report.warnings
     number = next(number for part, _, number in kit.affect_labels() if part == "val")
     place = next(place for place, row in enumerate(rows) if f"{number:08x}" in row.id)
     canvas = np.full((64, 80, 3), 60, dtype=np.uint8)

@@ -188,12 +188,12 @@ def test_a_bomb_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch: pyt
     Image.fromarray(COLOUR).save(small)
     monkeypatch.setattr(image_decoding, "MAX_PIXELS", 23)  # it has 24
     monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
-    fault(lambda: decode(small, grey=False), "the picture has more than", at=f"{small}: ")
+    fault(lambda: decode(small, grey=False), "the image has more than", at=f"{small}: ")
     huge = bytearray(small.read_bytes())
     huge[16:24] = struct.pack(">II", 60_000, 60_000)
     huge[29:33] = struct.pack(">I", zlib.crc32(bytes(huge[12:29])))
     small.write_bytes(huge)
-    fault(lambda: probe(small), "the picture has more than", at=f"{small}: ")
+    fault(lambda: probe(small), "the image has more than", at=f"{small}: ")
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -245,7 +245,7 @@ def test_blocks_keep_the_order_and_the_shape(tmp_path: Path, monkeypatch: pytest
     assert sizes == [5, 5, 5, 5, 1]
     fault(
         lambda: list(decode_blocks(paths, grey=True, shape=(4, 6), resize=False)),
-        "the picture is 4x6 pixels where its header said 6x4",
+        "the image is 4x6 pixels where its header said 6x4",
     )
 
 

@@ -33,7 +33,7 @@ def test_odd_images_are_named(store: Store, tmp_path: Path) -> None:
         "2 blank images, of one colour: happy/00.png, sad/01.png",
     ]
     assert set(odd) <= set(artifact.manifest.warnings)
-    resized = "the pictures have 2 sizes: the 19 of 20x20 stay as they are, the others were resized to it"
+    resized = "the images have 2 sizes: the 19 of 20x20 stay as they are, the others were resized to it"
     assert resized in artifact.manifest.warnings
     dataset = open_dataset(artifact)
     assert dataset.images.shape[:3] == (20, 20, 20)
