@@ -1,6 +1,6 @@
 """What the checksums of blocks cost: each stage with the check and without it, in turn.
 
-``python -m benchmarks.checksums [--pairs 10] [--images 2000]``
+``python -m benchmarks.checksums [--pairs 10] [--images 2000] [--stages extract,train,fit-ahm]``
 
 Each run is a process of its own; what counts is its CPU time, user and system. The order in a pair is drawn. The check
 is replaced by nothing here alone: fer has no such switch. Beside the pairs stands the share of the CPU time that a run
@@ -65,17 +65,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--images", type=int, default=2000)
+    parser.add_argument("--stages", default=",".join(COMMANDS))
     options = parser.parse_args()
+    chosen = {name: COMMANDS[name] for name in options.stages.split(",")}
+    chain.SECONDS = 3600
     chain.warm_up()
     generator = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         place, report = Path(folder) / "store", Path(folder) / "report"
         (place / "out").mkdir(parents=True)
         prepare = ("prepare", "synth", "--images", str(options.images), "--size", "64", "--jobs", "1")
-        for words in (prepare, *COMMANDS.values()):  # once before: what follows is warm
+        for words in (prepare, *chosen.values()):  # once before: what follows is warm
             ended = chain.command(words, place)
             assert ended.code == 0, ended.said
-        for name, words in COMMANDS.items():
+        for name, words in chosen.items():
             pairs = [_pair(words, place, report, generator) for _ in range(options.pairs)]
             ratios = np.array([checked / bare for checked, bare, _ in pairs])
             draws = np.median(generator.choice(ratios, (2000, len(ratios))), axis=1)

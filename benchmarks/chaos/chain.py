@@ -39,7 +39,7 @@ STAGES: Final[dict[str, tuple[str, ...]]] = {
     "compare": ("compare", "evaluation", "evaluation", "--out", "{out}/table.csv", "--items", "{out}/items.csv"),
 }
 """Of each stage the command; each finds in its store what those before it made."""
-SECONDS: Final = 120
+SECONDS = 120
 """After which a command counts as one that hangs: SIGALRM ends it."""
 
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.chaos kills [--kills 25]``: kill -9 at random moments in every stage, and the control."""
+"""``python -m benchmarks.chaos kills [--kills 25] [--stages A,B]``: kill -9 at random moments, and the control."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ def main() -> None:
     """Run all stages and the control; exit with 1 when a stage fails or the control does not."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=25)
+    parser.add_argument("--stages", default=",".join(STAGES))
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"torch {torch.__version__}, {options.kills} kills a stage, seed {options.seed}")
     failed = False
     with tempfile.TemporaryDirectory() as folder:
-        for stage in STAGES:
+        for stage in options.stages.split(","):
             outcome = trials(stage, Path(folder) / stage, options.kills, seed=options.seed)
             print("\n".join(outcome.lines))
             print(
