@@ -21,6 +21,7 @@ PAYLOAD_FORMATS: Final = {
     "ahm": 1,
     "model": 1,
     "study": 2,
+    "search": 1,
     "soft-targets": 1,
     "evaluation": 1,
 }
@@ -185,6 +186,8 @@ def _command_again(raw: dict[str, Any]) -> str:
             command = _text(raw, "measured", "command") or f"fer split {inputs['dataset']}"
         case "train":
             command = f"fer train {system} {inputs['dataset']}{f' --seeds {listed}' if listed else ''}"
+        case "search":
+            command = _text(raw, "measured", "command")
         case "fit-ahm":
             command = f"fer fit-ahm {inputs['features']}"
         case "eval":

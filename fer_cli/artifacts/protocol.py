@@ -341,12 +341,16 @@ class Pretraining(Record):
 
 
 class Selection(Record):
-    """How the reported epoch or setting was selected; ``tried`` configurations were compared on ``split``."""
+    """How the reported epoch or setting was selected; ``tried`` configurations were compared on ``split``.
+
+    ``trials``: the recipe itself is the best of as many that were compared on that split (``fer search``).
+    """
 
     split: SplitName
     metric: str
     what: str
     tried: int
+    trials: int | None = None
 
 
 class Teacher(Record):
@@ -365,7 +369,7 @@ class TrainingProtocol(Section):
     """What was trained on: the dataset as the training saw it, the weights it began with, how it was selected."""
 
     part: ClassVar[Literal["protocol"]] = "protocol"
-    kinds: ClassVar = ("features", "ahm", "model", "study", "soft-targets")
+    kinds: ClassVar = ("features", "ahm", "model", "study", "search", "soft-targets")
 
     data: DatasetProtocol
     pretraining: Pretraining

@@ -61,6 +61,7 @@ _MAKERS: Final = {
     "ahm": "fer fit-ahm",
     "model": "fer train",
     "study": "fer train --seeds 0,1,2",
+    "search": "fer search",
     "soft-targets": "fer train",
     "evaluation": "fer eval",
 }
@@ -236,8 +237,12 @@ class Work:
         measured: Measured | None = None,
         warnings: Sequence[str] = (),
         files: Sequence[str] | None = None,
+        made: Mapping[str, Artifact] | None = None,
     ) -> Artifact:
         """Seal the directory and rename it into place.
+
+        ``made`` are artifacts that the work made on its way and rests on: inputs that follow from the plan, and so
+        decide no version.
 
         ``files`` are the names of the payload's files, or all that are there where it is None. The others, which
         stopped work goes on from or which somebody put there, go when the payload is sealed, so that at no moment
@@ -268,6 +273,7 @@ class Work:
                     hint=_again(owner.manifest),
                     path=owner.path / path.name,
                 )
+        sources = {**self.plan.inputs, **{role: artifact.as_input() for role, artifact in (made or {}).items()}}
         manifest = Manifest(
             kind=self.plan.kind,
             name=self.plan.name,
@@ -277,7 +283,7 @@ class Work:
             stage=self.plan.stage,
             revision=self.plan.revision,
             payload_format=self.plan.payload_format,
-            inputs={role: source.in_utf8() for role, source in self.plan.inputs.items()},
+            inputs={role: source.in_utf8() for role, source in sources.items()},
             config=in_utf8(dict(self.plan.config)),
             protocol=in_utf8(protocol.record()),
             seeds=list(self.plan.seeds),
@@ -400,6 +406,19 @@ class Store:
         atomic_io.write_atomic(artifact.path / MANIFEST, manifest.to_bytes())
         return replace(artifact, manifest=manifest)
 
+    def with_protocol(self, artifact: Artifact, protocol: Section) -> Artifact:
+        """Write another protocol of an artifact: what became known of it later. Its version and content stay.
+
+        Raises:
+            FerError: it is being rebuilt.
+        """
+        with self.exclusive(artifact.kind, artifact.version) as lock:
+            if not lock:
+                raise FerError(f"{artifact.reference} is being rebuilt", hint="try again when that is done")
+            manifest = read_manifest(artifact.path).model_copy(update={"protocol": in_utf8(protocol.record())}).sealed()
+            atomic_io.write_atomic(artifact.path / MANIFEST, manifest.to_bytes())
+        return replace(artifact, manifest=manifest)
+
     def find(self, reference: str | None, kinds: Sequence[str]) -> Artifact:
         """Return the artifact that a reference names, or the newest of these kinds, and say which it took.
 
@@ -483,9 +502,7 @@ class Store:
             inputs = read_manifest(directory).inputs
         except FerError:
             return False
-        return {role: one.version for role, one in inputs.items()} == {
-            role: one.version for role, one in plan.inputs.items()
-        }
+        return all(role in inputs and inputs[role].version == one.version for role, one in plan.inputs.items())
 
     @staticmethod
     def _partial(target: Path) -> Path:

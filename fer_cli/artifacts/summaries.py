@@ -23,7 +23,7 @@ class Measured(Section):
     """What the making of an artifact took: it depends on the machine and is no part of the result."""
 
     part: ClassVar[Literal["measured"]] = "measured"
-    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "soft-targets", "evaluation")
+    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "search", "soft-targets", "evaluation")
 
     command: str | None = None
     seconds: float | None = None
@@ -257,6 +257,52 @@ class StudySummary(Section):
     headline: str
     seeds: tuple[int, ...]
     selected: SelectedOfAll
+
+
+SearchMethod = Literal["random", "grid", "halving"]
+
+
+class SearchConfig(Section):
+    """The settings of a search.
+
+    ``recipe`` is what every trial began from, ``space`` is key -> what it may be, ``epochs`` those of each round of
+    trainings. ``weights`` are the hashes of the pretrained weights by backbone and what the recipe calls them;
+    ``training`` is the revision of the stage that trains.
+    """
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("search",)
+
+    system: str
+    recipe: dict[str, Any]
+    space: dict[str, str]
+    method: SearchMethod
+    trials: int
+    seed: int
+    metric: str
+    epochs: tuple[int, ...]
+    fold: int | None = None
+    weights: dict[str, str]
+    training: int
+
+
+class SearchSummary(Section):
+    """What a search found on validation.
+
+    ``trials`` settings were compared by ``trainings`` models; ``failed`` of the trainings diverged. ``best`` is key ->
+    value of the settings that lead, as TOML, whose ``model`` scored ``score``.
+    """
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("search",)
+
+    headline: str
+    trials: int
+    trainings: int
+    failed: int
+    best: dict[str, str]
+    model: str
+    score: float
 
 
 class EvaluationConfig(Section):

@@ -39,6 +39,7 @@ from fer_cli.cli import (
     predict,
     prepare,
     recipe,
+    search,
     split,
     store,
     train,
@@ -65,6 +66,7 @@ class _InOrder(TyperGroup):
             "fit-ahm",
             "train",
             "recipe",
+            "search",
             "eval",
             "predict",
             "export",
@@ -93,6 +95,7 @@ app.command("extract")(extract.extract)
 app.command("fit-ahm")(fit_ahm.fit_ahm)
 app.add_typer(train.app, name="train")
 app.add_typer(recipe.app, name="recipe")
+app.command("search")(search.search)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)

@@ -373,6 +373,8 @@ def _brief(artifact: Artifact) -> str:
             return summaries.ModelSummary.of(artifact).headline
         case "study":
             return summaries.StudySummary.of(artifact).headline
+        case "search":
+            return summaries.SearchSummary.of(artifact).headline
         case "soft-targets":
             return summaries.SoftTargetsSummary.of(artifact).headline
         case _:

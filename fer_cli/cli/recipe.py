@@ -21,7 +21,7 @@ app = typer.Typer(
 )
 RecipeArgument = Annotated[
     str,
-    typer.Argument(metavar="RECIPE", help="A file, a name of 'fer recipe ls', or a model or study."),
+    typer.Argument(metavar="RECIPE", help="A file, a name of 'fer recipe ls', or a model, study or search."),
 ]
 SystemOption = Annotated[
     str | None, typer.Option("--system", help="The system that it is of. [default: its about.system]")

@@ -20,6 +20,7 @@ from fer_cli.cli.common import (
 )
 from fer_cli.cli.listing import in_bytes
 from fer_cli.cli.options import command
+from fer_cli.cli.search import print_board, trials_board
 from fer_cli.core.errors import CheckFailedError, FerError
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def show(
 
 
 def _recipe(store: Store, artifact: Artifact) -> str | None:
-    """Return the recipe of a model or a study as TOML, the system's default noted where it differs."""
+    """Return the recipe of a model, a study or a search as TOML, the system's default noted where it differs."""
     from fer_cli.core.toml_text import toml_text
     from fer_cli.systems.recipe_sources import KINDS, find_source, source_of
 
@@ -96,6 +97,8 @@ def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | Non
             *[("file", f"{entry.path}  {entry.size:,} bytes  sha256 {entry.sha256[:16]}…") for entry in manifest.files],
         ]
     )
+    if artifact.kind == "search":
+        print_board(trials_board(artifact))
     if recipe is not None:
         print_line(plain("recipe", "bold"))
         print_file(recipe)

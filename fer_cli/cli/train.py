@@ -33,7 +33,8 @@ RecipeOption = Annotated[
     str | None,
     typer.Option(
         "--recipe",
-        help="A TOML file, a name of 'fer recipe ls', or a model or study that holds one. [default: the system's own]",
+        help="A TOML file, a name of 'fer recipe ls', or a model, study or search that holds one. "
+        "[default: the system's own]",
     ),
 ]
 SetOption = Annotated[

@@ -50,6 +50,20 @@ class FerError(Exception):
         super().__init__(one_line(f"{where}{what}; {hint}" if hint else f"{where}{what}"))
 
 
+class DivergedError(FerError):
+    """A training came to a loss, or to values of its network, that are no finite numbers.
+
+    Args:
+        what: what is not finite, and where.
+        hint: what to do about it.
+        directory: of the training, with the last good checkpoint where there is one.
+    """
+
+    def __init__(self, what: str, *, hint: str, directory: Path) -> None:
+        self.directory = directory
+        super().__init__(what, hint=hint)
+
+
 class UsageError(FerError):
     """Options that contradict each other: found after parsing, so not by the option parser itself."""
 

@@ -54,7 +54,8 @@ def key(
 class About(Section):
     """What opens a recipe: where it comes from, how it is run, and what that gave; it decides no result.
 
-    ``system`` is what it is a recipe of, where that is said. ``measured`` goes once a setting is another.
+    ``system`` is what it is a recipe of, where that is said. ``measured`` goes once a setting is another. ``trials``:
+    it is the best of as many settings that ``fer search`` compared on validation.
     """
 
     system: str | None = None
@@ -62,6 +63,7 @@ class About(Section):
     command: str
     papers_figure: str
     measured: str | None = None
+    trials: int | None = Field(default=None, ge=1)
 
 
 R = TypeVar("R", bound=Section)
@@ -95,7 +97,7 @@ def recipe_file(path: Path) -> str:
 
 def parse_recipe(text: str, path: Path, form: type[R], changes: Sequence[str] = (), *, option: str = "--set") -> R:
     """Read a recipe as :func:`load_recipe` does, from its text; ``path`` is what errors name."""
-    values, lines = _read(text, path)
+    values, lines = read_values(text, path)
     written = copy.deepcopy(values)
     changed = dict(_change(values, change, option) for change in changes)
     _drop_keys_of_other_variants(values, form, changed)
@@ -125,8 +127,12 @@ def named_system(text: str) -> tuple[str | None, int | None]:
     return (system, lines.get(("about", "system"))) if isinstance(system, str) else (None, None)
 
 
-def _read(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
-    """Return the values of a recipe's text, and their lines."""
+def read_values(text: str, path: Path) -> tuple[dict[str, Any], dict[tuple[str | int, ...], int]]:
+    """Return the values of a recipe's text, or of another file's like it, and their lines.
+
+    Raises:
+        FerError: it is not TOML, or nests too deep.
+    """
     try:
         return read_toml(text)
     except tomllib.TOMLDecodeError as error:
@@ -182,7 +188,7 @@ def _syntax_faults(text: str, path: Path) -> tuple[list[FerError], str | None]:
     faults: list[FerError] = []
     while True:
         try:
-            _read("\n".join(rows), path)
+            read_values("\n".join(rows), path)
         except FerError as error:
             line = error.line
             if line is None or rows[line - 1].lstrip()[:1] in {"", "["} or not _is_toml(rows[: line - 1]):
@@ -196,7 +202,7 @@ def _syntax_faults(text: str, path: Path) -> tuple[list[FerError], str | None]:
 
 def _is_toml(rows: list[str]) -> bool:
     try:
-        _read("\n".join(rows), Path())
+        read_values("\n".join(rows), Path())
     except FerError:
         return False
     return True

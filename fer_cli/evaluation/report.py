@@ -200,6 +200,8 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
         text = f"{selection.split}, by {metric}: {selection.what}"
         yield Fact("selected on", text, "unsound" if optimistic else "")
         yield Fact("configurations tried", f"{selection.tried:,} on {selection.split}")
+        if selection.trials is not None:
+            yield Fact("recipe selected from", f"{selection.trials:,} settings of a search, on {selection.split}")
     yield Fact("pretraining", str(training.pretraining))
     if training.teacher is not None:
         yield Fact("teacher", str(training.teacher))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from fer_cli.systems import registry
 from fer_cli.systems.job import Job, train_one
 from fer_cli.systems.recipe_sources import find_source
 from fer_cli.training.history import check_tensorboard
+from fer_cli.training.recipe import Recipe
 from fer_cli.training.study import study_of
 from fer_cli.weights.files import WeightsFile, find_weights
 
@@ -56,7 +57,7 @@ def train(
     store: Store,
     system: str,
     dataset: str | None = None,
-    recipe: Path | str | None = None,
+    recipe: Path | str | Recipe | None = None,
     changes: Sequence[str] = (),
     seeds: Sequence[int] = (0,),
     fold: int | Literal["all"] | None = None,
@@ -77,8 +78,9 @@ def train(
         store: where artifacts are.
         system: its name in :mod:`fer_cli.systems.registry`.
         dataset: reference of the dataset; the newest where it is None.
-        recipe: a TOML file, the name of a recipe that comes with a system, or the reference of a model or a
-            study that holds one; the system's own where it is None.
+        recipe: a TOML file, the name of a recipe that comes with a system, or the reference of a model, a
+            study or a search that holds one; the system's own where it is None. Or one
+            that was read before.
         changes: ``KEY=VALUE`` that replace what the recipe says.
         seeds: of the initial weights, the order, the augmentation and the dropout.
         fold: which fold of the dataset is the test split; ``all`` trains one model per fold and makes a study of them.
@@ -98,7 +100,11 @@ def train(
         PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
     trainer = registry.load(system)
-    settings = find_source(system if recipe is None else recipe, store).read(system, changes)
+    if isinstance(recipe, Recipe):
+        assert not changes, "a recipe that was read is changed already"
+        settings: Any = recipe
+    else:
+        settings = find_source(system if recipe is None else recipe, store).read(system, changes)
     selection_split = _selection_split(select_on)
     if masks is not None and not trainer.uses_masks:
         raise UsageError(f"--masks is not for {system}, which is trained without masks", hint="leave it out")

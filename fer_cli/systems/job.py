@@ -344,5 +344,6 @@ def _protocol(job: Job, images: int, epochs: int) -> TrainingProtocol:
             metric=monitor,
             what="the last epoch" if monitor == "last" else "the epoch",
             tried=1 if monitor == "last" else epochs,
+            trials=job.recipe.about.trials,
         ),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ModelConfig, ModelSummary
 from fer_cli.core import assets
@@ -18,7 +19,7 @@ from fer_cli.core.toml_text import toml_text
 from fer_cli.systems import registry
 from fer_cli.training.recipe import RECIPE
 
-KINDS: Final = ("model", "study")
+KINDS: Final = ("model", "study", "search")
 """Artifacts that hold a recipe."""
 
 
@@ -110,7 +111,7 @@ def find_source(wanted: str | Path, store: Store) -> RecipeSource:
     """Return the recipe that a file, a name or a reference stands for.
 
     A name is ``SYSTEM/RECIPE``, also as its path in the repository (``recipes/baseline/gpu.toml``), or a system's,
-    which is its default recipe. A reference is that of a model or of a study, whose models share their recipe.
+    which is its default recipe. A reference is that of a model, a study (whose models share their recipe) or a search.
 
     Raises:
         FerError: there is none, or it cannot be read.
@@ -134,13 +135,13 @@ def _stored(reference: str, store: Store, names: Sequence[str]) -> RecipeSource:
     except FerError as error:
         near = difflib.get_close_matches(reference, names, n=2, cutoff=0.6)
         meant = f"did you mean {' or '.join(near)}? " if near else ""
-        hint = f"{meant}Give a file, a name of 'fer recipe ls', or a model or study of 'fer ls'"
+        hint = f"{meant}Give a file, a name of 'fer recipe ls', or a model, study or search of 'fer ls'"
         raise FerError(f"no recipe {reference!r}: {error.what}", hint=hint) from None
     return source_of(store, artifact)
 
 
 def source_of(store: Store, artifact: Artifact) -> RecipeSource:
-    """Return the recipe of a model or a study.
+    """Return the recipe of a model, a study or a search: of that its best trial's.
 
     Raises:
         FerError: it is not in the store, or damaged.
@@ -158,7 +159,10 @@ def _recorded(artifact: Artifact) -> tuple[Path, str, str | None]:
     if artifact.has(RECIPE):
         path = artifact.file(RECIPE)
         text = recipe_file(path)
-        return path, text, named_system(text)[0]
+        system = named_system(text)[0]
+        if artifact.kind == "model" and system is not None:
+            text = _with_trials(artifact, system, text, path)
+        return path, text, system
     config = ModelConfig.of(artifact)
     model = config.recipe["model"]
     if "weights" in model and ModelSummary.of(artifact).weights is not None:
@@ -168,3 +172,14 @@ def _recorded(artifact: Artifact) -> tuple[Path, str, str | None]:
     heading = [f"The settings of {artifact.reference}, which was trained before models kept their recipe."]
     text = toml_text({"about": about, **config.recipe, "model": model}, heading=heading)
     return artifact.path / RECIPE, text, config.system
+
+
+def _with_trials(model: Artifact, system: str, text: str, path: Path) -> str:
+    """Return a model's recipe with what was learnt after its training: of how many settings it is the best."""
+    selection = TrainingProtocol.of(model).selection
+    if selection is None or selection.trials is None:
+        return text
+    recipe = registry.parse_recipe(system, text, path)
+    about = recipe.about.model_copy(update={"trials": selection.trials})
+    heading = [line.removeprefix("# ") for line in text.split("\n\n", 1)[0].split("\n") if line.startswith("# ")]
+    return toml_text(recipe.model_copy(update={"about": about}), heading=heading)

@@ -24,7 +24,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.distributed import all_gather, broadcast_tensors
-from fer_cli.core.errors import FerError, one_line
+from fer_cli.core.errors import DivergedError, FerError, one_line
 from fer_cli.core.progress import Advance, note
 from fer_cli.losses.objective import Objective
 from fer_cli.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
@@ -324,12 +324,12 @@ class _Training:
             self.device.partition(":")[0], torch.bfloat16, enabled=self.recipe.train.precision == "bfloat16"
         )
 
-    def _diverged(self, what: str) -> FerError:
+    def _diverged(self, what: str) -> DivergedError:
         """Return the error of a training that came to what is no number; it says what there is to go back to."""
         hint = "take a lower optim.lr, more schedule.warmup or a lower optim.clip"
         if has_checkpoint(self.directory):
             hint = f"the last good checkpoint is kept; {hint}"
-        return FerError(what, hint=hint)
+        return DivergedError(what, hint=hint, directory=self.directory)
 
     def _wrapped(self) -> Callable[[torch.Tensor], Any]:
         network: nn.Module = self.task.network
