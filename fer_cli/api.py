@@ -96,15 +96,15 @@ def load_model(reference: Path | str | None = None, *, store: Store | None = Non
     """Load a trained model, a study (its models answer together), or AHM on its backbone.
 
     Args:
-        reference: name, ``name@version`` or path of the artifact; the newest model where it is None.
+        reference: name, ``name@version`` or path of the artifact; the model that comes with fer where it is None.
         store: where it is; ``open_store()`` where it is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         FerError: there is no such model, or the weights that it needs are not on this machine.
     """
-    from fer_cli.prediction.model import open_model
+    from fer_cli.prediction.model import chosen_model, open_model
 
     store = store or open_store()
-    artifact = store.find(None if reference is None else str(reference), ["model", "study", "ahm"])
+    artifact = chosen_model(store, None if reference is None else str(reference))
     return open_model(store, artifact, device)

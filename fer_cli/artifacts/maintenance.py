@@ -16,7 +16,7 @@ from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.annotations import Annotations
 from fer_cli.artifacts.dependents import UNFINISHED, in_use, lock_path
 from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
-from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, Artifact, Store
+from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, SHIPPED, Artifact, Store
 from fer_cli.artifacts.superseded import fates
 from fer_cli.core.errors import FerError
 
@@ -82,7 +82,9 @@ def verify_store(store: Store, directories: Sequence[Path] | None = None) -> Ite
             yield Verified(directory, verify_directory(directory))
             continue
         missing = []
-        for role, source in manifest.inputs.items():
+        # What a model that comes with fer was made from is nowhere here.
+        comes_with_fer = directory.parents[2] == SHIPPED
+        for role, source in () if comes_with_fer else manifest.inputs.items():
             try:
                 there = source.kind not in KINDS or _open_input(store, source) is not None
             except FerError:
@@ -253,7 +255,8 @@ def _open_input(store: Store, source: Input) -> Artifact | None:
                 return store.open(other)
         except OldSchemaError:
             continue
-    return None
+    shipped = SHIPPED / source.kind / source.name / source.version
+    return Store(SHIPPED).open(shipped) if (shipped / MANIFEST).is_file() else None
 
 
 def discard(store: Store, directories: Sequence[Path]) -> int:

@@ -37,6 +37,7 @@ from fer_cli.artifacts.manifest import (
 )
 from fer_cli.artifacts.naming import is_name
 from fer_cli.core import provenance
+from fer_cli.core.assets import asset
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, track, warn
 
@@ -54,6 +55,8 @@ NEEDED: Final = ".inputs.json"
 """Beside the lock of work under way: what it reads, so that ``fer gc`` leaves that alone."""
 PARTIAL: Final = ".partial-"
 """Before the version of work that was stopped and can be resumed."""
+SHIPPED: Final = asset("models")
+"""The store of the models that come with fer. Nothing is made or changed in it."""
 _MAKERS: Final = {
     "dataset": "fer prepare",
     "masks": "fer parse-masks",
@@ -424,7 +427,7 @@ class Store:
 
         A reference is ``name``, ``name@version-prefix``, ``kind/name``, ``kind/name@version-prefix`` or a path. A name
         that several trainings share but for the seed stands for the only one, and a whole version with its kind is
-        found under whatever name it has now.
+        found under whatever name it has now. What is not here may be a model that comes with fer.
 
         Raises:
             FerError: there is none, or the version's prefix fits several.
@@ -456,6 +459,8 @@ class Store:
             found = self.directories(kinds, version=version)
         if not found and "model" in kinds:
             found = self._only_seed(name, version)
+        if not found and self.root != SHIPPED:
+            found = Store(SHIPPED).directories(kinds, name, f"{version}*")
         if not found:
             raise FerError(f"no {_thing(kinds)} {reference!r}", hint=self._similar(name, kinds))
         if version and len({path.name for path in found}) > 1:
@@ -463,6 +468,22 @@ class Store:
                 f"{reference!r} fits {len(found)} versions", hint=f"add more digits: {found[0].name}, {found[1].name}"
             )
         return self.open(found[0])
+
+    def find_own(self, reference: str, kinds: Sequence[str]) -> Artifact:
+        """Return the artifact of this store that a reference names: one that may be changed or removed.
+
+        Raises:
+            FerError: there is none, or it is in another place: it comes with fer, or a path led to it.
+        """
+        artifact = self.find(reference, kinds)
+        if artifact.path.absolute().parents[2] != self.root.absolute():
+            comes = artifact.path.parents[2] == SHIPPED
+            what = "comes with fer" if comes else f"is in another store, {artifact.path.parents[2]}"
+            raise FerError(
+                f"{artifact.reference} {what}",
+                hint="it cannot be changed or removed" if comes else "give that store with --store",
+            )
+        return artifact
 
     def _only_seed(self, name: str, version: str) -> list[Path]:
         """Return the model of the only seed that was trained under a name."""
@@ -663,7 +684,8 @@ class Store:
             lock.release()
 
     def _similar(self, name: str, kinds: Sequence[str]) -> str:
-        names = sorted({path.parent.name for path in self.directories(kinds)})
+        shipped = Store(SHIPPED).directories(kinds)
+        names = sorted({path.parent.name for path in (*self.directories(kinds), *shipped)})
         if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
             return f"there is {', '.join(close)}; see 'fer ls'"
         return _how(kinds)

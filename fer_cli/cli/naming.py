@@ -45,7 +45,7 @@ def tag(
             f"{wrong[0]!r} is not +TAG or -TAG", hint=f"write +{wrong[0]} to add it, -{wrong[0]} to remove it"
         )
     add, remove = ([word[1:] for word in words if word[0] == sign] for sign in "+-")
-    artifact = store.find(reference, KINDS)
+    artifact = store.find_own(reference, KINDS)
     annotations = Annotations(store)
     if missing := sorted(set(remove) - set(annotations.of(artifact.kind, artifact.version).tags)):
         raise FerError(f"{artifact.reference} has no tag {missing[0]}", hint="'fer tag REF' shows its tags")
@@ -65,7 +65,7 @@ def note(
     from fer_cli.artifacts.annotations import Annotations
     from fer_cli.artifacts.manifest import KINDS
 
-    artifact = store.find(reference, KINDS)
+    artifact = store.find_own(reference, KINDS)
     annotations = Annotations(store)
     if text is None:
         return _said(artifact, annotations.of(artifact.kind, artifact.version))
@@ -91,7 +91,7 @@ def rename(
     from fer_cli.artifacts.naming import chosen_name
 
     name = chosen_name(new, "NAME")
-    before = store.find(reference, KINDS)
+    before = store.find_own(reference, KINDS)
     renamed = before if before.name == name else store.rename(before, name)
 
     def show() -> None:
@@ -187,7 +187,7 @@ def _place(store: Store, reference: str) -> Path:
             shown = ", ".join(_reference(path) for path in versions[:3])
             raise FerError(f"{reference!r} fits {counted(len(versions), 'artifact')}", hint=f"name one: {shown}")
     try:
-        return store.find(reference, kinds).path
+        return store.find_own(reference, kinds).path
     except FerError:
         if is_name(name) and set(version) <= set("0123456789abcdef"):
             damaged = store.directories(kinds, name, f"{version}*")

@@ -32,7 +32,7 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A model, a study (its models answer together), AHM, or an exported ONNX file. [default: the newest]"
+            help="A model, a study (its models answer together), AHM, an exported ONNX file. [default: comes with fer]"
         ),
     ] = None,
     faces: Annotated[

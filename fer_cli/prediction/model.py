@@ -14,7 +14,7 @@ from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ImageForm, ModelSummary
 from fer_cli.core.errors import FerError
-from fer_cli.core.progress import warn
+from fer_cli.core.progress import note, warn
 from fer_cli.faces.alignment import TEMPLATE
 from fer_cli.faces.framing import points_of
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel
 
 BATCH: Final = 64
+KINDS: Final = ("model", "study", "ahm")
+SHIPPED: Final = "model/shipped-ferplus"
+"""The model that is used where none is named: it comes with fer."""
 
 
 class Predictions(NamedTuple):
@@ -112,6 +115,18 @@ class Model:
                 answers = zip(self.networks, temperatures, strict=True)
                 probabilities[rows] = np.mean([_probabilities(*answer, stack) for answer in answers], axis=0)
         return Predictions(probabilities, [self.classes[index] for index in probabilities.argmax(1)])
+
+
+def chosen_model(store: Store, reference: str | None) -> Artifact:
+    """Return the artifact that a reference names; without one, the model that comes with fer.
+
+    Raises:
+        FerError: there is none.
+    """
+    artifact = store.find(SHIPPED if reference is None else reference, KINDS)
+    if reference is None:
+        note(f"using {artifact.reference}, which comes with fer; --model takes another")
+    return artifact
 
 
 def open_model(store: Store, artifact: Artifact, device: str) -> Model:

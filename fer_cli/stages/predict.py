@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fer_cli.prediction.video import VideoWriter
 
 SUFFIX: Final = ".onnx"
-KINDS: Final = ("model", "study", "ahm")
 BATCH_BYTES: Final = 256 << 20
 """Decoded images that are held at once, in all, or one image."""
 
@@ -75,7 +74,8 @@ def predict(
     Args:
         store: where the model is.
         given: photos, videos, folders, csv lists, ``camera``.
-        model: reference of a model, a study or AHM, or an exported ONNX file; the newest model where it is None.
+        model: reference of a model, a study or AHM, or an exported ONNX file; the one that comes with fer where it is
+            None.
         faces: ``detect``, ``whole``, or ``auto``: detect, and whole images where no detector can be had.
         detector: its name, or auto.
         detector_weights: a file with its weights.
@@ -163,9 +163,9 @@ def _recogniser(store: Store, model: str | None, device: str) -> Recogniser:
         if device not in {"auto", "cpu"}:
             raise UsageError(f"--device {device}: an ONNX file runs on the CPU here", hint="leave --device out")
         return open_onnx(Path(model))
-    from fer_cli.prediction.model import open_model
+    from fer_cli.prediction.model import chosen_model, open_model
 
-    return open_model(store, store.find(model, list(KINDS)), device)
+    return open_model(store, chosen_model(store, model), device)
 
 
 def _batches(sources: Sequence[Source], every: float | None, size: int) -> Iterator[list[Frame]]:

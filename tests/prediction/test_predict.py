@@ -83,9 +83,8 @@ def test_predictions_are_those_of_eval_on_the_same_crops(trained: tuple[Store, A
     rows = dataset.rows("test")
     for row in rows:
         save(tmp_path / "crops" / f"{dataset.ids[row]}.png", dataset.images[row])
-    predict(
-        store=store, given=[str(tmp_path / "crops")], faces="whole", output=tmp_path / "rows.csv", batch=7, device="cpu"
-    )
+    crops, output = [str(tmp_path / "crops")], tmp_path / "rows.csv"
+    predict(store=store, given=crops, model=model.reference, faces="whole", output=output, batch=7, device="cpu")
     evaluated = evaluate_model(store=store, model=model.reference, device="cpu").artifact
     import pyarrow.parquet as pq
 
