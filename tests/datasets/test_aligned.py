@@ -345,7 +345,7 @@ def test_turned_and_odd_pictures(tmp_path: Path, store: Store) -> None:
     huge = tmp_path / "turned/happy/1.png"
     huge.write_bytes(enormous(9000, 8000))
     for place, what in (("opaque", "partly transparent"), ("plain", "several frames"), ("turned", "64 million pixels")):
-        with pytest.raises(FerError, match=rf"1\.png: the picture (is|has).*{what}"):
+        with pytest.raises(FerError, match=rf"1\.png: the image (is|has).*{what}"):
             prepare(store=store, loader=loaded(tmp_path / place)[0])
     assert store.directories() == []
 

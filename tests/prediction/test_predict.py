@@ -389,13 +389,12 @@ def test_a_signal_ends_after_the_batch_and_keeps_its_rows(
         return find(self, photos)
 
     monkeypatch.setattr(WholePhotos, "find", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        predict(
-            store=trained[0],
-            given=[str(tmp_path / "photos")],
-            faces="whole",
-            batch=2,
-            output=tmp_path / "rows.csv",
-            device="cpu",
-        )
+    photos, output = [str(tmp_path / "photos")], tmp_path / "rows.csv"
+    # A shell lets the jobs that it starts in the background ignore SIGINT, and the tests may be one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            predict(store=trained[0], given=photos, faces="whole", batch=2, output=output, device="cpu")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert [Path(row["file"]).name for row in table(tmp_path / "rows.csv")] == ["a.png", "b.png"]
