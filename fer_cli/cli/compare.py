@@ -72,9 +72,9 @@ def compare(
     from fer_cli.artifacts.atomic_io import write_atomic
     from fer_cli.reporting.comparison import page_of
     from fer_cli.reporting.paper_table import SPREADS, best_of, check_label, is_ahead, paper_table
-    from fer_cli.reporting.tables import FORMATS, SUFFIXES, html, latex, markdown
+    from fer_cli.reporting.tables import FORMATS, SUFFIXES, latex, markdown
+    from fer_cli.stages.compare import changed_csv, html_page
     from fer_cli.stages.compare import compare as stage
-    from fer_cli.stages.compare import csv_bytes
 
     options = {"--names": names, "--spread": spread, "--caption": caption, "--label": label}
     if not paper and (wrong := [option for option, value in options.items() if value is not None]):
@@ -92,8 +92,12 @@ def compare(
         check_place(path)
     found = stage(store=store, references=models, allow_unsound=allow_unsound)
     if items is not None:
-        write_atomic(items, csv_bytes(found.changed))
-    renderers: dict[str, Callable[[Page], str]] = {"markdown": markdown, "latex": latex, "html": html}
+        write_atomic(items, changed_csv(found.changes))
+    renderers: dict[str, Callable[[Page], str]] = {
+        "markdown": markdown,
+        "latex": latex,
+        "html": lambda _: html_page(store, found),
+    }
     page = page_of(found.comparison)
     if paper:
         best = best_of(found.comparison)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import Lineage, lineage
 from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol, EvaluationProtocol
@@ -17,7 +16,7 @@ from fer_cli.core import provenance
 from fer_cli.evaluation.cross_dataset import split_counts
 from fer_cli.evaluation.predictor import EvaluationResult, ReportExtras
 from fer_cli.evaluation.sanity_checks import is_amber
-from fer_cli.reporting.heatmap import png_uri
+from fer_cli.reporting.heatmap import thumbnail
 from fer_cli.reporting.lettering import page_fonts
 from fer_cli.reporting.report import Fact, LineageNode, Mistake, PredictorScores, ReportData, render_report
 
@@ -35,7 +34,6 @@ _MARKS: Final[dict[str, Literal["", "unsound", "caution"]]] = {
     "fail": "unsound",
 }
 MISTAKES: Final = 12
-THUMBNAIL: Final = 72
 INTENDED_USE: Final = (
     "Comparing methods for facial expression recognition under one protocol, and looking at where they fail.",
 )
@@ -113,7 +111,7 @@ def _mistakes(scored: EvaluationResult) -> Iterator[Mistake]:
             predicted=scored.dataset.classes[int(guess[item])],
             score=float(probabilities[item, guess[item]]) if calibrated else float("nan"),
             label_score=float(probabilities[item, label]) if calibrated else float("nan"),
-            thumbnail=_thumbnail(scored.dataset.images[scored.rows[item]]),
+            thumbnail=thumbnail(scored.dataset.images[scored.rows[item]]),
         )
 
 
@@ -123,13 +121,6 @@ def _mistakes_note(scored: EvaluationResult) -> str:
         which = f"images that all {runs} seeds have wrong, the {which} first; scores are means over the seeds"
         return f"{which}; at most three of each true class"
     return f"the {which} wrong answers, at most three of each true class"
-
-
-def _thumbnail(pixels: NDArray[np.uint8]) -> str:
-    from PIL import Image
-
-    image = Image.fromarray(np.asarray(pixels)).resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BICUBIC)
-    return png_uri(np.asarray(image))
 
 
 def _versions(scored: EvaluationResult) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class System:
     decides: str  # the predictor, or the mean over which seeds
     seeds: tuple[int, ...]
     scores: Mapping[Metric, Estimate]
+    runs: Mapping[Metric, tuple[float, ...]]  # the score of each run, in the order of the seeds
     unsound: tuple[str, ...]
 
     @property

@@ -16,6 +16,8 @@ HALF: Final = 0.5
 _OPACITY: Final = 0.7  # where the evidence is greatest; it falls with the square of the evidence
 _COLOURS: Final = 200  # of a picture in a page: a third of the bytes
 _LINE: Final = 0.8  # opacity of the line
+THUMBNAIL: Final = 72
+"""px of the longer side of a small picture in a page."""
 
 
 def tinted(heatmap: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -72,6 +74,15 @@ def png_uri(image: NDArray[np.uint8]) -> str:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def thumbnail(image: NDArray[np.uint8]) -> str:
+    """Return a picture, (H, W) grey or (H, W, 3) RGB, as a data URI of a small one of the same shape."""
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    size = max(1, round(THUMBNAIL * width / max(height, width))), max(1, round(THUMBNAIL * height / max(height, width)))
+    return png_uri(np.asarray(Image.fromarray(np.asarray(image)).resize(size, Image.Resampling.BICUBIC)))
 
 
 def shrunk(encoded: str) -> str:

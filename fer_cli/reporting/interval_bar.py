@@ -36,13 +36,13 @@ def interval_bar(
         return min(100.0, max(0.0, 100 * (number - start) / (end - start)))
 
     parts = [Markup('<line class="track" x1="0" y1="8" x2="100" y2="8"/>')]
-    if mark is not None:
-        parts.append(Markup('<line class="mark" x1="{0:.2f}" y1="1" x2="{0:.2f}" y2="15"/>').format(x(mark)))
     if not math.isnan(low + high):
         # At least as wide as the tick that marks the value, or a narrow interval would vanish behind it.
         left, right = x(low), max(x(high), x(low) + 0.4)
         box = Markup('<rect class="span" x="{:.2f}" y="4" width="{:.2f}" height="8"/>')
         parts.append(box.format(left, right - left))
+    if mark is not None:
+        parts.append(Markup('<line class="mark" x1="{0:.2f}" y1="1" x2="{0:.2f}" y2="15"/>').format(x(mark)))
     if not math.isnan(value):
         parts.append(Markup('<line class="tick" x1="{0:.2f}" y1="2" x2="{0:.2f}" y2="14"/>').format(x(value)))
     dot = Markup('<line class="run" x1="{0:.2f}" y1="8" x2="{0:.2f}" y2="8"/>')

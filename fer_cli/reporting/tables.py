@@ -1,4 +1,4 @@
-"""Tables as Markdown, LaTeX and HTML. Every text is escaped: names come from users' folders and files."""
+"""Tables as Markdown and LaTeX. Every text is escaped: names come from users' folders and files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from fer_cli.core.errors import one_line
-from fer_cli.reporting.html import environment
 
 Side = Literal["left", "right"]
 FORMATS: Final = ("table", "markdown", "latex", "html")
@@ -63,7 +62,8 @@ _LATEX: Final = {
 }
 # Of two signs that LaTeX would print as one, such as a dash for two hyphens, the first is set apart.
 _TEX: Final = re.compile(rf"-(?=-)|`(?=`)|'(?=')|,(?=,)|[?!](?=`)|[{re.escape(''.join(_LATEX))}]")
-_MINUS: Final = re.compile(r"(?<![\w.])-(?=[\d.])")
+MINUS: Final = re.compile(r"(?<![\w.])-(?=[\d.])")
+"""A hyphen that is a minus."""
 
 
 def for_markdown(text: str) -> str:
@@ -73,7 +73,7 @@ def for_markdown(text: str) -> str:
 
 def for_latex(text: str, *, number: bool = False) -> str:
     """Return any text for LaTeX, which prints it as it stands; in a ``number`` a hyphen before a digit is a minus."""
-    pieces = _MINUS.split(one_line(text)) if number else [one_line(text)]
+    pieces = MINUS.split(one_line(text)) if number else [one_line(text)]
     escaped = "$-$".join(_TEX.sub(lambda sign: _LATEX.get(sign[0], f"{sign[0]}{{}}"), piece) for piece in pieces)
     return f"{{}}{escaped}" if escaped.startswith(("[", "*")) else escaped  # else an option of the command before it
 
@@ -126,13 +126,6 @@ def latex(page: Page) -> str:
     if texts:
         lines += ["", r"\begin{itemize}", *(rf"\item {text}" for text in texts), r"\end{itemize}"]
     return "\n".join(lines) + "\n"
-
-
-def html(page: Page) -> str:
-    """Return a page as one self-contained HTML file: no script, no request."""
-    templates = environment()
-    templates.filters.update(minus=lambda text: _MINUS.sub("−", text))
-    return templates.get_template("tables.html.j2").render(page=page)
 
 
 def _row(cells: Sequence[str]) -> str:

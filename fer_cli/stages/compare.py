@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import UsageError
 from fer_cli.core.progress import warn
+from fer_cli.evaluation.changed_images import COLUMNS, Change, change_strips, changes_of
 from fer_cli.evaluation.comparison_inputs import (
     ComparisonInput,
     check_comparable,
@@ -29,6 +30,7 @@ from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.metrics.mcnemar import ALPHA, detectable, holm, mcnemar, unit_differences
 from fer_cli.metrics.paired import METRICS, Scores, difference, difference_over_seeds, mean, score
 from fer_cli.reporting.comparison import Comparison, Pair, System
+from fer_cli.reporting.comparison_page import comparison_html
 
 MOST: Final = len(string.ascii_uppercase)
 SEED: Final = 0
@@ -37,10 +39,10 @@ SEED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A comparison and the items that changed, as the rows of a table with a heading."""
+    """A comparison and the images that changed."""
 
     comparison: Comparison
-    changed: tuple[tuple[str, ...], ...]
+    changes: tuple[Change, ...]
 
 
 def compare(
@@ -92,6 +94,7 @@ def compare(
             decides=one.decides,
             seeds=one.seeds,
             scores={metric: mean(scores[index], metric) for metric in METRICS},
+            runs={metric: tuple(scores[index].value[:, k].tolist()) for k, metric in enumerate(METRICS)},
             unsound=one.unsound,
         )
         for index, one in enumerate(systems)
@@ -119,7 +122,7 @@ def compare(
     for system in shown:
         for text in system.unsound:
             warn(f"{system.name} is unsound: {text}")
-    return Compare(comparison, tuple(_changed(systems, shown, right)))
+    return Compare(comparison, tuple(changes_of(systems, shown, right)))
 
 
 def _as_ordered(first: ComparisonInput, other: ComparisonInput) -> ComparisonInput:
@@ -197,27 +200,15 @@ def _notes(systems: Sequence[ComparisonInput], shown: Sequence[System], scores: 
         yield "the dataset was not prepared alike for all: same images by id, labels and N, see its versions"
 
 
-def _changed(
-    systems: Sequence[ComparisonInput], shown: Sequence[System], right: Sequence[NDArray[np.bool_]]
-) -> Iterator[tuple[str, ...]]:
-    """Yield the items that one system has right more often than the first or less often, under a heading."""
-    first = systems[0]
-    yield ("system", "id", "label", "change", "predicted", "predicted_by_first", "right", "right_by_first", "trainings")
-    for index in range(1, len(systems)):
-        other = systems[index]
-        shares = right[index].mean(axis=0) - right[0].mean(axis=0)
-        for item in np.flatnonzero(np.abs(shares) > 1e-9):
-            yield (
-                shown[index].name,
-                str(first.ids[item]),
-                str(first.label[item]),
-                "won" if shares[item] > 0 else "lost",
-                "|".join(other.predicted[:, item].tolist()),
-                "|".join(first.predicted[:, item].tolist()),
-                str(int(right[index][:, item].sum())),
-                str(int(right[0][:, item].sum())),
-                f"{len(other.predicted)}|{len(first.predicted)}",
-            )
+def html_page(store: Store, found: Compare) -> str:
+    """Return a comparison as one self-contained HTML page with the images that changed."""
+    evaluation = store.find(found.comparison.systems[0].evaluation, ["evaluation"])
+    return comparison_html(found.comparison, change_strips(store, evaluation, found.changes))
+
+
+def changed_csv(changes: Sequence[Change]) -> bytes:
+    """Return the images that changed as the bytes of a csv file."""
+    return csv_bytes([COLUMNS, *(one.row() for one in changes)])
 
 
 def csv_bytes(rows: Sequence[Sequence[str]]) -> bytes:

@@ -17,9 +17,7 @@ from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.synth.loader import Synth
 from fer_cli.faces.masks import open_masks
 from fer_cli.plots.masks import mask_agreement
-from fer_cli.reporting.comparison import page_of
-from fer_cli.reporting.tables import html
-from fer_cli.stages.compare import compare
+from fer_cli.stages.compare import compare, html_page
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
@@ -111,7 +109,7 @@ def demo(
     }
     compared = compare(store=store, references=[result.artifact.reference for result in evaluations.values()])
     page = page or Path(f"fer-comparison-{dataset.artifact.name}.html")
-    write_atomic(page, html(page_of(compared.comparison)).encode("utf-8"))
+    write_atomic(page, html_page(store, compared).encode("utf-8"))
     note(f"done in {time.perf_counter() - begun:.0f} s")
     return Shown(evaluations, page, picture, agreement.miou)
 

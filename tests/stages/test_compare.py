@@ -26,6 +26,8 @@ from fer_cli.datasets.records import Block
 from fer_cli.metrics.mcnemar import mcnemar
 from fer_cli.metrics.paired import paired_difference
 from fer_cli.reporting.comparison import Comparison, page_of
+from fer_cli.reporting.comparison_page import comparison_html, difference_axis, score_axis
+from fer_cli.reporting.heatmap import PNG_URI, thumbnail
 from fer_cli.reporting.tables import Page, markdown
 from fer_cli.stages.compare import compare
 from fer_cli.stages.evaluate import evaluate_model
@@ -297,8 +299,9 @@ class Read(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        assert not any(name.startswith("on") or name in {"src", "href"} for name, _ in attrs)
-        if tag != "meta":
+        assert not any(name.startswith("on") or name == "href" for name, _ in attrs)
+        assert all(PNG_URI.fullmatch(value or "") for name, value in attrs if name == "src")
+        if tag not in {"meta", "img"}:
             self._open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
@@ -322,7 +325,7 @@ def test_html_escapes_names(store: Store, capsys: pytest.CaptureFixture[str]) ->
     assert "script" not in page.tags
     words = " ".join(page.text)
     assert words.count(HOSTILE) >= 3  # a class, a setting, a mark
-    assert not re.search(r"https?:|//|url\(|@import", text)
+    assert not re.search(r"https?:|//|url\(|@import", PNG_URI.sub("", text))
 
 
 def test_markdown_and_latex_keep_their_columns(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
@@ -545,3 +548,83 @@ def test_the_same_pictures_at_another_size_are_the_same_items(store: Store) -> N
         scored(store, name, answers(N, 0.6, len(name)), **held)
     assert "not prepared alike" in " ".join(compared(store, ["one-seed0", "large-seed0"]).notes)
     assert "have different images under 210 of these ids" in refused(store, "one-seed0", "others-seed0")
+
+
+def section(page: str, name: str) -> str:
+    return page[page.index(f'<section id="{name}">') :].partition("</section>")[0]
+
+
+def ticks(html: str, kind: str) -> list[float]:
+    return [float(x) for x in re.findall(rf'class="{kind}" x1="([\d.]+)"', html)]
+
+
+def test_the_page_draws_scores_and_differences_with_a_dot_a_seed(store: Store) -> None:
+    scored(store, "one", [answers(N, 0.55, k) for k in range(3)], seeds=(0, 1, 2))
+    scored(store, "other", [answers(N, 0.8, 10 + k) for k in range(3)], seeds=(0, 1, 2))
+    scored(store, "third", answers(N, 0.7, 5), unsound=["selection split"])
+    found = compared(store, ["study/one", "study/other", "third-seed0"], allow_unsound=True)
+    page = comparison_html(found)
+    one, other, _ = found.systems
+    assert one.runs["accuracy"] == pytest.approx([(answers(N, 0.55, k) == labels(N)).mean() for k in range(3)])
+    assert np.mean(other.runs["macro_f1"]) == pytest.approx(other.scores["macro_f1"].value)
+    low, high = score_axis(found.systems)
+    scores = section(page, "scores")
+    by_system = scores.split("<tr")[2:]  # after that of the headings
+    drawn = [100 * (value - low) / (high - low) for value in one.runs["accuracy"]]
+    assert ticks(by_system[0], "run")[:3] == pytest.approx(drawn, abs=0.006)
+    assert [len(ticks(row, "run")) for row in by_system[:3]] == [9, 9, 0]  # a single run is its own mean
+    reach = difference_axis(found.pairs)
+    differences = section(page, "differences")
+    value = found.pairs[0].differences["accuracy"].value
+    assert ticks(differences, "tick")[0] == pytest.approx(50 + 50 * value / reach, abs=0.006)
+    assert set(ticks(differences, "mark")) == {50.0}
+    assert re.findall(r'class="said (\w+)"', differences) == ["better", "better"]
+    assert [text.count('<tr class="bad">') for text in (differences, scores)] == [1, 1]
+    assert differences.count('<span class="badge bad">unsound</span>') == 1
+    assert page.index('id="differences"') < page.index('id="scores"') < page.index("Scores, in percent")
+
+
+def test_axes_hold_all_that_is_drawn(store: Store) -> None:
+    scored(store, "one", labels(N))
+    scored(store, "other", [np.roll(labels(N), 1), labels(N)], seeds=(0, 1))
+    found = compared(store, ["one-seed0", "study/other"])
+    assert score_axis(found.systems) == (0, 1)
+    assert difference_axis(found.pairs) == 1
+    scored(store, "same", labels(N), tta="flip")
+    alike = compared(store, ["one-seed0", "same-seed0"])
+    assert difference_axis(alike.pairs) == 0.01
+    assert "no difference shown" in comparison_html(alike)
+
+
+def test_the_page_shows_the_images_that_changed(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset, held = of_split(store, Toy(images=1050, grey=True, seed=0, classes=CLASSES))
+    true = held["true"]
+    predicted = {name: np.where(np.arange(N) % of == 0, (true + 1) % 7, true) for name, of in (("a", 10), ("b", 15))}
+    for name, row in predicted.items():
+        scored(store, name, row, **held)
+    text = said(capsys, "a-seed0", "b-seed0", "--store", store.root, "--format", "html")
+    Read(text)
+    only_b, only_a = section(text, "changed").split("<ul")[1:]
+    right = {name: row == true for name, row in predicted.items()}
+    for strip, won in ((only_b, right["b"] & ~right["a"]), (only_a, right["a"] & ~right["b"])):
+        shown = re.findall(r'<img src="([^"]+)" alt="([^"]+)"', strip)
+        ids = [name for _, name in shown]
+        assert set(ids) <= {held["ids"][k] for k in np.flatnonzero(won)}
+        assert len(set(ids)) == len(ids) == min(16, won.sum())
+        row = {name: k for k, name in enumerate(dataset.ids.tolist())}
+        assert [uri for uri, _ in shown] == [thumbnail(dataset.images[row[name]]) for name in ids]
+    assert "14 images" in section(text, "changed")
+    labels_shown = re.findall(r"</i>(\w+)</span>", only_b)
+    assert len(set(labels_shown[:7])) == len({CLASSES[true[k]] for k in np.flatnonzero(right["b"] & ~right["a"])})
+    assert "in more runs" not in text
+
+
+def test_images_of_a_data_set_that_is_gone_are_named(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    scored(store, "one", [answers(N, 0.55, k) for k in range(2)], seeds=(0, 1))
+    scored(store, "other", answers(N, 0.7, 2))
+    assert run(["compare", "study/one", "other-seed0", "--store", str(store.root), "--format", "html"]) == 0
+    text, warning = capsys.readouterr()
+    assert "<img" not in text
+    assert 'class="id">drawn-' in section(text, "changed")
+    assert "images that changed are shown by their ids alone" in warning
+    assert "B correct in more runs than A" in text
