@@ -7,6 +7,9 @@ import sys
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    from fer_cli.core.machine import wait_passively
+
+    wait_passively()  # before anything loads torch
     from fer_cli.cli.app import run
 
     sys.exit(run(sys.argv[1:]))

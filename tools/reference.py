@@ -122,7 +122,7 @@ def _table(what: str, records: list[tuple[str, str]]) -> list[str]:
     for names, help_text in records:
         match = _BRACKETS.search(help_text)
         meaning = help_text[: match.start()] if match else help_text
-        default = match[1].removeprefix("default: ") if match else ""
+        default = match[1].removeprefix("default: ").replace("]  [", "; ") if match else ""
         lines.append(f"| `{names}` | {_cell(meaning)} | {_cell(default)} |")
     return [*lines, ""]
 

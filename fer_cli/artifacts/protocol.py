@@ -5,6 +5,7 @@ A dataset's protocol is part of the protocol of all that is trained on it, and t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar, Final, Literal
 
 from fer_cli.artifacts.sections import Record, Section, SplitName
@@ -365,6 +366,34 @@ class Teacher(Record):
         return f"{self.reference}: {self.weight:.0%} of each target{softened}"
 
 
+class Numerics(Record):
+    """What the last bits of a computation rest on: the order of sums, and the instructions that make them.
+
+    ``threads`` and ``instructions`` are of computations on a CPU; ``precision`` is that of the products, ``processes``
+    those that shared the work, ``libraries`` the versions of those that compute, by name.
+    """
+
+    device: str
+    threads: int | None = None
+    processes: int = 1
+    processor: str | None = None
+    instructions: str | None = None
+    precision: Literal["float64", "float32", "bfloat16"] = "float32"
+    libraries: dict[str, str]
+
+    def __str__(self) -> str:
+        parts = [
+            self.device,
+            None if self.threads is None else f"{self.threads} thread{'' if self.threads == 1 else 's'}",
+            None if self.processes == 1 else f"{self.processes} processes",
+            self.processor,
+            self.instructions,
+            self.precision,
+            *(f"{name} {version}" for name, version in self.libraries.items()),
+        ]
+        return ", ".join(part for part in parts if part is not None)
+
+
 class TrainingProtocol(Section):
     """What was trained on: the dataset as the training saw it, the weights it began with, how it was selected."""
 
@@ -377,6 +406,23 @@ class TrainingProtocol(Section):
     teacher: Teacher | None = None
     views: tuple[str, ...] | None = None
     """Of the train split, where it was fitted on kept features."""
+    numerics: Numerics | None = None
+    """What it was computed with; None of artifacts of before that was recorded."""
+    features: Numerics | None = None
+    """What the kept features that it was fitted on were computed with."""
+
+    @property
+    def computed_with(self) -> str:
+        """What it was computed with, in words."""
+        features = "" if self.features is None else f"; on features of {self.features}"
+        return f"{self.numerics or 'not recorded'}{features}"
+
+
+def shared_numerics(protocols: Iterable[TrainingProtocol]) -> dict[str, Numerics | None]:
+    """Return what all trainings were computed with, as fields of a protocol; None where they differ."""
+    found = [(protocol.numerics, protocol.features) for protocol in protocols]
+    numerics, features = found[0] if all(one == found[0] for one in found) else (None, None)
+    return {"numerics": numerics, "features": features}
 
 
 class ClassesInCommon(Record):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from fer_cli.artifacts.protocol import Batching, Tta, WeightsKind
+from fer_cli.artifacts.protocol import Batching, Numerics, Tta, WeightsKind
 from fer_cli.artifacts.sections import Record, Section, SplitName
 
 
@@ -147,6 +147,8 @@ class AhmConfig(Section):
     ridge: float
     metric: Literal["accuracy", "balanced"]
     standardise: str
+    numerics: Numerics | None = None
+    """A part of what decides the last digits; None of fits of before it was."""
 
 
 class ValidationScores(Record):
@@ -186,6 +188,8 @@ class ModelConfig(Section):
     fold: int | None = None
     select_on: SplitName
     classes: tuple[str, ...]
+    numerics: Numerics | None = None
+    """A part of what decides the weights; None of models of before it was."""
 
 
 class SelectedScores(Record):

@@ -14,12 +14,18 @@ from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
 from fer_cli.cli.common import Output, emit, print_pairs
+from fer_cli.core import machine
 from fer_cli.core.progress import speaks
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.store import Store
 
 SEED_MAX: Final = 2**32 - 1
+_COMPUTING: Final = frozenset(
+    {"prepare", "parse-masks", "extract", "fit-ahm", "train", "search", "eval", "predict", "export", "compare", "audit"}
+    | {"plot", "demo"}
+)
+"""Commands, by their first word, that get ``--threads``."""
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="The artifact store. [default: $FER_STORE, else ./artifacts]")
@@ -36,6 +42,16 @@ NameOption = Annotated[
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="A tag for what is made; may be repeated.")]
 NoteOption = Annotated[str | None, typer.Option("--note", help="A note on what is made.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
+ThreadsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        min=1,
+        max=1024,
+        help="Threads that compute on a CPU; another number is another training. [default: those of an equal training "
+        "that is there or unfinished, else $OMP_NUM_THREADS, else one per core]",
+    ),
+]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, max=SEED_MAX, help="Random seed.")]
 SplitOption = Annotated[
     str | None, typer.Option("--split", help="train, validation or test. [default: test, else validation]")
@@ -108,8 +124,8 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
     A parameter called ``store`` becomes ``--store`` and receives the opened store; one called ``as_json`` receives
     whether ``--json`` was given. One called ``name`` is of a command that makes an artifact: it receives the checked
     ``--name``, and ``--tag`` and ``--note``, which come with it, are written beside the artifact that the output is of.
-    ``--debug`` is read from the arguments themselves (:func:`fer_cli.cli.app.run`), so that it counts where parsing
-    fails.
+    Commands that compute get ``--threads``. ``--debug`` is read from the arguments themselves
+    (:func:`fer_cli.cli.app.run`), so that it counts where parsing fails.
 
     Args:
         name: the command's full name without ``fer``, such as ``plot confusion``; ``--json`` prints it.
@@ -125,21 +141,31 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
             parameters += [_keyword(key, hint, None) for key, hint in options]
         if "store" in names:
             parameters.append(_keyword("store", StoreOption, None))
+        if name.partition(" ")[0] in _COMPUTING:
+            parameters.append(_keyword("threads", ThreadsOption, None))
         parameters += [_keyword("json", JsonOption, False), _keyword("debug", DebugOption, False)]
 
-        def run(*, json: bool, debug: bool, store: Path | None = None, **values: Any) -> None:  # noqa: ANN401
+        def run(
+            *,
+            json: bool,
+            debug: bool,
+            store: Path | None = None,
+            threads: int | None = None,
+            **values: Any,  # noqa: ANN401
+        ) -> None:
             if "store" in names:
                 from fer_cli.artifacts.store import open_store
 
                 values["store"] = open_store(store)
             if "as_json" in names:
                 values["as_json"] = json
-            if "name" not in names:
-                emit(name, body(**values), as_json=json)
-                return
-            chosen = Chosen.checked(values.pop("name"), values.pop("tag"), values.pop("note"))
-            output = body(**values, name=chosen.name)
-            emit(name, chosen.added(values["store"], output), as_json=json)
+            with machine.computing_with(threads):
+                if "name" not in names:
+                    emit(name, body(**values), as_json=json)
+                    return
+                chosen = Chosen.checked(values.pop("name"), values.pop("tag"), values.pop("note"))
+                output = body(**values, name=chosen.name)
+                emit(name, chosen.added(values["store"], output), as_json=json)
 
         run.__doc__ = body.__doc__
         run.__dict__["__signature__"] = inspect.Signature(parameters)

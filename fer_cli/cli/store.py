@@ -74,7 +74,8 @@ def _recipe(store: Store, artifact: Artifact) -> str | None:
 def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | None) -> None:
     from rich.tree import Tree
 
-    manifest = artifact.manifest
+    manifest, computed = artifact.manifest, _computed_with(artifact)
+    apart = {"recipe", "numerics", "features"} if computed else {"recipe"}
     headline(artifact.reference)
     code = manifest.code
     commit = "" if code.commit is None else f", commit {code.commit[:10]}{' + changes' if code.modified else ''}"
@@ -88,8 +89,9 @@ def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | Non
                 f"{manifest.created} by fer {code.version}{commit}, {manifest.stage} revision {manifest.revision}",
             ),
             ("content", manifest.content),
-            *_lines("config", {key: value for key, value in manifest.config.items() if key != "recipe"}),
-            *_lines("protocol", manifest.protocol),
+            *computed,
+            *_lines("config", {key: value for key, value in manifest.config.items() if key not in apart}),
+            *_lines("protocol", {key: value for key, value in manifest.protocol.items() if key not in apart}),
             *_lines("summary", manifest.summary),
             *_lines("measured", manifest.measured),
             ("environment", _flat(manifest.environment)),
@@ -106,6 +108,20 @@ def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | Non
     root = Tree(plain(artifact.reference), guide_style="dim")
     _grow(root, tree)
     console().print(root, soft_wrap=True)
+
+
+def _computed_with(artifact: Artifact) -> list[tuple[str, str]]:
+    """Return what a training, a fit or an extraction was computed with; nothing where its protocol cannot be read."""
+    from fer_cli.artifacts.protocol import TrainingProtocol
+
+    if artifact.kind not in TrainingProtocol.kinds:
+        return []
+    try:
+        protocol = TrainingProtocol.of(artifact)
+    except FerError:
+        return []
+    features = [] if protocol.features is None else [("features by", str(protocol.features))]
+    return [("computed with", str(protocol.numerics or "not recorded")), *features]
 
 
 @command("verify")

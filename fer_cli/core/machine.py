@@ -5,8 +5,12 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -37,12 +41,115 @@ def usable_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+_THREADS: ContextVar[int | None] = ContextVar("threads", default=None)
+
+
+@contextmanager
+def computing_with(threads: int | None) -> Iterator[None]:
+    """Compute with so many threads within this context; None leaves the number to torch and ``OMP_NUM_THREADS``."""
+    if threads is None:
+        yield
+        return
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    loaded = sys.modules.get("torch")
+    count = None if loaded is None else loaded.get_num_threads()
+    token = _THREADS.set(threads)
+    os.environ.update(dict.fromkeys(names, str(threads)))  # read when torch is loaded
+    if loaded is not None:
+        loaded.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        _THREADS.reset(token)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        if (loaded := sys.modules.get("torch")) is not None:
+            loaded.set_num_threads(count or usable_cpus())
+
+
+@contextmanager
+def array_threads(threads: int | None) -> Iterator[None]:
+    """Let NumPy's and SciPy's linear algebra take so many threads within this context; None leaves it as it is."""
+    import scipy.linalg  # noqa: F401 - what is loaded later has no limit
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(threads, user_api="blas"):
+        yield
+
+
+def threads_asked_for() -> int | None:
+    """Return the number of threads that was asked for, None where it is left to the machine."""
+    return _THREADS.get()
+
+
 def share_cores(device: str) -> None:
     """Give each of the processes that ``torchrun`` started here an equal share of the cores; imports torch."""
-    if device == "cpu" and (local_world := ranks().local_world) > 1:
+    if device == "cpu" and threads_asked_for() is None and (local_world := ranks().local_world) > 1:
         import torch
 
         torch.set_num_threads(max(1, usable_cpus() // local_world))
+
+
+def wait_passively() -> None:
+    """Let threads that wait for each other sleep; to be called before torch is loaded.
+
+    By default they spin for a while: on a machine that does other work as well they take the time of the thread they
+    wait for. Any of the variables in the environment is left as it is.
+    """
+    if not any(name in os.environ for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+
+
+_PATHS: Final = ("avx512_bf16", "avx512_fp16", "amx_bf16", "amx_fp16")
+"""What a processor may have that oneDNN then computes with."""
+
+
+def numerics(device: str) -> dict[str, Any]:
+    """Return what the last bits of a computation rest on, but for its precision and processes; imports torch."""
+    from importlib.metadata import version
+
+    import torch
+
+    libraries = {"torch": str(torch.__version__), "timm": version("timm")}
+    record: dict[str, Any] = {"device": device.partition(":")[0], "libraries": libraries}
+    if device.startswith("cuda"):
+        libraries["cuDNN"] = str(torch.backends.cudnn.version())  # type: ignore[no-untyped-call]
+        return record | {"processor": torch.cuda.get_device_name(device)}
+    if device != "cpu":
+        return record
+    if onednn := re.search(r"MKL-DNN v([0-9.]+)", torch.__config__.show()):
+        libraries["oneDNN"] = onednn[1]
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # newer than our oldest torch
+    paths = [name for name in _PATHS if capabilities.get(name)]
+    return record | {
+        "threads": torch.get_num_threads(),
+        "processor": capabilities.get("cpu_name"),
+        "instructions": " ".join([torch.backends.cpu.get_cpu_capability(), *paths]),
+    }
+
+
+def array_numerics() -> dict[str, Any]:
+    """Return what the last bits of NumPy's and SciPy's linear algebra rest on; imports scipy.
+
+    The instructions are those that the BLAS chose for this processor.
+    """
+    from importlib.metadata import version
+
+    import scipy.linalg  # noqa: F401 - its BLAS is another than NumPy's
+    from threadpoolctl import threadpool_info
+
+    pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    chosen = dict.fromkeys(f"{pool['internal_api']} {pool['architecture']}" for pool in pools if "architecture" in pool)
+    return {
+        "device": "cpu",
+        "threads": threads_asked_for() or max((pool["num_threads"] for pool in pools), default=1),
+        "instructions": ", ".join(chosen) or None,
+        "precision": "float64",
+        "libraries": {name: version(name) for name in ("numpy", "scipy")},
+    }
 
 
 def usage(device: str) -> dict[str, Any]:

@@ -196,6 +196,7 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
     yield Fact("pretraining", str(training.pretraining))
     if training.teacher is not None:
         yield Fact("teacher", str(training.teacher))
+    yield Fact("computed with", training.computed_with)
     yield Fact("test-time augmentation", protocol.tta)
 
 

@@ -12,6 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import UsageError
 from fer_cli.core.progress import warn
@@ -195,9 +196,24 @@ def _notes(systems: Sequence[ComparisonInput], shown: Sequence[System], scores: 
         for other, of in zip(shown, systems, strict=True):
             if one.name in of.members:
                 yield f"{system.label} is one of the runs of {other.label}: in part it is compared with itself"
+    trainings = {system.label: one.protocol.training for system, one in zip(shown, systems, strict=True)}
+    known = {label: training for label, training in trainings.items() if training is not None}
+    if _computed_differently(list(known.values())):
+        told = "; ".join(f"{label}: {training.computed_with}" for label, training in known.items())
+        yield (
+            f"not computed alike ({told}): a training's last digits depend on these, and so does a part of the "
+            "difference; train all with the same --threads on one machine"
+        )
     versions = {one.evaluation.manifest.inputs["dataset"].content for one in systems}
     if len(versions) > 1:
         yield "the dataset was not prepared alike for all: same images by id, labels and N, see its versions"
+
+
+def _computed_differently(trainings: Sequence[TrainingProtocol]) -> bool:
+    """Tell whether networks, or fits on features, were computed differently, or one does not say how."""
+    computed = {training.computed_with: training.numerics for training in trainings}
+    with_torch = [None if numerics is None else "torch" in numerics.libraries for numerics in computed.values()]
+    return len(computed) > 1 and (None in with_torch or len(set(with_torch)) < len(with_torch))
 
 
 def html_page(store: Store, found: Compare) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from fer_cli.artifacts.naming import composed_name, slug
-from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
+from fer_cli.artifacts.protocol import DatasetProtocol, Numerics, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
@@ -107,7 +107,9 @@ def extract(
                 **cost(network),
             ),
             protocol=TrainingProtocol(
-                data=DatasetProtocol.of(source.artifact), pretraining=pretraining_of(weights_file)
+                data=DatasetProtocol.of(source.artifact),
+                pretraining=pretraining_of(weights_file),
+                numerics=Numerics(processes=ranks.world, **machine.numerics(target)),
             ),
             measured=Measured(
                 images_per_second=rate,

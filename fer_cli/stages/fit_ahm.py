@@ -14,10 +14,11 @@ from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.naming import composed_name, number_word
 from fer_cli.artifacts.payload import table_bytes, tensors_bytes
-from fer_cli.artifacts.protocol import Selection, TrainingProtocol
+from fer_cli.artifacts.protocol import Numerics, Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesSummary, Measured, ValidationScores
+from fer_cli.core import machine
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import Dataset, open_dataset
@@ -26,6 +27,7 @@ from fer_cli.systems.ahm.fit import CS, RELATIVE_LAMBDAS, FitResult, Metric, fit
 from fer_cli.systems.ahm.hierarchy import Hierarchy, default_hierarchy, load_hierarchy, semantic_prototypes
 from fer_cli.systems.ahm.predictors import PredictorName
 from fer_cli.systems.ahm.projection import RIDGE
+from fer_cli.training.resume import finished, note_other_version, with_numerics
 
 REVISION: Final = 1
 PATHS: Final = ("shared", "full")
@@ -97,6 +99,8 @@ def fit_ahm(
             "hierarchy": _hierarchy_input(tree),
         },
     )
+    numerics = _numerics(store, plan, force=force)
+    plan = with_numerics(plan, numerics)
     with store.make(plan, force=force) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
@@ -107,16 +111,17 @@ def fit_ahm(
             return opened.blocks(train, labels)
 
         try:
-            result = fit(
-                blocks,
-                (opened.rows("original", validation), dataset.labels[validation]),
-                classes=dataset.classes,
-                prototypes=prototypes,
-                relative_lambdas=list(lambdas),
-                ridge=ridge,
-                metric=chosen_metric,
-                progress=lambda what: note(f"fit-ahm: {what}"),
-            )
+            with machine.array_threads(numerics.get("threads")):
+                result = fit(
+                    blocks,
+                    (opened.rows("original", validation), dataset.labels[validation]),
+                    classes=dataset.classes,
+                    prototypes=prototypes,
+                    relative_lambdas=list(lambdas),
+                    ridge=ridge,
+                    metric=chosen_metric,
+                    progress=lambda what: note(f"fit-ahm: {what}"),
+                )
         except FerError as error:  # the mathematics knows no files: say whose data it was
             raise FerError(error.what, hint=error.hint, path=artifact.path) from error
         work.write("ahm.safetensors", tensors_bytes(result.predictors.to_tensors()))
@@ -124,7 +129,7 @@ def fit_ahm(
         work.write("hierarchy.toml", tree.text.encode("utf-8"))
         fitted = work.commit(
             summary=_summary(result, dataset, path_names, chosen_metric),
-            protocol=_protocol(artifact, result, chosen_metric, len(validation)),
+            protocol=_protocol(artifact, result, chosen_metric, len(validation), numerics),
             measured=Measured(
                 seconds_by_value={f"{p.predictor} {p.value:.4g}": round(p.seconds, 4) for p in result.path}
             ),
@@ -213,7 +218,21 @@ def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], met
     )
 
 
-def _protocol(features: Artifact, result: FitResult, metric: Metric, images: int) -> TrainingProtocol:
+def _numerics(store: Store, plan: Plan, *, force: bool) -> dict[str, Any]:
+    """Return what the fit is computed with: as an equal one that is there was, or here."""
+    asked = machine.threads_asked_for()
+    there = [] if force else list(finished(store, plan))
+    if alike := [record for record in there if asked in {None, record.get("threads")}]:
+        return alike[0]
+    here = Numerics(**machine.array_numerics()).record()
+    if there:
+        note_other_version(plan, there[0], here)
+    return here
+
+
+def _protocol(
+    features: Artifact, result: FitResult, metric: Metric, images: int, record: dict[str, Any]
+) -> TrainingProtocol:
     lambdas = len({point.value for point in result.path if point.setting == "lambda"})
     Cs = len({point.value for point in result.path if point.setting == "C"})
     selection = Selection(
@@ -224,4 +243,8 @@ def _protocol(features: Artifact, result: FitResult, metric: Metric, images: int
         tried=2 * lambdas + Cs,
     )
     views = FeaturesSummary.of(features).views
-    return TrainingProtocol.of(features).model_copy(update={"selection": selection, "views": views})
+    before = TrainingProtocol.of(features)
+    numerics = Numerics.model_validate(record) if record else None
+    return before.model_copy(
+        update={"selection": selection, "views": views, "numerics": numerics, "features": before.numerics}
+    )

@@ -20,7 +20,7 @@ from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.artifacts.summaries import Measured, ModelSummary, SearchConfig, SearchMethod, SearchSummary
-from fer_cli.core import distributed
+from fer_cli.core import distributed, machine
 from fer_cli.core.errors import DivergedError, FerError, UsageError
 from fer_cli.core.progress import note, warn
 from fer_cli.core.toml_text import toml_text, toml_value
@@ -144,6 +144,7 @@ def search(
             artifact, up_to_date = runner.run(candidates, epochs, command), False
         else:
             artifact, up_to_date = work.committed, True
+            _note_threads(artifact)
     _count_trials(store, artifact)
     return Result(artifact, up_to_date)
 
@@ -425,6 +426,13 @@ def _with_trials(protocol: TrainingProtocol, trials: int) -> TrainingProtocol:
     return protocol.model_copy(
         update={"selection": protocol.selection.model_copy(update={"trials": max(trials, before)})}
     )
+
+
+def _note_threads(artifact: Artifact) -> None:
+    """Say where trials that are there were trained with another number of threads than is asked for."""
+    asked, protocol = machine.threads_asked_for(), TrainingProtocol.of(artifact)
+    if asked is not None and (protocol.numerics is None or protocol.numerics.threads != asked):
+        note(f"the best trial was computed with {protocol.computed_with}; --force tries all with --threads {asked}")
 
 
 def _count_trials(store: Store, search: Artifact) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Store
@@ -22,7 +21,7 @@ from fer_cli.datasets.fold_view import seen
 from fer_cli.faces.masks import find_masks, open_masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
-from fer_cli.models.features import open_features
+from fer_cli.models.features import Features, open_features
 from fer_cli.stages.soft_targets import soft_targets
 from fer_cli.systems import registry
 from fer_cli.systems.job import Job, train_one
@@ -175,7 +174,7 @@ def _weights(backbone: Backbone) -> WeightsFile | None:
         raise
 
 
-def _feature_cache(job: Job, cache: FeatureCache) -> Mapping[str, AnyArray]:
+def _feature_cache(job: Job, cache: FeatureCache) -> Features:
     """Return the feature maps of both views: a features artifact, which other heads and seeds find again."""
     from fer_cli.stages.extract import extract
 
@@ -191,7 +190,7 @@ def _feature_cache(job: Job, cache: FeatureCache) -> Mapping[str, AnyArray]:
         device=job.device,
     ).artifact
     note(f"feature maps: {features.reference}")
-    return open_features(features, job.dataset.artifact).views
+    return open_features(features, job.dataset.artifact)
 
 
 def _folds(dataset: Dataset, fold: int | Literal["all"] | None) -> list[int | None]:

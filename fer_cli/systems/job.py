@@ -13,13 +13,14 @@ import numpy as np
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.manifest import MANIFEST, Input
 from fer_cli.artifacts.naming import composed_name, slug
-from fer_cli.artifacts.protocol import Selection, Teacher, TrainingProtocol
+from fer_cli.artifacts.protocol import Numerics, Selection, Teacher, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
 from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, ModelConfig, ModelSummary, SelectedScores
 from fer_cli.core import distributed, machine, signals
+from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
 from fer_cli.core.toml_text import toml_text
@@ -30,12 +31,23 @@ from fer_cli.models.backbones import check_name
 from fer_cli.systems.naming import recipe_variant
 from fer_cli.training.history import HISTORY, recorder, write_history
 from fer_cli.training.recipe import RECIPE
-from fer_cli.training.resume import CHECKPOINTS, begin, forget, is_forced, note_unfinished
+from fer_cli.training.resume import (
+    CHECKPOINTS,
+    begin,
+    begun,
+    finished,
+    forget,
+    is_forced,
+    note_other_version,
+    note_unfinished,
+    with_numerics,
+)
 from fer_cli.weights.files import WeightsFile, pretraining_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from fer_cli.models.features import Features
     from fer_cli.systems.base import FeatureCache, System, Trainable
 
 REVISION: Final = 3
@@ -61,7 +73,7 @@ class Job:
     force: bool
     soft_targets: Artifact | None  # a teacher's answers of the training images
     name: str | None
-    open_feature_cache: Callable[[Job, FeatureCache], Mapping[str, AnyArray]]
+    open_feature_cache: Callable[[Job, FeatureCache], Features]
 
     @property
     def dataset(self) -> Dataset:
@@ -76,8 +88,10 @@ def train_one(job: Job, seed: int) -> Result:
         FerError: the recipe or the machine is at fault.
         PreemptedError: a stop signal came; all is saved, and the same call resumes.
     """
-    plan, store = _plan(job, seed), job.store
-    first = job.ranks.rank == 0
+    store, first = job.store, job.ranks.rank == 0
+    base = _plan(job, seed)
+    numerics = broadcast_object(_numerics(job, base) if first else {}, job.ranks)
+    plan = with_numerics(base, numerics)
     if first and not job.force:
         note_unfinished(store, plan)
     if job.force or not store.holds(plan, MANIFEST):
@@ -96,7 +110,8 @@ def train_one(job: Job, seed: int) -> Result:
                 forget(work.directory)  # nothing to resume
                 (work.directory / HISTORY).unlink(missing_ok=True)
 
-    return run(store, plan, produce, ranks=job.ranks, force=forced, restart=job.force)
+    with machine.computing_with(numerics.get("threads")):
+        return run(store, plan, produce, ranks=job.ranks, force=forced, restart=job.force)
 
 
 def _check(job: Job) -> None:
@@ -104,6 +119,46 @@ def _check(job: Job) -> None:
     if job.recipe.backbone is not None:
         check_name(job.recipe.backbone.backbone)
     machine.device_name(job.device)
+
+
+def _numerics_here(job: Job) -> Numerics:
+    device = machine.device_name(job.device)
+    machine.share_cores(device)
+    return Numerics(processes=job.ranks.world, precision=job.recipe.train.precision, **machine.numerics(device))
+
+
+def _numerics(job: Job, plan: Plan) -> dict[str, Any]:
+    """Return what the training of a plan is computed with: here, or as one that is there or unfinished was.
+
+    What is there is never made again for another machine's last digits; ``--threads`` and ``--force`` ask for it.
+    """
+    asked = machine.threads_asked_for()
+    there: list[dict[str, Any]] = []
+    if not job.force:
+        for record in begun(job.store, plan, forced=True):
+            if _goes_on(job, record, asked):
+                return record
+        for record in finished(job.store, plan):
+            if asked in {None, record.get("threads")}:
+                return record
+            there.append(record)
+        for record in begun(job.store, plan, forced=False):
+            if _goes_on(job, record, asked):
+                return record
+    _check(job)
+    here = _numerics_here(job).record()
+    if there and here not in there:
+        note_other_version(plan, there[0], here)
+    return here
+
+
+def _goes_on(job: Job, record: Mapping[str, Any], asked: int | None) -> bool:
+    """Tell whether an unfinished training would end here as where it began, its number of threads taken on."""
+    if not record:  # of before it was recorded
+        return True
+    _check(job)
+    before, here = Numerics.model_validate(record), _numerics_here(job)
+    return before == (here if asked is not None else here.model_copy(update={"threads": before.threads}))
 
 
 def _plan(job: Job, seed: int) -> Plan:
@@ -175,7 +230,8 @@ def _train(job: Job, seed: int, work: Work) -> None:
             f"{len(shown):,} training images are fewer than a batch of {recipe.train.batch:,}",
             hint="take a smaller train.batch, or more images",
         )
-    built = _build(job, train_rows, seed, device)
+    features: list[Features] = []
+    built = _build(job, train_rows, seed, device, features)
     mixes_batch = job.system.mixes_batch(recipe)
     task = Task(
         network=built.network,
@@ -244,7 +300,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             details=built.summary.model_dump(mode="json"),
             **cost,
         ),
-        protocol=_protocol(job, len(train_rows), len(trained.history)),
+        protocol=_protocol(job, plan, features, len(train_rows), len(trained.history)),
         measured=Measured(
             seconds=round(trained.seconds, 1),
             images_per_second=None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
@@ -284,10 +340,16 @@ def _times(oversample: Mapping[str, int], classes: Sequence[str]) -> dict[int, i
     return {classes.index(name): count for name, count in oversample.items()}
 
 
-def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str) -> Trainable:
+def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str, features: list[Features]) -> Trainable:
+    """Build what is trained; kept features that it opens are added to ``features``."""
     from fer_cli.systems.base import BuildInputs
 
     cache = job.system.needs(job.recipe).feature_cache
+
+    def views(cache: FeatureCache) -> Mapping[str, AnyArray]:
+        features.append(job.open_feature_cache(job, cache))
+        return features[-1].views
+
     return job.system.build(
         job.recipe,
         BuildInputs(
@@ -297,7 +359,7 @@ def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str) -> Trainab
             seed=seed,
             device=device,
             masks=job.masks,
-            feature_cache=None if cache is None else partial(job.open_feature_cache, job, cache),
+            feature_cache=None if cache is None else partial(views, cache),
         ),
     )
 
@@ -327,11 +389,14 @@ def _reference(one: Input) -> str:
     return f"{one.kind}/{one.name}@{one.version}"
 
 
-def _protocol(job: Job, images: int, epochs: int) -> TrainingProtocol:
+def _protocol(job: Job, plan: Plan, features: Sequence[Features], images: int, epochs: int) -> TrainingProtocol:
+    record = plan.config.get("numerics")
     seen, monitor = job.seen.protocol, job.recipe.train.monitor
     return TrainingProtocol(
         data=seen.model_copy(update={"n": {**seen.n, "train": images}}),
         pretraining=pretraining_of(job.weights),
+        numerics=None if record is None else Numerics.model_validate(record),
+        features=TrainingProtocol.of(features[0].artifact).numerics if features else None,
         teacher=None
         if job.soft_targets is None
         else Teacher(

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from fer_cli.artifacts.payload import json_bytes
-from fer_cli.artifacts.protocol import TrainingProtocol
+from fer_cli.artifacts.protocol import TrainingProtocol, shared_numerics
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import Record
 from fer_cli.artifacts.store import Artifact, Plan, Store
@@ -121,6 +121,11 @@ def study_of(
             balanced_accuracy=tuple(one.balanced_accuracy for one in scores),
             macro_f1=tuple(one.macro_f1 for one in scores),
         )
+        protocols = [TrainingProtocol.of(model) for model in models]
+        protocol = protocol_of_all(models) if folds else protocols[0]
+        warnings = list(dict.fromkeys(text for model in models for text in model.manifest.warnings))
+        if len(computed := {one.computed_with for one in protocols}) > 1:
+            warnings.append(f"the models were not computed alike: {'; '.join(sorted(computed))}")
         study = Study(members=tuple(_member(model) for model in models), selected=selected)
         work.write(STUDY, json_bytes(study.record()))
         what = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
@@ -132,8 +137,8 @@ def study_of(
                 seeds=tuple(seeds),
                 selected=selected,
             ),
-            protocol=protocol_of_all(models) if folds else TrainingProtocol.of(models[0]),
-            warnings=list(dict.fromkeys(text for model in models for text in model.manifest.warnings)),
+            protocol=protocol.model_copy(update=shared_numerics(protocols)),
+            warnings=warnings,
         )
         note(f"study {artifact.reference} holds the {len(models)} models")
         return Result(artifact, up_to_date=False)

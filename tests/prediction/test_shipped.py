@@ -49,6 +49,12 @@ def test_its_file_is_sound_and_small() -> None:
     assert sum(path.stat().st_size for path in directory.iterdir()) < 12e6
 
 
+def test_what_it_was_computed_with_is_not_recorded(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["show", NAME, "--store", str(SHIPPED)]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.strip().startswith("computed with")]
+    assert line.split(maxsplit=2)[2] == "not recorded"
+
+
 def test_nothing_changes_or_removes_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (directory,) = Store(SHIPPED).directories(["model"], NAME)
     before = {path.name: path.read_bytes() for path in directory.iterdir()}

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fer_cli.artifacts.protocol import EvaluationProtocol, TrainedOn
+from fer_cli.artifacts.protocol import EvaluationProtocol, Numerics, TrainedOn
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
@@ -37,6 +37,7 @@ from fer_cli.stages.prepare import prepare
 from fer_cli.stages.train import train
 from tests.kits.compare import DATASET, answers, labels, made_model, scored
 from tests.kits.films import film_dataset
+from tests.kits.protocols import dataset_protocol, training_protocol
 from tests.kits.toy import CLASSES, Toy
 from tests.kits.train import Fer, files
 
@@ -86,6 +87,29 @@ def test_the_scores_are_those_of_the_evaluations(store: Store) -> None:
             assert [got.value, got.low, got.high] == pytest.approx(
                 [metrics[metric][key] for key in ("value", "low", "high")]
             )
+
+
+def test_what_was_computed_differently_is_said(store: Store) -> None:
+    here = Numerics(device="cpu", threads=1, libraries={"torch": "2"})
+    computed = {
+        "one": here,
+        "alike": here,
+        "two": here.model_copy(update={"threads": 2}),
+        "old": None,
+        "ahm": here.model_copy(update={"libraries": {"numpy": "2"}}),
+    }
+    for name, numerics in computed.items():
+        training = training_protocol(dataset_protocol(), numerics=numerics)
+        scored(store, name, answers(N, 0.6, len(name)), protocol={"training": training})
+
+    def notes(other: str) -> list[str]:
+        found = compared(store, ["model/one-seed0", f"model/{other}-seed0"])
+        return [text for text in found.notes if "computed alike" in text]
+
+    assert [len(notes(other)) for other in ("alike", "two", "old", "ahm")] == [0, 1, 1, 0]
+    assert "cpu, 1 thread, float32, torch 2" in notes("two")[0]
+    assert "cpu, 2 threads" in notes("two")[0]
+    assert "not recorded" in notes("old")[0]
 
 
 def test_items_are_matched_by_id(store: Store) -> None:

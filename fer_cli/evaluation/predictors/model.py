@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input
-from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
+from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta, shared_numerics
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Output
 from fer_cli.core import machine
@@ -226,7 +226,8 @@ def models_predictor(
             f"{artifact.reference} holds models of different classes: {other} knows {', '.join(class_names[other])}",
             hint="train the study again",
         )
-    training = TrainingProtocol.of(models[first_name])
+    protocols = [TrainingProtocol.of(model) for model in models.values()]
+    training = protocols[0].model_copy(update=shared_numerics(protocols))
     target = resolve_target(artifact.reference, trained_on, training.data, first.classes, data)
     mixes = any(ModelSummary.of(model).mixes_batch for model in models.values())
     outputs = {
