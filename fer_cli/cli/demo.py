@@ -21,7 +21,7 @@ def demo(
     images: Annotated[int, typer.Option(help="Number of synthetic faces.")] = 1600,
     out: Annotated[
         Path | None,
-        typer.Option(help="Picture of the masks. [default: ./fer-masks-synth-compact-128-vs-truth.png]"),
+        typer.Option(help="Picture of the masks. [default: ./fer-masks-synth-compact-128-vs-truth-VERSIONS.png]"),
     ] = None,
     page: Annotated[
         Path | None, typer.Option(help="The comparison, HTML. [default: ./fer-comparison-synth.html]")

@@ -101,7 +101,7 @@ def ls(
 
     def show() -> None:
         if as_csv:
-            print_file(_csv(entries, chosen if columns else list(COLUMNS)))
+            print_file(csv_of(entries, chosen if columns else list(COLUMNS)))
         elif not entries:
             given = what is not None or kind is not None or tag
             hint = "nothing of the kind" if given else "no artifacts"
@@ -327,20 +327,20 @@ def _order(entry: Mapping[str, Any], sort: str) -> Any:  # noqa: ANN401 - a numb
             return math.inf if value is None else -value
 
 
-def _csv(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
-    """Return a table with a column each for a score and the ends of its interval."""
+def csv_of(entries: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Return a table with a column each for a score, the ends of its interval and its SD over the runs of a study."""
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    heads = [
-        head for name in columns for head in ((name, f"{name}_low", f"{name}_high") if name in SCORES else (name,))
-    ]
-    writer.writerow(heads)
+    parts = {"": "value", "_low": "low", "_high": "high", "_sd": "sd"}
+    writer.writerow(
+        [head for name in columns for head in ([f"{name}{end}" for end in parts] if name in SCORES else [name])]
+    )
     for entry in entries:
         row: list[object] = []
         for name in columns:
             if name in SCORES:
                 score = entry.get(name, {})
-                row += [score.get(part, "") for part in ("value", "low", "high")]
+                row += [score.get(part, "") for part in parts.values()]
             elif name == "reference":
                 row.append(f"{entry['kind']}/{entry['name']}@{entry['version']}")
             elif name == "size":

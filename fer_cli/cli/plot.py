@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 OutOption = Annotated[
     Path | None,
     typer.Option(
-        "--out", help="The file; its suffix is the format. [default: ./fer-WHAT-NAME-VERSION.png, .pdf for a paper]"
+        "--out",
+        help="The file; its suffix is the format. [default: ./fer-WHAT-NAME-VERSION.png with the options that are "
+        "given, .pdf for a paper]",
     ),
 ]
 

@@ -7,6 +7,7 @@ the same rows, the semantic vectors: one column per expression, one row per path
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -47,7 +48,9 @@ def draw(
     from fer_cli.systems.ahm.hierarchy import default_hierarchy, load_hierarchy
 
     if ahm is not None and Path(ahm).suffix == ".toml":
-        return Picture(Path(ahm).stem, hierarchy_figure(load_hierarchy(Path(ahm))))
+        path = Path(ahm)
+        figure = hierarchy_figure(load_hierarchy(path))
+        return Picture(path.stem, figure, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
     if ahm is None and not store.directories(["ahm"]):
         note("no ahm artifact yet: this is the bundled hierarchy")
         ahm = "default"

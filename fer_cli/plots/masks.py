@@ -73,11 +73,12 @@ def draw(
     if view == "mean":
         title = f"Mean region map of {dataset.artifact.name}"
         figure = mean_map_figure(_mean_shares(opened), title, f"{described}, {len(opened):,} images")
-        return Picture(f"{artifact.name}-mean", figure, artifact.version)
+        return Picture(artifact.name, figure, artifact.version)
     if compare_with is not None:
         other = open_masks(store.find(compare_with, ["masks"]), dataset)
         name = f"{artifact.name}-vs-{MasksSummary.of(other.artifact).parser}"
-        return Picture(name, _compared(opened, other, dataset, faces), artifact.version)
+        both = f"{artifact.version}-{other.artifact.version}"
+        return Picture(name, _compared(opened, other, dataset, faces), both)
     uncertain = summary.doubtful
     subtitle = f"{described}; {uncertain:,} of {len(opened):,} maps low-confidence ({uncertain / len(opened):.1%})"
     return Picture(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,6 +14,8 @@ from fer_cli.datasets.folder import safe_name
 from fer_cli.plots.registry import PLOTS, plot_of
 
 STYLES: Final = ("screen", "paper")
+_UNNAMED: Final = ("compare_with", "device")
+"""Options that no default name holds: what is compared is in the picture's own name and version."""
 
 
 def plot(
@@ -29,7 +33,7 @@ def plot(
         store: where artifacts are.
         what: one of :data:`fer_cli.plots.registry.PLOTS`.
         out: the file, PNG, SVG or PDF by its suffix; ``./fer-<what>-<name>-<version>.png`` (``.pdf`` for a paper)
-            where it is None.
+            where it is None, with the options that are not left at their defaults.
         style: ``screen``, or ``paper``: of a column's width, without title, letters of 7 to 9 points.
         width: of a paper's figure: ``single`` (the default), ``double`` or millimetres.
         options: of the plot.
@@ -51,8 +55,19 @@ def plot(
     if millimetres is not None and (touching := fit_to_paper(picture.figure, millimetres)):
         warn(f"{touching} pairs of texts touch at {millimetres:g} mm; take a larger --width")
     words = ["fer", what, safe_name(picture.name) or "unnamed", *([picture.version] if picture.version else [])]
+    words += [safe_name(text) for text in _option_words(what, options)]
+    words += [] if width is None or width == "single" else [safe_name(width)]
     default = f"{'-'.join(words)}.{'png' if millimetres is None else 'pdf'}"
     return save_figure(picture.figure, out or Path(default), cropped=millimetres is not None)
+
+
+def _option_words(what: str, options: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the options that differ from a plot's defaults, without the reference: no two pictures get one name."""
+    _store, _reference, *parameters = inspect.signature(plot_of(what)).parameters.values()
+    for parameter in parameters:
+        value = options.get(parameter.name, parameter.default)
+        if parameter.name not in _UNNAMED and value != parameter.default:
+            yield f"{parameter.name}-{value:g}" if isinstance(value, float) else f"{parameter.name}-{value}"
 
 
 def _width(style: str, width: str | None) -> float | None:

@@ -12,6 +12,7 @@ from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.style import fit_to_paper, save_figure
+from fer_cli.systems.ahm.hierarchy import default_hierarchy
 from tests.kits.train import Fer
 
 CLASSES = ("anger", "happy", "sad")
@@ -40,12 +41,26 @@ def test_texts_that_touch_are_counted() -> None:
 def test_the_file_is_named_by_what_it_shows(own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     data = own.datasets()[0]
-    for words in ([], ["--style", "paper", "--width", "double"]):
+    paper = ["--style", "paper"]
+    for words in ([], ["--faces", "6"], ["--faces", "2"], paper, [*paper, "--width", "double", "--faces", "0"]):
         assert run(["plot", "classes", *words, "--store", str(own.root)]) == 0
+    stem = f"fer-classes-{data.name}-{data.version}"
     assert {path.name for path in tmp_path.glob("fer-*")} == {
-        f"fer-classes-{data.name}-{data.version}.png",
-        f"fer-classes-{data.name}-{data.version}.pdf",
+        f"{stem}.png",
+        f"{stem}-faces-2.png",
+        f"{stem}.pdf",
+        f"{stem}-faces-0-double.pdf",
     }
+
+
+def test_hierarchies_of_one_name_get_a_file_each(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = default_hierarchy().text
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.toml").write_text(f"# {name}\n{text}")
+        assert run(["plot", "hierarchy", f"{name}/mine.toml", "--store", str(store.root)]) == 0
+    assert len(list(tmp_path.glob("fer-hierarchy-mine-*.png"))) == 2
 
 
 def test_widths_and_styles_that_are_none_are_refused(own: Store, fer: Fer) -> None:

@@ -54,8 +54,8 @@ def test_a_plot_is_a_module_and_a_line(
     for words in ("What to write.", "--times", "How often.", "x>=1", "--out", "--store", "--json"):
         assert words in shown
     assert run(["plot", "blank", "hello", "--times", "2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["out"] == "fer-blank-blank.png"
-    assert (tmp_path / "fer-blank-blank.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads(capsys.readouterr().out)["out"] == "fer-blank-blank-times-2.png"
+    assert (tmp_path / "fer-blank-blank-times-2.png").read_bytes().startswith(b"\x89PNG")
     path = plot(store=Store(tmp_path), what="blank", out=tmp_path / "a.svg", words="hello")
     assert path.read_text().count("<!-- hello -->") == 1
     assert run(["plot", "blank", "hello", "--times", "0"]) == 2
