@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -409,6 +410,16 @@ def _protocol(job: Job, plan: Plan, features: Sequence[Features], images: int, e
             metric=monitor,
             what="the last epoch" if monitor == "last" else "the epoch",
             tried=1 if monitor == "last" else epochs,
-            trials=job.recipe.about.trials,
+            trials=_trials(job, plan),
         ),
     )
+
+
+def _trials(job: Job, plan: Plan) -> int | None:
+    """Return how many settings the model was chosen from; training it again does not undo the count of a search."""
+    counts = [job.recipe.about.trials]
+    if job.store.holds(plan, MANIFEST):
+        with suppress(FerError):  # damaged: it is replaced
+            before = TrainingProtocol.of(job.store.open(job.store.target(plan))).selection
+            counts.append(None if before is None else before.trials)
+    return max((count for count in counts if count is not None), default=None)
