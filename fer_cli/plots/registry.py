@@ -23,6 +23,7 @@ PLOTS: Final[dict[str, str]] = {
     "hierarchy": "fer_cli.plots.hierarchy",
     "masks": "fer_cli.plots.masks",
     "classes": "fer_cli.plots.classes",
+    "trials": "fer_cli.plots.trials",
 }
 """Name of the command -> module."""
 
