@@ -15,7 +15,7 @@ from fer_cli.core import assets
 from tests.kits.toy import toy_dataset
 
 SMALL = [
-    *("--set", "model.weights=none", "--set", "data.size=64", "--set", "train.batch=20", "--device", "cpu"),
+    *("--set", "model.weights=none", "--set", "data.size=32", "--set", "train.batch=20", "--device", "cpu"),
     *("--set", "model.backbone=test_efficientnet"),
 ]
 
@@ -34,7 +34,7 @@ def start(name: str, *arguments: str, environment: dict[str, str]) -> subprocess
 
 
 def test_a_study_is_stopped_and_goes_on(store: Store, environment: dict[str, str]) -> None:
-    arguments = [*SMALL, "--set", "train.epochs=60"]
+    arguments = [*SMALL, "--set", "train.epochs=16"]
     with start("study.sh", *arguments, environment=environment) as process:
         assert process.stderr is not None
         said = ""
