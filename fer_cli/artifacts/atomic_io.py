@@ -75,6 +75,20 @@ def part_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
 
 
+def write_stream(path: Path, pieces: Iterator[bytes]) -> None:
+    """Write pieces of bytes to ``path`` one after another, as :func:`write_file` does."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        with naming(path):
+            offset = 0
+            for piece in pieces:
+                write_at(descriptor, piece, offset)
+                offset += len(piece)
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a hidden sibling of ``path`` to write to; it takes the place of ``path`` when the block ends without error.

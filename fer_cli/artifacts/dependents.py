@@ -13,7 +13,7 @@ from typing import Final
 from filelock import FileLock, Timeout
 
 from fer_cli.artifacts.manifest import KINDS, Input, OldSchemaError, read_manifest
-from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, Store, literally
+from fer_cli.artifacts.store import IMPORT, LINEAGE, LOCKS, NEEDED, PARTIAL, Store, literally
 from fer_cli.core.errors import FerError
 
 UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")
@@ -117,9 +117,21 @@ def work_inputs(store: Store) -> Iterator[tuple[Path, list[Input]]]:
 
 
 def lock_path(store: Store, directory: Path) -> Path:
-    """Return the lock under which an artifact, or one that is not whole, is made."""
+    """Return the lock under which an artifact, or one that is not whole, is made; of an import that of all imports."""
+    if directory.name.startswith(IMPORT) or directory.is_relative_to(store.root / LINEAGE):
+        return import_lock(store)
     version = directory.name.split("-")[1] if UNFINISHED.fullmatch(directory.name) else directory.name
     return store.root / LOCKS / f"{directory.parent.parent.name}.{version}"
+
+
+def import_lock(store: Store) -> Path:
+    """Return the lock under which files are imported, one at a time."""
+    return store.root / LOCKS / "import"
+
+
+def is_importing(store: Store) -> bool:
+    """Tell whether a process is importing a file."""
+    return _held(import_lock(store))
 
 
 def in_use(store: Store, directory: Path) -> bool:

@@ -14,9 +14,9 @@ from filelock import FileLock, Timeout
 
 from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.annotations import Annotations
-from fer_cli.artifacts.dependents import UNFINISHED, in_use, lock_path
+from fer_cli.artifacts.dependents import UNFINISHED, in_use, inputs_of, is_importing, lock_path
 from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
-from fer_cli.artifacts.store import LOCKS, NEEDED, PARTIAL, SHIPPED, Artifact, Store
+from fer_cli.artifacts.store import IMPORT, LINEAGE, LOCKS, NEEDED, PARTIAL, SHIPPED, Artifact, Store
 from fer_cli.artifacts.superseded import fates
 from fer_cli.core.errors import FerError
 
@@ -39,11 +39,16 @@ class Damage:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What is wrong with an artifact. ``earlier``: it is of an earlier form, which cannot be read any more."""
+    """What is wrong with an artifact.
+
+    ``earlier``: it is of an earlier form, which cannot be read any more. ``lineage_only`` are references of what it was
+    made from that is elsewhere: only its manifest is here, and no payload was verified.
+    """
 
     directory: Path
     damage: list[Damage]
     earlier: OldSchemaError | None = None
+    lineage_only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +86,27 @@ def verify_store(store: Store, directories: Sequence[Path] | None = None) -> Ite
         except FerError:
             yield Verified(directory, verify_directory(directory))
             continue
-        missing = []
-        # What a model that comes with fer was made from is nowhere here.
-        comes_with_fer = directory.parents[2] == SHIPPED
+        missing, elsewhere = [], []
+        # What a model that comes with fer was made from is nowhere here, nor with who imports it.
+        comes_with_fer = (SHIPPED / manifest.kind / manifest.name / manifest.version).is_dir()
         for role, source in () if comes_with_fer else manifest.inputs.items():
+            if source.kind not in KINDS:
+                continue
             try:
-                there = source.kind not in KINDS or _open_input(store, source) is not None
+                parent = _open_input(store, source)
             except FerError:
-                there = True  # damaged, and a fault of its own directory
-            if not there:
+                continue  # damaged, and a fault of its own directory
+            if parent is None:
                 reference = Path(source.kind, source.name, source.version)
                 missing.append(Damage(store.root / reference, f"the {role} of {directory}", "no such artifact"))
-        yield Verified(directory, [*verify_directory(directory), *missing])
+            elif parent.lineage_only:
+                elsewhere.append(parent.reference)
+        yield Verified(directory, [*verify_directory(directory), *missing], lineage_only=tuple(elsewhere))
+    for directory in Store(store.root / LINEAGE).directories() if whole else ():
+        try:
+            read_manifest(directory)
+        except FerError as error:
+            yield Verified(directory, [Damage(directory / MANIFEST, "a valid manifest", error.what)])
     for directory in _places(store) if whole else ():
         if not (directory / MANIFEST).exists() and not in_use(store, directory):
             yield Verified(directory, [Damage(directory / MANIFEST, "a manifest", "no file")])
@@ -165,6 +179,15 @@ def leftovers(store: Store, *, superseded: bool, unfinished: bool = False) -> li
                 elif _VERSION.fullmatch(path.name) and not in_use(store, path):
                     parts = sorted(path.glob(atomic_io.PARTS))
                     found += [Leftover(part, part.stat().st_size, "left by a killed command") for part in parts]
+    if not is_importing(store):
+        found += [
+            Leftover(path, atomic_io.tree_size(path), "left by a killed import")
+            for path in sorted(store.root.glob(f"{IMPORT}*"))
+        ]
+        found += [
+            Leftover(path, atomic_io.tree_size(path), "lineage of nothing that is here")
+            for path in _unused_lineage(store)
+        ]
     for request in sorted((store.root / REQUESTS).glob("*")):
         if not _answers(store, request):
             found.append(Leftover(request, request.stat().st_size, "the answer of a request, which is gone"))
@@ -173,6 +196,18 @@ def leftovers(store: Store, *, superseded: bool, unfinished: bool = False) -> li
             Leftover(fate.path, atomic_io.tree_size(fate.path), fate.reason) for fate in fates(store) if fate.goes
         ]
     return sorted(found, key=lambda leftover: -leftover.size)
+
+
+def _unused_lineage(store: Store) -> list[Path]:
+    """Return what is known by its lineage alone, and nothing here was made from it, directly or through others."""
+    known = {(path.parent.parent.name, path.name): path for path in Store(store.root / LINEAGE).directories()}
+    ahead = store.directories() if known else []
+    while ahead:
+        with suppress(FerError):  # damaged: 'fer verify' says so
+            for source in inputs_of(ahead.pop()):
+                if (path := known.pop((source.kind, source.version), None)) is not None:
+                    ahead.append(path)
+    return sorted(known.values())
 
 
 def remove(store: Store, found: Sequence[Leftover]) -> int:
@@ -218,8 +253,20 @@ def lineage(store: Store, artifact: Artifact, role: str = "") -> Lineage:
     return Lineage(role, artifact.as_input(), artifact, tuple(parents), changed=False)
 
 
+def has_parent(store: Store, artifact: Artifact, role: str) -> bool:
+    """Tell whether what an artifact was made from is here, with its payload.
+
+    Raises:
+        FerError: it is damaged.
+    """
+    parent = _open_input(store, artifact.manifest.inputs[role])
+    return parent is not None and not parent.lineage_only
+
+
 def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
     """Return the artifact that another one was made from, refusing one whose content has changed since.
+
+    It may be lineage only: its manifest can be read then, and using its payload is an error.
 
     Raises:
         FerError: it is gone, damaged, or not what it was.
@@ -243,7 +290,10 @@ def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
 
 
 def _open_input(store: Store, source: Input) -> Artifact | None:
-    """Return an input from the store: the version that was used, else one of the same name with equal content."""
+    """Return an input from the store: the version that was used, else one of the same name with equal content.
+
+    Where neither is here, what is known of it by an import.
+    """
     if source.kind not in KINDS:
         return None
     directory = store.place(source.kind, source.name, source.version)
@@ -256,7 +306,9 @@ def _open_input(store: Store, source: Input) -> Artifact | None:
         except OldSchemaError:
             continue
     shipped = SHIPPED / source.kind / source.name / source.version
-    return Store(SHIPPED).open(shipped) if (shipped / MANIFEST).is_file() else None
+    if (shipped / MANIFEST).is_file():
+        return Store(SHIPPED).open(shipped)
+    return store.lineage_of(source.kind, source.version)
 
 
 def discard(store: Store, directories: Sequence[Path]) -> int:

@@ -228,11 +228,23 @@ def read_manifest(directory: Path) -> Manifest:
     """
     path = directory / MANIFEST
     try:
-        raw = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise FerError(f"the manifest is not valid JSON ({error})", hint=_DAMAGED, path=path) from error
+        data = path.read_bytes()
     except FileNotFoundError as error:
         raise FerError("there is no artifact here", hint="see 'fer ls'", path=directory) from error
+    return parse_manifest(data, path)
+
+
+def parse_manifest(data: bytes, path: Path) -> Manifest:
+    """Parse and check the bytes of a ``manifest.json``, which are, or would be, at ``path``.
+
+    Raises:
+        OldSchemaError: it is of an older schema.
+        FerError: it is no manifest, of a newer schema, or damaged.
+    """
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise FerError(f"the manifest is not valid JSON ({error})", hint=_DAMAGED, path=path) from error
     if not isinstance(raw, dict):
         raise FerError(f"the manifest is a JSON {type(raw).__name__}, not an object", hint=_DAMAGED, path=path)
     if (schema := raw.get("schema")) != SCHEMA:

@@ -53,6 +53,10 @@ _MAIN_TABLES: Final = ("index.parquet", "predictions.parquet", "scores.parquet",
 LOCKS: Final = ".locks"
 NEEDED: Final = ".inputs.json"
 """Beside the lock of work under way: what it reads, so that ``fer gc`` leaves that alone."""
+IMPORT: Final = ".import-"
+"""Before a random suffix: where an import is laid out before it is moved to its place."""
+LINEAGE: Final = ".lineage"
+"""Laid out like a store: manifests, without payloads, of what imported artifacts were made from."""
 PARTIAL: Final = ".partial-"
 """Before the version of work that was stopped and can be resumed."""
 SHIPPED: Final = asset("models")
@@ -72,10 +76,14 @@ _MAKERS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """An artifact on disk whose manifest is sound and whose files have the sizes that it names."""
+    """An artifact on disk whose manifest is sound and whose files have the sizes that it names.
+
+    Of one that is ``lineage_only`` the manifest alone is here: what was imported was made from it elsewhere.
+    """
 
     path: Path
     manifest: Manifest
+    lineage_only: bool = False
 
     @property
     def kind(self) -> str:
@@ -129,10 +137,17 @@ class Artifact:
         return StoredArray(path, entry.blocks, damaged)
 
     def _entry(self, name: str) -> FileEntry:
+        if self.lineage_only:
+            raise self.not_here()
         entry = next((entry for entry in self.manifest.files if entry.path == name), None)
         if entry is None:
             raise FerError(f"{self.reference} has no {name}", hint="it was built without this file; see 'fer show'")
         return entry
+
+    def not_here(self) -> FerError:
+        """Return the error of using the payload of what is lineage only."""
+        again = self.manifest.command_again()
+        return FerError(f"{self.reference} is lineage only, no payload here", hint=f"make it here: {again}")
 
     def has(self, name: str) -> bool:
         """Tell whether the payload has a file of this name."""
@@ -422,15 +437,16 @@ class Store:
             atomic_io.write_atomic(artifact.path / MANIFEST, manifest.to_bytes())
         return replace(artifact, manifest=manifest)
 
-    def find(self, reference: str | None, kinds: Sequence[str]) -> Artifact:
+    def find(self, reference: str | None, kinds: Sequence[str], *, lineage_too: bool = False) -> Artifact:
         """Return the artifact that a reference names, or the newest of these kinds, and say which it took.
 
         A reference is ``name``, ``name@version-prefix``, ``kind/name``, ``kind/name@version-prefix`` or a path. A name
         that several trainings share but for the seed stands for the only one, and a whole version with its kind is
-        found under whatever name it has now. What is not here may be a model that comes with fer.
+        found under whatever name it has now. What is not here may be a model that comes with fer. What is lineage only
+        is found where ``lineage_too``.
 
         Raises:
-            FerError: there is none, or the version's prefix fits several.
+            FerError: there is none, it is lineage only, or the version's prefix fits several.
         """
         if reference is not None and reference in kinds and not self.directories(kinds, reference):
             kinds, reference = (reference,), None  # a kind alone is the newest of that kind
@@ -462,6 +478,11 @@ class Store:
         if not found and self.root != SHIPPED:
             found = Store(SHIPPED).directories(kinds, name, f"{version}*")
         if not found:
+            for directory in Store(self.root / LINEAGE).directories(kinds, name, f"{version}*"):
+                known = Artifact(directory, read_manifest(directory), lineage_only=True)
+                if lineage_too:
+                    return known
+                raise known.not_here()
             raise FerError(f"no {_thing(kinds)} {reference!r}", hint=self._similar(name, kinds))
         if version and len({path.name for path in found}) > 1:
             raise FerError(
@@ -515,6 +536,15 @@ class Store:
             for manifest in sorted((self.root / kind).glob(f"*/{literally(version)}/{MANIFEST}")):
                 return manifest.parent
         return own
+
+    def lineage_of(self, kind: str, version: str) -> Artifact | None:
+        """Return what is known here of an artifact whose payload is elsewhere.
+
+        Raises:
+            FerError: its manifest is damaged.
+        """
+        found = Store(self.root / LINEAGE).directories((kind,), version=version)
+        return Artifact(found[0], read_manifest(found[0]), lineage_only=True) if found else None
 
     @staticmethod
     def _is_of(directory: Path, plan: Plan) -> bool:

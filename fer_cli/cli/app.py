@@ -32,6 +32,7 @@ from fer_cli.cli import (
     export_predictions,
     extract,
     fit_ahm,
+    import_,
     listing,
     naming,
     parse_masks,
@@ -70,6 +71,7 @@ class _InOrder(TyperGroup):
             "eval",
             "predict",
             "export",
+            "import",
             "compare",
             "audit",
             "plot",
@@ -99,6 +101,7 @@ app.command("search")(search.search)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
+app.command("import")(import_.import_)
 app.command("compare")(compare.compare)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")

@@ -41,7 +41,7 @@ def show(
     from fer_cli.artifacts.maintenance import lineage
     from fer_cli.artifacts.manifest import KINDS
 
-    artifact = store.find(reference, KINDS)
+    artifact = store.find(reference, KINDS, lineage_too=True)
     tree = lineage(store, artifact)
     manifest = artifact.manifest.model_dump(by_alias=True)
     recipe = _recipe(store, artifact)
@@ -84,6 +84,7 @@ def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | Non
             *([("tags", " ".join(said.tags))] if said.tags else []),
             *([("note", said.note)] if said.note else []),
             ("path", str(artifact.path)),
+            *([("payload", "lineage only, no payload here")] if artifact.lineage_only else []),
             (
                 "created",
                 f"{manifest.created} by fer {code.version}{commit}, {manifest.stage} revision {manifest.revision}",
@@ -146,11 +147,14 @@ def verify(
             advance()
     damage = [fault for one in verified for fault in one.damage]
     earlier = [one.earlier for one in verified if one.earlier is not None]
+    elsewhere = sorted({name for one in verified for name in one.lineage_only})
     count = len(verified) - len(earlier)
 
     def show() -> None:
         for error in earlier:
             say(f"{error.path}: earlier form, not read any more; {error.hint}")
+        for one in elsewhere:
+            say(f"{one}: lineage only, no payload here to verify")
         for fault in damage:
             say(str(fault))
         say(f"{counted(count, 'artifact')} verified, {counted(len(damage), 'fault')}")
@@ -163,7 +167,8 @@ def verify(
 
     faults = [{"path": str(fault.path), "expected": fault.expected, "found": fault.found} for fault in damage]
     old = [{"path": str(error.path), "hint": error.hint} for error in earlier]
-    return Output({"artifacts": count, "damage": faults, "earlier": old}, show, check)
+    values = {"artifacts": count, "damage": faults, "earlier": old, "lineage_only": elsewhere}
+    return Output(values, show, check)
 
 
 @command("gc")
@@ -265,7 +270,9 @@ def _grow(branch: Tree, node: Lineage) -> None:
             text = plain(f"{parent.role}: {named if parent.artifact is None else parent.artifact.reference}")
             if parent.artifact is None:
                 text.append("  gone from this store", style="yellow")
-            elif parent.changed:
+            elif parent.artifact.lineage_only:
+                text.append("  lineage only, no payload here", style="yellow")
+            if parent.changed:
                 text.append("  CHANGED since", style="red")
         _grow(branch.add(text), parent)
 
@@ -274,7 +281,8 @@ def _lineage_json(node: Lineage) -> dict[str, Any]:
     return {
         "role": node.role,
         **node.source.model_dump(),
-        "present": node.artifact is not None,
+        "present": node.artifact is not None and not node.artifact.lineage_only,
+        "lineage_only": node.artifact is not None and node.artifact.lineage_only,
         "changed": node.changed,
         "made_from": [_lineage_json(parent) for parent in node.parents],
     }

@@ -45,16 +45,17 @@ class CheckRecord(Record):
     """How the file was compared with the network that it was exported from, on images of the model's own data set.
 
     ``largest_difference`` is that of any class's probability; ``same_class`` is the share of images whose most probable
-    class is the same; the accuracies are of the same images, of the network and of the file.
+    class is the same; the accuracies are of the same images, of the network and of the file. Where the data set was not
+    there the images are faces that fer drew: it, its split and the accuracies are None.
     """
 
-    dataset: str
-    split: Literal["train", "validation", "test"]
+    dataset: str | None = None
+    split: Literal["train", "validation", "test"] | None = None
     images: int = Field(ge=1)
     largest_difference: float
     same_class: float
-    network_accuracy: float
-    accuracy: float
+    network_accuracy: float | None = None
+    accuracy: float | None = None
 
 
 class ExportRecord(Record):

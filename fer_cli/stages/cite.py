@@ -46,6 +46,8 @@ def _lineage(store: Store, artifacts: Sequence[Artifact]) -> Iterator[Artifact]:
             seen.add((source.kind, source.version))
             if there := store.directories((source.kind,), version=source.version):
                 ahead.append(store.open(there[0]))
+            elif (known := store.lineage_of(source.kind, source.version)) is not None:
+                ahead.append(known)
             else:
                 reference = f"{source.kind}/{source.name}@{source.version}"
                 warn(f"{reference} is not in this store: what it was made from is not cited")

@@ -11,19 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli import __version__
+from fer_cli.artifacts.archive import write_archive
 from fer_cli.artifacts.atomic_io import write_atomic
-from fer_cli.artifacts.maintenance import Lineage, lineage
+from fer_cli.artifacts.maintenance import Lineage, has_parent, lineage
+from fer_cli.artifacts.manifest import KINDS as ALL_KINDS
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.progress import warn
 from fer_cli.datasets.fold_view import dataset_of
-from fer_cli.prediction.onnx_model import ExportRecord, Precision, SourceRecord, from_bytes
+from fer_cli.prediction.onnx_model import CheckRecord, ExportRecord, Precision, SourceRecord, from_bytes
 
 if TYPE_CHECKING:
     from fer_cli.datasets.dataset import Dataset
+    from fer_cli.export.check import Classify
     from fer_cli.export.graph import Pixels
     from fer_cli.prediction.model import Model
 
-SUFFIXES: Final = {"onnx": ".onnx", "torch-export": ".pt2"}
+SUFFIXES: Final = {"onnx": ".onnx", "torch-export": ".pt2", "zip": ".zip"}
 KINDS: Final = ("model", "study")
 PARITY_IMAGES: Final = 1000
 """On which a file in float32 is compared with its network; another precision is measured on all."""
@@ -39,13 +43,25 @@ class Exported:
     record: ExportRecord
 
 
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A zip that was written: of what, the artifacts that are in it, and those of which it has the lineage alone."""
+
+    path: Path
+    size: int
+    artifact: Artifact
+    parts: tuple[Artifact, ...]
+    lineage: tuple[Artifact, ...]
+
+
 def export_graph(
     *, store: Store, model: str | None = None, to: str, precision: Precision = "fp32", out: Path | None = None
 ) -> Exported:
     """Write a model as one graph from pixels to calibrated probabilities.
 
-    A file in float32 must answer as the network does on images of the model's own validation split, else nothing is
-    written; what another precision costs is measured on that split and written into the file.
+    A file in float32 must answer as the network does on images of the model's own validation split, on synthetic faces
+    where the data set is not here, else nothing is written; what another precision costs is measured on that split and
+    written into the file.
 
     Args:
         store: where the model and its data set are.
@@ -55,11 +71,18 @@ def export_graph(
         out: the file; NAME-VERSION with the usual suffix, in the working folder, where it is None.
 
     Raises:
-        FerError: the model cannot be exported, its data set is not in the store, or the file answers otherwise.
+        FerError: the model cannot be exported, the file answers otherwise, or the precision is to be measured and the
+            model's data set is not in the store.
         UsageError: options contradict each other.
     """
     from fer_cli.export import graph as graphs
-    from fer_cli.export.check import compare, refuse_other_answers, split_of
+    from fer_cli.export.check import (
+        SYNTHETIC_FACES,
+        compare,
+        compare_on_synthetic_faces,
+        refuse_other_answers,
+        split_of,
+    )
     from fer_cli.prediction.model import open_model
     from fer_cli.training.study import models_of
 
@@ -68,11 +91,20 @@ def export_graph(
     artifact = store.find(model, list(KINDS))
     path = place(artifact, to, out)
     opened = open_model(store, artifact, "cpu")
-    dataset = dataset_of(store, next(iter(models_of(store, artifact).values())))
+    first = next(iter(models_of(store, artifact).values()))
+    dataset = dataset_of(store, first) if precision != "fp32" or has_parent(store, first, "dataset") else None
+    if dataset is None:
+        checked_on = f"checked on {SYNTHETIC_FACES} synthetic faces, not on its images"
+        warn(f"{artifact.reference}: its data set is not here: {checked_on}")
     record = _record(store, artifact, opened, precision, graphs.OPSET if to == "onnx" else None)
     graph = graphs.PixelsToProbabilities(opened).eval()
-    split = split_of(dataset)
     most = PARITY_IMAGES if precision == "fp32" else None
+
+    def checked(classify: Classify) -> CheckRecord:
+        if dataset is None:
+            return compare_on_synthetic_faces(opened, classify)
+        return compare(opened, classify, dataset, split_of(dataset), most)
+
     if to == "torch-export":
         program = graphs.program_of(graph, record)
         answers = graphs.program_answers(graphs.program_bytes(program, record))
@@ -80,21 +112,39 @@ def export_graph(
         def classify(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
             return answers(np.stack([record.pixels(crop) for crop in crops]))
 
-        check = compare(opened, classify, dataset, split, most)
+        check = checked(classify)
     else:
         data = graphs.onnx_bytes(graph, record)
         if precision == "fp16":
             data = graphs.to_fp16(data)
         elif precision == "int8":
+            assert dataset is not None, "it is wanted where the precision is measured"
             data = graphs.to_int8(data, _calibration(record, dataset))
         session = from_bytes(graphs.with_record(data, record), path)
-        check = compare(opened, lambda crops: session.predict(crops).probabilities, dataset, split, most)
+        check = checked(lambda crops: session.predict(crops).probabilities)
     if precision == "fp32":
         refuse_other_answers(check, artifact.reference)
     record = record.model_copy(update={"check": check})
     data = graphs.program_bytes(program, record) if to == "torch-export" else graphs.with_record(data, record)
     write_atomic(path, data)
     return Exported(path, len(data), record)
+
+
+def export_archive(*, store: Store, reference: str | None = None, out: Path | None = None) -> Archived:
+    """Write an artifact with its lineage as one zip, which :func:`fer_cli.artifacts.archive_import` takes back.
+
+    Args:
+        store: where it is.
+        reference: of a model, a study, AHM or an evaluation; the newest model or study where it is None.
+        out: the file; NAME-VERSION.zip in the working folder where it is None.
+
+    Raises:
+        FerError: it is of a kind that is not exported, or damaged.
+    """
+    artifact = store.find(reference, KINDS if reference is None else ALL_KINDS)
+    path = place(artifact, "zip", out)
+    parts, known = write_archive(store, artifact, path)
+    return Archived(path, path.stat().st_size, artifact, tuple(parts), tuple(known))
 
 
 def place(artifact: Artifact, to: str, out: Path | None) -> Path:

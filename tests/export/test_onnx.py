@@ -15,6 +15,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.archive import write_archive
+from fer_cli.artifacts.archive_import import import_archive
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ModelSummary
 from fer_cli.core.errors import FerError
@@ -150,6 +152,28 @@ def test_a_file_that_answers_otherwise_is_not_written(
     said = fer("export", other.reference, "-o", out, "--store", studied[0].root)
     assert f"the exported {other.reference} answers otherwise than the network: of 42 images" in said
     assert not list(tmp_path.glob("*model.onnx*"))
+
+
+def test_without_its_data_set_a_model_is_checked_on_synthetic_faces_and_the_file_says_so(
+    studied: tuple[Store, Artifact], exported: Path, tmp_path: Path, fer: Fer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "onnx_bytes", lambda *_: exported.read_bytes())
+    write_archive(studied[0], model(studied), tmp_path / "model.zip")
+    store, out = Store(tmp_path / "elsewhere"), tmp_path / "model.onnx"
+    import_archive(store, tmp_path / "model.zip")
+    said = fer("export", "-o", out, "--store", store.root, code=0)
+    assert "its data set is not here: checked on 64 synthetic faces, not on its images" in said
+    check = open_onnx(out).record.check
+    assert check is not None
+    assert (check.dataset, check.split, check.accuracy, check.images, check.same_class) == (None, None, None, 64, 1.0)
+    assert check.largest_difference < 1e-5
+    assert "is lineage only, no payload here" in fer("export", "-o", out, "--precision", "int8", "--store", store.root)
+    other = Store(tmp_path / "other")
+    write_archive(studied[0], studied[0].artifacts("model")[1], tmp_path / "other.zip")
+    import_archive(other, tmp_path / "other.zip")
+    said = fer("export", "-o", tmp_path / "x.onnx", "--store", other.root)
+    assert "answers otherwise than the network: of 64 images" in said.splitlines()[-1]
+    assert not (tmp_path / "x.onnx").exists()
 
 
 def test_what_is_refused_is_a_class_a_probability_or_no_number() -> None:
