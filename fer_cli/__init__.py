@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fer_cli.stages.audit_dataset import audit_dataset
     from fer_cli.stages.audit_model import audit_model
     from fer_cli.stages.compare import compare
+    from fer_cli.stages.ensemble import ensemble
     from fer_cli.stages.evaluate import evaluate_model as evaluate
     from fer_cli.stages.extract import extract
     from fer_cli.stages.fit_ahm import fit_ahm
@@ -44,6 +45,7 @@ __all__ = [
     "audit_dataset",
     "audit_model",
     "compare",
+    "ensemble",
     "evaluate",
     "extract",
     "fit_ahm",
@@ -70,7 +72,7 @@ _ELSEWHERE: Final = {
     **{
         name: f"stages.{name}"
         for name in (
-            *("audit_dataset", "audit_model", "compare", "extract", "fit_ahm"),
+            *("audit_dataset", "audit_model", "compare", "ensemble", "extract", "fit_ahm"),
             *("parse_masks", "plot", "split", "train"),
         )
     },

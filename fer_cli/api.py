@@ -93,7 +93,7 @@ def open_features(artifact: Artifact, *, store: Store) -> Features:
 
 
 def load_model(reference: Path | str | None = None, *, store: Store | None = None, device: str = "auto") -> Model:
-    """Load a trained model, a study (its models answer together), or AHM on its backbone.
+    """Load a trained model, a study or an ensemble (its models answer together), or AHM on its backbone.
 
     Args:
         reference: name, ``name@version`` or path of the artifact; the model that comes with fer where it is None.

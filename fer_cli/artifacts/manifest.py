@@ -22,6 +22,7 @@ PAYLOAD_FORMATS: Final = {
     "model": 1,
     "study": 2,
     "search": 1,
+    "ensemble": 1,
     "soft-targets": 1,
     "evaluation": 1,
 }
@@ -184,6 +185,8 @@ def _command_again(raw: dict[str, Any]) -> str:
             command = _text(raw, "measured", "command") or "fer prepare"
         case "split":
             command = _text(raw, "measured", "command") or f"fer split {inputs['dataset']}"
+        case "ensemble":
+            command = _text(raw, "measured", "command") or "fer ensemble"
         case "train":
             command = f"fer train {system} {inputs['dataset']}{f' --seeds {listed}' if listed else ''}"
         case "search":

@@ -19,6 +19,8 @@ SMALL: Final = 16
 
 Tta = Literal["none", "flip", "ten-crop"]
 """Test-time augmentation: which views of an image are scored (:mod:`fer_cli.inference.views`)."""
+EnsembleWeights = Literal["equal", "fitted"]
+"""How the weights of an ensemble's members came to be."""
 Batching = Literal["alone", "stored", "shuffled", "sorted"]
 WeightsKind = Literal["file", "folder", "imported", "package", "hub", "release", "bundled", "artifact"]
 """Where weights come from: ``--weights FILE``, ``$FER_WEIGHTS``, ``fer weights import``, an installed package, timm's
@@ -394,16 +396,48 @@ class Numerics(Record):
         return ", ".join(part for part in parts if part is not None)
 
 
+class MemberTraining(Record):
+    """What a member of an ensemble was trained from and how it was selected, and its weight in the mean."""
+
+    reference: str
+    weight: float
+    pretraining: Pretraining
+    selection: Selection | None = None
+    teacher: Teacher | None = None
+
+    def __str__(self) -> str:
+        parts = [f"weight {self.weight:.3g}", f"pretraining {self.pretraining}"]
+        if self.selection is not None:
+            metric = self.selection.metric.replace("_", " ")
+            parts.append(f"selected on {self.selection.split}, by {metric}: {self.selection.what}")
+        if self.teacher is not None:
+            parts.append(f"teacher {self.teacher}")
+        return "; ".join(parts)
+
+
+class EnsembleTraining(Record):
+    """The members of an ensemble. The temperature of their mean, and fitted weights, are of the split ``fitted_on``."""
+
+    weights: EnsembleWeights
+    fitted_on: SplitName
+    members: tuple[MemberTraining, ...]
+
+
 class TrainingProtocol(Section):
-    """What was trained on: the dataset as the training saw it, the weights it began with, how it was selected."""
+    """What was trained on: the dataset as the training saw it, the weights it began with, how it was selected.
+
+    Of an ensemble all of its members together: the images that any of them was trained on, the split that is worst to
+    have been selected on, and the sum of what was tried; fitting the weights counts as one try a member.
+    """
 
     part: ClassVar[Literal["protocol"]] = "protocol"
-    kinds: ClassVar = ("features", "ahm", "model", "study", "search", "soft-targets")
+    kinds: ClassVar = ("features", "ahm", "model", "study", "search", "ensemble", "soft-targets")
 
     data: DatasetProtocol
     pretraining: Pretraining
     selection: Selection | None = None
     teacher: Teacher | None = None
+    ensemble: EnsembleTraining | None = None
     views: tuple[str, ...] | None = None
     """Of the train split, where it was fitted on kept features."""
     numerics: Numerics | None = None

@@ -69,6 +69,7 @@ _MAKERS: Final = {
     "model": "fer train",
     "study": "fer train --seeds 0,1,2",
     "search": "fer search",
+    "ensemble": "fer ensemble",
     "soft-targets": "fer train",
     "evaluation": "fer eval",
 }

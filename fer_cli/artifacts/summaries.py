@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from fer_cli.artifacts.protocol import Batching, Numerics, Tta, WeightsKind
+from fer_cli.artifacts.protocol import Batching, EnsembleWeights, Numerics, Tta, WeightsKind
 from fer_cli.artifacts.sections import Record, Section, SplitName
 
 
@@ -23,7 +23,10 @@ class Measured(Section):
     """What the making of an artifact took: it depends on the machine and is no part of the result."""
 
     part: ClassVar[Literal["measured"]] = "measured"
-    kinds: ClassVar = ("dataset", "masks", "features", "ahm", "model", "study", "search", "soft-targets", "evaluation")
+    kinds: ClassVar = (
+        *("dataset", "masks", "features", "ahm", "model", "study", "search", "ensemble", "soft-targets"),
+        "evaluation",
+    )
 
     command: str | None = None
     seconds: float | None = None
@@ -307,6 +310,39 @@ class SearchSummary(Section):
     best: dict[str, str]
     model: str
     score: float
+
+
+class EnsembleConfig(Section):
+    """How the weights of an ensemble's members came to be: ``equal``, or ``fitted`` on the validation split."""
+
+    part: ClassVar[Literal["config"]] = "config"
+    kinds: ClassVar = ("ensemble",)
+
+    weights: EnsembleWeights
+
+
+class EnsembleSummary(Section):
+    """What an ensemble is of, and its scores on the validation split.
+
+    ``members`` are the references, ``outputs`` their names as outputs, ``weights`` theirs, which sum to 1, and
+    ``member_accuracy`` what each has alone. ``temperature`` is that of the weighted mean. ``networks`` counts those
+    that run for one image, ``parameters`` and ``multiply_adds`` are theirs together.
+    """
+
+    part: ClassVar[Literal["summary"]] = "summary"
+    kinds: ClassVar = ("ensemble",)
+
+    headline: str
+    classes: tuple[str, ...]
+    members: tuple[str, ...]
+    outputs: tuple[str, ...]
+    weights: tuple[float, ...]
+    temperature: float
+    selected: SelectedScores
+    member_accuracy: tuple[float, ...]
+    networks: int
+    parameters: int
+    multiply_adds: int
 
 
 class EvaluationConfig(Section):

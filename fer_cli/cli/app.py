@@ -27,6 +27,7 @@ from fer_cli.cli import (
     compare,
     demo,
     doctor,
+    ensemble,
     evaluate,
     export,
     export_predictions,
@@ -68,6 +69,7 @@ class _InOrder(TyperGroup):
             "train",
             "recipe",
             "search",
+            "ensemble",
             "eval",
             "predict",
             "export",
@@ -98,6 +100,7 @@ app.command("fit-ahm")(fit_ahm.fit_ahm)
 app.add_typer(train.app, name="train")
 app.add_typer(recipe.app, name="recipe")
 app.command("search")(search.search)
+app.command("ensemble")(ensemble.ensemble)
 app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)

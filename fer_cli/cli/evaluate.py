@@ -45,8 +45,8 @@ def evaluate(
         str | None,
         typer.Option(
             help="AHM: nearest-mean, logistic, ahm-semantic or ahm-visual; study: 'mean of seeds', 'seed 0' ... or "
-            "ensemble (the mean of the seeds' probabilities). [default: AHM's better direction on validation; the mean "
-            "of seeds]"
+            "ensemble (the mean of the seeds' probabilities); ensemble: ensemble or a member's name. "
+            "[default: AHM's better direction on validation; the mean of seeds; ensemble]"
         ),
     ] = None,
     tta: Annotated[
@@ -92,7 +92,7 @@ def evaluate(
     }
     references: dict[str, tuple[str | None, Sequence[str]]] = {}
     if predictions is None or model is not None:
-        references["model"] = (model, ("ahm", "model", "study"))
+        references["model"] = (model, ("ahm", "model", "study", "ensemble"))
     if predictions is not None or data is not None:
         references["data"] = (data, ["dataset"])
 

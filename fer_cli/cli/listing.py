@@ -375,6 +375,8 @@ def _brief(artifact: Artifact) -> str:
             return summaries.StudySummary.of(artifact).headline
         case "search":
             return summaries.SearchSummary.of(artifact).headline
+        case "ensemble":
+            return summaries.EnsembleSummary.of(artifact).headline
         case "soft-targets":
             return summaries.SoftTargetsSummary.of(artifact).headline
         case _:

@@ -32,7 +32,8 @@ def predict(
     model: Annotated[
         str | None,
         typer.Option(
-            help="A model, a study (its models answer together), AHM, an exported ONNX file. [default: comes with fer]"
+            help="A model, a study or an ensemble (its models answer together), AHM, an exported ONNX file. "
+            "[default: comes with fer]"
         ),
     ] = None,
     faces: Annotated[

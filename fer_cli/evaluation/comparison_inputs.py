@@ -21,7 +21,7 @@ from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.overlap import alike, is_hashed
 
-KINDS: Final = ("model", "study", "ahm", "evaluation")
+KINDS: Final = ("model", "study", "ensemble", "ahm", "evaluation")
 COLUMNS: Final = ("id", "predictor", "label", "predicted")
 
 

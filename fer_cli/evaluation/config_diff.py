@@ -11,6 +11,8 @@ from fer_cli.artifacts.protocol import EvaluationProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import (
     AhmConfig,
+    EnsembleConfig,
+    EnsembleSummary,
     FeaturesConfig,
     FeaturesSummary,
     Measured,
@@ -62,7 +64,7 @@ def _settings(store: Store, evaluation: Artifact) -> Iterator[tuple[str, str]]:
     made = {one.artifact.kind: one.artifact for one in _nodes(node) if one.artifact is not None}
     if (source := manifest.inputs.get("model")) is not None:
         yield "kind", source.kind if source.kind != "study" else "model"
-    for kind in ("ahm", "model", "features"):
+    for kind in ("ensemble",) if "ensemble" in made else ("ahm", "model", "features"):
         if kind in made:
             yield from _of_artifact(kind, made[kind])
     if (masks := made.get("masks")) is not None:  # a parser's settings are many: its masks' name and version say it
@@ -76,12 +78,19 @@ def _settings(store: Store, evaluation: Artifact) -> Iterator[tuple[str, str]]:
     measured = Measured.of(evaluation)
     if speed := measured.images_per_second:
         yield "images a second", f"{speed:,.0f} ({measured.device or 'device unknown'})"
-    if (trained := made.get("model") or made.get("ahm")) is not None:
+    if (trained := made.get("ensemble") or made.get("model") or made.get("ahm")) is not None:
         yield "made by", f"fer {trained.manifest.code.version} {(trained.manifest.code.commit or '')[:7]}".strip()
 
 
 def _of_artifact(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
     match kind:
+        case "ensemble":
+            mixture = EnsembleSummary.of(artifact)
+            yield "ensemble.members", ", ".join(mixture.members)
+            yield "ensemble.rule of weights", EnsembleConfig.of(artifact).weights
+            yield "ensemble.weights", _text(mixture.weights)
+            yield "ensemble.temperature", _text(mixture.temperature)
+            yield from _cost(mixture)
         case "model":
             config, summary = ModelConfig.of(artifact), ModelSummary.of(artifact)
             yield "system", config.system
@@ -101,7 +110,7 @@ def _of_artifact(kind: str, artifact: Artifact) -> Iterator[tuple[str, str]]:
             yield from _flat("ahm", AhmConfig.of(artifact).record())
 
 
-def _cost(summary: ModelSummary | FeaturesSummary) -> Iterator[tuple[str, str]]:
+def _cost(summary: ModelSummary | FeaturesSummary | EnsembleSummary) -> Iterator[tuple[str, str]]:
     yield "parameters", _text(summary.parameters)
     yield "multiply-adds", _text(summary.multiply_adds)
 

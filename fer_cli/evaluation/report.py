@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import numpy as np
 
 from fer_cli.artifacts.maintenance import Lineage, lineage
-from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol, EvaluationProtocol
+from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol, EnsembleTraining, EvaluationProtocol
 from fer_cli.artifacts.store import Plan, Store
 from fer_cli.artifacts.summaries import Measured
 from fer_cli.core import provenance
@@ -197,7 +197,16 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
     if training.teacher is not None:
         yield Fact("teacher", str(training.teacher))
     yield Fact("computed with", training.computed_with)
+    if (ensemble := training.ensemble) is not None:
+        yield Fact("weights of the members", ensemble.weights if ensemble.weights == "equal" else _fitted(ensemble))
+        for member in ensemble.members:
+            optimistic = member.selection is not None and member.selection.split == "test"
+            yield Fact(f"member {member.reference}", str(member), "unsound" if optimistic else "")
     yield Fact("test-time augmentation", protocol.tta)
+
+
+def _fitted(ensemble: EnsembleTraining) -> str:
+    return f"fitted on {ensemble.fitted_on}, by cross-entropy"
 
 
 def _counts(data: DatasetProtocol) -> str:

@@ -55,6 +55,7 @@ def predict(
     batching: str,
     kept: NDArray[np.int64],
     advance: Advance,
+    temperatures: Mapping[str, float] | None = None,
 ) -> dict[str, ModelPredictions]:
     """Run models on images.
 
@@ -67,6 +68,7 @@ def predict(
         batching: a key of :data:`SIZES`.
         kept: (m,) positions in ``rows`` whose features are returned, what the last linear layer took of the image.
         advance: told of n images a model.
+        temperatures: by name, what the logits of each view are divided by; 1 for all where it is None.
     """
     order = np.arange(len(rows))
     if batching == "shuffled":
@@ -77,7 +79,9 @@ def predict(
     feature_row[kept] = np.arange(len(kept))
     predictions: dict[str, ModelPredictions] = {}
     for group in _groups(models):
-        predictions |= _predict_group(group, images, rows, order, feature_row, tta, SIZES[batching], advance)
+        predictions |= _predict_group(
+            group, images, rows, order, feature_row, tta, SIZES[batching], temperatures or {}, advance
+        )
     return {name: predictions[name] for name in models}
 
 
@@ -116,6 +120,7 @@ def _predict_group(
     feature_row: NDArray[np.intp],
     tta: Tta,
     size: int,
+    temperatures: Mapping[str, float],
     advance: Advance,
 ) -> dict[str, ModelPredictions]:
     first = next(iter(group.values()))
@@ -141,7 +146,8 @@ def _predict_group(
                 parts = [logits_and_features(head, layers[name], part) for part in torch.split(seen[0], size)]
                 logits = [torch.cat([part for part, _ in parts])]
                 logits += [torch.cat([head(part) for part in torch.split(view, size)]) for view in seen[1:]]
-                by_view = torch.stack([torch.softmax(view.double(), 1) for view in logits])
+                temperature = temperatures.get(name, 1.0)
+                by_view = torch.stack([torch.softmax(view.double() / temperature, 1) for view in logits])
                 probabilities[name][block] = by_view.mean(0).cpu().numpy()
                 seconds[name] += time.perf_counter() - begun
                 is_kept = feature_row[block] >= 0

@@ -1,4 +1,4 @@
-"""Plot ``curves``: how the training of a model, or of all models of a study, went."""
+"""Plot ``curves``: how the training of a model, or of all models of a study or an ensemble, went."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fer_cli.artifacts.store import Store
+from fer_cli.evaluation.predictors.ensemble import members_of
 from fer_cli.evaluation.predictors.model import training_figure
 from fer_cli.plots.models import described
 from fer_cli.plots.registry import Picture
@@ -15,11 +16,15 @@ from fer_cli.training.study import models_of
 
 def draw(
     store: Store,
-    model: Annotated[str | None, typer.Argument(help="The model or study. [default: the newest]")] = None,
+    model: Annotated[str | None, typer.Argument(help="The model, study or ensemble. [default: the newest]")] = None,
 ) -> Picture:
     """Loss, validation scores and learning rate by epoch, the chosen epoch marked."""
-    artifact = store.find(model, ["model", "study"])
-    models = models_of(store, artifact)
-    first = next(iter(models.values()))
-    subtitle = described(first, first.manifest.inputs["dataset"].name)
+    artifact = store.find(model, ["model", "study", "ensemble"])
+    if artifact.kind == "ensemble":
+        models = members_of(store, artifact)[2].models
+        subtitle = f"{len(models)} networks, on {artifact.manifest.inputs['dataset'].name}"
+    else:
+        models = models_of(store, artifact)
+        first = next(iter(models.values()))
+        subtitle = described(first, first.manifest.inputs["dataset"].name)
     return Picture(artifact.name, training_figure(models, f"Training of {artifact.name}", subtitle), artifact.version)

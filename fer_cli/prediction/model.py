@@ -17,6 +17,7 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, warn
 from fer_cli.faces.alignment import TEMPLATE
 from fer_cli.faces.framing import points_of
+from fer_cli.training.ensemble import mixed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel
 
 BATCH: Final = 64
-KINDS: Final = ("model", "study", "ahm")
+KINDS: Final = ("model", "study", "ensemble", "ahm")
 SHIPPED: Final = "model/shipped-ferplus"
 """The model that is used where none is named: it comes with fer."""
 
@@ -80,6 +81,8 @@ class Model:
         temperatures: of each network, what its logits are divided by: fitted on validation. 1 where it is unknown.
         crops: what it takes.
         reference: the artifact's.
+        weights: of each network in the mean, which sum to 1; equal where it is None.
+        temperature: of the mean, by which an ensemble is made as sure as its validation images bear out.
     """
 
     networks: tuple[TrainedModel, ...]
@@ -87,6 +90,8 @@ class Model:
     temperatures: tuple[float, ...]
     crops: CropForm
     reference: str
+    weights: tuple[float, ...] | None = None
+    temperature: float = 1.0
 
     def predict(
         self,
@@ -99,7 +104,8 @@ class Model:
         Args:
             images: uint8 (n, H, W) or (n, H, W, 3), or a list of arrays (H, W) or (H, W, 3), PIL images or paths. A
                 model that was trained on grey images sees them without colour.
-            calibrated: False gives the networks' own probabilities, which are those that ``fer eval`` scores.
+            calibrated: False gives the networks' own probabilities, which are those that ``fer eval`` scores of a
+                model or a study; of an ensemble it scores the calibrated ones.
 
         Raises:
             FerError: a file cannot be read as an image, or an array is none.
@@ -108,12 +114,14 @@ class Model:
 
         crops = [toned(pixels_of(image), self.crops) for image in images]
         temperatures = self.temperatures if calibrated else (1.0,) * len(self.networks)
+        weights = self.weights or (1 / len(self.networks),) * len(self.networks)
         probabilities = np.empty((len(crops), len(self.classes)))
         with torch.inference_mode():
             for rows in _batches(crops, 1 if any(model.mixes_batch for model in self.networks) else BATCH):
                 stack = np.stack([crops[row] for row in rows])
                 answers = zip(self.networks, temperatures, strict=True)
-                probabilities[rows] = np.mean([_probabilities(*answer, stack) for answer in answers], axis=0)
+                tables = [_probabilities(*answer, stack) for answer in answers]
+                probabilities[rows] = mixed(tables, weights, self.temperature if calibrated else 1.0)
         return Predictions(probabilities, [self.classes[index] for index in probabilities.argmax(1)])
 
 
@@ -130,7 +138,7 @@ def chosen_model(store: Store, reference: str | None) -> Artifact:
 
 
 def open_model(store: Store, artifact: Artifact, device: str) -> Model:
-    """Open a model artifact, a study (its models answer together), or AHM on its backbone.
+    """Open a model artifact, a study or an ensemble (its models answer together), or AHM on its backbone.
 
     Raises:
         FerError: it is damaged, or the weights that it needs are not on this machine.
@@ -152,6 +160,8 @@ def open_model(store: Store, artifact: Artifact, device: str) -> Model:
             )
         # Its scores are divided by a temperature already, and its features tell nothing of the images' form.
         return Model((network,), network.classes, (1.0,), CropForm(None, False, TEMPLATE), artifact.reference)
+    if artifact.kind == "ensemble":
+        return _open_ensemble(store, artifact, target)
     models = models_of(store, artifact)
     networks = tuple(open_trained(model, target) for model in models.values())
     temperatures = [ModelSummary.of(model).temperature for model in models.values()]
@@ -163,6 +173,23 @@ def open_model(store: Store, artifact: Artifact, device: str) -> Model:
         tuple(temperature or 1.0 for temperature in temperatures),
         _crop_form(models),
         artifact.reference,
+    )
+
+
+def _open_ensemble(store: Store, artifact: Artifact, device: str) -> Model:
+    from fer_cli.evaluation.predictors.ensemble import members_of
+    from fer_cli.systems.trained import open_trained
+
+    ensemble, _, members = members_of(store, artifact)
+    networks = tuple(open_trained(model, device) for model in members.models.values())
+    return Model(
+        networks,
+        networks[0].classes,
+        tuple(members.temperatures.values()),
+        _crop_form(members.models),
+        artifact.reference,
+        weights=tuple(one.weight / len(one.temperatures) for one in ensemble.members for _ in one.temperatures),
+        temperature=ensemble.temperature,
     )
 
 

@@ -29,7 +29,7 @@ from fer_cli.systems.ahm.network import ahm_network
 if TYPE_CHECKING:
     from fer_cli.models.trained import TrainedModel
 
-KINDS: Final = ("ahm", "model", "study")
+KINDS: Final = ("ahm", "model", "study", "ensemble")
 IMAGES: Final = 256
 """Images that are run alone, shuffled and class by class."""
 SIZES: Final = (8, 32, 128)
@@ -90,7 +90,7 @@ def audit_model(
 
     Args:
         store: where artifacts are.
-        model: reference of an ahm artifact, a model or a study; the newest where it is None.
+        model: reference of an ahm artifact, a model, a study or an ensemble; the newest where it is None.
         data: reference of the dataset that is scored; the one that the model was trained on where it is None.
         split: of that; test where it is None, else validation.
         device: of a deep model: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -180,6 +180,9 @@ def _recorded(
     own: Predictor, record: TrainingRecord, rows: Rows, probabilities: dict[str, NDArray[np.float64]]
 ) -> Finding:
     """Compare the accuracy on the split that the model was selected on with the one that it recorded."""
+    if not record.accuracy:
+        what = f"of the {record.select_on} split, on which a network was selected, no score is recorded"
+        return Finding(Check.RECORDED_SCORE, "not measured", what, "take members that were selected on validation")
     true = own.dataset.labels[rows]
     now = {name: float((probabilities[name].argmax(axis=1) == true).mean()) for name in record.accuracy}
     name = max(now, key=lambda one: abs(now[one] - record.accuracy[one]))

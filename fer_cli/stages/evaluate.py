@@ -1,4 +1,4 @@
-"""Stage ``eval``: an ahm, a model, a study or anybody's predictions in, an evaluation artifact out."""
+"""Stage ``eval``: an ahm, a model, a study, an ensemble or anybody's predictions in, an evaluation artifact out."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.stages.extract import extract
 
 REVISION: Final = 6
+SCORED: Final = ("ahm", "model", "study", "ensemble")
 BATCHINGS: Final[tuple[Batching, ...]] = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 
@@ -61,7 +62,7 @@ def evaluate_model(
 
     Args:
         store: where artifacts are.
-        model: reference of an ahm artifact, a model or a study; the newest where it is None.
+        model: reference of an ahm artifact, a model, a study or an ensemble; the newest where it is None.
         data: reference of the dataset; where it is None the one that the model was trained on, for predictions the
             newest. A model is scored on another one over the classes in common.
         predictions: a file of predictions (:mod:`fer_cli.evaluation.external_predictions`), in place of a model.
@@ -156,7 +157,7 @@ def evaluate_model(
 def open_for_scoring(
     store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
 ) -> Predictor:
-    """Open an ahm artifact, a model or a study; the features that AHM wants of another dataset are extracted."""
+    """Open an ahm artifact, a model, a study or an ensemble; AHM's features of another dataset are extracted."""
     features = None
     if artifact.kind == "ahm" and data is not None:
         features = _same_features(store, open_parent(store, artifact, "features"), data, device)
@@ -207,7 +208,7 @@ def _open(
     if predictions is None:
         if answer is not None:
             raise UsageError("--answer is for --predictions", hint="give the file too, or leave --answer out")
-        artifact = store.find(model, ["ahm", "model", "study"])
+        artifact = store.find(model, SCORED)
         on = None if data is None else store.find(data, ["dataset"])
         opened = open_for_scoring(store, artifact, device, batching, on)
         return opened, split_of(split, opened.dataset.artifact, opened.dataset.split_names), split is None

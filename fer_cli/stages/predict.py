@@ -74,8 +74,8 @@ def predict(
     Args:
         store: where the model is.
         given: photos, videos, folders, csv lists, ``camera``.
-        model: reference of a model, a study or AHM, or an exported ONNX file; the one that comes with fer where it is
-            None.
+        model: reference of a model, a study, an ensemble or AHM, or an exported ONNX file; the one that comes with fer
+            where it is None.
         faces: ``detect``, ``whole``, or ``auto``: detect, and whole images where no detector can be had.
         detector: its name, or auto.
         detector_weights: a file with its weights.

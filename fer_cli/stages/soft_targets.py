@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from fer_cli.datasets.dataset import Dataset
 
 REVISION: Final = 1
 SHARES: Final = "shares.npy"
-KINDS: Final = ("model", "study")
+KINDS: Final = ("model", "study", "ensemble")
 _BLOCK: Final = 512
 
 
@@ -30,7 +31,7 @@ def soft_targets(store: Store, teacher: str, dataset: Dataset, *, device: str, r
 
     Args:
         store: where artifacts are.
-        teacher: reference of a model or a study that was trained on the same data set.
+        teacher: reference of a model, a study or an ensemble that was trained on the same data set.
         dataset: the data set.
         device: auto, or torch's name of it.
         ranks: the processes; the first one makes them.
@@ -76,9 +77,7 @@ def soft_targets(store: Store, teacher: str, dataset: Dataset, *, device: str, r
 
 
 def _check(store: Store, teacher: Artifact, dataset: Dataset) -> None:
-    from fer_cli.training.study import models_of
-
-    for model in models_of(store, teacher).values():
+    for model in _models(store, teacher):
         trained_on = model.manifest.inputs["dataset"]
         if (trained_on.name, trained_on.version) != (dataset.artifact.name, dataset.artifact.version):
             raise FerError(
@@ -91,6 +90,16 @@ def _check(store: Store, teacher: Artifact, dataset: Dataset) -> None:
                 f"distill.teacher {teacher.reference} is of a fold: its training images are others",
                 hint="take a teacher of the data set's own splits",
             )
+
+
+def _models(store: Store, teacher: Artifact) -> Iterable[Artifact]:
+    if teacher.kind == "ensemble":
+        from fer_cli.evaluation.predictors.ensemble import members_of
+
+        return members_of(store, teacher)[2].models.values()
+    from fer_cli.training.study import models_of
+
+    return models_of(store, teacher).values()
 
 
 def _answers(

@@ -83,6 +83,11 @@ def validate(
     }
 
 
+def fitted_temperature(logits: NDArray[np.float64], true: NDArray[np.int64]) -> float:
+    """Return what logits (n, C) are divided by for the least mean cross-entropy of ``true`` (n,), from 0.2 to 10."""
+    return _least(_losses(logits, true))
+
+
 def _losses(logits: NDArray[np.float64], true: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return the sum of the cross-entropies of logits (n, C) at each of :data:`TEMPERATURES`."""
     scaled = logits[None] / TEMPERATURES[:, None, None]

@@ -161,7 +161,7 @@ def test_colour_and_a_bar_on_a_terminal_and_none_with_no_color(tmp_path: Path) -
         (["ls", "--kind", "nonsense"], 2, "'nonsense' is not a kind of artifact"),
         (["extract"], 1, "no dataset artifact yet; make one with 'fer prepare'"),
         (["fit-ahm"], 1, "no features artifact yet; make one with 'fer extract'"),
-        (["eval"], 1, "no ahm, model or study artifact yet; make one with 'fer fit-ahm', 'fer train' or"),
+        (["eval"], 1, "no ahm, model, study or ensemble artifact yet; make one with 'fer fit-ahm', 'fer train', "),
         (["plot", "confusion"], 1, "no evaluation artifact yet"),
         (["plot", "hierarchy", "--out", "a.txt"], 2, "--out a.txt: unknown suffix '.txt'"),
         (["show", "a\nb"], 1, "is not a reference"),

@@ -20,7 +20,7 @@ def open_predictor(
     data: Artifact | None = None,
     features: Artifact | None = None,
 ) -> Predictor:
-    """Open an ahm artifact, a model or a study on the dataset that it was trained on, or on another one.
+    """Open an ahm artifact, a model, a study or an ensemble on the dataset that it was trained on, or on another one.
 
     Args:
         store: where artifacts are.
@@ -36,6 +36,10 @@ def open_predictor(
         from fer_cli.evaluation.predictors.ahm import ahm_predictor
 
         return ahm_predictor(store, artifact, data, features)
+    if artifact.kind == "ensemble":
+        from fer_cli.evaluation.predictors.ensemble import ensemble_predictor
+
+        return ensemble_predictor(store, artifact, device, batching, data)
     from fer_cli.evaluation.predictors.folds import folds_predictor
     from fer_cli.evaluation.predictors.model import model_predictor, study_predictor
 
