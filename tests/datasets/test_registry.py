@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.registry import Registry
 from fer_cli.datasets.registry import DATASETS, GROUP, DatasetDefinition
+from tests.kits.packages import install
 
 MODULE = """
 from typing import Annotated
@@ -66,34 +65,41 @@ def package(tmp_path: Path) -> Callable[[str], Path]:
     return write
 
 
-def run_fer(site: Path, *words: object, code: int = 0) -> str:
-    """Run ``fer`` in a process of its own, for which the package is installed."""
-    path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH"), *sys.path])])
-    command = [sys.executable, "-m", "fer_cli", *map(str, words)]
-    ended = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False, timeout=300
-    )
-    assert ended.returncode == code, ended.stderr
-    return ended.stdout if code == 0 else ended.stderr
+Fer = Callable[..., str]
+
+
+@pytest.fixture
+def run_fer(capsys: pytest.CaptureFixture[str]) -> Fer:
+    """Run ``fer`` with the package installed; return stdout, or stderr of a command that fails."""
+
+    def call(*words: object, code: int = 0) -> str:
+        capsys.readouterr()
+        ended = run([str(word) for word in words])
+        out, said = capsys.readouterr()
+        assert ended == code, said
+        return out if code == 0 else said
+
+    return call
 
 
 def test_a_data_set_of_another_package_is_prepared_trained_on_and_reported(
-    package: Callable[[str], Path], tmp_path: Path
+    package: Callable[[str], Path], run_fer: Fer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site, store, source = package(MODULE), tmp_path / "store", tmp_path / "faces"
+    install(monkeypatch, package(MODULE), DATASETS)
+    store, source = tmp_path / "store", tmp_path / "faces"
     source.mkdir()
     (source / "levels.txt").write_text("60 120 180")
-    assert "Three levels of grey." in run_fer(site, "prepare", "--help")
-    assert "--each" in run_fer(site, "prepare", "myfaces", "--help")
+    assert "Three levels of grey." in run_fer("prepare", "--help")
+    assert "--each" in run_fer("prepare", "myfaces", "--help")
     words = ["prepare", "myfaces", "--source", source, "--each", 60, "--store", store, "--json"]
-    printed = json.loads(run_fer(site, *words))
+    printed = json.loads(run_fer(*words))
     assert (printed["command"], printed["artifact"]["name"]) == ("prepare myfaces", "myfaces")
     assert printed["summary"]["splits"] == {"train": 90, "validation": 45, "test": 45}
     sets = ["model.backbone=test_efficientnet", "model.weights=none", "model.drop_path=0.0", "data.size=32"]
     sets += ["train.batch=30", "train.epochs=1"]
     sets = [word for change in sets for word in ("--set", change)]
-    run_fer(site, "train", "baseline", *sets, "--store", store, "--device", "cpu")
-    evaluated = json.loads(run_fer(site, "eval", "--report", "--store", store, "--device", "cpu", "--json"))
+    run_fer("train", "baseline", *sets, "--store", store, "--device", "cpu")
+    evaluated = json.loads(run_fer("eval", "--report", "--store", store, "--device", "cpu", "--json"))
     page = (Path(evaluated["artifact"]["path"]) / "report.html").read_text(encoding="utf-8")
     assert "levels of grey" in page
     assert printed["artifact"]["version"] in page
@@ -107,15 +113,15 @@ def test_a_data_set_of_another_package_is_prepared_trained_on_and_reported(
     ],
 )
 def test_a_broken_package_is_named_and_leaves_the_others_usable(
-    package: Callable[[str], Path], module: str, message: str
+    package: Callable[[str], Path], run_fer: Fer, monkeypatch: pytest.MonkeyPatch, module: str, message: str
 ) -> None:
-    site = package(module)
-    error = run_fer(site, "prepare", "myfaces", code=1)
+    install(monkeypatch, package(module), DATASETS)
+    error = run_fer("prepare", "myfaces", code=1)
     assert error.startswith("fer: error: data set 'myfaces'")
     assert message in error
     assert "update or remove that package" in error
     assert "Traceback" not in error
-    assert "RAF-DB basic" in run_fer(site, "prepare", "--help")
+    assert "RAF-DB basic" in run_fer("prepare", "--help")
 
 
 def test_an_unknown_name_gets_the_nearest() -> None:

@@ -7,17 +7,20 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from fer_cli.artifacts.store import Store
+from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.systems import registry
 from fer_cli.systems.naming import RecipeVariant, recipe_variant
 from fer_cli.weights import files
 from fer_cli.weights.catalogue import BACKBONES
 from fer_cli.weights.files import WeightsFile, find_weights
+from tests.kits.packages import install
 from tests.kits.toy import toy_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -51,63 +54,74 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
-def fer(site: Path, store: Store, *words: str, code: int = 0) -> str:
-    """Run a command with the package on the path; return stdout, or stderr of one that fails."""
-    run = subprocess.run(
-        [sys.executable, "-m", "fer_cli", *words],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{site}", "FER_STORE": str(store.root), "NO_COLOR": "1"},
-        cwd=site,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == code, run.stderr
-    return run.stdout if code == 0 else run.stderr
+Fer = Callable[..., str]
 
 
-def test_it_is_listed_without_being_imported_and_says_what_its_recipe_holds(site: Path, store: Store) -> None:
-    listed = fer(site, store, "train", "--help")
+@pytest.fixture
+def fer(site: Path, store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Fer:
+    """Run a command with the package installed; return stdout, or stderr of one that fails."""
+    install(monkeypatch, site, registry.SYSTEMS)
+    monkeypatch.setenv("FER_STORE", str(store.root))
+
+    def call(*words: str, code: int = 0) -> str:
+        capsys.readouterr()
+        ended = run(list(words))
+        out, said = capsys.readouterr()
+        assert ended == code, said
+        return out if code == 0 else said
+
+    return call
+
+
+def test_it_is_listed_without_being_imported_and_says_what_its_recipe_holds(fer: Fer) -> None:
+    listed = fer("train", "--help")
     assert "dropnet" in listed
     assert "A small residual network" in listed
     assert "broken" in listed, "what cannot be imported does not keep the others from being listed"
-    keys = json.loads(fer(site, store, "train", "dropnet", "--help-recipe", "--json"))["keys"]
+    keys = json.loads(fer("train", "dropnet", "--help-recipe", "--json"))["keys"]
     assert {"model.blocks", "loss.gamma", "optim.lr"} <= {key["key"] for key in keys}
-    assert "blocks = 3" in fer(site, store, "train", "dropnet", "--print-config", "--set", "model.blocks=3")
+    assert "blocks = 3" in fer("train", "dropnet", "--print-config", "--set", "model.blocks=3")
 
 
-def test_it_is_trained_scored_drawn_and_shown(site: Path, store: Store) -> None:
-    trained = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))
+def test_it_is_trained_scored_drawn_and_shown(fer: Fer, site: Path) -> None:
+    trained = json.loads(fer("train", "dropnet", "--device", "cpu", "--json"))
     assert trained["artifact"]["name"] == "toy-dropnet-1-blocks-seed0"
     assert trained["summary"]["details"]["blocks"] == 1
     model = trained["artifact"]["path"]
-    again = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))
+    again = json.loads(fer("train", "dropnet", "--device", "cpu", "--json"))
     assert again["up_to_date"]
-    evaluation = json.loads(fer(site, store, "eval", model, "--report", "--json"))
+    evaluation = json.loads(fer("eval", model, "--report", "--json"))
     page = (Path(evaluation["artifact"]["path"]) / "report.html").read_text(encoding="utf-8")
     assert "dropnet, 24 px" in page
     assert "fer train dropnet" in page
     assert "model.blocks=1" in page, "a section of its own stands in the command that trains it again"
     assert "Grad-CAM" in page
-    fer(site, store, "plot", "gradcam", model, "--out", str(site / "gradcam.svg"))
+    fer("plot", "gradcam", model, "--out", str(site / "gradcam.svg"))
     assert (site / "gradcam.svg").stat().st_size > 10_000
-    assert "dropnet" in fer(site, store, "show", model)
+    assert "dropnet" in fer("show", model)
 
 
-def test_what_is_wrong_with_a_system_is_said(site: Path, store: Store) -> None:
-    broken = fer(site, store, "train", "broken", code=1)
+def test_what_is_wrong_with_a_system_is_said(fer: Fer) -> None:
+    broken = fer("train", "broken", code=1)
     assert "system 'broken' of the package dropnet cannot be imported: No module named" in broken
     assert len(broken.splitlines()) == 1
-    assert "is not a System of this name" in fer(site, store, "train", "misnamed", code=1)
-    assert "any timm backbone" in fer(site, store, "train", "baseline", "--help").lower(), "ours cannot be replaced"
-    assert "--masks is not for dropnet" in fer(site, store, "train", "dropnet", "--masks", "x", code=2)
+    assert "is not a System of this name" in fer("train", "misnamed", code=1)
+    assert "any timm backbone" in fer("train", "baseline", "--help").lower(), "ours cannot be replaced"
+    assert "--masks is not for dropnet" in fer("train", "dropnet", "--masks", "x", code=2)
 
 
-def test_a_model_of_a_system_that_is_not_installed_is_said(site: Path, store: Store) -> None:
-    model = json.loads(fer(site, store, "train", "dropnet", "--device", "cpu", "--json"))["artifact"]["path"]
-    alone = site / "elsewhere"
-    alone.mkdir()
-    said = fer(alone, store, "plot", "gradcam", model, code=1)
-    assert "the system 'dropnet', which is not installed; install the package" in said
+def test_a_process_of_its_own_finds_it_and_without_it_says_what_is_missing(fer: Fer, site: Path, store: Store) -> None:
+    model = json.loads(fer("train", "dropnet", "--device", "cpu", "--json"))["artifact"]["path"]
+
+    def ended(path: str, *words: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "PYTHONPATH": path, "FER_STORE": str(store.root), "NO_COLOR": "1"}
+        command = [sys.executable, "-m", "fer_cli", *words]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=site.parent)
+
+    assert "A small residual network" in ended(f"{ROOT}{os.pathsep}{site}", "train", "--help").stdout
+    alone = ended(str(ROOT), "plot", "gradcam", model)
+    assert alone.returncode == 1
+    assert "the system 'dropnet', which is not installed; install the package" in alone.stderr
 
 
 def test_systems_are_found_by_name() -> None:
