@@ -275,7 +275,7 @@ def test_exit_codes_and_lines(store: Store, fer: Fer, tmp_path: Path) -> None:
     assert "is unsound: selection split: optimistic; leave it out, or compare with --allow-unsound" in line
     assert "1 to compare" in fer("compare", "one-seed0", *at, code=2)
     assert "are both evaluation/" in fer("compare", "one-seed0", "model/one-seed0", *at, code=2)
-    assert "no model, study, ahm or evaluation artifact 'none'" in fer("compare", "one-seed0", "none", *at)
+    assert "no model, study, ensemble, ahm or evaluation artifact 'none'" in fer("compare", "one-seed0", "none", *at)
     assert "--format 'word' is not a choice" in fer("compare", "one-seed0", "x", *at, "--format", "word", code=2)
     gone = tmp_path / "gone" / "a.md"
     assert str(gone) in fer("compare", "one-seed0", "other-seed0", *at, "--out", gone)
