@@ -23,7 +23,7 @@ from fer_cli.artifacts.maintenance import REQUESTS, open_parent
 from fer_cli.artifacts.manifest import KINDS, digest
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.core import assets, provenance
+from fer_cli.core import assets, machine, provenance
 from fer_cli.core.errors import FerError
 from fer_cli.weights.catalogue import PACKAGES, cache_folder
 
@@ -58,6 +58,7 @@ class Request:
         parts = {
             "command": command,
             "options": options,
+            "threads": machine.threads_asked_for(),
             "files": [_identity(path) for path in _paths(options)],
             "inputs": [[artifact.reference, artifact.manifest.content] for artifact in inputs],
             "weights": [_identity(path) for path in sorted(_weights())],

@@ -11,7 +11,7 @@ import typer
 
 from fer_cli.cli.common import Output, artifact_output, counted, print_table
 from fer_cli.cli.options import DatasetArgument, DeviceOption, ForceOption, SeedOption, command
-from fer_cli.cli.train import MasksOption, SetOption, WorkersOption
+from fer_cli.cli.train import LogOption, MasksOption, SetOption, WorkersOption
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.store import Artifact, Store
@@ -61,6 +61,7 @@ def search(
     masks: MasksOption = None,
     device: DeviceOption = "auto",
     workers: WorkersOption = None,
+    log: LogOption = None,
     force: ForceOption = False,
     name: str | None = None,
 ) -> Output:
@@ -102,6 +103,7 @@ def search(
         masks=masks,
         device=device,
         workers=workers,
+        log=log or [],
         force=force,
         name=name,
         command=shlex.join(["fer", "search", recipe, *([] if dataset is None else [dataset]), *given]),

@@ -1,4 +1,4 @@
-"""Notes, warnings and progress on stderr: a bar on a terminal, a line every 30 s elsewhere."""
+"""Notes, warnings and progress on stderr: a bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from fer_cli.core.errors import one_line
 from fer_cli.core.progress import LOGGER, Advance, note, shown_by
 
 EVERY: Final = 30.0
-"""Seconds between two plain lines."""
+"""Most seconds between two plain lines."""
+FIRST: Final = 3.0
+"""Seconds until the first plain line."""
 
 
 @contextmanager
@@ -45,7 +47,7 @@ class _Handler(logging.Handler):
 
 
 @contextmanager
-def _display(title: str, total: int | None, unit: str, done: int) -> Iterator[Advance]:
+def _display(title: str, total: float | None, unit: str | None, done: float) -> Iterator[Advance]:
     if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
         with _bar(title, total, unit, done) as advance:
             yield advance
@@ -54,51 +56,86 @@ def _display(title: str, total: int | None, unit: str, done: int) -> Iterator[Ad
 
 
 @contextmanager
-def _bar(title: str, total: int | None, unit: str, done: int) -> Iterator[Advance]:
+def _bar(title: str, total: float | None, unit: str | None, done: float) -> Iterator[Advance]:
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.table import Column
     from rich.text import Text
+
+    pace = _Pace(total, done)
 
     class Rate(ProgressColumn):
         def render(self, task: Task) -> Text:
             return Text(f"{task.speed:,.0f} {unit}/s" if task.speed else f"{unit}", style="dim")
 
+    class Left(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            left = pace.left(task.completed)
+            return Text("" if left is None else f"{_duration(left)} left", style="cyan")
+
+    of = "/{task.total:,.0f}" if total is not None else ""
+    counts = (
+        [TextColumn("{task.percentage:>3.0f}%")] if unit is None else [TextColumn("{task.completed:,.0f}" + of), Rate()]
+    )
     progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=32),
-        TextColumn("{task.completed:,.0f}" + ("/{task.total:,.0f}" if total is not None else "")),
-        Rate(),
-        TimeRemainingColumn(compact=True),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
+        BarColumn(bar_width=32 if unit is not None else None),
+        *counts,
+        Left(),
         console=Console(stderr=True, color_system=None if os.environ.get("NO_COLOR") else "auto"),
         transient=True,
+        expand=unit is None,  # the bar has what its words leave
     )
     with progress:
-        task = progress.add_task(one_line(title), total=total, completed=done)
+        task = progress.add_task(one_line(title), total=total)
+        progress.update(task, completed=done)
 
-        def advance(done: int = 1) -> None:
-            progress.advance(task, done)
+        def advance(done: float = 1, status: str | None = None) -> None:
+            progress.update(task, advance=done, description=None if status is None else one_line(status))
 
         yield advance
 
 
-class _Lines:
-    """Plain progress: nothing for short work, then a line every half minute."""
+class _Pace:
+    """How long work will take still, by the mean pace so far: what comes rarely, such as a validation, is in it."""
 
-    def __init__(self, title: str, total: int | None, unit: str, done: int) -> None:
-        self._title, self._total, self._unit = title, total, unit
-        self._before = self._done = done
+    def __init__(self, total: float | None, done: float) -> None:
+        self._total, self._before, self._start = total, done, time.monotonic()
+
+    def rate(self, done: float) -> float:
+        """Return the items a second since this part of the work began."""
+        return (done - self._before) / max(time.monotonic() - self._start, 1e-9)
+
+    def left(self, done: float) -> float | None:
+        """Return the seconds that are left; None where that cannot be told yet."""
+        rate = self.rate(done)
+        return None if self._total is None or rate <= 0 else max(0.0, self._total - done) / rate
+
+
+class _Lines:
+    """Plain progress: nothing for short work, then lines further and further apart, up to half a minute."""
+
+    def __init__(self, title: str, total: float | None, unit: str | None, done: float) -> None:
+        self._title, self._total, self._unit, self._done = title, total, unit, done
+        self._status = ""
+        self._pace = _Pace(total, done)
         self._start = self._last_line = time.monotonic()
 
-    def __call__(self, done: int = 1) -> None:
+    def __call__(self, done: float = 1, status: str | None = None) -> None:
         self._done += done
+        self._status = self._status if status is None else f"{status}, "
         now = time.monotonic()
-        if now - self._last_line < EVERY:
+        if now - self._last_line < min(EVERY, max(FIRST, self._last_line - self._start)):
             return
         self._last_line = now
-        rate = (self._done - self._before) / (now - self._start)
-        total = "" if self._total is None else f"/{self._total:,}"
-        left = "" if self._total is None or rate == 0 else f", {_duration((self._total - self._done) / rate)} left"
-        note(f"{self._title}: {self._done:,}{total} {self._unit}, {rate:,.0f}/s{left}")
+        left = self._pace.left(self._done)
+        ends = "" if left is None else f", {_duration(left)} left"
+        if self._unit is None and self._total:
+            count = f"{self._done / self._total:.0%}"
+        else:
+            total = "" if self._total is None else f"/{self._total:,.0f}"
+            count = f"{self._done:,.0f}{total} {self._unit}, {self._pace.rate(self._done):,.0f}/s"
+        note(f"{self._title}: {self._status}{count}{ends}")
 
 
 def _duration(seconds: float) -> str:

@@ -60,6 +60,13 @@ WorkersOption = Annotated[
     ),
 ]
 BoardOption = Annotated[Path | None, typer.Option("--tensorboard", help="A folder to write for TensorBoard as well.")]
+LogOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        help="wandb or mlflow: log the training there as well, as their environment variables say; may be repeated.",
+    ),
+]
 PrintOption = Annotated[
     bool, typer.Option("--print-config", help="Print the recipe as it would be run, as TOML, and exit.")
 ]
@@ -98,6 +105,7 @@ def _command(system: str) -> Callable[..., None]:
         device: DeviceOption = "auto",
         workers: WorkersOption = None,
         tensorboard: BoardOption = None,
+        log: LogOption = None,
         print_config: PrintOption = False,
         help_recipe: HelpRecipeOption = False,
         force: ForceOption = False,
@@ -122,6 +130,7 @@ def _command(system: str) -> Callable[..., None]:
             device=device,
             workers=workers,
             tensorboard=tensorboard,
+            log=log or [],
             force=force,
             name=name,
         )

@@ -21,12 +21,15 @@ LOGGER.addHandler(logging.NullHandler())
 class Advance(Protocol):
     """A callback of :func:`track`."""
 
-    def __call__(self, done: int = 1) -> None:
-        """Report that ``done`` more items are finished."""
+    def __call__(self, done: float = 1, status: str | None = None) -> None:
+        """Report that ``done`` more items are finished; ``status`` is what to say of the work from now on."""
 
 
-Display = Callable[[str, int | None, str, int], AbstractContextManager[Advance]]
-"""Shows the progress of one piece of work, given its title, total, unit and the items that were done before."""
+Display = Callable[[str, float | None, str | None, float], AbstractContextManager[Advance]]
+"""Shows the progress of one piece of work, given its title, total, unit and the items that were done before.
+
+Work whose items are no things to count has no unit: its share is shown.
+"""
 
 _displays: list[Display] = []
 
@@ -59,7 +62,7 @@ def shown_by(display: Display) -> Iterator[None]:
 
 
 @contextmanager
-def track(title: str, total: int | None, unit: str = "images", done: int = 0) -> Iterator[Advance]:
+def track(title: str, total: float | None, unit: str | None = "images", done: float = 0) -> Iterator[Advance]:
     """Show the progress of ``total`` items, ``done`` of which were done before."""
     if not speaks() or not _displays:
         yield _silent
@@ -68,5 +71,5 @@ def track(title: str, total: int | None, unit: str = "images", done: int = 0) ->
         yield advance
 
 
-def _silent(done: int = 1) -> None:
+def _silent(done: float = 1, status: str | None = None) -> None:
     """Report nothing: there is no display, or another process has it."""

@@ -64,6 +64,7 @@ def search(
     masks: str | None = None,
     device: str = "auto",
     workers: int | None = None,
+    log: Sequence[str] = (),
     force: bool = False,
     name: str | None = None,
     command: str | None = None,
@@ -89,6 +90,7 @@ def search(
         masks: reference of the region maps, of a system that is trained with them.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         workers: threads that prefetch batches.
+        log: services that each training is logged to, as in stage ``train``.
         force: look at all trials again; those that are up to date are not trained again.
         name: of the search; None: data set, system, what differs from the system's recipes, method and keys.
         command: that makes it again.
@@ -140,7 +142,7 @@ def search(
     with store.make(plan, force=force, resumable=True, restart=force) as work:
         if work.committed is None:
             reference = None if "masks" not in inputs else _reference(inputs["masks"])
-            runner = _Search(store, work, opened, fold, reference, device, workers)
+            runner = _Search(store, work, opened, fold, reference, device, workers, log)
             artifact, up_to_date = runner.run(candidates, epochs, command), False
         else:
             artifact, up_to_date = work.committed, True
@@ -167,6 +169,7 @@ class _Search:
     masks: str | None
     device: str
     workers: int | None
+    log: Sequence[str]
     models: dict[str, Artifact] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -207,6 +210,7 @@ class _Search:
                 masks=self.masks,
                 device=self.device,
                 workers=self.workers,
+                log=self.log,
             )
         except DivergedError as error:
             if error.directory.is_dir():

@@ -26,7 +26,7 @@ from fer_cli.stages.soft_targets import soft_targets
 from fer_cli.systems import registry
 from fer_cli.systems.job import Job, train_one
 from fer_cli.systems.recipe_sources import find_source
-from fer_cli.training.history import check_tensorboard
+from fer_cli.training.loggers import check_loggers
 from fer_cli.training.recipe import Recipe
 from fer_cli.training.study import study_of
 from fer_cli.weights.files import WeightsFile, find_weights
@@ -65,6 +65,7 @@ def train(
     device: str = "auto",
     workers: int | None = None,
     tensorboard: Path | None = None,
+    log: Sequence[str] = (),
     force: bool = False,
     name: str | None = None,
 ) -> TrainedResult:
@@ -90,6 +91,8 @@ def train(
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         workers: threads that prefetch batches; they change no result. None: 2 with a GPU, else 0.
         tensorboard: a folder for TensorBoard, with a folder per model.
+        log: services that it is logged to, ``wandb`` and ``mlflow``, which are configured by their own environment
+            variables; a fault of one is said and does not stop the training.
         force: train again even where it is up to date or unfinished. Resume that one by a call without.
         name: of the models, before their fold and seed, and of the study; None: data set, system, backbone and the
             settings that differ from the system's recipes.
@@ -120,8 +123,7 @@ def train(
             f"train.batch = {settings.train.batch} leaves one image to each of {ranks.world} processes",
             hint=f"take {2 * ranks.world} or more: batch norm wants two",
         )
-    if tensorboard is not None:
-        check_tensorboard(tensorboard)
+    check_loggers(log, tensorboard)
     machine.tune_allocator()
     opened = open_dataset(store.find(dataset, ["dataset"]))
     views = [seen(opened, number) for number in _folds(opened, fold)]
@@ -150,6 +152,7 @@ def train(
             ranks=ranks,
             workers=workers,
             tensorboard=tensorboard,
+            log=log,
             force=force,
             soft_targets=answers,
             name=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -23,14 +24,15 @@ from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, Model
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.errors import FerError
-from fer_cli.core.progress import track
+from fer_cli.core.progress import note
 from fer_cli.core.toml_text import toml_text
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
 from fer_cli.models.backbones import check_name
 from fer_cli.systems.naming import recipe_variant
-from fer_cli.training.history import HISTORY, recorder, write_history
+from fer_cli.training.history import HISTORY, History, write_history
+from fer_cli.training.loggers import SERVICES, STARTED, Opener, Run, TensorBoardLogger, logged_to
 from fer_cli.training.recipe import RECIPE
 from fer_cli.training.resume import (
     CHECKPOINTS,
@@ -71,6 +73,7 @@ class Job:
     ranks: distributed.Ranks
     workers: int | None
     tensorboard: Path | None
+    log: Sequence[str]  # names of services in :mod:`fer_cli.training.loggers`
     force: bool
     soft_targets: Artifact | None  # a teacher's answers of the training images
     name: str | None
@@ -109,7 +112,8 @@ def train_one(job: Job, seed: int) -> Result:
         finally:
             if work.committed is None and not (work.is_sealed or any(work.directory.glob(CHECKPOINTS))):
                 forget(work.directory)  # nothing to resume
-                (work.directory / HISTORY).unlink(missing_ok=True)
+                for name in (HISTORY, STARTED):
+                    (work.directory / name).unlink(missing_ok=True)
 
     with machine.computing_with(numerics.get("threads")):
         return run(store, plan, produce, ranks=job.ranks, force=forced, restart=job.force)
@@ -117,6 +121,8 @@ def train_one(job: Job, seed: int) -> Result:
 
 def _check(job: Job) -> None:
     """Refuse a backbone or a device that is not there before anything is begun; imports torch and timm."""
+    if "torch" not in sys.modules:
+        note("loading PyTorch")  # seconds, and more where the machine is busy
     if job.recipe.backbone is not None:
         check_name(job.recipe.backbone.backbone)
     machine.device_name(job.device)
@@ -246,14 +252,18 @@ def _train(job: Job, seed: int, work: Work) -> None:
         validation=dataset.rows(job.select_on),
         mixes_batch=mixes_batch,
     )
-    steps = recipe.train.epochs * (len(shown) // recipe.train.batch)
     plan, first = work.plan, job.ranks.rank == 0
-    board = job.tensorboard / f"{plan.name}-{plan.version}" if first and job.tensorboard is not None else None
+    note(f"train {plan.kind}/{plan.name}@{plan.version}")
     with (
         signals.stop_on_signal("step") as stop,
-        track(f"train {plan.name}", steps, unit="steps") as advance,
-        recorder(work.directory / HISTORY if first else None, board) as record,
+        logged_to(_shown_as(job, plan), _services(job) if first else {}, work.directory) as log,
     ):
+
+        def record(history: History) -> None:
+            if first:
+                write_history(work.directory / HISTORY, history)
+                log(history)
+
         stop.without_force = job.force
         trained = fit(
             task,
@@ -265,7 +275,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             ranks=job.ranks,
             workers=workers,
             stop=stop,
-            advance=advance,
+            title=f"train {plan.name}",
             record=record,
         )
     if not first:
@@ -317,6 +327,24 @@ def _train(job: Job, seed: int, work: Work) -> None:
         # The rest stays until then: a full disk or a kill is no reason to train again.
         files=[WEIGHTS, HISTORY, RECIPE],
     )
+
+
+def _shown_as(job: Job, plan: Plan) -> Run:
+    """Return what services show of a training."""
+    settings = {
+        "model": f"{plan.kind}/{plan.name}@{plan.version}",
+        "dataset": job.dataset.artifact.reference,
+        **{key: value for key, value in plan.config.items() if value is not None},
+    }
+    group = plan.name.rpartition("-seed")[0] or plan.name
+    return Run(f"{plan.name}-{plan.version}", group, settings)
+
+
+def _services(job: Job) -> dict[str, tuple[str, Opener]]:
+    services = {name: SERVICES[name] for name in job.log}
+    if (folder := job.tensorboard) is not None:
+        services["tensorboard"] = ("TensorBoard", lambda run, _resumed: TensorBoardLogger(folder, run))
+    return services
 
 
 def _form(dataset: Dataset) -> ImageForm:

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.distributed import all_gather, broadcast_tensors
 from fer_cli.core.errors import DivergedError, FerError, one_line
-from fer_cli.core.progress import Advance, note
+from fer_cli.core.progress import Advance, note, track
 from fer_cli.losses.objective import Objective
 from fer_cli.training.checkpoint import TrainingState, has_checkpoint, load_checkpoint, save_checkpoint
 from fer_cli.training.history import History
@@ -36,6 +36,7 @@ from fer_cli.training.recipe import Recipe
 from fer_cli.training.sampler import batches, epoch_rows
 from fer_cli.training.schedule import rate_factor
 from fer_cli.training.tally import Tally
+from fer_cli.training.trials import metric_of
 from fer_cli.training.validation import BATCH, validate
 
 SAVE_SECONDS = 120.0
@@ -44,6 +45,9 @@ CHECK_STEPS: Final = 50
 """Most steps between two looks at whether the loss is finite, on a GPU, and between two exchanges of processes."""
 EXCHANGE_SECONDS: Final = 0.5
 """About the time between two exchanges of processes: was one asked to stop, is a checkpoint due?"""
+
+VALIDATION_COST: Final = 1 / 3
+"""About what an image costs in validation, where a training step's costs 1: forward alone, without backward."""
 
 Rows = NDArray[np.int64]
 
@@ -100,7 +104,7 @@ def fit(
     ranks: distributed.Ranks,
     workers: int,
     stop: signals.StopRequest,
-    advance: Advance,
+    title: str,
     record: Callable[[History], None],
 ) -> Trained:
     """Train, from the checkpoint in ``directory`` where there is one.
@@ -115,14 +119,14 @@ def fit(
         ranks: the processes that share each batch.
         workers: threads that prepare batches ahead.
         stop: asked after each step.
-        advance: called after each step.
+        title: of the progress that is shown.
         record: given the history after each epoch.
 
     Raises:
         FerError: the loss is not finite, memory is short, or a checkpoint is damaged.
         PreemptedError: a signal came; the checkpoint is written.
     """
-    return _Training(task, recipe, seed, directory, run, device, ranks, stop, workers).run(advance, record)
+    return _Training(task, recipe, seed, directory, run, device, ranks, stop, workers).run(title, record)
 
 
 class _Training:
@@ -145,6 +149,8 @@ class _Training:
         self.averaged = copy.deepcopy(task.network).requires_grad_(False) if recipe.train.ema else None
         self.state = TrainingState(task.network, self.averaged, task.loss, self.optimiser)
         self.steps = len(self._batches(0))
+        self.validation_steps = VALIDATION_COST * len(task.validation) / recipe.train.batch
+        self.loss: float | None = None
         self.tally = Tally(device)
         self.tally_start = 0
         self._restore()
@@ -153,18 +159,25 @@ class _Training:
         self.saved = time.perf_counter()
         self.exchanged, self.steps_since, self.steps_until = self.saved, 0, 1
 
-    def run(self, advance: Advance, record: Callable[[History], None]) -> Trained:
+    def run(self, title: str, record: Callable[[History], None]) -> Trained:
+        progress, epoch = self.progress, self.steps + self.validation_steps
+        done = progress.epoch * epoch + progress.step
+        with track(title, self.recipe.train.epochs * epoch, unit=None, done=done) as advance:
+            return self._run(advance, record)
+
+    def _run(self, advance: Advance, record: Callable[[History], None]) -> Trained:
         progress = self.progress
         images = 0
         begun, before = time.perf_counter(), progress.seconds
-        advance(progress.epoch * self.steps + progress.step)
+        advance(0, self._status())
         while progress.epoch < self.recipe.train.epochs and not self._waited_enough():
             for size in self._epoch():
                 images += size
                 progress.seconds = before + time.perf_counter() - begun
-                advance()
+                advance(1, self._status())
                 self._save_if_asked()
-            self._end_epoch()
+            self._end_epoch(advance)
+            advance(0, self._status())
             record(progress.history)
             progress.seconds = before + time.perf_counter() - begun
             self._save_if_asked(now=True)
@@ -245,6 +258,8 @@ class _Training:
             steps, loss = fault
             number = self.progress.epoch * self.steps + self.tally_start + steps
             raise self._diverged(f"the loss is {loss} at step {number + 1} (epoch {self.progress.epoch + 1})")
+        total, _, images = self.tally.sums()
+        self.loss = total / images if images else self.loss
 
     def _rate(self, number: int) -> float:
         recipe = self.recipe
@@ -265,7 +280,19 @@ class _Training:
         for name in means.keys() - set(floating):
             means[name].copy_(own[name])
 
-    def _end_epoch(self) -> None:
+    def _status(self) -> str:
+        """Return what to say of the training: epoch, mean loss of its steps so far, and what epochs are chosen by."""
+        progress, epochs = self.progress, self.recipe.train.epochs
+        parts = [f"epoch {min(progress.epoch + 1, epochs)}/{epochs}"]
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.3f}")
+        if progress.history:
+            metric, last = metric_of(self.recipe.train.monitor), progress.history[-1]
+            value = f"{last['validation_loss']:.3f}" if metric == "loss" else f"{last[metric]:.1%}"
+            parts.append(f"val. {metric.replace('_', ' ').replace('f1', 'F1')} {value}")
+        return ", ".join(parts)
+
+    def _end_epoch(self, advance: Advance) -> None:
         """Measure the epoch, keep it where it is the best so far, and go to the next."""
         progress, recipe = self.progress, self.recipe
         self._check_loss()
@@ -282,6 +309,7 @@ class _Training:
             ranks=self.ranks,
             batch=1 if task.mixes_batch else min(BATCH, recipe.train.batch),
             is_stopped=lambda: self.stop.signal is not None,
+            advance=lambda share: advance(share * self.validation_steps),
         )
         if scores is None:
             self._save()
@@ -307,9 +335,9 @@ class _Training:
         if recipe.schedule.name == "plateau":
             progress.plateau.update(scores["validation_loss"], recipe.schedule)
         note(
-            f"epoch {progress.epoch + 1}/{recipe.train.epochs}: loss {line['train_loss']:.3f}, validation "
+            f"epoch {progress.epoch + 1}/{recipe.train.epochs}: loss {line['train_loss']:.3f}, val. "
             f"{scores['validation_loss']:.3f}, accuracy {scores['accuracy']:.1%}, balanced "
-            f"{scores['balanced_accuracy']:.1%}{'  (best so far)' if progress.best_epoch == progress.epoch + 1 else ''}"
+            f"{scores['balanced_accuracy']:.1%}{', best' if progress.best_epoch == progress.epoch + 1 else ''}"
         )
         progress.epoch, progress.step = progress.epoch + 1, 0
         self.tally, self.tally_start = Tally(self.device), 0

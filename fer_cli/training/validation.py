@@ -35,6 +35,7 @@ def validate(
     ranks: distributed.Ranks,
     batch: int,
     is_stopped: Callable[[], bool],
+    advance: Callable[[float], None],
 ) -> dict[str, float] | None:
     """Return the mean cross-entropy, the scores and the temperature on some rows, shared among the processes.
 
@@ -52,6 +53,7 @@ def validate(
         ranks: the processes; each returns the same.
         batch: images at once.
         is_stopped: asked after each batch.
+        advance: called after each batch with its share of the rows.
     """
 
     def forward(some: Rows) -> torch.Tensor:
@@ -62,11 +64,13 @@ def validate(
     was_training = network.training
     network.eval()
     confusion, loss, tempered = np.zeros((classes, classes)), 0.0, np.zeros(len(TEMPERATURES))
-    for some, logits in batches(forward, rows[ranks.rank :: ranks.world], batch):
+    mine = rows[ranks.rank :: ranks.world]
+    for some, logits in batches(forward, mine, batch):
         true = labels[some]
         loss += float(nn.functional.cross_entropy(logits.double(), torch.from_numpy(true), reduction="sum"))
         tempered += _losses(logits.double().numpy(), true)
         np.add.at(confusion, (true, logits.argmax(1).numpy()), 1)
+        advance(len(some) / len(mine))
         if ranks.world == 1 and is_stopped():
             return None
     network.train(was_training)

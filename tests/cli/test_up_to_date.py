@@ -135,6 +135,8 @@ def test_what_has_changed_is_planned_again(
     assert not fitted()["up_to_date"], "the file has other bytes now"
     assert fitted()["up_to_date"]
     assert not fitted("--metric", "balanced")["up_to_date"]
+    assert not fitted("--threads", "3")["up_to_date"]
+    assert fitted("--threads", "3")["up_to_date"]
     assert not fitted("--force")["up_to_date"]
     again = fitted()
     assert again["up_to_date"]
