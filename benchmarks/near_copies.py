@@ -4,8 +4,9 @@
 
 Copies of pictures chosen at random are changed in one way and put among the pictures; the search runs as ``fer audit``
 runs it. A copy is found where it and its picture are named as a pair. A pair of a copy and another picture is wrong
-unless that picture is a copy of the first itself. The pictures are synthetic faces, and with ``--source``
-those of FER2013 (its ``fer2013.csv``, or that as ``.xz``). ``--write`` puts the figures where ``fer audit`` reads them.
+unless that picture is a copy of the first itself. The pictures are synthetic faces, and with ``--source`` those of
+FER2013's PublicTest (its ``fer2013.csv``, or that as ``.xz``). The search sees grey pictures alone: one made grey is
+no change to it. ``--write`` puts the figures where ``fer audit`` reads them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import lzma
 from collections.abc import Callable
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import Final
 
@@ -66,10 +68,10 @@ def drawn(count: int, seed: int) -> Picture:
 
 
 def fer2013(path: Path, count: int, seed: int) -> Picture:
-    """Return pictures of FER2013 chosen at random, each of other pixels."""
+    """Return pictures of FER2013's PublicTest chosen at random, each of other pixels: nothing was trained on these."""
     with lzma.open(path, "rt") if path.suffix == ".xz" else path.open() as lines:
-        next(lines)
-        pixels = sorted({line.split(",")[1] for line in lines})
+        rows = (line.rstrip().split(",") for line in lines)
+        pixels = sorted({row[1] for row in rows if row[2] == "PublicTest"})
     chosen = np.random.default_rng(seed).choice(len(pixels), min(count, len(pixels)), replace=False)
     return np.stack([np.array(pixels[k].split(), dtype=np.uint8).reshape(48, 48) for k in chosen])
 
@@ -86,7 +88,7 @@ def measured(
     crossing = [(other, copy - len(pictures)) for other, copy in pairs if other < len(pictures) <= copy]
     found = sum(other == of for other, of in crossing)
     wrong = sum(other != of and (min(other, of), max(other, of)) not in alike for other, of in crossing)
-    return reach.Reach(name, change, found, copies, wrong)
+    return reach.Reach(name, change, 1 if change in _SINGLE else 2, found, copies, wrong)
 
 
 def turned(picture: Picture, degrees: float) -> Picture:
@@ -167,16 +169,15 @@ _SINGLE: Final[dict[str, Callable[[Picture], Picture]]] = {
     "cropped 5%": partial(cropped, part=0.05),
     "cropped 10%": partial(cropped, part=0.10),
 }
-_PAIRS: Final = (
-    ("flipped", "JPEG quality 30"),
-    ("flipped", "turned 10 degrees"),
-    ("turned 10 degrees", "JPEG quality 30"),
-    ("turned 10 degrees", "shifted 8%"),
-    ("cropped 5%", "blurred by 1 px"),
-    ("gamma 1.6", "JPEG quality 30"),
+_IN_PAIRS: Final = (
+    *("flipped", "gamma 1.6", "JPEG quality 30", "blurred by 1 px", "turned 10 degrees"),
+    *("shifted 8%", "scaled 0.8", "scaled 1.25", "cropped 10%"),
 )
+_FURTHEST: Final = (("turned 20 degrees", "shifted 15%"), ("turned 20 degrees", "scaled 1.25"))
+_PAIRS: Final = [pair for pair in combinations(_IN_PAIRS, 2) if pair != ("scaled 0.8", "scaled 1.25")]
 CHANGES: Final = _SINGLE | {
-    f"{first}, {second}": partial(both, first=_SINGLE[first], second=_SINGLE[second]) for first, second in _PAIRS
+    f"{first}, {second}": partial(both, first=_SINGLE[first], second=_SINGLE[second])
+    for first, second in (*_PAIRS, *_FURTHEST)
 }
 """What is done to copies, by its name."""
 

@@ -230,7 +230,7 @@ def remove(store: Store, found: Sequence[Leftover]) -> int:
 def _answers(store: Store, request: Path) -> bool:
     """Tell whether the artifacts that a request led to are there."""
     try:
-        asked, answer = json.loads(request.read_bytes())
+        asked, answer, *_ = json.loads(request.read_bytes())
         references = [str(reference) for reference, _ in answer]
     except (OSError, ValueError, TypeError):
         return False

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import ClassVar, Final, Literal
 
+from pydantic import Field
+
 from fer_cli.artifacts.sections import Record, Section, SplitName
 from fer_cli.core.findings import Finding
 
@@ -264,11 +266,15 @@ class FoldsProtocol(Record):
 
 
 class DuplicatesLeftOut(Record):
-    """Which copies were left out of training: the rule, the threshold, and reason -> images."""
+    """Which copies were left out of training: the rule, the threshold, and reason -> images.
+
+    ``recall`` is what the search was measured to find of changed copies when it ran: change -> share of them.
+    """
 
     rule: str
     likeness: float
     rows: dict[str, int]
+    recall: dict[str, float] = Field(default_factory=dict)
 
 
 class DatasetProtocol(Section):

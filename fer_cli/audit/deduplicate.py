@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.payload import ArrayWriter, read_array
 from fer_cli.artifacts.protocol import DuplicatesLeftOut
 from fer_cli.artifacts.store import Work
-from fer_cli.audit.near_duplicates import LIKENESS, PROPOSED, NearCopies, near_copies
+from fer_cli.audit import reach
+from fer_cli.audit.near_duplicates import LIKENESS, MOVED_LIKENESS, PROPOSED, NearCopies, groups_of, near_copies
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import IMAGES, MASKS
 from fer_cli.datasets.records import Row
 
-REVISION: Final = 1
+REVISION: Final = 2
 """Raised whenever other pictures are left out of the same ones."""
-SETTING: Final = {"revision": REVISION, "proposed": PROPOSED, "likeness": LIKENESS}
+SETTING: Final = {"revision": REVISION, "proposed": PROPOSED, "likeness": LIKENESS, "moved": MOVED_LIKENESS}
 """What decides which pictures go, beside the pictures: part of the artifact's version."""
 OF_SCORED: Final = "copies of test or validation pictures"
 OF_TRAINING: Final = "copies of other training pictures"
@@ -42,7 +43,7 @@ class Kept:
 
     def protocol(self) -> DuplicatesLeftOut:
         """Return what every number that comes from these pictures has to say of it."""
-        return DuplicatesLeftOut(rule=RULE, likeness=LIKENESS, rows=self.dropped)
+        return DuplicatesLeftOut(rule=RULE, likeness=LIKENESS, rows=self.dropped, recall=reach.lowest())
 
 
 def leave_out_copies(work: Work, rows: Sequence[Row], splits: Sequence[str], hashes: Sequence[str]) -> Kept:
@@ -57,7 +58,8 @@ def leave_out_copies(work: Work, rows: Sequence[Row], splits: Sequence[str], has
         hashes: of each one's pixels.
     """
     pixels = np.array(hashes, dtype=np.str_)
-    near = near_copies(read_array(work.directory / IMAGES), pixels).of_several([row.subject for row in rows], splits)
+    groups = groups_of([row.subject for row in rows], splits)
+    near = near_copies(read_array(work.directory / IMAGES), pixels, groups=groups)
     dropped = copies_to_drop(splits, [row.label for row in rows], pixels, near)
     kept = np.array([row for row in range(len(rows)) if row not in dropped], dtype=np.int64)
     for name in (IMAGES, MASKS):

@@ -127,8 +127,8 @@ def _near(index: Index, near: NearCopies) -> list[Finding]:
             conflicting.append(Case(conflict, likeness, mirrored))
     mirrored_pairs = int(several.mirrored.sum())
     text = f"{_number(len(several), 'pair')}, {mirrored_pairs:,} of them mirrored" if len(several) else "none"
-    if alike := len(near) - len(several):
-        text += f"; {_number(alike, 'pair')} of one subject in one split not counted"
+    if any(subject is not None for subject in index.subjects):
+        text += "; none is looked for within one subject and split"
     counted = f"{_number(len(across), 'pair')}, {both:,} with different labels"
     return [
         Finding(

@@ -1,7 +1,8 @@
 """Near copies: pairs of pictures that differ in their pixels and show the same, mirrored or not.
 
 A fingerprint of each picture and of its mirror image proposes, where they are given embeddings too, and the aligned
-correlation of the pixels decides. All pairs are compared by matrix products, in tiles, so that memory does not grow
+correlation of the pixels decides. Copies that were turned, shifted or scaled further are looked for besides
+(:mod:`fer_cli.audit.moved_copies`). All pairs are compared by matrix products, in tiles, so that memory does not grow
 with the square of the data set.
 """
 
@@ -23,6 +24,8 @@ PROPOSED: Final = 0.7
 """Likeness of two fingerprints from which a pair is looked at."""
 LIKENESS: Final = 0.9
 """Aligned correlation from which a pair is a near copy."""
+MOVED_LIKENESS: Final = 0.94
+"""The same for copies that were moved further, in the part of the picture that agrees best."""
 NEIGHBOURS: Final = 5
 """Pictures with the most alike embeddings that each is looked at with."""
 BLANK: Final = 1.0
@@ -62,15 +65,24 @@ class NearCopies:
         return NearCopies(self.first[stays], self.second[stays], self.mirrored[stays], self.likeness[stays], self.blank)
 
 
-def near_copies(images: AnyArray, pixels: NDArray[np.str_], embeddings: AnyArray | None = None) -> NearCopies:
+def near_copies(
+    images: AnyArray,
+    pixels: NDArray[np.str_],
+    embeddings: AnyArray | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> NearCopies:
     """Find the near copies among pictures.
 
     Args:
         images: (N, H, W) grey or (N, H, W, 3) RGB; a memory map is read in parts.
         pixels: (N,) hashes of the pictures' pixels.
         embeddings: (N, d) of any network: pairs of neighbours are looked at too.
+        groups: (N,) pairs of equal numbers are not looked for, of -1 they are: see :func:`groups_of`.
     """
+    from fer_cli.audit.moved_copies import moved_copies
+
     rows = np.sort(np.unique(pixels, return_index=True)[1]).astype(np.int64)
+    outside = np.full(len(rows), -1, np.int64) if groups is None else groups[rows]
     prints, blank = [], []
     with track("fingerprints", len(rows)) as advance:
         for start in range(0, len(rows), _READ):
@@ -81,11 +93,14 @@ def near_copies(images: AnyArray, pixels: NDArray[np.str_], embeddings: AnyArray
             advance(len(chunk))
     pairs: list[Pairs] = []
     with track("near copies", len(rows)) as advance:
-        for first, second, mirrored, done in _proposals(np.concatenate(prints)):
+        for first, second, mirrored, done in _proposals(np.concatenate(prints), outside):
             pairs += _decided(images, rows, first, second, mirrored)
             advance(done)
+    pairs += moved_copies(images, rows, outside)
     if embeddings is not None:
         first, second = _neighbours(embeddings, rows)
+        apart = (outside[first] < 0) | (outside[first] != outside[second])
+        first, second = first[apart], second[apart]
         with track("near copies by embeddings", len(first)) as advance:
             for start in range(0, len(first), _ROWS):
                 part = slice(start, start + _ROWS)
@@ -96,10 +111,20 @@ def near_copies(images: AnyArray, pixels: NDArray[np.str_], embeddings: AnyArray
     return NearCopies(*_best(rows, pairs), blank=np.concatenate(blank))
 
 
+def groups_of(subjects: Sequence[str | None], *borders: Sequence[str]) -> NDArray[np.int64]:
+    """Return a number (N,) for the pictures of one known person that no border parts, -1 for those of unknown persons.
+
+    Copies among them are not counted, and pictures of a person in one session are all alike: it takes long to tell.
+    """
+    numbers: dict[tuple[str | None, ...], int] = {}
+    keys = zip(subjects, *borders, strict=True)
+    return np.array([-1 if key[0] is None else numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
+
+
 Proposals = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], int]
 
 
-def _proposals(prints: NDArray[np.float32]) -> Iterator[Proposals]:
+def _proposals(prints: NDArray[np.float32], groups: NDArray[np.int64]) -> Iterator[Proposals]:
     """Yield pairs whose fingerprints are alike, those of mirror images marked, and how many pictures are done with."""
     is_odd = odd()
     even_part, odd_part = np.ascontiguousarray(prints[:, ~is_odd]), np.ascontiguousarray(prints[:, is_odd])
@@ -114,7 +139,7 @@ def _proposals(prints: NDArray[np.float32]) -> Iterator[Proposals]:
                 score = alike - turned if mirrored else alike + turned
                 rows, columns = np.nonzero(score >= PROPOSED)
                 rows, columns = rows + top, columns + left
-                later = columns > rows
+                later = (columns > rows) & ((groups[rows] < 0) | (groups[rows] != groups[columns]))
                 pairs.append((rows[later], columns[later], np.full(int(later.sum()), mirrored)))
             first, second, marks = (np.concatenate(part) for part in zip(*pairs, strict=True))
             yield first, second, marks, bottom - top if right == len(prints) else 0

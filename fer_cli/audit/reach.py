@@ -21,10 +21,14 @@ _Z: Final = 1.959964
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Of ``copies`` changed pictures, ``found`` were paired with their picture, and ``wrong`` pairs were named too."""
+    """Of ``copies`` changed pictures, ``found`` were paired with their picture, and ``wrong`` pairs were named too.
+
+    ``steps`` is 2 where two changes were made, one after the other.
+    """
 
     pictures: str
     change: str
+    steps: int
     found: int
     copies: int
     wrong: int
@@ -62,8 +66,14 @@ def lowest() -> dict[str, float]:
 
 
 def within() -> str:
-    """Say which changed copies the search finds, each with its recall."""
-    return _listed({change: share for change, share in lowest().items() if share >= SEEN})
+    """Say which changed copies the search finds, each with its recall, and how many pairs of changes."""
+    shares, pairs = lowest(), {row.change for row in measured() if row.steps > 1}
+    seen = {change: share for change, share in shares.items() if share >= SEEN}
+    single = _listed({change: share for change, share in seen.items() if change not in pairs})
+    twice = [share for change, share in seen.items() if change in pairs]
+    if not twice:
+        return single
+    return f"{single}; {len(twice)} of {len(pairs)} pairs of such changes {min(twice):.0%} to {max(twice):.0%}"
 
 
 def beyond() -> str:

@@ -128,7 +128,6 @@ def near_copies_across(dataset: Dataset, rows: Rows, other: Dataset, others: Row
         images[at] = picture if picture.size == size else picture.resize(size, Image.Resampling.BICUBIC)
     # Copies within either data set are none across them: a mark keeps equal hashes of the two apart.
     ours, theirs = np.char.add("<", dataset.pixels[rows]), np.char.add(">", other.pixels[others])
-    pairs = near_copies(images, np.concatenate([ours, theirs]))
-    is_across = (pairs.first < len(rows)) & (pairs.second >= len(rows))
-    first, second = pairs.first[is_across], pairs.second[is_across] - len(rows)
-    return CrossCopies(dataset.pixels[rows][first], other.pixels[others][second])
+    sides = np.repeat(np.array([0, 1]), [len(rows), len(others)])
+    pairs = near_copies(images, np.concatenate([ours, theirs]), groups=sides)
+    return CrossCopies(dataset.pixels[rows][pairs.first], other.pixels[others][pairs.second - len(rows)])

@@ -24,7 +24,11 @@ def leaks(predictor: Predictor, rows: Rows) -> tuple[Finding, Finding]:
     of = f"of {len(rows):,} scored images"
     records = [record for _, record, _ in scorers(predictor, rows)]
     training = f"{len(records[0].rows):,} training images" if len(records) == 1 else "its fold's training images"
-    searched = f", and none of {copies.sought:,} of unknown origin is a near copy" if copies.sought else ""
+    searched = (
+        f", and none of {copies.sought:,} of unknown origin is a near copy within the reach of the search"
+        if copies.sought
+        else ""
+    )
     ids = Finding(Check.TRAINING_IDS, "pass", f"none {of} is among the {training}, by id")
     images = Finding(
         Check.TRAINING_IMAGES, "pass", f"none {of} is among the {training}, by file or by pixels{searched}"

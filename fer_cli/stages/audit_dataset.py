@@ -15,8 +15,10 @@ from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.audit import reach
+from fer_cli.audit.deduplicate import SETTING
 from fer_cli.audit.findings import Index, findings, fold_findings
-from fer_cli.audit.near_duplicates import near_copies
+from fer_cli.audit.kept import kept_copies
+from fer_cli.audit.near_duplicates import groups_of, near_copies
 from fer_cli.core.errors import UsageError
 from fer_cli.core.findings import Case, Check, Finding, failed
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
@@ -138,10 +140,14 @@ def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: P
         raise UsageError(f"--out {out} has no suffix of a picture", hint=f"end it in one of {', '.join(FORMATS)}")
     opened = open_dataset(dataset)
     index = _index(opened, read_table(dataset.file(INDEX)))
-    near = near_copies(opened.images, opened.pixels, None if features is None else _embeddings(features, opened))
+    folds = None if opened.folds is None else [f"fold {fold}" for fold in opened.folds.tolist()]
+    groups = groups_of(index.subjects, index.splits, *([] if folds is None else [folds]))
+    embeddings = None if features is None else _embeddings(features, opened)
+    near = kept_copies(
+        dataset, features, SETTING, lambda: near_copies(opened.images, opened.pixels, embeddings, groups)
+    )
     found = [*findings(index, near), _official_counts(dataset)]
-    if opened.folds is not None:
-        folds = [f"fold {fold}" for fold in opened.folds.tolist()]
+    if folds is not None:
         found += fold_findings(replace(index, splits=folds, side="fold"), near)
     audit = DatasetAudit(opened, tuple(found), None)
     return audit if out is None else replace(audit, sheet=_draw(audit, out))

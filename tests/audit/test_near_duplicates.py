@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy.fft import dctn
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from fer_cli.audit import near_duplicates
+from fer_cli.audit import moved_copies, near_duplicates
 from fer_cli.audit.fingerprints import COMMON, FREQUENCIES, SIDE, fingerprints, odd, small_grey
 from fer_cli.audit.near_duplicates import LIKENESS, near_copies
 from fer_cli.audit.registration import aligned_correlation
@@ -130,6 +130,8 @@ def test_equal_pictures_stand_in_one_place_and_tiles_do_not_matter(monkeypatch: 
     assert one.blank.tolist() == [33]
     for name, value in (("_ROWS", 17), ("_COLUMNS", 13), ("_READ", 11), ("_PAIRS", 2)):
         monkeypatch.setattr(near_duplicates, name, value)
+    for name, value in (("_ROWS", 17), ("_READ", 11), ("_PAIRS", 5)):
+        monkeypatch.setattr(moved_copies, name, value)
     other = near_copies(images, names(images))
     assert (other.first.tolist(), other.second.tolist()) == (one.first.tolist(), one.second.tolist())
     np.testing.assert_allclose(other.likeness, one.likeness, atol=1e-3)
@@ -159,6 +161,7 @@ def test_neighbours_by_embeddings_are_looked_at_too(monkeypatch: pytest.MonkeyPa
     of = generator.normal(size=(40, 12))
     embeddings = 100 + np.concatenate([of, of[:20] + 0.01 * generator.normal(size=(20, 12))])  # a mean that all share
     monkeypatch.setattr(near_duplicates, "PROPOSED", 2.0)  # no fingerprint is as alike
+    monkeypatch.setattr(moved_copies, "HOPEFUL", 3.0)  # and no descriptor
     assert len(near_copies(images, names(images))) == 0
     for rows in (near_duplicates._ROWS, 7):
         monkeypatch.setattr(near_duplicates, "_ROWS", rows)

@@ -16,26 +16,30 @@ def test_every_change_was_measured_on_both_kinds_of_pictures() -> None:
 
 def test_the_interval_is_that_of_wilson() -> None:
     """By hand, 9 of 10: (0.9 + 0.1921) / 1.3841 -+ 1.3841^-1 * 1.96 * sqrt(0.009 + 0.0096)."""
-    low, high = reach.Reach("synthetic faces", "flipped", 9, 10, 0).interval
+    low, high = reach.Reach("synthetic faces", "flipped", 1, 9, 10, 0).interval
     assert (low, high) == pytest.approx((0.596, 0.982), abs=0.001)
 
 
 def test_a_change_is_within_reach_only_where_nearly_all_copies_are_found_on_every_kind(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    rows = (
-        reach.Reach("synthetic faces", "flipped", 100, 100, 0),
-        reach.Reach("FER2013", "flipped", 95, 100, 0),
-        reach.Reach("synthetic faces", "turned", 99, 100, 0),
-        reach.Reach("FER2013", "turned", 94, 100, 0),
+    rows: tuple[reach.Reach, ...] = (
+        reach.Reach("synthetic faces", "flipped", 1, 100, 100, 0),
+        reach.Reach("FER2013", "flipped", 1, 95, 100, 0),
+        reach.Reach("synthetic faces", "turned", 1, 99, 100, 0),
+        reach.Reach("FER2013", "turned", 1, 94, 100, 0),
     )
     monkeypatch.setattr(reach, "measured", lambda: rows)
     assert (reach.within(), reach.beyond()) == ("flipped 95%", "turned 94%")
+    pairs = (("flipped, grey", 100), ("flipped, blurred", 97), ("turned, shifted", 20))
+    rows += tuple(reach.Reach("FER2013", change, 2, found, 100, 0) for change, found in pairs)
+    assert reach.within() == "flipped 95%; 2 of 3 pairs of such changes 97% to 100%"
+    assert reach.beyond() == "turned 94%; turned, shifted 20%"
 
 
 @pytest.mark.parametrize("change", ["flipped", "turned 15 degrees"])
 def test_the_table_is_what_the_search_does_today(change: str) -> None:
-    """On a few synthetic faces: what has 100% and what has 0% in the table."""
+    """On a few synthetic faces: what has 100% in the table."""
     (kept,) = (row for row in reach.measured() if (row.pictures, row.change) == ("synthetic faces", change))
     today = measured("synthetic faces", change, drawn(60, seed=1), CHANGES[change], 30)
     assert today.recall == kept.recall

@@ -51,6 +51,7 @@ LIGHT: Final = [
     ["recipe", "check", "psa-resnet/paper"],
     ["recipe", "diff", "baseline", "baseline/gpu"],
     ["verify"],
+    ["audit", "synth"],
 ]
 HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy", "pandas"]
 
@@ -84,7 +85,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("FER_CACHE", str(root / "cache"))
         patch.setenv("HF_HOME", str(root / "hub"))
         patch.setenv("HF_HUB_OFFLINE", "1")
-        for command in CHAIN:
+        for command in (*CHAIN, ["audit", "synth"]):
             assert run(command) == 0
     return root
 

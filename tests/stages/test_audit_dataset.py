@@ -14,9 +14,10 @@ import pytest
 from matplotlib.text import Text
 from PIL import Image
 
+from fer_cli.artifacts.maintenance import REQUESTS, leftovers
 from fer_cli.artifacts.payload import read_array, read_table
 from fer_cli.artifacts.store import Store
-from fer_cli.audit import near_duplicates
+from fer_cli.audit import moved_copies, near_duplicates
 from fer_cli.audit.deduplicate import CONTRADICTORY, OF_SCORED, OF_TRAINING, copies_to_drop
 from fer_cli.audit.findings import Index, findings
 from fer_cli.audit.near_duplicates import NearCopies
@@ -57,7 +58,8 @@ def test_nothing_is_found_in_clean_data(store: Store, fer: Fer, capsys: pytest.C
     assert "each of 14 subjects is in one split" in out
     assert "nothing found within the reach of the search" in out
     assert re.search(r"looked for +copies of equal pixels, .* finds: flipped 100%", out)
-    assert re.search(r"often missed +turned 5 degrees \d\d%; .*turned 20 degrees 0%", out)
+    assert re.search(r"turned 20 degrees \d+%; .*\d+ of \d+ pairs of such changes \d+% to 100%", out)
+    assert re.search(r"often missed +.*shifted 15% \d\d%", out)
     assert "\x1b" not in out
 
 
@@ -190,6 +192,7 @@ def test_features_give_more_to_look_at(
         store=store, dataset=dataset.reference, backbone="test_efficientnet", size=32, weights="none"
     ).artifact
     monkeypatch.setattr(near_duplicates, "PROPOSED", 2.0)  # no fingerprint is as alike
+    monkeypatch.setattr(moved_copies, "HOPEFUL", 3.0)  # and no descriptor
     assert audit_dataset(dataset=dataset).leaks == ()
     assert run(["audit", "faces", "--features", features.reference, "--store", str(store.root)]) == 3
     assert "leaks: near copies across splits" in capsys.readouterr().err
@@ -197,6 +200,33 @@ def test_features_give_more_to_look_at(
     with pytest.raises(FerError, match="has the features of faces@.*, not of dataset/others@") as refused:
         audit_dataset(dataset=other, features=features)
     assert "fer extract others@" in str(refused.value.hint)
+
+
+def test_what_was_found_is_kept_while_nothing_changes(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = faces()
+    source.add(source.first("train"), flipped(source.images[source.first("train")]), split="test", subject=None)
+    artifact = prepare(store=store, loader=source).artifact
+    first = audit_dataset(dataset=artifact)
+    searches: list[int] = []
+    real = near_duplicates.near_copies
+
+    def counted(*arguments: Any) -> NearCopies:
+        searches.append(len(arguments[0]))
+        return real(*arguments)
+
+    monkeypatch.setattr("fer_cli.stages.audit_dataset.near_copies", counted)
+    assert audit_dataset(dataset=artifact).to_json() == first.to_json()
+    assert searches == []
+    (kept,) = (store.root / REQUESTS).iterdir()
+    text = kept.read_text()
+    kept.write_text(text.replace("true", "false"))
+    assert audit_dataset(dataset=artifact).to_json() == first.to_json()
+    assert searches == [99], "damaged, so searched again"
+    assert kept.read_text() == text
+    assert leftovers(store, superseded=False) == []
+    other = prepare(store=store, loader=replace(faces(), name="others"), seed=1).artifact
+    assert audit_dataset(dataset=other).leaks == ()
+    assert searches == [99, 98]
 
 
 def test_without_a_case_nothing_is_drawn(store: Store, tmp_path: Path) -> None:
