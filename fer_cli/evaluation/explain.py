@@ -168,7 +168,7 @@ def _gradcam(artifact: Artifact, name: str, prefix: str, scored: EvaluationResul
 
 
 def _separation(features: NDArray[np.float32], name: str, prefix: str, scored: EvaluationResult) -> FigureSection:
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
+    from threadpoolctl import threadpool_limits  # comes with scikit-learn
 
     id, heading = "separation", "How the model separates the classes"
     items = embedded_items(scored.dataset.labels[scored.rows])

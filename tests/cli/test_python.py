@@ -118,11 +118,11 @@ def test_a_loader_that_is_missing_is_named(store: Store) -> None:
 
 
 def test_a_display_sees_progress_and_a_logger_the_notes(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[str, int | None, int]] = []
+    seen: list[tuple[str, float | None, float]] = []
 
     @contextmanager
-    def display(title: str, total: int | None, unit: str, done: int) -> Iterator[Advance]:
-        yield lambda done=1: seen.append((title, total, done))
+    def display(title: str, total: float | None, unit: str | None, done: float) -> Iterator[Advance]:
+        yield lambda done=1, status=None: seen.append((title, total, done))
 
     with shown_by(display), track("work", 10) as advance:
         advance(3)

@@ -61,7 +61,7 @@ def test_an_answer_is_the_mean_of_the_probabilities_of_its_views(tta: str) -> No
         tta=tta,  # type: ignore[arg-type]
         batching="stored",
         kept=np.arange(2),
-        advance=lambda _done=1: None,
+        advance=lambda _done=1, _status=None: None,
     )["a"]
     with torch.no_grad():
         x = preprocessing.apply(torch.from_numpy(images))

@@ -142,7 +142,7 @@ def test_a_frozen_part_that_models_share_runs_once_for_all(toys: Store) -> None:
             tta="flip",
             batching=batching,
             kept=rows[:3],
-            advance=lambda _=1: None,
+            advance=lambda _done=1, _status=None: None,
         )
 
     together = said(models)
