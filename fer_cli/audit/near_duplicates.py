@@ -112,9 +112,9 @@ def near_copies(
 
 
 def groups_of(subjects: Sequence[str | None], *borders: Sequence[str]) -> NDArray[np.int64]:
-    """Return a number (N,) for the pictures of one known person that no border parts, -1 for those of unknown persons.
+    """Return a number (N,) for the pictures of one subject that no border parts, -1 for those without a subject.
 
-    Copies among them are not counted, and pictures of a person in one session are all alike: it takes long to tell.
+    Copies among them are not counted, and pictures of a subject in one session are all alike: it takes long to tell.
     """
     numbers: dict[tuple[str | None, ...], int] = {}
     keys = zip(subjects, *borders, strict=True)
