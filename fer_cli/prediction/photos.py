@@ -6,6 +6,7 @@ transparency lies on white, 16 bits are scaled to 8, of an animation the first f
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ def read_photo(path: Path) -> Photo:
         FerError: it cannot be read as an image, or is too large.
     """
     try:
-        with image_decoding.opened(path, _formats()) as image:
+        # Pillow's remarks on a file are for programmers, and the limits here are stricter than those that it warns at.
+        with warnings.catch_warnings(action="ignore"), image_decoding.opened(path, _formats()) as image:
             if image.width * image.height > image_decoding.MAX_PIXELS:
                 raise image_decoding.too_large(path)
             image_decoding.check_scans(image, path)

@@ -32,7 +32,7 @@ class PredictionRow:
         expression: the most probable class; None without a face.
         probabilities: by class, calibrated.
         flags: what speaks against trusting it.
-        error: why the image could not be read.
+        error: why the image could not be read, and what to do.
     """
 
     file: str

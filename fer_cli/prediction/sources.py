@@ -36,7 +36,7 @@ class Frame:
         number: of a video's frame, from 0.
         time: of a video's frame, s.
         flags: what is to be said of it.
-        error: why it could not be read.
+        error: why it could not be read, and what to do.
     """
 
     file: str
@@ -115,7 +115,7 @@ def frames(source: Source, every: float | None) -> Iterator[Frame]:
         for number, time, pixels in read_video(source.path, every, camera=source.kind == "camera"):
             yield Frame(source.name, pixels, number, time)
     except FerError as error:
-        yield Frame(source.name, None, error=one_line(error.what))
+        yield Frame(source.name, None, error=one_line(f"{error.what}; {error.hint}" if error.hint else error.what))
 
 
 def _kind(path: Path) -> str | None:

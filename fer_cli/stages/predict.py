@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from fer_cli.prediction.video import VideoWriter
 
 SUFFIX: Final = ".onnx"
+ZIP: Final = ".zip"
 BATCH_BYTES: Final = 256 << 20
 """Decoded images that are held at once, in all, or one image."""
 
@@ -131,7 +132,7 @@ def predict(
         if summary.images == summary.unreadable:
             reason = next((row.error for row in summary.rows), None)
             what = "nothing could be read" if summary.images != 1 else "it could not be read"
-            raise FerError(f"{what} ({reason})" if reason else what, hint="check the file", path=given[0])
+            raise FerError(f"{what} ({reason})" if reason else what, path=given[0])
     summary.seconds = time.perf_counter() - begun
     return summary
 
@@ -157,6 +158,9 @@ def _opened(
 
 
 def _recogniser(store: Store, model: str | None, device: str) -> Recogniser:
+    if model is not None and model.lower().endswith(ZIP):
+        hint = "'fer import' takes one of 'fer export --to zip' into the store"
+        raise FerError("is a zip, not a model", hint=hint, path=model)
     if model is not None and (model.lower().endswith(SUFFIX) or Path(model).is_file()):
         from fer_cli.prediction.onnx_model import open_onnx
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 import signal
+import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -39,7 +43,7 @@ from fer_cli.prediction.faces import (
 from fer_cli.prediction.model import CropForm
 from fer_cli.prediction.photos import FIRST_FRAME, read_photo
 from fer_cli.prediction.rows import PredictionRow
-from fer_cli.prediction.sources import find_sources
+from fer_cli.prediction.sources import find_sources, frames
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.predict import predict
 from fer_cli.stages.train import train
@@ -164,6 +168,46 @@ def test_a_file_that_cannot_be_read_is_a_row_with_its_error(trained: tuple[Store
     assert [bool(row["expression"]) for row in rows] == [True, False, False, False]
     assert summary.unreadable == 3
     assert summary.left_out == (str(folder / "notes.txt"),)
+
+
+def test_each_kind_of_unreadable_file_is_one_row_that_says_what_to_do(
+    trained: tuple[Store, Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    whole = save(folder / "whole.jpg", RNG.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)).read_bytes()
+    (folder / "cut.jpg").write_bytes(whole[: len(whole) // 2])
+    (folder / "line\nbreak.jpg").write_text("not an image")
+    (folder / "lost.jpg").symlink_to("nowhere")
+    os.mkfifo(folder / "pipe.jpg")
+    (folder / "film.mp4").write_text("not a film")
+    Image.new("1", (12_000, 9_000)).save(folder / "large.png")
+    Image.new("RGB", (1, 1)).save(folder / "point.png")
+    words = ["predict", str(folder), "--faces", "whole", "--device", "cpu", "--store", str(trained[0].root)]
+    assert run([*words, "-o", str(tmp_path / "rows.csv")]) == 0
+    errors = {Path(row["file"]).name: row["error"] for row in table(tmp_path / "rows.csv")}
+    assert errors == {
+        "whole.jpg": "",
+        "point.png": "",
+        "cut.jpg": errors["cut.jpg"],
+        "line\nbreak.jpg": "is not an image of a format that can be read; convert it to PNG",
+        "lost.jpg": "cannot be read: No such file or directory; check the file",
+        "pipe.jpg": "is a pipe or a device, not a file; save it as a file first",
+        "film.mp4": "the video cannot be read (Invalid data found when processing input); check it",
+        "large.png": "the image has more than 64 million pixels; resize it",
+    }
+    assert errors["cut.jpg"].startswith("is damaged or truncated")
+    out, said = capsys.readouterr()
+    assert said.count("\n") == 1, "what model it takes, and no remark of a library"
+    assert "Traceback" not in out
+
+
+def test_a_camera_that_is_not_there_and_a_model_that_is_a_zip_are_one_line(tmp_path: Path, fer: Fer) -> None:
+    assert fer("predict", "camera:99", "--faces", "whole").endswith(
+        "it could not be read (there is no camera /dev/video99; connect one, or give another number: camera:1)"
+    )
+    photo = save(tmp_path / "a.png", np.zeros((24, 24), np.uint8))
+    said = fer("predict", photo, "--model", tmp_path / "m.zip")
+    assert "m.zip: is a zip, not a model; 'fer import' takes one" in said
 
 
 def test_nothing_that_could_be_read_is_an_error_and_leaves_no_file(
@@ -329,9 +373,34 @@ def test_photos_are_read_as_a_viewer_shows_them(tmp_path: Path) -> None:
 
 def test_a_photo_that_is_too_large_is_refused_before_it_is_decoded(tmp_path: Path) -> None:
     Image.new("1", (12_000, 9_000)).save(tmp_path / "large.png")
-    with warnings.catch_warnings(), pytest.raises(FerError, match="more than 64 million pixels"):
-        warnings.simplefilter("ignore")  # Pillow's own of the same
+    with warnings.catch_warnings(action="error"), pytest.raises(FerError, match="more than 64 million pixels"):
         read_photo(tmp_path / "large.png")
+
+
+def test_heic_is_read_where_its_plugin_is_and_else_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for the plugin: it reads an image that stands behind the file's head."""
+    pixels, head = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8), b"\0\0\0\x18ftypheic\0\0\0\0mif1heic"
+    photo, stream = tmp_path / "a.heic", io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    photo.write_bytes(head + stream.getvalue())
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (frame,) = frames(find_sources([str(photo)]).found[0], None)
+    assert frame.error == "is not an image of a format that can be read; install pillow-heif"
+
+    def opened(file: BinaryIO, name: str) -> Image.Image:
+        image = Image.open(io.BytesIO(file.read()[len(head) :]))
+        image.format = "HEIF"
+        return image
+
+    plugin = SimpleNamespace(
+        register_heif_opener=lambda: Image.register_open("HEIF", opened, lambda prefix: prefix[4:12] == b"ftypheic")
+    )
+    monkeypatch.setattr(Image, "ID", [*Image.ID])
+    monkeypatch.setattr(Image, "OPEN", {**Image.OPEN})
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    assert np.array_equal(read_photo(photo).pixels, pixels)
 
 
 # ---- options
