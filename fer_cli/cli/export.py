@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 def export(
     store: Store,
     model: Annotated[
-        str | None, typer.Argument(help="The model or study; of a zip an evaluation too. [default: the newest model]")
+        str | None,
+        typer.Argument(
+            help="A model or study; in a zip an ensemble, AHM or an evaluation too. [default: the newest model]"
+        ),
     ] = None,
     to: Annotated[
         Literal["onnx", "torch-export", "zip"],

@@ -135,7 +135,7 @@ def export_archive(*, store: Store, reference: str | None = None, out: Path | No
 
     Args:
         store: where it is.
-        reference: of a model, a study, AHM or an evaluation; the newest model or study where it is None.
+        reference: of a model, a study, an ensemble, AHM or an evaluation; the newest model or study where it is None.
         out: the file; NAME-VERSION.zip in the working folder where it is None.
 
     Raises:

@@ -24,6 +24,7 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
 from fer_cli.prediction.model import open_model
+from fer_cli.stages.ensemble import ensemble
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.train import train
 from tests.kits.toy import toy_dataset
@@ -91,6 +92,20 @@ def test_a_study_comes_back_with_its_models_and_equal_bits(origin: Store, archiv
     again = store.root.parent / "again.zip"
     write_archive(store, mine, again)
     assert again.read_bytes() == archive.read_bytes()
+
+
+def test_an_ensemble_comes_with_the_models_of_its_members(origin: Store, store: Store, tmp_path: Path) -> None:
+    with_ensemble = Store(tmp_path / "copy")
+    shutil.copytree(origin.root, with_ensemble.root)
+    models = [one.reference for one in with_ensemble.artifacts("model")]
+    made = ensemble(store=with_ensemble, members=models, device="cpu").artifact
+    write_archive(with_ensemble, made, tmp_path / "ensemble.zip")
+    mine = import_archive(store, tmp_path / "ensemble.zip").artifacts[0]
+    images = np.random.default_rng(0).integers(0, 256, (6, 40, 40), dtype=np.uint8)
+    places = ((store, mine), (with_ensemble, made))
+    ours, other = (open_model(where, one, "cpu").predict(images).probabilities for where, one in places)
+    assert (ours == other).all()
+    assert faults(store) == []
 
 
 def test_what_it_was_made_from_is_known_without_its_payload(
