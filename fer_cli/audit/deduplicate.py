@@ -23,11 +23,11 @@ REVISION: Final = 2
 """Raised whenever other pictures are left out of the same ones."""
 SETTING: Final = {"revision": REVISION, "proposed": PROPOSED, "likeness": LIKENESS, "moved": MOVED_LIKENESS}
 """What decides which pictures go, beside the pictures: part of the artifact's version."""
-OF_SCORED: Final = "copies of test or validation pictures"
-OF_TRAINING: Final = "copies of other training pictures"
+OF_SCORED: Final = "copies of test or validation images"
+OF_TRAINING: Final = "copies of other training images"
 CONTRADICTORY: Final = "copies whose labels contradict each other"
 RULE: Final = (
-    "training pictures that equal or nearly equal one of test or validation go; of each group of the rest the first "
+    "training images that equal or nearly equal one of test or validation go; of each group of the rest the first "
     "stays that has the label of most, and none where two labels tie"
 )
 
@@ -66,7 +66,7 @@ def leave_out_copies(work: Work, rows: Sequence[Row], splits: Sequence[str], has
         if dropped and (work.directory / name).exists():
             _compact(work, name, kept)
     counted = dict(Counter(dropped.values()))
-    note(f"{len(dropped):,} of {sum(split == 'train' for split in splits):,} training pictures are copies and left out")
+    note(f"{len(dropped):,} of {sum(split == 'train' for split in splits):,} training images are copies and left out")
     return Kept(kept, counted)
 
 

@@ -36,7 +36,7 @@ _SPLIT_BY_SUBJECT: Final = "'fer split' with --folds keeps subjects and sequence
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """What the checks read of a dataset's index; entry i of all is the same picture.
+    """What the checks read of a dataset's index; entry i of all is the same image.
 
     ``votes`` are the raw counts of people who called it no face, and of all who voted. ``side`` is what ``splits`` are
     called: each image is scored in its fold, but in two of the splits alone.
@@ -52,7 +52,7 @@ class Index:
 
 
 def findings(index: Index, near: NearCopies) -> list[Finding]:
-    """Return what each check of the pictures and their labels says, in a fixed order; the worst cases come first."""
+    """Return what each check of the images and their labels says, in a fixed order; the worst cases come first."""
     return [
         *_exact(index),
         *_near(index, near),

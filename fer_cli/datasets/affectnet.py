@@ -35,7 +35,7 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import SUFFIXES, Box, native, portable, walk
 from fer_cli.datasets.image_list import ImageEntry, path_fault
-from fer_cli.datasets.leftovers import unread_columns
+from fer_cli.datasets.leftovers import unread_columns, unread_members
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table
@@ -51,22 +51,22 @@ ACCESS: Final = Access(
         "train_set/images/0.jpg, train_set/annotations/0_exp.npy, val_set",
         "train/0..7, val/0..7",
     ),
-    notes="the manually annotated pictures with one of eight expressions; None, Uncertain and No-Face are dropped. "
+    notes="the manually annotated images with one of eight expressions; None, Uncertain and No-Face are dropped. "
     "With the csv files each face is cut out by its box. The test set was never released: val is the test split, and "
-    "validation is held out from train. 287,651 pictures are packed on the disk, 112 pixels 10.8 GB, 224 pixels 43 GB.",
+    "validation is held out from train. 287,651 images are packed on the disk, 112 pixels 10.8 GB, 224 pixels 43 GB.",
 )
 EMOTIONS: Final = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 """The expressions by the ids of the source."""
 DROPPED: Final = {8: "None", 9: "Uncertain", 10: "No-Face"}
-"""Id -> what the annotators said of pictures without one of the expressions."""
+"""Id -> what the annotators said of images without one of the expressions."""
 _TRAIN: Final = (74874, 134415, 25459, 14090, 6378, 3803, 24882, 3750)
 OFFICIAL: Final = {
     "train": dict(zip(EMOTIONS, _TRAIN, strict=True)),
     "val": dict.fromkeys(EMOTIONS, 500),
 }
-"""Part -> expression -> pictures, as published."""
+"""Part -> expression -> images, as published."""
 LATER: Final = OFFICIAL | {"val": OFFICIAL["val"] | {"contempt": 499}}
-"""The same of the later release, as .npy files: it lacks one picture of contempt."""
+"""The same of the later release, as .npy files: it lacks one image of contempt."""
 PARTS: Final[dict[str, SplitName]] = {"train": "train", "val": "validation"}
 
 _LISTS: Final = "Manually_Annotated_file_lists"
@@ -89,7 +89,7 @@ _CLASSES: Final = f"0 to 7, or {', '.join(EMOTIONS)}; other names or numbers: --
 
 
 class _Place(NamedTuple):
-    """The row of a picture; ``without`` one of the expressions."""
+    """The row of an image; ``without`` one of the expressions."""
 
     part: str
     line: int
@@ -97,13 +97,13 @@ class _Place(NamedTuple):
 
 
 class AffectNet(ImageDatasetLoader):
-    """AffectNet's manually annotated pictures, eight expressions; val is reported on.
+    """AffectNet's manually annotated images, eight expressions; val is reported on.
 
     Args:
         source: the folder that holds one of the layouts.
-        allow_incomplete: take a source that lacks pictures or a whole part.
+        allow_incomplete: take a source that lacks images or a whole part.
         labels: what the numbers or names of classes mean, where they are not the official ones.
-        size: resize every picture to a square of this side in pixels; by default their own size if they have one,
+        size: resize every image to a square of this side in pixels; by default their own size if they have one,
             else 112.
         jobs: threads that decode.
 
@@ -144,7 +144,7 @@ class AffectNet(ImageDatasetLoader):
 
 
 def read_lists(source: Path, lists: Path, meanings: SourceLabels) -> ParsedSource:
-    """Read ``training.csv`` and ``validation.csv``; each face is cut out of its picture by the box in its row.
+    """Read ``training.csv`` and ``validation.csv``; each face is cut out of its image by the box in its row.
 
     Raises:
         FerError: the first row at fault, with the number of the others.
@@ -192,7 +192,7 @@ def _read_table(
     """Add the rows of one csv to ``items``, ``faults``, or ``dropped`` and ``known``; ``first`` is path -> its row.
 
     Returns:
-        The columns that are not read.
+        The columns, and the other files of an archive, that are not read.
     """
     columns = {"path": ("subdirectory_filepath",), "label": ("expression",), **{name: (name,) for name in _BOX}}
     opened = open_table(table, columns)
@@ -226,7 +226,7 @@ def _read_table(
             items.append(ImageEntry(path, part, expression, line, id=name, box=box))
             continue
         faults.append(FerError(fault[0], hint=fault[1], path=table, line=line))
-    return leftovers
+    return leftovers + unread_members(table, opened.passed).leftovers()
 
 
 def _box(cells: Iterable[str]) -> Box | None:
@@ -255,7 +255,7 @@ def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
                 continue
             pictures = needed_folder(folder, "images")
             annotations = needed_folder(folder, "annotations")
-            with os.scandir(annotations) as entries:  # four files a picture: no list of all is kept
+            with os.scandir(annotations) as entries:  # four files an image: no list of all is kept
                 named = {entry.name.removesuffix(_EXP) for entry in entries if entry.name.endswith(_EXP)}
             for name in walk(pictures):
                 advance()
@@ -280,7 +280,7 @@ def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
                 named.discard(stem)
             for stem in named:
                 what, place = f"labels {part}_set/images/{stem}.jpg, which does not exist", annotations
-                faults.append(FerError(what, hint="unpack the pictures again", path=place / f"{stem}{_EXP}"))
+                faults.append(FerError(what, hint="unpack the images again", path=place / f"{stem}{_EXP}"))
     refuse_all(faults)
     return ParsedSource(
         root=source,
@@ -343,7 +343,7 @@ def _one_value(path: Path) -> object:
 
 
 def read_folders(source: Path, meanings: SourceLabels) -> ParsedSource:
-    """List ``train/0/picture`` or ``train/neutral/picture``, and the same in ``val``.
+    """List ``train/0/image`` or ``train/neutral/image``, and the same in ``val``.
 
     Raises:
         FerError: the first file at fault, with the number of the others.

@@ -1,4 +1,4 @@
-"""ExpW, Expression in-the-Wild (Zhang, Luo, Loy and Tang 2018): faces by their boxes in pictures from the web."""
+"""ExpW, Expression in-the-Wild (Zhang, Luo, Loy and Tang 2018): faces by their boxes in images from the web."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ ACCESS: Final = Access(
     licence="non-commercial research only",
     marks="label/label.lst and image/origin/, also in data/",
     layouts=("label/label.lst, image/origin (also in data/)",),
-    notes="91,793 labelled faces, several in some pictures, each cut out by its box in label.lst. There is no official "
-    "split: test (20%) and validation are held out from all faces, and the faces of one picture stay in one split. "
+    notes="91,793 labelled faces, several in some images, each cut out by its box in label.lst. There is no official "
+    "split: test (20%) and validation are held out from all faces, and the faces of one image stay in one split. "
     "The detector's confidence in each box becomes a flag in bands of 20 points, so that reports have a row for each; "
     "no face is left out by it. The subjects are unknown, so nothing shows whether one is in two splits.",
 )
@@ -147,7 +147,7 @@ def _fault(fields: Sequence[str], images: Path, path: str) -> tuple[str, str] | 
         return f"expected {_FIELDS} fields, got {len(fields)}", _FORM
     name, face, *box, confidence, _ = fields
     if "/" in name:
-        return f"{name[:80]!r} is not a file name", "names are those of the pictures in image/origin"
+        return f"{name[:80]!r} is not a file name", "names are those of the images in image/origin"
     if fault := path_fault(images, path):
         return fault
     if not face.isdecimal():
@@ -167,7 +167,7 @@ ZHANG_2018: Final = Citation(
     "zhang-2018-expw", "misc", "ExpW, Expression in-the-Wild", ("Zhang", "Luo", "Loy", "Tang"), 2018
 )
 DATASET: Final = DatasetDefinition(
-    summary="ExpW: faces in pictures from the web, label/label.lst.",
+    summary="ExpW: faces in images from the web, label/label.lst.",
     help=ACCESS.help(),
     open=ExpW,
     citations=(ZHANG_2018,),

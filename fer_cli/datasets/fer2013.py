@@ -158,7 +158,7 @@ class Fer2013:
         refuse(
             [
                 FerError(
-                    f"the picture is {picture.width}x{picture.height} pixels, those of FER2013 are {SIDE}x{SIDE}",
+                    f"the image is {picture.width}x{picture.height} pixels, those of FER2013 are {SIDE}x{SIDE}",
                     hint="use the original images, or fer prepare folder",
                     path=path,
                 )
@@ -167,7 +167,7 @@ class Fer2013:
             ]
         )
         if coloured := sum(not picture.grey for picture in pictures):
-            self._warnings.append(f"{coloured:,} pictures are stored in colour; their luma was taken")
+            self._warnings.append(f"{coloured:,} images are stored in colour; their luma was taken")
         start = 0
         for images, hashes in decode_blocks(paths, grey=True, shape=(SIDE, SIDE), resize=False):
             items = self._tree[start : start + len(images)]

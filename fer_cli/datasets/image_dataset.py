@@ -118,7 +118,8 @@ class ImageDatasetLoader:
         source = found.source or found.root
         read = (*(found.root / item.path for item in found.items), *found.labels.values(), *found.known)
         unread = find_unread(source, read, parts=found.never_read)
-        unread.refuse_lookalikes(found.root, [] if labels is None else labels.codes)
+        one = next((found.root / item.path for item in found.items), None)
+        unread.refuse_lookalikes(found.root, [] if labels is None else labels.codes, like=one)
         (table,) = found.tables.values() if len(found.tables) == 1 else (None,)
         complete = official_counts and not missing  # then no image of the data set is among those that were not read
         found.leftovers += unread.leftovers(table=table, images_matter=not complete)
@@ -312,7 +313,7 @@ def class_folders(
                 strange.add(name)
                 faults.append(FerError(what, hint="merge the two or move one away", path=folder / name))
         elif "/" in rest:
-            faults.append(FerError("a folder inside a class folder", hint="move its pictures", path=folder / path))
+            faults.append(FerError("a folder inside a class folder", hint="move its images", path=folder / path))
         elif not is_picture:
             faults.append(not_an_image(folder / path))
         else:

@@ -236,7 +236,7 @@ def path_fault(root: Path, path: str) -> tuple[str, str] | None:
     if not path:
         return "the row has no path of an image", "fill in its path"
     if name_fault(portable(path)):
-        return f"the path {path[:80]!r} holds a control character", "rename the picture"
+        return f"the path {path[:80]!r} holds a control character", "rename the image"
     if path.startswith(("/", "../")) or path == ".." or PurePosixPath(path).suffix.lower() not in SUFFIXES:
         if PurePosixPath(path).suffix.lower() in SUFFIXES:
             return f"{path[:80]!r} is outside the table's folder", "move the table above the images, or give --images"

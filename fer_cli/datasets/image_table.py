@@ -18,7 +18,7 @@ from fer_cli.datasets.image_list import WHOLE, ImageEntry, path_fault
 from fer_cli.datasets.leftovers import TABLES, find_unread, listed, named_like_splits, unread_members
 from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
 from fer_cli.datasets.split_names import split_of_name
-from fer_cli.datasets.table_columns import BOX_FORM, columns_of
+from fer_cli.datasets.table_columns import BOX_FORM, columns_of, is_known
 from fer_cli.datasets.tables import open_table, read_header
 
 
@@ -67,7 +67,7 @@ def read_list(
         FerError: a column or, with its line, the first row at fault, and the number of others like it.
     """
     root, known = root or table.parent, names or ClassNames()
-    columns = columns_of(table, read_header(table), ignored)
+    columns = columns_of(table, read_header(table, is_known), ignored)
     required: dict[str, Sequence[str]] = {name: columns.names[name] for name in ("path", "label")}
     optional: dict[str, Sequence[str]] = {name: columns.names[name] for name in ("split", "subject", "sequence")}
     opened = open_table(table, required, optional)

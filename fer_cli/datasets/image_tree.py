@@ -1,4 +1,4 @@
-"""Pictures in folders of classes: ``split/class/picture`` or ``class/picture``."""
+"""Pictures in folders of classes: ``split/class/image`` or ``class/image``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fer_cli.datasets.split_names import split_of_name
 
 
 def list_tree(root: Path, names: ClassNames | None = None) -> Listing:
-    """List the pictures of a folder ``split/class/picture`` or ``class/picture``.
+    """List the pictures of a folder ``split/class/image`` or ``class/image``.
 
     Args:
         root: the folder.
@@ -35,7 +35,7 @@ def list_tree(root: Path, names: ClassNames | None = None) -> Listing:
         other = next(top for top in tops if top not in splits)
         raise FerError(
             f"mixes folders of splits ({next(iter(splits))}/) and of expressions ({other}/)",
-            hint="use split/class/picture or class/picture",
+            hint="use split/class/image or class/image",
             path=root,
         )
     _refuse_twins(root, splits)
@@ -61,7 +61,7 @@ def list_tree(root: Path, names: ClassNames | None = None) -> Listing:
             items.append(ImageEntry(path, folders[0] if splits else None, label, id=text))
     refuse(list({str(fault): fault for fault in faults}.values()), listed=not known.tentative)
     if not items:
-        raise FerError("no images in class folders", hint="expected split/class/picture or class/picture", path=root)
+        raise FerError("no images in class folders", hint="expected split/class/image or class/image", path=root)
     there = {item.split for item in items}
     parts = {top: split for top, split in splits.items() if top in there} or {WHOLE: "train"}
     for top in parts:

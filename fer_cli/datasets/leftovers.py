@@ -20,7 +20,7 @@ from typing import Final
 from fer_cli.artifacts.protocol import Leftover, LeftoverKind
 from fer_cli.core.errors import FerError, one_line
 from fer_cli.core.labels import canonical
-from fer_cli.datasets.image_files import JUNK, SUFFIXES, portable
+from fer_cli.datasets.image_files import JUNK, SUFFIXES, portable, probe
 from fer_cli.datasets.split_names import names_split, split_of_name
 from fer_cli.datasets.table_columns import looks_like
 
@@ -35,13 +35,14 @@ _LISTED: Final = 3
 class Unread:
     """What a walk found and nothing had read, as sorted paths below ``source`` with ``/``.
 
-    ``folders``: the topmost folders none of whose images was read -> their images. ``holders``: the same -> the
-    folders right below them that hold some. ``parts``: what the patterns of the data set's own parts matched, the path
-    where it is one, else the pattern.
+    ``folders``: the topmost folders none of whose images was read -> their images. ``samples``: the same -> one of
+    these images. ``holders``: the same -> the folders right below them that hold some. ``parts``: what the patterns of
+    the data set's own parts matched, the path where it is one, else the pattern.
     """
 
     source: Path
     folders: Counter[str] = field(default_factory=Counter)
+    samples: dict[str, str] = field(default_factory=dict)
     holders: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
@@ -73,15 +74,16 @@ class Unread:
             *listed("parts", sorted(self.parts.values()), matters=False),
         ]
 
-    def refuse_lookalikes(self, root: Path, codes: Collection[str] = ()) -> None:
+    def refuse_lookalikes(self, root: Path, codes: Collection[str] = (), *, like: Path | None = None) -> None:
         """Refuse folders of images that look like a split, a class, a person, boxes or scores of the data set.
 
-        A folder is a split by its name, or where a word of its name is one and it holds class folders, too: pictures
-        in ``test_results/`` may be plots.
+        A folder is a split by its name, or where a word of its name is one and it holds class folders, too, or images
+        of the data set's size: those in ``test_results/`` may be plots.
 
         Args:
             root: the folder of its layout; beside it may lie other data sets, and whatever else.
             codes: the names and numbers of its classes.
+            like: an image of the data set.
 
         Raises:
             FerError: there is one.
@@ -89,13 +91,15 @@ class Unread:
         below = os.path.relpath(root, self.source)
         prefix = "" if below == "." else f"{below}/"
         for folder in sorted(self.folders):
-            name, inside = PurePosixPath(folder).name, folder.startswith(prefix)
+            name, inside, sample = PurePosixPath(folder).name, folder.startswith(prefix), self.samples[folder]
             inner = next((inner for inner in sorted(self.holders[folder]) if _is_class(inner, codes)), None)
             looks = None
             if split_of_name(name) is not None:
                 looks = "a split"
             elif inner is not None and (inside or names_split(name)):
                 looks = f"a split, with its class folder {inner}/,"
+            elif inside and names_split(name) and like is not None and _same_size(self.source / sample, like):
+                looks = "a split, with images of the data set's size,"
             elif inside:
                 looks = "a class" if _is_class(name, codes) else looks_like(name.lower())
             if looks is not None:
@@ -105,6 +109,15 @@ class Unread:
                     hint="restore its name, move it out of the source, or read the whole with fer prepare folder",
                     path=self.source / folder,
                 )
+
+
+def _same_size(image: Path, other: Path) -> bool:
+    """Tell whether two images have the same size; one that cannot be read has none."""
+    try:
+        one, two = probe(image), probe(other)
+    except FerError:
+        return False
+    return (one.width, one.height) == (two.width, two.height)
 
 
 def listed(
@@ -172,7 +185,7 @@ def find_unread(source: Path, read: Iterable[Path], *, parts: Collection[str] = 
             else:
                 inside.append(name)
         folders[:] = inside
-        pictures = 0
+        pictures, sample = 0, ""
         for name in files:
             path, suffix = prefix + name, os.path.splitext(name)[1].lower()  # noqa: PTH122
             if name.lower() in NOISE or os.path.join(place, name) in paths:  # noqa: PTH118
@@ -186,12 +199,13 @@ def find_unread(source: Path, read: Iterable[Path], *, parts: Collection[str] = 
             elif place in used:
                 unread.images.append(path)
             else:
-                pictures += 1
+                pictures, sample = pictures + 1, path
         if pictures:
             names = PurePosixPath(relative).parts
             depth = next(n for n in range(1, len(names) + 1) if real(os.path.join(root, *names[:n])) not in used)  # noqa: PTH118
             topmost = "/".join(names[:depth]) + "/"
             unread.folders[topmost] += pictures
+            unread.samples.setdefault(topmost, sample)
             unread.holders[topmost].update(names[depth : depth + 1])
     for names_of in (unread.images, unread.tables, unread.files, unread.hidden, unread.empty):
         names_of.sort()

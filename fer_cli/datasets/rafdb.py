@@ -26,7 +26,7 @@ from fer_cli.datasets.image_dataset import (
 )
 from fer_cli.datasets.image_files import walk
 from fer_cli.datasets.image_list import ImageEntry
-from fer_cli.datasets.leftovers import unread_columns
+from fer_cli.datasets.leftovers import unread_columns, unread_members
 from fer_cli.datasets.registry import AllowIncomplete, DatasetDefinition, Jobs, Labels, Size, Source
 from fer_cli.datasets.source_labels import SourceLabels
 from fer_cli.datasets.tables import open_table, text_lines
@@ -41,7 +41,7 @@ ACCESS: Final = Access(
         "EmoLabel/list_patition_label.txt, Image/aligned (also in basic/)",
         "train/1..7, test/1..7, train_labels.csv, test_labels.csv (also in DATASET/)",
     ),
-    notes="the 15,339 pictures of the basic set, aligned, 100x100. Gender, race and age go into the index as flags "
+    notes="the 15,339 images of the basic set, aligned, 100x100. Gender, race and age go into the index as flags "
     "where Annotation/manual is unpacked. There is no validation split: one is held out from train.",
 )
 EMOTIONS: Final = {
@@ -53,7 +53,7 @@ _COUNTS: Final = {
     "test": (329, 74, 160, 1185, 478, 162, 680),
 }
 OFFICIAL: Final = {part: dict(zip(EMOTIONS.values(), counts, strict=True)) for part, counts in _COUNTS.items()}
-"""Part -> expression -> pictures, as published."""
+"""Part -> expression -> images, as published."""
 PARTS: Final[dict[str, SplitName]] = {"train": "train", "test": "test"}
 
 _NAME: Final = re.compile(r"(train_\d{5}|test_\d{4})\.jpg")
@@ -75,9 +75,9 @@ class RafDb(ImageDatasetLoader):
 
     Args:
         source: the folder of either layout, or the one that holds ``basic/`` or ``DATASET/``.
-        allow_incomplete: take a source that lacks pictures or a whole part.
+        allow_incomplete: take a source that lacks images or a whole part.
         labels: what the numbers or names of classes mean, where they are not the official ones.
-        size: resize every picture to a square of this side in pixels; by default their own 100.
+        size: resize every image to a square of this side in pixels; by default their own 100.
         jobs: threads that decode.
 
     Raises:
@@ -117,7 +117,7 @@ class RafDb(ImageDatasetLoader):
 
 
 def read_official(root: Path, meanings: SourceLabels) -> ParsedSource:
-    """Read ``EmoLabel/list_patition_label.txt`` and, where they are, the attributes; find every picture.
+    """Read ``EmoLabel/list_patition_label.txt`` and, where they are, the attributes; find every image.
 
     Raises:
         FerError: the first fault in the order of files and lines, with the number of the others.
@@ -149,7 +149,7 @@ def read_official(root: Path, meanings: SourceLabels) -> ParsedSource:
             hint = "restore its name"
             if other is None:
                 what = f"names {stem}.jpg, but {stem}_aligned.jpg is not in Image/aligned"
-                hint = "unpack the pictures again"
+                hint = "unpack the images again"
             faults.append(FerError(what, hint=hint, path=table, line=line))
             continue
         there.discard(picture)
@@ -187,7 +187,8 @@ def read_official(root: Path, meanings: SourceLabels) -> ParsedSource:
     if attributes is None:
         found.warnings.append("no gender, race and age: Annotation/manual is not there")
     elif without:
-        found.warnings.append(f"{without:,} pictures have no gender, race and age in Annotation/manual")
+        what = "1 image has" if without == 1 else f"{without:,} images have"
+        found.warnings.append(f"{what} no gender, race and age in Annotation/manual")
     return found
 
 
@@ -196,7 +197,7 @@ def _line_fault(
 ) -> tuple[str, str] | None:
     """Return what is wrong with a line of the list and what to do about it, or None."""
     if len(words) != 2:
-        return f"the line has {len(words)} fields, not a picture and an id", "correct it or take the original list"
+        return f"the line has {len(words)} fields, not an image and an id", "correct it or take the original list"
     if not _NAME.fullmatch(words[0]):
         return f"{words[0][:40]!r} is not a file name of RAF-DB", "names are train_00001.jpg and test_0001.jpg"
     if meanings.meaning(words[1], names=False) is None:
@@ -289,7 +290,7 @@ def _check_table(
     """Hold a table ``image,label`` against the class folders; add what is wrong to ``faults``.
 
     Returns:
-        The columns that were not read.
+        The columns, and the other files of an archive, that were not read.
     """
     label_of = {PurePosixPath(path).name: label for path, label in listed}
     opened = open_table(table, {"image": ("image", "path", "filename"), "label": ("label", "emotion")})
@@ -314,7 +315,8 @@ def _check_table(
         if PurePosixPath(path).name not in first_line:
             hint = f"add its row, or move it out of {root.name}"
             faults.append(FerError(f"is not in {table.name}", hint=hint, path=root / path))
-    return unread_columns(table, opened.header, opened.columns.values())
+    columns = unread_columns(table, opened.header, opened.columns.values())
+    return columns + unread_members(table, opened.passed).leftovers()
 
 
 LI_2019: Final = Citation(

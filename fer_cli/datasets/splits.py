@@ -196,7 +196,7 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
     for label in sorted(group_count, key=lambda name: (group_count[name], name)):
         if group_count[label] < 2:
             raise FerError(
-                f"class {label!r} has only one independent picture or subject: no split can be held out from it",
+                f"class {label!r} has only one independent image or subject: no split can be held out from it",
                 hint="add data of that class, or give a source that has this split",
             )
     order = shuffled(members, seed)

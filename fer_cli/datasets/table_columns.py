@@ -128,6 +128,11 @@ def plain(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.lower())
 
 
+def is_known(name: str) -> bool:
+    """Tell whether a column of this name, in lower case, is one that is read."""
+    return any(name in names for names in NAMES.values()) or any(plain(name) in of for of in _OTHER_NAMES.values())
+
+
 def columns_of(table: Path, header: Sequence[str], ignored: Sequence[str]) -> Columns:
     """Tell what the columns of a header mean.
 

@@ -9,7 +9,7 @@ import codecs
 import csv
 import itertools
 import re
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,7 +66,7 @@ def open_table(
     lines = _lines(path, members, passed)
     try:
         wanted = {alias for names in ({**required, **(optional or {})}).values() for alias in names}
-        first, header, separator = _header(path, lines, wanted)
+        first, header, separator = _header(path, lines, wanted.__contains__)
         columns = _columns(path, header, first, required, optional or {})
     except FerError:
         lines.close()
@@ -74,15 +74,19 @@ def open_table(
     return Table(path, columns, header, _rows(path, lines, len(header), separator), passed)
 
 
-def read_header(path: Path) -> tuple[str, ...]:
+def read_header(path: Path, is_known: Callable[[str], bool]) -> tuple[str, ...]:
     """Return the names of a table's columns, in lower case.
+
+    Args:
+        path: as of :func:`open_table`.
+        is_known: whether a name in lower case is one that a column may have: what separates such names separates cells.
 
     Raises:
         FerError: as :func:`open_table`.
     """
     lines = _lines(path, (), [])
     with closing(lines):
-        return _header(path, lines, ())[1]
+        return _header(path, lines, is_known)[1]
 
 
 def text_lines(path: Path) -> Generator[tuple[int, str]]:
@@ -97,13 +101,13 @@ def text_lines(path: Path) -> Generator[tuple[int, str]]:
 
 
 def _header(
-    path: Path, lines: Iterator[tuple[int, str]], wanted: Collection[str]
+    path: Path, lines: Iterator[tuple[int, str]], is_known: Callable[[str], bool]
 ) -> tuple[tuple[int, str], tuple[str, ...], str]:
     """Return the header's number and text, its names in lower case, and what separates cells."""
     first = next((line for line in lines if line[1].strip() and not _names_separator(line[1])), None)
     if first is None:
         raise FerError("the file is empty", hint="give a csv file with a header line", path=path)
-    separator = _separator(path, *first, wanted)
+    separator = _separator(path, *first, is_known)
     return first, tuple(name.lower() for name in _cells(path, *first, separator)), separator
 
 
@@ -112,20 +116,23 @@ def _names_separator(text: str) -> bool:
     return text.strip().lower() in {f"sep={separator.strip()}" for separator in SEPARATORS}
 
 
-def _separator(path: Path, number: int, text: str, wanted: Collection[str]) -> str:
-    """Return what separates the cells of a header: what finds most of the wanted columns, then what finds most cells.
+def _separator(path: Path, number: int, text: str, is_known: Callable[[str], bool]) -> str:
+    """Return what separates the cells of a header: what finds most of the known columns, then what finds most cells.
+
+    A bar that finds no more of them than another separator is a letter of a name.
 
     Raises:
         FerError: its quotes do not match, whatever separates its cells.
     """
-    best, most, first_fault = "", (-1, -1), None
+    best, most, first_fault = "", (-1, False, -1), None
     for separator in SEPARATORS:
         try:
             cells = [cell.lower() for cell in _cells(path, number, text, separator)]
         except FerError as fault:
             first_fault = first_fault or fault
             continue
-        if (found := (len({*cells} & {*wanted}), len(cells))) > most:
+        separates = separator != "|" and len(cells) > 1
+        if (found := (sum(map(is_known, {*cells})), separates, len(cells))) > most:
             best, most = separator, found
     if first_fault is not None and not best:
         raise first_fault

@@ -16,7 +16,7 @@ from typing import Final, Literal, get_args
 from fer_cli.artifacts.protocol import Leftover
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, SYNONYMS
-from fer_cli.datasets.leftovers import unread_columns
+from fer_cli.datasets.leftovers import unread_columns, unread_members
 from fer_cli.datasets.tables import open_table
 
 Rule = Literal["majority", "plurality", "votes"]
@@ -39,7 +39,7 @@ _FILE_NAMES: Final = tuple(f"fer2013new.csv{suffix}" for suffix in ("", ".gz", "
 class Votes:
     """The votes file: for each row its part of FER2013, its ten counts in the order of ``COLUMNS``, and its line.
 
-    ``leftovers``: the columns that are not read.
+    ``leftovers``: the columns, and the other files of an archive, that are not read.
     """
 
     path: Path
@@ -122,6 +122,7 @@ def read_votes(path: Path, parts: tuple[str, ...]) -> Votes:
         votes.parts.append(part)
         votes.counts.append(counts)
         votes.lines.append(line)
+    votes.leftovers.extend(unread_members(path, table.passed).leftovers())
     if not votes.counts:
         raise FerError("the table has a header and no rows", hint="copy it again", path=path, line=1)
     _check_names(path, names)

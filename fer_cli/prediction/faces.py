@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.progress import warn
+from fer_cli.core.progress import note, warn
 from fer_cli.faces.alignment import align, centre, look_again
 from fer_cli.faces.detection import TINY, Detector
 from fer_cli.prediction.model import CropForm, toned
@@ -31,6 +31,8 @@ FLAGS: Final = {
 """Every flag of a face, and what it means."""
 
 Mode = Literal["auto", "detect", "whole"]
+FETCHED: Final = "retinaface-mobile0.25"
+"""The detector that is fetched where none is here."""
 _SIDE: Final = 112  # of crops for a model that takes any
 _LOOKED_AT: Final = 96  # px of a face at most, to tell how sharp it is
 SHARP: Final = 1.5
@@ -156,13 +158,16 @@ def open_finder(
     from fer_cli.faces.retinaface import SIDES_OF_PHOTOS, RetinaFace, find_detector
 
     try:
-        found = find_detector(detector, weights, sha256) or find_detector("retinaface-mobile0.25")
+        found = find_detector(detector, weights, sha256)
+        if found is None:
+            note(f"no face detector's weights are here: fetching {FETCHED} to find faces; --faces whole needs none")
+            found = find_detector(FETCHED)
     except UsageError:
         raise
     except FerError as error:
         if mode == "detect" or detector != "auto" or weights is not None:
             raise
-        warn(f"{error.what}: each image is taken as one face crop; run 'fer weights fetch retinaface-mobile0.25'")
+        warn(f"{error.what}: each image is taken as one face crop; run 'fer weights fetch {FETCHED}'")
         found = None
     if found is None:
         return WholePhotos(crops, (NO_DETECTOR,))

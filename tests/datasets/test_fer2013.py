@@ -297,4 +297,4 @@ def test_the_re_layout_in_colour_is_read_and_told(tmp_path: Path, tiny_official:
         Image.fromarray(IMAGES[index]).convert("RGB").save(tmp_path / name)
     _, images, report = drain(Fer2013(source=tmp_path))
     np.testing.assert_array_equal(images, IMAGES[[index for _, index in names]])
-    assert report.warnings == ["9 pictures are stored in colour; their luma was taken"]
+    assert report.warnings == ["9 images are stored in colour; their luma was taken"]

@@ -82,7 +82,7 @@ def test_rafdb_without_attributes_says_so(store: Store, tmp_path: Path, capsys: 
     (source / "basic/Annotation/manual/test_0001_manu_attri.txt").unlink()
     _, index = prepared(store, "rafdb", source)
     assert [row["id"] for row in index if not row["flags"]] == ["test_0001"]
-    assert "1 pictures have no gender, race and age" in capsys.readouterr().err
+    assert "1 image has no gender, race and age" in capsys.readouterr().err
     shutil.rmtree(source / "basic/Annotation")
     _, index = prepared(store, "rafdb", source)
     assert not any(row["flags"] for row in index)

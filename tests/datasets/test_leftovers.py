@@ -5,11 +5,16 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fer_cli.core.errors import FerError
+from fer_cli.datasets.affectnet import AffectNet
 from fer_cli.datasets.leftovers import find_unread, unread_columns, unread_members
-from tests.kits.fer2013 import fault
+from fer_cli.datasets.rafdb import RafDb
+from fer_cli.datasets.votes import read_votes
+from tests.kits.fer2013 import fault, votes_lines, write_lines, zipped
+from tests.kits.official import affectnet_csv, rafdb_folders, save
 
 
 def files(root: Path, *names: str) -> None:
@@ -71,6 +76,32 @@ def test_the_other_files_of_an_archive_are_listed() -> None:
     ]
 
 
+@pytest.mark.parametrize("layout", ["votes", "affectnet", "rafdb"])
+def test_the_other_files_of_an_archive_of_labels_are_listed(tmp_path: Path, layout: str) -> None:
+    """An archive that stands where the table is looked for is read as the table; what else it holds is said."""
+
+    def packed(path: Path, name: str) -> None:
+        zipped(path, {name: path.read_bytes(), "test/happy/1.png": b"?", "README": b"?"})
+
+    if layout == "votes":
+        table = write_lines(tmp_path / "fer2013new.csv", votes_lines(["Training"], [[10, *[0] * 9]]))
+        packed(table, table.name)
+        leftovers = read_votes(table, ("Training",)).leftovers
+    elif layout == "affectnet":
+        table = affectnet_csv(tmp_path) / "Manually_Annotated_file_lists/training.csv"
+        packed(table, table.name)
+        leftovers = list(AffectNet(source=tmp_path, allow_incomplete=True).report().leftovers)
+    else:
+        table = rafdb_folders(tmp_path) / "train_labels.csv"
+        packed(table, table.name)
+        leftovers = list(RafDb(source=tmp_path, allow_incomplete=True).report().leftovers)
+    said = [str(one) for one in leftovers if one.kind in {"images", "files"}]
+    assert said == [
+        f"1 image, {table.name}/test/happy/1.png: not read",
+        f"1 file, {table.name}/README: not read",
+    ]
+
+
 def test_folders_that_are_reached_by_links_were_read(tmp_path: Path) -> None:
     files(tmp_path, "elsewhere/1.png", "elsewhere/2.png", "source/sad/3.png")
     for name in ("a", "happy"):
@@ -111,6 +142,20 @@ def test_beside_the_layout_may_lie_other_data_sets(tmp_path: Path) -> None:
         (tmp_path / name).unlink()
     with pytest.raises(FerError, match="happy: looks like a class"):
         unread.refuse_lookalikes(tmp_path, ["1"])
+
+
+def test_images_of_the_data_sets_size_in_a_folder_called_like_a_split(tmp_path: Path) -> None:
+    """A flat ``test_new/`` is no class folder, yet it is the test images of somebody; plots have another size."""
+    image = save(tmp_path / "train/1/1.png", np.zeros((48, 48), dtype=np.uint8))
+    save(tmp_path / "test_new/a.png", np.ones((48, 48), dtype=np.uint8))
+    save(tmp_path / "test_results/plot.png", np.ones((300, 400), dtype=np.uint8))
+    files(tmp_path, "test_damaged/1.png")
+    save(tmp_path / "spare/1.png", np.ones((48, 48), dtype=np.uint8))
+    unread = find_unread(tmp_path, [image])
+    words = "looks like a split, with images of the data set's size"
+    fault(lambda: unread.refuse_lookalikes(tmp_path, ["1"], like=image), words, at=f"{tmp_path}/test_new")
+    del unread.folders["test_new/"]
+    unread.refuse_lookalikes(tmp_path, ["1"], like=image)
 
 
 def test_columns_that_were_not_read(tmp_path: Path) -> None:

@@ -157,7 +157,7 @@ def test_carve_leaves_a_class_of_two_groups_on_both_sides() -> None:
 
 def test_carve_refuses_a_class_that_cannot_be_on_both_sides() -> None:
     labels, groups = ["happy"] * 4 + ["contempt"] * 3, ["a", "b", "c", "d", "e", "e", "e"]
-    fault(lambda: carve(labels, groups, 0.1, 0), "'contempt'", "only one independent picture", "add data")
+    fault(lambda: carve(labels, groups, 0.1, 0), "'contempt'", "only one independent image", "add data")
     # Each class has two groups, but the two subjects share them: moving one moves everything that is left of sad.
     tangled = ["happy", "sad", "happy", "sad", "anger", "anger"]
     names = ["a", "a", "b", "b", "a", "b"]

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fer_cli.core.errors import FerError
-from fer_cli.datasets.tables import open_table, text_lines
+from fer_cli.datasets.table_columns import is_known
+from fer_cli.datasets.tables import open_table, read_header, text_lines
 
 ROWS = [["a b.png", "happy"], ["c,d;e.png", "sad"]]
 FORMS = {
@@ -33,6 +34,19 @@ def test_a_table_in_any_form(tmp_path: Path, form: str) -> None:
     table = open_table(path, {"path": ("path",), "label": ("label",)})
     lines = [number for number, text in enumerate(FORMS[form].splitlines(), start=1) if ".png" in text]
     assert list(table.rows) == list(zip(lines, ROWS, strict=True))
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_a_bar_in_the_name_of_a_column_separates_nothing(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "t.csv"
+    header = ["path", "label", "note|of|the|annotator", "a|b"]
+    path.write_text(f"{separator.join(header)}\n{separator.join(['a.png', 'happy', 'x', 'y'])}\n")
+    assert read_header(path, is_known) == tuple(header)
+    assert read_header(path, lambda _: False) == tuple(header)
+    table = open_table(path, {"path": ("path",), "label": ("label",)})
+    assert list(table.rows) == [(2, ["a.png", "happy", "x", "y"])]
+    path.write_text("path|label|a;b;c;d\n")
+    assert read_header(path, is_known) == ("path", "label", "a;b;c;d")
 
 
 def test_a_quote_in_a_quoted_cell_stays(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Synth:
     ) -> None:
         _check("--size", size, MIN_SIZE, MAX_SIZE)
         _check("--subjects", subjects, len(SPLITS), 1_000_000)
-        _check("--images", images, 2 * subjects, 10_000_000, "two pictures a subject")
+        _check("--images", images, 2 * subjects, 10_000_000, "two images a subject")
         _check("--imbalance", imbalance, 1, 10_000)
         _check("--seed", seed, 0, 2**63 - 1)
         if jobs is not None:
