@@ -14,8 +14,8 @@ from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.plots.registry import Picture
-from fer_cli.reporting.lettering import DOTS, class_names, fitted
-from fer_cli.reporting.style import GRID, MUTED, bare, class_colour, heading, new_figure, styled
+from fer_cli.reporting.lettering import DOTS, LONGEST, class_names, fitted
+from fer_cli.reporting.style import GRID, MUTED, WIDE, bare, class_colour, heading, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,13 +35,18 @@ def draw(
         rows = np.flatnonzero(opened.labels == label)
         chosen = np.sort(generator.choice(rows, size=min(faces, len(rows)), replace=False))
         examples[name] = [np.asarray(opened.images[row]) for row in chosen]
+    counts = {str(split): counts for split, counts in DatasetSummary.of(artifact).classes.items()}
     figure = classes_figure(
-        {str(split): counts for split, counts in DatasetSummary.of(artifact).classes.items()},
+        counts,
         examples if faces else None,
         f"Classes of {artifact.name}",
         DatasetProtocol.of(artifact).label_rule,
     )
-    return Picture(artifact.name, figure, artifact.version)
+
+    def paper(inches: float) -> Figure:
+        return classes_figure(counts, examples if faces and inches >= WIDE else None, paper=inches)
+
+    return Picture(artifact.name, figure, artifact.version, paper)
 
 
 def imbalance(counts: Mapping[str, int]) -> float:
@@ -55,6 +60,7 @@ def classes_figure(
     examples: Mapping[str, Sequence[NDArray[np.uint8]]] | None = None,
     title: str = "",
     subtitle: str = "",
+    paper: float | None = None,
 ) -> Figure:
     """Draw bars of the class counts, a panel a split with its imbalance, and faces of each class where there are any.
 
@@ -64,6 +70,7 @@ def classes_figure(
             most six.
         title: one line.
         subtitle: one line under it.
+        paper: inches of a paper's width: letters of 7 points; of a column's width without the shares.
 
     Raises:
         ValueError: splits that name different classes, or no split.
@@ -73,13 +80,18 @@ def classes_figure(
         raise ValueError("every split must name the same classes in the same order")
     classes = list(counts[splits[0]])
     shown = min(6, max((len(faces) for faces in examples.values()), default=0)) if examples else 0
-    names, widest = class_names(classes)
+    size = 9.5 if paper is None else 7.0
+    small, roomy = min(size, 8.0), paper is None or paper >= WIDE
+    names, widest = class_names(classes, size, LONGEST * size / 9.5)
     row, left, top, bottom, panel, gap = 0.52, max(1.15, widest + 0.35), 1.42, 0.3, 2.35, 0.35
+    if paper is not None:
+        row, left, top, bottom, gap = 0.2, widest + 0.12, 0.45, 0.05, 0.1
+        panel = (paper - left - shown * row - (0.1 if shown else 0)) / len(splits) - gap
     faces_width = shown * row + (0.3 if shown else 0)
     with styled():
         figure = new_figure(
-            max(left + len(splits) * (panel + gap) + faces_width + 0.2, 5.6),
-            max(top + len(classes) * row + bottom, 2.4),
+            max(left + len(splits) * (panel + gap) + faces_width + 0.2, 5.6) if paper is None else paper,
+            max(top + len(classes) * row + bottom, 2.4 if paper is None else 0),
         )
         width, height = figure.get_size_inches()
         base = height - top - len(classes) * row
@@ -91,30 +103,31 @@ def classes_figure(
             colours = [class_colour(name, position) for position, name in enumerate(classes)]
             axes.barh(range(len(classes)), values, color=colours, height=0.62, zorder=2)
             for position, value in enumerate(values):
-                percent = f"  {value / total:.1%}" if total else ""
+                percent = f"  {value / total:.1%}" if total and roomy else ""
                 axes.annotate(
                     f"{value:,}{percent}",
                     (value, position),
                     xytext=(4, 0),
                     textcoords="offset points",
                     va="center",
-                    fontsize=8,
+                    fontsize=small,
                 )
             # Room for the numbers beyond the longest bar.
             axes.set_xlim(0, largest * 1.62)
             axes.set_ylim(len(classes) - 0.5, -0.5)
             axes.set_xticks([])
-            axes.set_yticks(range(len(classes)), names if k == 0 else [""] * len(classes))
+            axes.set_yticks(range(len(classes)), names if k == 0 else [""] * len(classes), fontsize=size)
             bare(axes, keep=("left",))
             axes.spines["left"].set_color(GRID)
-            label_y = 1 - (top - 0.34) / height
-            part = fitted(split, DOTS * panel, 9.5, "bold")
-            figure.text(x / width, label_y, part, fontweight="bold", va="bottom")
+            label_y = 1 - (top - (0.34 if paper is None else 0.2)) / height
+            part = fitted(split, DOTS * panel, size, "bold")
+            figure.text(x / width, label_y, part, fontweight="bold", fontsize=size, va="bottom")
+            spread = f", imbalance {imbalance(counts[split]):.1f} : 1" if roomy else ""
             figure.text(
                 x / width,
                 label_y - 0.03 / height,
-                f"{total:,} items, imbalance {imbalance(counts[split]):.1f} : 1",
-                fontsize=8,
+                f"{total:,} items{spread}",
+                fontsize=small,
                 color=MUTED,
                 va="top",
             )
@@ -127,5 +140,6 @@ def classes_figure(
                 )
                 axes.imshow(image, cmap="gray", vmin=0, vmax=255, interpolation="bilinear")
                 axes.set_axis_off()
-        heading(figure, title, subtitle, left=0.28, top=0.25)
+        if paper is None:
+            heading(figure, title, subtitle, left=0.28, top=0.25)
     return figure

@@ -10,7 +10,7 @@ from fer_cli.plots.registry import Picture
 
 def draw(store: Store, evaluation: EvaluationArgument = None, predictor: PredictorOption = None) -> Picture:
     """Confusion matrix of an evaluation; of a study the mean of its seeds' matrices."""
-    from fer_cli.reporting.confusion import confusion_figure
+    from fer_cli.reporting.confusion import confusion_figure, paper_confusion
 
     scored = open_scored(store, evaluation, predictor)
     shown = ", ".join(
@@ -23,4 +23,10 @@ def draw(store: Store, evaluation: EvaluationArgument = None, predictor: Predict
     figure = confusion_figure(
         scored.metrics.confusion, scored.metrics.classes, "Confusion matrix", scored.subtitle, f"{shown}, in percent"
     )
-    return Picture(scored.artifact.name, figure, scored.artifact.version)
+    metrics = scored.metrics
+    return Picture(
+        scored.artifact.name,
+        figure,
+        scored.artifact.version,
+        lambda inches: paper_confusion(metrics.confusion, metrics.classes, inches),
+    )

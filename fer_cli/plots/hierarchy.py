@@ -19,8 +19,8 @@ from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import AhmSummary
 from fer_cli.core.progress import note
 from fer_cli.plots.registry import Picture
-from fer_cli.reporting.lettering import LONGEST, fitted
-from fer_cli.reporting.style import class_colour, new_figure, styled
+from fer_cli.reporting.lettering import DOTS, LONGEST, fitted, measured
+from fer_cli.reporting.style import WIDE, class_colour, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,29 +49,35 @@ def draw(
 
     if ahm is not None and Path(ahm).suffix == ".toml":
         path = Path(ahm)
-        figure = hierarchy_figure(load_hierarchy(path))
-        return Picture(path.stem, figure, hashlib.sha256(path.read_bytes()).hexdigest()[:12])
+        return _picture(path.stem, load_hierarchy(path), hashlib.sha256(path.read_bytes()).hexdigest()[:12])
     if ahm is None and not store.directories(["ahm"]):
         note("no ahm artifact yet: this is the bundled hierarchy")
         ahm = "default"
     if ahm == "default":
-        return Picture("default", hierarchy_figure(default_hierarchy()))
+        return _picture("default", default_hierarchy())
     artifact = store.find(ahm, ["ahm"])
     hierarchy = load_hierarchy(artifact.file("hierarchy.toml"))
-    return Picture(
-        artifact.name, hierarchy_figure(hierarchy, classes=AhmSummary.of(artifact).classes), artifact.version
-    )
+    return _picture(artifact.name, hierarchy, artifact.version, AhmSummary.of(artifact).classes)
 
 
-def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = None) -> Figure:
+def _picture(name: str, hierarchy: Hierarchy, version: str = "", classes: tuple[str, ...] | None = None) -> Picture:
+    figure = hierarchy_figure(hierarchy, classes)
+    return Picture(name, figure, version, lambda inches: hierarchy_figure(hierarchy, classes, inches))
+
+
+def hierarchy_figure(
+    hierarchy: Hierarchy, classes: tuple[str, ...] | None = None, paper: float | None = None
+) -> Figure:
     """Draw a hierarchy as flows of weight and as a table of semantic vectors.
 
     Args:
         hierarchy: checked.
         classes: the expressions to draw, in the table's order; all of the hierarchy's where left out.
+        paper: inches of a paper's width: letters of 7 points, the weights in the table alone; of a column's width the
+            flows alone.
 
     Returns:
-        A matplotlib figure of 12 inches' width that no global state holds on to; readable from 1200 pixels on.
+        A matplotlib figure of 12 inches' width, or ``paper``'s, that no global state holds on to.
     """
     expressions = [e for e in hierarchy.expressions if classes is None or e.name in classes]
     weights = {e.name: hierarchy.path_weights(e) for e in expressions}
@@ -84,22 +90,45 @@ def hierarchy_figure(hierarchy: Hierarchy, classes: tuple[str, ...] | None = Non
         if any((part.name, code) in vector for vector in weights.values())
     ]
     rows = len(units)
+    size = 10.0 if paper is None else 7.0
     with styled():
-        figure = new_figure(12.0, 1.9 + 0.36 * rows)
-        figure.set_layout_engine("constrained", w_pad=0.22, h_pad=0.16)
-        flow, table = figure.subplots(1, 2, width_ratios=[1.75, 1.0])
+        labels = [fitted(f"{code}  {words}", _UNIT * size / 10, size) for _, code, words in units]
+        names = {expression.name: fitted(expression.name, _EXPRESSION, size) for expression in expressions}
+        tables: list[Axes] = []
+        if paper is None:
+            figure = new_figure(12.0, 1.9 + 0.36 * rows)
+            figure.set_layout_engine("constrained", w_pad=0.22, h_pad=0.16)
+            flow, *tables = figure.subplots(1, 2, width_ratios=[1.75, 1.0])
+        elif paper >= WIDE:
+            figure = new_figure(paper, 0.75 + 0.19 * rows)
+            figure.set_layout_engine("constrained", w_pad=0.02, h_pad=0.02)
+            flow, *tables = figure.subplots(1, 2, width_ratios=[1.2, 1.0])
+        else:
+            figure = new_figure(paper, 0.45 + 0.19 * rows)
+            left, right = (
+                max(measured(text, size) for text in side) / DOTS + 0.05 for side in (names.values(), labels)
+            )
+            flow = figure.add_axes((left / paper, 0, max(0.2, 1 - (left + right) / paper), 1))
         row = {(part.name, code): index for index, (part, code, _) in enumerate(units)}
 
         # Expressions from top to bottom by where their weight goes: bands cross no more than needed.
         centre = {name: sum(row[path] * weight for path, weight in vector.items()) for name, vector in weights.items()}
         order = sorted(weights, key=lambda name: centre[name])
-
-        tops = _draw_flow(flow, parts, order, weights, row)
+        tops = _draw_flow(flow, parts, order, weights, row, size)
         for expression in expressions:
-            _describe(flow, expression, tops[expression.name])
+            if paper is None:
+                _describe(flow, expression, tops[expression.name])
+            else:
+                middle, name = tops[expression.name], names[expression.name]
+                flow.text(_X_EXPRESSION - 2 * _BAR, middle, name, ha="right", va="center", fontsize=size)
+        flow.set_xlim(_X_EXPRESSION - (_BAR if paper else 0.98), _X_UNIT + _BAR + (0 if paper else 0.02))
+        if not tables:
+            for index, label in enumerate(labels):
+                flow.text(_X_UNIT + 2 * _BAR, index, label, ha="left", va="center", fontsize=size)
         columns = order if classes is None else [name for name in classes if name in weights]
-        _draw_table(table, columns, weights, row, [fitted(f"{code}  {words}", _UNIT, 10) for _, code, words in units])
-        for axes in (flow, table):
+        for table in tables:
+            _draw_table(table, columns, weights, row, labels, size, footnote=paper is None)
+        for axes in (flow, *tables):
             axes.set_ylim(rows + 0.55, -2.1)
     return figure
 
@@ -110,8 +139,9 @@ def _draw_flow(
     order: list[str],
     weights: dict[str, dict[tuple[str, str], float]],
     row: dict[tuple[str, str], int],
+    size: float,
 ) -> dict[str, float]:
-    """Draw the flows; return the middle of each expression's node."""
+    """Draw the flows with letters of ``size`` points; return the middle of each expression's node."""
     from matplotlib.patheffects import withStroke
 
     rows = len(row)
@@ -155,17 +185,16 @@ def _draw_flow(
         axes.text(
             _X_PART,
             part_at[part.name] - 0.1,
-            fitted(f"{part.name} ({part.code})", _PART, 10),
+            fitted(f"{part.name} ({part.code})", _PART, size),
             ha="center",
             va="bottom",
-            fontsize=10,
+            fontsize=size,
             path_effects=[withStroke(linewidth=3, foreground="white")],
         )
     for path, start in unit_at.items():
         _node(axes, _X_UNIT, start, received[path] * height, "#333333")
     for x, title in ((_X_EXPRESSION, "expression"), (_X_PART, "part of the face"), (_X_UNIT, "action unit")):
-        axes.text(x, -1.5, title, ha="center", va="center", fontsize=10, color="#555555", style="italic")
-    axes.set_xlim(_X_EXPRESSION - 0.98, _X_UNIT + _BAR + 0.02)
+        axes.text(x, -1.5, title, ha="center", va="center", fontsize=size, color="#555555", style="italic")
     axes.set_axis_off()
     return {name: at + height / 2 for name, at in expression_at.items()}
 
@@ -197,6 +226,9 @@ def _draw_table(
     weights: dict[str, dict[tuple[str, str], float]],
     row: dict[tuple[str, str], int],
     labels: list[str],
+    size: float,
+    *,
+    footnote: bool,
 ) -> None:
     values = np.zeros((len(row), len(columns)))
     for column, name in enumerate(columns):
@@ -206,9 +238,9 @@ def _draw_table(
     for (i, j), value in np.ndenumerate(values):
         if value > 0:
             shade = "white" if value > 0.55 else "black"
-            axes.text(j, i, _digits(value), ha="center", va="center", fontsize=9, color=shade)
+            axes.text(j, i, _digits(value), ha="center", va="center", fontsize=max(7.0, size - 1), color=shade)
     shared = (values > 0).sum(axis=1) > 1
-    axes.set_yticks(range(len(row)), labels, fontsize=10)
+    axes.set_yticks(range(len(row)), labels, fontsize=size)
     for label, bold in zip(axes.get_yticklabels(), shared, strict=True):
         label.set_fontweight("bold" if bold else "normal")
     axes.set_xticks([])
@@ -217,25 +249,26 @@ def _draw_table(
         axes.text(
             column,
             -0.62,
-            fitted(name, LONGEST, 10),
-            fontsize=10,
-            rotation=40,
-            ha="left",
+            fitted(name, LONGEST, size),
+            fontsize=size,
+            rotation=40 if footnote else 90,
+            ha="left" if footnote else "center",
             va="bottom",
-            rotation_mode="anchor",
+            rotation_mode="anchor" if footnote else "default",
         )
     axes.hlines(np.arange(-0.5, len(row)), -0.5, len(columns) - 0.5, colors="#DDDDDD", linewidth=0.6)
     axes.vlines(np.arange(-0.5, len(columns)), -0.5, len(row) - 0.5, colors="#DDDDDD", linewidth=0.6)
     axes.set_xlim(-0.53, len(columns) - 0.47)
-    axes.text(
-        (len(columns) - 1) / 2,
-        len(row) - 0.3,
-        "semantic vectors: weight of the part × weight of the AU;\nbold: shared by several expressions",
-        ha="center",
-        va="top",
-        fontsize=9,
-        color="#555555",
-    )
+    if footnote:
+        axes.text(
+            (len(columns) - 1) / 2,
+            len(row) - 0.3,
+            "semantic vectors: weight of the part × weight of the AU;\nbold: shared by several expressions",
+            ha="center",
+            va="top",
+            fontsize=9,
+            color="#555555",
+        )
     for side in axes.spines.values():
         side.set_visible(False)
 

@@ -30,11 +30,15 @@ PLOTS: Final[dict[str, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A figure, and the name and version of what it shows, for the default file name."""
+    """A figure, and the name and version of what it shows, for the default file name.
+
+    ``paper`` draws it for a paper, given the width in inches, where the screen's figure would be too dense for one.
+    """
 
     name: str
     figure: Figure
     version: str = ""
+    paper: Callable[[float], Figure] | None = None
 
 
 def plot_of(name: str) -> Callable[..., Picture]:

@@ -166,8 +166,13 @@ PAPER_WIDTHS: Final = {"single": 88.0, "double": 180.0}
 """Millimetres of a column and of a page of two."""
 PAPER_POINTS: Final = (7.0, 9.0)
 """The smallest and the largest letters of a figure in a paper."""
-_MILLIMETRES: Final = 25.4
+MILLIMETRES: Final = 25.4
+"""In an inch."""
+WIDE: Final = 5.0
+"""Inches from which a figure of a paper has room for two panels, and small pictures beside its bars."""
 _TRIES: Final = 12
+_MARGIN: Final = 0.025
+"""Inches round a cropped figure: letters of a PDF are as wide as its reader draws them."""
 
 
 def fit_to_paper(figure: Figure, millimetres: float) -> int:
@@ -180,8 +185,7 @@ def fit_to_paper(figure: Figure, millimetres: float) -> int:
     Returns:
         How many pairs of texts touch at this width.
     """
-    from itertools import combinations
-
+    import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.text import Text
 
@@ -189,7 +193,7 @@ def fit_to_paper(figure: Figure, millimetres: float) -> int:
         for text in [one for one in figure.texts if one.get_gid() == _HEADING]:
             text.remove()
         canvas: Any = FigureCanvasAgg(figure)  # untyped
-        wanted, size = millimetres / _MILLIMETRES, figure.get_size_inches()
+        wanted, size = millimetres / MILLIMETRES - 2 * _MARGIN, figure.get_size_inches()
         canvas.draw()
         texts = [one for one in figure.findobj(Text) if isinstance(one, Text) and one.get_text().strip()]
         scale = wanted / size[0]
@@ -205,7 +209,10 @@ def fit_to_paper(figure: Figure, millimetres: float) -> int:
             scale *= wanted / found
         boxes = [one.get_window_extent() for one in texts if one.get_visible()]
         boxes = [box.padded(-1) for box in boxes if box.width > 2 and box.height > 2]
-        return sum(one.overlaps(other) for one, other in combinations(boxes, 2))
+        ends = np.array([box.extents for box in boxes]).reshape(-1, 4)
+        low_ends, high_ends = ends[:, None, :2], ends[None, :, 2:]
+        begins_before = (low_ends <= high_ends).all(axis=2)
+        return int(np.triu(begins_before & begins_before.T, 1).sum())
 
 
 def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200, cropped: bool = False) -> Path:
@@ -234,7 +241,7 @@ def save_figure(figure: Figure, path: Path | str, *, dpi: int = 200, cropped: bo
             path=path,
         )
     metadata = {".png": {}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}[suffix]
-    crop: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": 0.0} if cropped else {}
+    crop: dict[str, Any] = {"bbox_inches": "tight", "pad_inches": _MARGIN} if cropped else {}
     try:
         picture = io.BytesIO()
         with styled():

@@ -41,7 +41,7 @@ def plot(
     Raises:
         UsageError: no such plot, style or width, or another suffix.
     """
-    from fer_cli.reporting.style import FORMATS, fit_to_paper, save_figure
+    from fer_cli.reporting.style import FORMATS, MILLIMETRES, fit_to_paper, save_figure
 
     if what not in PLOTS:
         raise UsageError(f"no plot {what!r}", hint=f"choose one of {', '.join(PLOTS)}")
@@ -52,13 +52,16 @@ def plot(
         )
     millimetres = _width(style, width)
     picture = plot_of(what)(store, **options)
-    if millimetres is not None and (touching := fit_to_paper(picture.figure, millimetres)):
-        warn(f"{touching} pairs of texts touch at {millimetres:g} mm; take a larger --width")
+    figure = picture.figure
+    if millimetres is not None:
+        figure = picture.figure if picture.paper is None else picture.paper(millimetres / MILLIMETRES)
+        if touching := fit_to_paper(figure, millimetres):
+            warn(f"{touching} pairs of texts touch at {millimetres:g} mm; take a larger --width")
     words = ["fer", what, safe_name(picture.name) or "unnamed", *([picture.version] if picture.version else [])]
     words += [safe_name(text) for text in _option_words(what, options)]
     words += [] if width is None or width == "single" else [safe_name(width)]
     default = f"{'-'.join(words)}.{'png' if millimetres is None else 'pdf'}"
-    return save_figure(picture.figure, out or Path(default), cropped=millimetres is not None)
+    return save_figure(figure, out or Path(default), cropped=millimetres is not None)
 
 
 def _option_words(what: str, options: Mapping[str, Any]) -> Iterator[str]:

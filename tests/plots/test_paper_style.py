@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.text import Text
 
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
-from fer_cli.reporting.confusion import confusion_figure
+from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.plots.classes import classes_figure
+from fer_cli.plots.hierarchy import hierarchy_figure
+from fer_cli.reporting.confusion import confusion_figure, paper_confusion
 from fer_cli.reporting.style import fit_to_paper, save_figure
 from fer_cli.systems.ahm.hierarchy import default_hierarchy
 from tests.kits.train import Fer
@@ -36,6 +40,27 @@ def test_a_figure_is_as_wide_as_asked(tmp_path: Path, millimetres: float) -> Non
 def test_texts_that_touch_are_counted() -> None:
     figure = confusion_figure([[12345] * 8] * 8, [f"class number {k}" for k in range(8)], "", "")
     assert fit_to_paper(figure, 40.0) > 0
+
+
+@pytest.mark.parametrize(("count", "inches"), [(3, 3.46), (12, 3.46), (12, 7.09), (20, 3.46)])
+def test_no_texts_touch_in_a_matrix_of_a_paper(count: int, inches: float) -> None:
+    counts = np.full((count, count), 12) + 900 * np.eye(count, dtype=np.int64)
+    figure = paper_confusion(counts, [f"state {k}" for k in range(count)], inches)
+    assert fit_to_paper(figure, 25.4 * inches) == 0
+    if (count, inches) == (12, 3.46):
+        cells = [one.get_text() for one in figure.axes[0].texts]
+        assert cells.count("87") == 12  # 912 of 1,044
+        assert cells.count("1") == 132
+
+
+@pytest.mark.parametrize("inches", [3.46, 7.09])
+def test_no_texts_touch_in_hierarchies_and_class_counts_of_a_paper(inches: float) -> None:
+    tree = hierarchy_figure(default_hierarchy(), paper=inches)
+    assert fit_to_paper(tree, 25.4 * inches) == 0
+    labels = {one.get_text() for one in tree.findobj(Text) if isinstance(one, Text)}
+    assert {"AU12  lip corner puller", "contempt", "eyes (C3)"} <= labels
+    counts = {split: dict.fromkeys(EXPRESSIONS, 12345) for split in ("train", "validation", "test")}
+    assert fit_to_paper(classes_figure(counts, paper=inches), 25.4 * inches) == 0
 
 
 def test_the_file_is_named_by_what_it_shows(own: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
