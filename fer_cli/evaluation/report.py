@@ -118,7 +118,8 @@ def _mistakes(scored: EvaluationResult) -> Iterator[Mistake]:
 def _mistakes_note(scored: EvaluationResult) -> str:
     which = "most confident" if scored.predictor.calibrated else "first"
     if (runs := len(scored.chosen_tables)) > 1:
-        which = f"images that all {runs} seeds have wrong, the {which} first; scores are means over the seeds"
+        all_of_them = "both" if runs == 2 else f"all {runs}"
+        which = f"images that {all_of_them} seeds have wrong, the {which} first; scores are means over the seeds"
         return f"{which}; at most three of each true class"
     return f"the {which} wrong answers, at most three of each true class"
 
