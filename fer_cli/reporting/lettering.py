@@ -1,12 +1,14 @@
 """Text in a figure: one line that the font can write, that fits its place, and that is the name as it stands.
 
 Names come from users' files and folders. In a figure a dollar sign would start a formula (:data:`style.styled` turns
-formulas off for every text), a control character would break the SVG, and what the font lacks would be an empty box.
+formulas off for every text), a control character would break the SVG, and what the font lacks would be an empty box:
+a font of :data:`FALLBACKS` that is installed lends it, else an escape stands in its place, which is said.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,18 @@ from functools import cache
 from typing import Final
 
 from fer_cli.core.errors import one_line
+from fer_cli.core.progress import warn
 
+FONT: Final = "DejaVu Sans"
+"""It comes with matplotlib: the same figure is the same file, anywhere."""
+FALLBACKS: Final = (
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans CJK KR", "Source Han Sans SC", "WenQuanYi Zen Hei"),
+    *("WenQuanYi Micro Hei", "PingFang SC", "Hiragino Sans GB", "Microsoft YaHei", "Yu Gothic", "Malgun Gothic"),
+)
+"""Fonts that have letters of Chinese, Japanese and Korean, the first that is installed first."""
+_CJK: Final = frozenset({"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO"})
+_missing: set[str] = set()
+"""The scripts of which a letter was missed, which is said once each."""
 DOTS: Final = 200
 """In an inch: the unit of widths, and the resolution of a saved figure."""
 LONGEST: Final = 360.0
@@ -81,7 +94,32 @@ def printable(text: str) -> str:
     text = one_line(text)
     if _any_letter.get():
         return text
-    return "".join(char if _has(char) else char.encode("unicode_escape").decode() for char in text)
+    for char in text:
+        if not _has(char):
+            _say_missing(char)
+    return "".join(char if _has(char) else _escaped(char) for char in text)
+
+
+@cache
+def families() -> tuple[str, ...]:
+    """Return the fonts that letters are taken from, in this order: ours, and those of ``FALLBACKS`` that are here."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return (FONT, *(name for name in FALLBACKS if name in installed))
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()
+
+
+def _say_missing(char: str) -> None:
+    """Say of the first letter of each script that no font here has."""
+    script = unicodedata.name(char, "unnamed").split()[0]
+    if script not in _missing:
+        _missing.add(script)
+        hint = "install Noto Sans CJK, or " if script in _CJK else ""
+        warn(f"no font here has {char!r}: figures show {_escaped(char)}; {hint}give other names with --labels")
 
 
 def measured(text: str, size: float, weight: str = "normal") -> float:
@@ -89,15 +127,18 @@ def measured(text: str, size: float, weight: str = "normal") -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family="DejaVu Sans", size=size, weight=weight)
+    font = FontProperties(family=list(families()), size=size, weight=weight)
     known = "".join(char if _has(char) else "M" for char in text)
     return float(text_to_path.get_text_width_height_descent(known, font, False)[0]) * DOTS / 72
 
 
 @cache
 def _has(char: str) -> bool:
-    """Tell whether the font has a character, in both weights that figures use."""
+    """Tell whether a font has a character, in both weights that figures use."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
-    fonts = (FontProperties(family="DejaVu Sans", weight=weight) for weight in ("normal", "bold"))
-    return all(get_font(findfont(font)).get_char_index(ord(char)) for font in fonts)
+    def lends(family: str) -> bool:
+        fonts = (FontProperties(family=family, weight=weight) for weight in ("normal", "bold"))
+        return all(get_font(findfont(font)).get_char_index(ord(char)) for font in fonts)
+
+    return any(lends(family) for family in families())

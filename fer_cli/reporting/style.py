@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
-from fer_cli.reporting.lettering import DOTS, fitted, measured, printable
+from fer_cli.reporting.lettering import DOTS, families, fitted, measured, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,6 @@ FORMATS: Final = (".png", ".svg", ".pdf")
 
 # Fonts that come with matplotlib and identifiers that do not change: the same figure is the same file, anywhere.
 _RC: Final[dict[str, Any]] = {
-    "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "text.color": INK,
     "axes.edgecolor": MUTED,
@@ -95,7 +94,11 @@ def styled(changes: Mapping[str, Any] | None = None) -> AbstractContextManager[N
     """Return the context in which every figure is drawn and saved: our fonts and colours, not the user's own."""
     from matplotlib import rc_context
 
-    settings: Any = {**_RC, **(changes or {})}  # typed by matplotlib as a literal of every setting there is
+    settings: Any = {
+        **_RC,
+        "font.family": list(families()),
+        **(changes or {}),
+    }  # typed by matplotlib as a literal of every setting there is
     return rc_context(settings)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,7 @@ from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.plots.classes import classes_figure
 from fer_cli.plots.hierarchy import hierarchy_figure
 from fer_cli.plots.roc import roc_figure
+from fer_cli.reporting import lettering
 from fer_cli.reporting.cases import ShownCase, cases_figure
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.curves import METRICS, ParameterPath, curves_figure, path_figure
@@ -161,3 +162,43 @@ def test_numbers_beside_names_from_right_to_left_keep_their_place() -> None:
     assert left_to_right("happy 4, 3") == "happy 4, 3"
     assert left_to_right("שלום עולם 4, 3") == "\u200eשלום עולם\u200e 4, 3"
     assert left_to_right("a سعيد, b") == "\u200ea سعيد\u200e, b"
+
+
+@pytest.fixture
+def fresh_fonts() -> Iterator[None]:
+    def forget() -> None:
+        lettering.families.cache_clear()
+        lettering._has.cache_clear()
+        lettering._missing.clear()
+
+    forget()
+    yield
+    forget()
+
+
+def test_letters_that_no_font_has_are_said_once_a_script(
+    fresh_fonts: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lettering, "FALLBACKS", ("No Such Font",))
+    with caplog.at_level("WARNING", logger="fer_cli"):
+        assert printable("困惑") == "\\u56f0\\u60d1"
+        assert printable("惑, ひ") == "\\u60d1, \\u3072"
+    assert [one.message.partition(";")[0] for one in caplog.records] == [
+        "no font here has '困': figures show \\u56f0",
+        "no font here has 'ひ': figures show \\u3072",
+    ]
+    assert "install Noto Sans CJK" in caplog.text
+
+
+def test_an_installed_font_lends_what_ours_lacks(
+    fresh_fonts: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(lettering, "FALLBACKS", ("No Such Font", "STIXGeneral"))
+    lent = "\u213c"  # an operator that STIX has
+    assert lettering.families() == ("DejaVu Sans", "STIXGeneral")
+    assert printable(f"a{lent}") == f"a{lent}"
+    assert measured(f"a{lent}", 9.5) > measured("a", 9.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for suffix in (".png", ".svg", ".pdf"):
+            save_figure(confusion_figure(np.ones((2, 2)), (lent, "happy")), tmp_path / f"a{suffix}")
