@@ -186,7 +186,7 @@ def _separation(features: NDArray[np.float32], name: str, prefix: str, scored: E
     number = f"{len(items):,}" if len(items) == len(scored.rows) else f"{len(items):,} of {len(scored.rows):,}"
     note = (
         f"{prefix}inputs of the last layer for {number} images, each class by its share, in two dimensions (t-SNE, "
-        f"perplexity {perplexity:g}): neighbours look alike to the network."
+        f"perplexity {perplexity:.3g}): neighbours look alike to the network."
     )
     title = f"t-SNE of {len(items):,} images, {int(wrong.sum()):,} of them predicted wrongly"
     return FigureSection(id, heading, note, tsne_figure(points, labels, scored.dataset.classes, wrong=wrong), title)

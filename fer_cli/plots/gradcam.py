@@ -10,7 +10,7 @@ import typer
 from fer_cli.artifacts.store import Store
 from fer_cli.core import machine
 from fer_cli.core.progress import note
-from fer_cli.plots.models import DeviceOption, SeedOption, SplitOption, described, split_of
+from fer_cli.plots.models import DeviceOption, ModelArgument, SeedOption, SplitOption, described, first_run, split_of
 from fer_cli.plots.registry import Picture
 
 CANDIDATES: Final = 400
@@ -19,7 +19,7 @@ CANDIDATES: Final = 400
 
 def draw(
     store: Store,
-    model: Annotated[str | None, typer.Argument(help="The model. [default: the newest]")] = None,
+    model: ModelArgument = None,
     split: SplitOption = None,
     each: Annotated[int, typer.Option(min=1, max=8, help="Right answers of each class, and as many wrong ones.")] = 3,
     seed: SeedOption = 0,
@@ -31,7 +31,7 @@ def draw(
     from fer_cli.systems.trained import map_layer, map_side, open_trained
 
     machine.tune_allocator()
-    artifact = store.find(model, ["model"])
+    artifact = first_run(store, store.find(model, ["model", "study"]))
     dataset, split, every = split_of(store, artifact, split)
     trained = open_trained(artifact, machine.device_name(device))
     layer = map_layer(artifact, trained)

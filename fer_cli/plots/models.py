@@ -8,13 +8,18 @@ import typer
 
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ModelConfig
+from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.predictor import Rows
 from fer_cli.systems import registry
+from fer_cli.training.study import models_of
 
 SeedOption = Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Random seed.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+ModelArgument = Annotated[
+    str | None, typer.Argument(help="The model, or a study: its first run. [default: the newest]")
+]
 SplitOption = Annotated[str | None, typer.Option(help="train, validation or test. [default: test, else validation]")]
 
 
@@ -23,6 +28,17 @@ def split_of(store: Store, model: Artifact, split: str | None) -> tuple[Dataset,
     dataset = dataset_of(store, model)
     split = split or ("test" if "test" in dataset.split_names else "validation")
     return dataset, split, dataset.rows(split)
+
+
+def first_run(store: Store, artifact: Artifact) -> Artifact:
+    """Return a model as it is, and of a study its first run, which is said: what one network sees has no mean."""
+    if artifact.kind != "study":
+        return artifact
+    models = models_of(store, artifact)
+    (name, model), *others = models.items()
+    if others:
+        note(f"{name} of {artifact.reference}; name a run for another: {', '.join(other.name for _, other in others)}")
+    return model
 
 
 def described(model: Artifact, data: str) -> str:

@@ -14,7 +14,7 @@ from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.sampling import stratified_subsample
 from fer_cli.models.features import open_features
-from fer_cli.plots.models import DeviceOption, SeedOption, SplitOption, split_of
+from fer_cli.plots.models import DeviceOption, SeedOption, SplitOption, first_run, split_of
 from fer_cli.plots.registry import Picture
 from fer_cli.systems.registry import describe
 
@@ -27,7 +27,10 @@ PREDICTED: Final = 2000
 def draw(
     store: Store,
     source: Annotated[
-        str | None, typer.Argument(metavar="FEATURES|MODEL", help="Features, or a model. [default: the newest]")
+        str | None,
+        typer.Argument(
+            metavar="FEATURES|MODEL", help="Features, a model, or a study: its first run. [default: the newest]"
+        ),
     ] = None,
     split: SplitOption = None,
     perplexity: Annotated[
@@ -39,7 +42,7 @@ def draw(
     """Features in two dimensions, a colour a class: extracted ones, or a model's own with its wrong answers ringed."""
     from fer_cli.reporting.tsne import fitting_perplexity, tsne_backend, tsne_embedding, tsne_figure
 
-    artifact = store.find(source, ["features", "model"])
+    artifact = first_run(store, store.find(source, ["features", "model", "study"]))
     if artifact.kind == "model":
         from fer_cli.evaluation.explain import predict_with_features
         from fer_cli.systems.trained import open_trained
@@ -61,7 +64,7 @@ def draw(
     note(f"embedding {len(rows):,} images of the {split} split with {tsne_backend()}")
     perplexity = fitting_perplexity(len(rows)) if perplexity is None else perplexity
     points = tsne_embedding(features, seed=seed, perplexity=perplexity)
-    subtitle = f"{described}t-SNE, perplexity {perplexity:g}; {len(rows):,} images of the {split} split"
+    subtitle = f"{described}t-SNE, perplexity {perplexity:.3g}; {len(rows):,} images of the {split} split"
     title = f"Features of {artifact.name}"
     return Picture(
         artifact.name,
