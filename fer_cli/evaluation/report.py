@@ -138,18 +138,20 @@ def _facts(scored: EvaluationResult) -> Iterator[Fact]:
     yield Fact("classes", ", ".join(data.classes))
     yield from _common_facts(protocol)
     yield Fact("images", _counts(data))
-    for part, role in data.roles():
-        yield Fact(part, role)
+    parts = {one.part for one in data.parts}
+    for what, text in data.roles():
+        yield Fact(f"source part {what}" if what in parts else what, text)
     if data.alignment is not None:
         yield Fact("alignment", str(data.alignment))
-    yield Fact("validation", str(data.validation))
-    yield Fact("test", str(data.test))
+    yield Fact("validation split", str(data.validation))
+    yield Fact("test split", str(data.test))
     if data.leaky_frame_split:
         yield Fact("split", LEAKY_FRAMES, "unsound")
     yield Fact("split hash", data.split_hash)
     yield from _training_facts(scored)
     times = protocol.times_these_items_were_scored
-    yield Fact("scored on these items", f"{times:,} times in this store, each predictor of each model once")
+    often = "once" if times == 1 else f"{times:,} times"
+    yield Fact("scored on these items", f"{often} in this store, counting each predictor of each model")
     if protocol.batching is not None:
         alone = not protocol.mixes_batch or protocol.batching == "alone"
         yield Fact("scored in batches", _BATCHINGS[protocol.batching], "" if alone else "unsound")

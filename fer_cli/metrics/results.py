@@ -25,6 +25,8 @@ from fer_cli.metrics.bootstrap import (
 from fer_cli.metrics.exact import widened
 from fer_cli.metrics.values import BIN_EDGES, Floats, Values, check_predictions, item_sums, values_from_sums
 
+NAMED: Final = 10
+"""Classes that a sentence names; of more the rest are counted."""
 FEW: Final = 20
 """Below this many items or groups a bootstrap interval is too narrow to lean on."""
 
@@ -249,15 +251,21 @@ def _without_calibration(values: Values) -> Values:
     return values._replace(**unknown, **bins)
 
 
+def _named(classes: Sequence[str]) -> str:
+    """Return names of classes as a list; of many the first, and how many more there are."""
+    more = len(classes) - NAMED
+    return ", ".join(classes) if more <= 1 else f"{', '.join(classes[:NAMED])} and {more} more classes"
+
+
 def cautions(metrics: Metrics) -> tuple[str, ...]:
     """Return what a reader of these numbers must know, one sentence each without a full stop; mostly nothing."""
     found = []
     if absent := [one.name for one in metrics.per_class if not one.support]:
-        found.append(f"No item of {', '.join(absent)}: left out of balanced accuracy and macro F1")
+        found.append(f"No item of {_named(absent)}: left out of balanced accuracy and macro F1")
     if few := [f"{one.name} ({one.support})" for one in metrics.per_class if 0 < one.support < FEW]:
-        found.append(f"Fewer than {FEW} items of {', '.join(few)}: the intervals of these classes are too narrow")
+        found.append(f"Fewer than {FEW} items of {_named(few)}: the intervals of these classes are too narrow")
     if silent := [one.name for one in metrics.per_class if one.support and not one.predicted]:
-        found.append(f"Never predicted: {', '.join(silent)}; precision is undefined there and counted as 0")
+        found.append(f"Never predicted: {_named(silent)}; precision is undefined there and counted as 0")
     if metrics.units < 2:
         found.append(f"One {metrics.unit} alone: there is nothing to resample, so there are no intervals")
     elif metrics.unit != "item" and metrics.units < FEW:

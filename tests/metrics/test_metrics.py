@@ -187,3 +187,14 @@ def _spoil(key: str, value: object) -> dict[str, Any]:
 def test_damaged_json_is_refused(value: object, what: str) -> None:
     with pytest.raises(FerError, match=what):
         Metrics.from_json(value)
+
+
+def test_cautions_name_some_of_many_classes() -> None:
+    classes = tuple(f"state {k}" for k in range(40))
+    true = np.arange(80) % 40
+    found = cautions(evaluate(true, np.eye(40)[np.zeros(80, dtype=np.int64)], classes, seed=0, resamples=20))
+    never = next(text for text in found if text.startswith("Never predicted"))
+    assert never == f"Never predicted: {', '.join(classes[1:11])} and 29 more classes; " + never.partition("; ")[2]
+    few = next(text for text in found if text.startswith("Fewer"))
+    assert few.count("(2)") == 10
+    assert "and 30 more classes: the intervals" in few
