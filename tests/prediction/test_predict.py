@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pytest
@@ -391,7 +391,7 @@ def test_heic_is_read_where_its_plugin_is_and_else_says_what_to_install(
     (frame,) = frames(find_sources([str(photo)]).found[0], None)
     assert frame.error == "is not an image of a format that can be read; install pillow-heif"
 
-    def opened(file: BinaryIO, name: str) -> Image.Image:
+    def opened(file: Any, name: Any) -> Any:
         image = Image.open(io.BytesIO(file.read()[len(head) :]))
         image.format = "HEIF"
         return image
