@@ -23,9 +23,7 @@ def export(
     store: Store,
     model: Annotated[
         str | None,
-        typer.Argument(
-            help="A model or study; in a zip an ensemble, AHM or an evaluation too. [default: the newest model]"
-        ),
+        typer.Argument(help="A model, study or ensemble; in a zip AHM or an evaluation too. [default: the newest]"),
     ] = None,
     to: Annotated[
         Literal["onnx", "torch-export", "zip"],

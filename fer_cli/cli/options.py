@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 SEED_MAX: Final = 2**32 - 1
 _COMPUTING: Final = frozenset(
-    {"prepare", "parse-masks", "extract", "fit-ahm", "train", "search", "eval", "predict", "export", "compare", "audit"}
-    | {"plot", "demo"}
+    {"prepare", "parse-masks", "extract", "fit-ahm", "train", "search", "ensemble", "eval", "predict", "export"}
+    | {"compare", "audit", "plot", "demo"}
 )
 """Commands, by their first word, that get ``--threads``."""
 

@@ -66,6 +66,10 @@ def predict(
         Path | None, typer.Option(metavar="FOLDER", help="Write the images and videos with their faces marked.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, max=4096, help="Images at once.")] = 16,
+    tta: Annotated[
+        Literal["none", "flip", "ten-crop"],
+        typer.Option(help="Test-time augmentation: the mean over views of each face, of a model of the store."),
+    ] = "none",
     device: DeviceOption = "auto",
 ) -> Output:
     """Recognise the expressions of faces in photos and videos.
@@ -89,6 +93,7 @@ def predict(
         least=least,
         every=None if every is None else seconds(every),
         batch=batch,
+        tta=tta,
         output=output,
         stream=None if form == "table" else Printer(),
         form=form,

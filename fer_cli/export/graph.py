@@ -53,15 +53,18 @@ class PixelsToProbabilities(nn.Module):
         self.register_buffer("shift", mean / std)
         self.networks = nn.ModuleList(network.network for network in model.networks)
         self.temperatures = model.temperatures
+        self.weights = model.weights or (1 / len(model.networks),) * len(model.networks)
+        self.temperature = model.temperature
 
     def forward(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return probabilities (n, C) of float32 (n, 1 or 3, S, S) in [0, 255]."""
         x = pixels * self.scale - self.shift
-        answers = [
-            torch.softmax(network(x) / temperature, 1)
-            for network, temperature in zip(self.networks, self.temperatures, strict=True)
-        ]
-        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
+        parts = zip(self.networks, self.temperatures, self.weights, strict=True)
+        answers = [weight * torch.softmax(network(x) / temperature, 1) for network, temperature, weight in parts]
+        mean = answers[0] if len(answers) == 1 else torch.stack(answers).sum(0)
+        if self.temperature == 1:
+            return mean
+        return torch.softmax(torch.log(mean.clamp(min=torch.finfo(torch.float32).tiny)) / self.temperature, 1)
 
 
 def onnx_bytes(graph: PixelsToProbabilities, record: ExportRecord) -> bytes:

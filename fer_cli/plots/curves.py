@@ -7,11 +7,10 @@ from typing import Annotated
 import typer
 
 from fer_cli.artifacts.store import Store
-from fer_cli.evaluation.predictors.ensemble import members_of
+from fer_cli.evaluation.predictors.ensemble import networks_of
 from fer_cli.evaluation.predictors.model import training_figure
 from fer_cli.plots.models import described
 from fer_cli.plots.registry import Picture
-from fer_cli.training.study import models_of
 
 
 def draw(
@@ -20,11 +19,10 @@ def draw(
 ) -> Picture:
     """Loss, validation scores and learning rate by epoch, the chosen epoch marked."""
     artifact = store.find(model, ["model", "study", "ensemble"])
+    models = networks_of(store, artifact)
     if artifact.kind == "ensemble":
-        models = members_of(store, artifact)[2].models
         subtitle = f"{len(models)} networks, on {artifact.manifest.inputs['dataset'].name}"
     else:
-        models = models_of(store, artifact)
         first = next(iter(models.values()))
         subtitle = described(first, first.manifest.inputs["dataset"].name)
     return Picture(artifact.name, training_figure(models, f"Training of {artifact.name}", subtitle), artifact.version)

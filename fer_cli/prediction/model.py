@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.protocol import TrainingProtocol
+from fer_cli.artifacts.protocol import TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ImageForm, ModelSummary
 from fer_cli.core.errors import FerError
@@ -83,6 +83,7 @@ class Model:
         reference: the artifact's.
         weights: of each network in the mean, which sum to 1; equal where it is None.
         temperature: of the mean, by which an ensemble is made as sure as its validation images bear out.
+        tta: views of an image whose probabilities are averaged (:mod:`fer_cli.inference.views`).
     """
 
     networks: tuple[TrainedModel, ...]
@@ -92,6 +93,7 @@ class Model:
     reference: str
     weights: tuple[float, ...] | None = None
     temperature: float = 1.0
+    tta: Tta = "none"
 
     def predict(
         self,
@@ -120,7 +122,7 @@ class Model:
             for rows in _batches(crops, 1 if any(model.mixes_batch for model in self.networks) else BATCH):
                 stack = np.stack([crops[row] for row in rows])
                 answers = zip(self.networks, temperatures, strict=True)
-                tables = [_probabilities(*answer, stack) for answer in answers]
+                tables = [_probabilities(*answer, stack, self.tta) for answer in answers]
                 probabilities[rows] = mixed(tables, weights, self.temperature if calibrated else 1.0)
         return Predictions(probabilities, [self.classes[index] for index in probabilities.argmax(1)])
 
@@ -233,9 +235,13 @@ def _batches(crops: Sequence[NDArray[np.uint8]], size: int) -> list[list[int]]:
     return [rows[at : at + size] for rows in by_shape.values() for at in range(0, len(rows), size)]
 
 
-def _probabilities(model: TrainedModel, temperature: float, images: NDArray[np.uint8]) -> NDArray[np.float64]:
+def _probabilities(model: TrainedModel, temperature: float, images: NDArray[np.uint8], tta: Tta) -> NDArray[np.float64]:
     import torch
 
+    from fer_cli.inference.views import views
+
     device = next(model.network.parameters()).device
-    logits = model.network(model.preprocessing.apply(torch.from_numpy(np.ascontiguousarray(images)).to(device)))
-    return torch.softmax(logits.double() / temperature, 1).cpu().numpy()
+    inputs = model.preprocessing.apply(torch.from_numpy(np.ascontiguousarray(images)).to(device))
+    logits = [model.network(view) for view in views(inputs, tta)]
+    by_view = torch.stack([torch.softmax(view.double() / temperature, 1) for view in logits])
+    return by_view.mean(0).cpu().numpy()

@@ -63,7 +63,8 @@ class ExportRecord(Record):
 
     The graph takes ``pixels``, float32 (n, 1 or 3, size, size) in [0, 255], one channel where the model's images are
     ``grey``; it subtracts ``mean`` and divides by ``std``, which are of pixels in [0, 1], divides logits by
-    ``temperatures`` and returns ``probabilities``, float32 (n, C). What is left to do before it: to resize an image by
+    ``temperatures`` and returns ``probabilities``, float32 (n, C): of several networks the mean by ``weights``, at
+    ``temperature`` (:func:`fer_cli.training.ensemble.mixed`). What is left to do before it: to resize an image by
     ``interpolation``, antialiased, to a square from whose middle ``size`` is left when the share ``crop`` of its side
     is cropped away.
 
@@ -83,6 +84,8 @@ class ExportRecord(Record):
     mean: tuple[float, ...] = Field(min_length=3, max_length=3)
     std: tuple[float, ...] = Field(min_length=3, max_length=3)
     temperatures: tuple[float, ...] = Field(min_length=1)
+    weights: tuple[float, ...] | None = None
+    temperature: float = Field(default=1.0, gt=0)
     side: int | None = Field(default=None, gt=0, le=4096)
     points: tuple[tuple[float, float], ...] = Field(min_length=5, max_length=5)
     alone: bool

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fer_cli.prediction.model import Model
 
 SUFFIXES: Final = {"onnx": ".onnx", "torch-export": ".pt2", "zip": ".zip"}
-KINDS: Final = ("model", "study")
+KINDS: Final = ("model", "study", "ensemble")
 PARITY_IMAGES: Final = 1000
 """On which a file in float32 is compared with its network; another precision is measured on all."""
 _CALIBRATION: Final = 256  # training images from which the ranges of 8 bits are measured
@@ -65,7 +65,8 @@ def export_graph(
 
     Args:
         store: where the model and its data set are.
-        model: reference of a model or a study (one graph with the mean of its models); the newest where it is None.
+        model: reference of a model, or of a study or an ensemble (one graph with the mean of its models); the newest
+            where it is None.
         to: ``onnx`` or ``torch-export``.
         precision: of an ONNX file; int8 is static, with ranges from training images.
         out: the file; NAME-VERSION with the usual suffix, in the working folder, where it is None.
@@ -75,6 +76,7 @@ def export_graph(
             model's data set is not in the store.
         UsageError: options contradict each other.
     """
+    from fer_cli.evaluation.predictors.ensemble import networks_of
     from fer_cli.export import graph as graphs
     from fer_cli.export.check import (
         SYNTHETIC_FACES,
@@ -84,14 +86,13 @@ def export_graph(
         split_of,
     )
     from fer_cli.prediction.model import open_model
-    from fer_cli.training.study import models_of
 
     if to != "onnx" and precision != "fp32":
         raise UsageError(f"--precision {precision} is of ONNX files", hint="add --to onnx")
     artifact = store.find(model, list(KINDS))
     path = place(artifact, to, out)
     opened = open_model(store, artifact, "cpu")
-    first = next(iter(models_of(store, artifact).values()))
+    first = next(iter(networks_of(store, artifact).values()))
     dataset = dataset_of(store, first) if precision != "fp32" or has_parent(store, first, "dataset") else None
     if dataset is None:
         checked_on = f"checked on {SYNTHETIC_FACES} synthetic faces, not on its images"
@@ -135,7 +136,8 @@ def export_archive(*, store: Store, reference: str | None = None, out: Path | No
 
     Args:
         store: where it is.
-        reference: of a model, a study, an ensemble, AHM or an evaluation; the newest model or study where it is None.
+        reference: of a model, a study, an ensemble, AHM or an evaluation; the newest of the first three where it is
+            None.
         out: the file; NAME-VERSION.zip in the working folder where it is None.
 
     Raises:
@@ -186,6 +188,8 @@ def _record(store: Store, artifact: Artifact, model: Model, precision: Precision
             "mean": preparation.mean,
             "std": preparation.std,
             "temperatures": model.temperatures,
+            "weights": model.weights,
+            "temperature": model.temperature,
             "side": model.crops.side,
             "points": tuple((float(x), float(y)) for x, y in model.crops.points),
             "alone": any(network.mixes_batch for network in model.networks),

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.atomic_io import make_directory, write_atomic
+from fer_cli.artifacts.protocol import Tta
 from fer_cli.artifacts.store import Store
 from fer_cli.core import signals
 from fer_cli.core.errors import FerError, UsageError
@@ -63,6 +64,7 @@ def predict(
     least: float = 0.0,
     every: float | None = None,
     batch: int = 16,
+    tta: Tta = "none",
     output: Path | None = None,
     stream: Stream | None = None,
     form: str = "csv",
@@ -84,6 +86,7 @@ def predict(
         least: score of a detection that counts.
         every: seconds between two frames of a video that are looked at.
         batch: images at once.
+        tta: ``none``, ``flip`` or ``ten-crop``, as ``fer eval`` has it; of a model of the store alone.
         output: a .csv, .jsonl or .parquet file to write.
         stream: where rows are written as ``form`` says as they come; None: nowhere.
         form: ``csv`` or ``jsonl``.
@@ -104,7 +107,7 @@ def predict(
     sources = find_sources(given)
     targets = _targets(sources.found, draw)
     finder, recogniser = _opened(
-        store, model, faces, detector, detector_weights, detector_sha256, least=least, device=device
+        store, model, faces, detector, detector_weights, detector_sha256, least=least, device=device, tta=tta
     )
     summary = PredictionSummary(recogniser.reference, recogniser.classes, left_out=sources.left_out)
     begun = time.perf_counter()
@@ -147,17 +150,18 @@ def _opened(
     *,
     least: float,
     device: str,
+    tta: Tta,
 ) -> tuple[FaceFinder, Recogniser]:
     from fer_cli.prediction.faces import open_finder
 
-    recogniser = _recogniser(store, model, device)
+    recogniser = _recogniser(store, model, device, tta)
     finder = open_finder(
         faces, recogniser.crops, detector=detector, weights=weights, sha256=sha256, device=device, least=least
     )
     return finder, recogniser
 
 
-def _recogniser(store: Store, model: str | None, device: str) -> Recogniser:
+def _recogniser(store: Store, model: str | None, device: str, tta: Tta) -> Recogniser:
     if model is not None and model.lower().endswith(ZIP):
         hint = "'fer import' takes one of 'fer export --to zip' into the store"
         raise FerError("is a zip, not a model", hint=hint, path=model)
@@ -166,10 +170,12 @@ def _recogniser(store: Store, model: str | None, device: str) -> Recogniser:
 
         if device not in {"auto", "cpu"}:
             raise UsageError(f"--device {device}: an ONNX file runs on the CPU here", hint="leave --device out")
+        if tta != "none":
+            raise UsageError(f"--tta {tta} is for models of the store", hint="leave it out with an ONNX file")
         return open_onnx(Path(model))
     from fer_cli.prediction.model import chosen_model, open_model
 
-    return open_model(store, chosen_model(store, model), device)
+    return replace(open_model(store, chosen_model(store, model), device), tta=tta)
 
 
 def _batches(sources: Sequence[Source], every: float | None, size: int) -> Iterator[list[Frame]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from typing import Final
 
 import numpy as np
@@ -77,7 +76,9 @@ def soft_targets(store: Store, teacher: str, dataset: Dataset, *, device: str, r
 
 
 def _check(store: Store, teacher: Artifact, dataset: Dataset) -> None:
-    for model in _models(store, teacher):
+    from fer_cli.evaluation.predictors.ensemble import networks_of
+
+    for model in networks_of(store, teacher).values():
         trained_on = model.manifest.inputs["dataset"]
         if (trained_on.name, trained_on.version) != (dataset.artifact.name, dataset.artifact.version):
             raise FerError(
@@ -90,16 +91,6 @@ def _check(store: Store, teacher: Artifact, dataset: Dataset) -> None:
                 f"distill.teacher {teacher.reference} is of a fold: its training images are others",
                 hint="take a teacher of the data set's own splits",
             )
-
-
-def _models(store: Store, teacher: Artifact) -> Iterable[Artifact]:
-    if teacher.kind == "ensemble":
-        from fer_cli.evaluation.predictors.ensemble import members_of
-
-        return members_of(store, teacher)[2].models.values()
-    from fer_cli.training.study import models_of
-
-    return models_of(store, teacher).values()
 
 
 def _answers(

@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,18 @@ def test_a_study_is_one_graph_with_the_mean_of_its_models(studied: tuple[Store, 
         answers = graph(torch.from_numpy(np.stack(crops)[:, None].astype(np.float32))).numpy()
     assert np.abs(each[0] - each[1]).max() > 1e-3
     assert np.abs(answers - np.mean(each, 0)).max() < 1e-5
+
+
+def test_a_graph_has_the_weights_and_the_temperature_of_an_ensemble(studied: tuple[Store, Artifact]) -> None:
+    store, study = studied
+    together = replace(open_model(store, study, "cpu"), weights=(0.9, 0.1), temperature=0.5)
+    crops = np.repeat(np.repeat(images(store).images[:40], 2, 1), 2, 2)[:, :32, :32]
+    graph = graphs.PixelsToProbabilities(together).eval()
+    with torch.inference_mode():
+        answers = graph(torch.from_numpy(crops[:, None].astype(np.float32))).numpy()
+    expected = together.predict(crops).probabilities
+    assert np.abs(expected - replace(together, weights=None, temperature=1.0).predict(crops).probabilities).max() > 1e-3
+    assert np.abs(answers - expected).max() < 1e-5
 
 
 def test_predict_runs_on_onnxruntime_alone(studied: tuple[Store, Artifact], exported: Path, tmp_path: Path) -> None:

@@ -107,6 +107,18 @@ def test_predictions_are_those_of_eval_on_the_same_crops(trained: tuple[Store, A
         assert given == pytest.approx(calibrated.tolist(), abs=2e-6)
 
 
+def test_flipped_views_are_averaged(trained: tuple[Store, Artifact], tmp_path: Path) -> None:
+    store, model = trained
+    pixels = RNG.integers(0, 255, (SIDE, SIDE), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "face.png")
+    [row] = predict(store=store, given=[str(tmp_path / "face.png")], model=model.name, faces="whole", tta="flip").rows
+    alone = fer_package.load_model(model.name, store=store, device="cpu").predict([pixels, pixels[:, ::-1].copy()])
+    assert np.abs(np.diff(alone.probabilities, axis=0)).max() > 1e-4
+    assert list(row.probabilities.values()) == pytest.approx(alone.probabilities.mean(0), abs=1e-6)
+    with pytest.raises(UsageError, match="--tta flip is for models of the store"):
+        predict(store=store, given=[str(tmp_path / "face.png")], model="m.onnx", faces="whole", tta="flip")
+
+
 def test_a_model_knows_the_form_of_the_images_that_it_was_trained_on(trained: tuple[Store, Artifact]) -> None:
     assert ModelSummary.of(trained[1]).images == ImageForm(side=SIDE, grey=True)
 

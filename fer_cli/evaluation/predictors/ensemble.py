@@ -92,6 +92,15 @@ def members_of(store: Store, artifact: Artifact) -> tuple[Ensemble, list[Artifac
     return ensemble, members, Members.named(opened)
 
 
+def networks_of(store: Store, artifact: Artifact) -> dict[str, Artifact]:
+    """Return by their names the models that answer together in an ensemble or a study, or the one that a model is.
+
+    Raises:
+        FerError: a member is gone, or not what it was.
+    """
+    return members_of(store, artifact)[2].models if artifact.kind == "ensemble" else models_of(store, artifact)
+
+
 @dataclass(kw_only=True)
 class EnsemblePredictor(Predictor):
     """Models and studies that were trained on the same images, and the weighted mean of their probabilities."""
