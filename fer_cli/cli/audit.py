@@ -52,9 +52,7 @@ def audit(
 
     Exit code 3 if a check fails.
     """
-    from fer_cli.stages.audit_model import KINDS, audit_model
-
-    newest = KINDS if reference is None and store.directories(KINDS) else ("dataset", *KINDS)
+    newest = _MODELS if reference is None and store.directories(_MODELS) else ("dataset", *_MODELS)
     artifact = store.find(reference, newest)
     if artifact.kind == "dataset":
         if split is not None:
@@ -63,6 +61,8 @@ def audit(
     for option, given in (("--out", out), ("--pairs", pairs), ("--features", features)):
         if given is not None:
             raise UsageError(f"{option} applies to a dataset, {artifact.reference} is none", hint="leave it out")
+    from fer_cli.stages.audit_model import audit_model
+
     return model_audit_output(audit_model(store=store, model=artifact.reference, split=split, device=device))
 
 
@@ -138,6 +138,7 @@ def model_audit_output(audit: ModelAudit) -> Output:
     return Output(audit.to_json(), show, audit.check)
 
 
+_MODELS: Final = ("ahm", "model", "study", "ensemble")
 _STYLES: Final = {
     "pass": "green",
     "caution": "yellow",

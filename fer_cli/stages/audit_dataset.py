@@ -80,8 +80,12 @@ class DatasetAudit:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return every finding with its cases, the pictures by id."""
+        data = self.dataset
+        columns = zip(data.ids.tolist(), data.splits.tolist(), data.labels.tolist(), strict=True)
+        pictures = [{"id": str(one), "split": split, "label": data.classes[label]} for one, split, label in columns]
         return [
-            {**finding.to_json(), "cases": [self._case(case) for case in finding.cases]} for finding in self.findings
+            {**finding.to_json(), "cases": [_case(case, pictures) for case in finding.cases]}
+            for finding in self.findings
         ]
 
     def pairs(self) -> dict[str, list[Any]]:
@@ -112,14 +116,10 @@ class DatasetAudit:
                         columns[name].append(value)
         return columns
 
-    def _case(self, case: Case) -> dict[str, Any]:
-        data = self.dataset
-        pictures = [
-            {"id": str(data.ids[row]), "split": str(data.splits[row]), "label": data.classes[data.labels[row]]}
-            for row in case.rows
-        ]
-        alike = {} if case.likeness is None else {"likeness": round(case.likeness, 4), "mirrored": case.mirrored}
-        return {"pictures": pictures, **alike}
+
+def _case(case: Case, pictures: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    alike = {} if case.likeness is None else {"likeness": round(case.likeness, 4), "mirrored": case.mirrored}
+    return {"pictures": [pictures[row] for row in case.rows], **alike}
 
 
 def audit_dataset(*, dataset: Artifact, features: Artifact | None = None, out: Path | None = None) -> DatasetAudit:
