@@ -20,7 +20,7 @@ from fer_cli.systems.ahm.hierarchy import load_hierarchy
 READERS: dict[str, Callable[[Path], object]] = {
     "recipe": lambda path: load_recipe(path, About),
     "hierarchy": load_hierarchy,
-    "table": read_header,
+    "table": lambda path: read_header(path, {"id"}.__contains__),
     "columns": lambda path: open_table(path, {"id": ("id",)}),
     "header of a picture": probe,
     "picture": lambda path: decode(path, grey=True),
