@@ -41,6 +41,7 @@ from fer_cli.cli import (
     predict,
     prepare,
     recipe,
+    reproduce,
     search,
     split,
     store,
@@ -75,6 +76,7 @@ class _InOrder(TyperGroup):
             "export",
             "import",
             "compare",
+            "reproduce",
             "audit",
             "plot",
             "export-predictions",
@@ -106,6 +108,7 @@ app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
 app.command("compare")(compare.compare)
+app.command("reproduce")(reproduce.reproduce)
 app.command("audit")(audit.audit)
 app.add_typer(plot.app, name="plot")
 app.command("export-predictions")(export_predictions.export_predictions)

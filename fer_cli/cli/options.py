@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 SEED_MAX: Final = 2**32 - 1
 _COMPUTING: Final = frozenset(
     {"prepare", "parse-masks", "extract", "fit-ahm", "train", "search", "ensemble", "eval", "predict", "export"}
-    | {"compare", "audit", "plot", "demo"}
+    | {"compare", "audit", "plot", "demo", "reproduce"}
 )
 """Commands, by their first word, that get ``--threads``."""
 

@@ -123,7 +123,7 @@ def _command(system: str) -> Callable[..., None]:
             dataset=dataset,
             recipe=recipe,
             changes=changes or [],
-            seeds=_seeds(seeds),
+            seeds=seed_list(seeds),
             fold=_fold(fold),
             masks=masks,
             select_on=select_on,
@@ -163,7 +163,12 @@ def _config(store: Store, system: str, recipe: str | None, changes: list[str]) -
     return Output({"recipe": read.model_dump(mode="json"), "toml": text}, lambda: print_file(text))
 
 
-def _seeds(text: str) -> list[int]:
+def seed_list(text: str) -> list[int]:
+    """Return the numbers of ``--seeds``.
+
+    Raises:
+        UsageError: one is no seed.
+    """
     items = listed(text, "--seeds")
     if not all(item.isdecimal() and len(item) <= 20 and int(item) <= SEED_MAX for item in items):
         raise UsageError(f"--seeds {text!r} is not a list of numbers", hint=f"write 0,1,2; each at most {SEED_MAX}")
