@@ -18,6 +18,7 @@ from fer_cli.stages.prepare import prepare as _prepare
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
+    from fer_cli.prediction.onnx_model import OnnxModel
 
 __all__ = [
     "Model",
@@ -92,19 +93,20 @@ def open_features(artifact: Artifact, *, store: Store) -> Features:
     return _open_features(artifact, open_parent(store, artifact, "dataset"))
 
 
-def load_model(reference: Path | str | None = None, *, store: Store | None = None, device: str = "auto") -> Model:
-    """Load a trained model, a study or an ensemble (its models answer together), or AHM on its backbone.
+def load_model(
+    reference: Path | str | None = None, *, store: Store | None = None, device: str = "auto"
+) -> Model | OnnxModel:
+    """Load a trained model, a study or an ensemble (its models answer together), AHM on its backbone, or an ONNX file.
 
     Args:
-        reference: name, ``name@version`` or path of the artifact; the model that comes with fer where it is None.
+        reference: name, ``name@version`` or path of the artifact, or the path of a file of ``fer export``, which
+            onnxruntime runs without torch; the model that comes with fer where it is None.
         store: where it is; ``open_store()`` where it is None.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
         FerError: there is no such model, or the weights that it needs are not on this machine.
     """
-    from fer_cli.prediction.model import chosen_model, open_model
+    from fer_cli.prediction.opening import open_recogniser
 
-    store = store or open_store()
-    artifact = chosen_model(store, None if reference is None else str(reference))
-    return open_model(store, artifact, device)
+    return open_recogniser(store or open_store(), None if reference is None else str(reference), device)

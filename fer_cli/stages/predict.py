@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from fer_cli.prediction.model import Recogniser
     from fer_cli.prediction.video import VideoWriter
 
-SUFFIX: Final = ".onnx"
-ZIP: Final = ".zip"
 BATCH_BYTES: Final = 256 << 20
 """Decoded images that are held at once, in all, or one image."""
 
@@ -153,29 +151,13 @@ def _opened(
     tta: Tta,
 ) -> tuple[FaceFinder, Recogniser]:
     from fer_cli.prediction.faces import open_finder
+    from fer_cli.prediction.opening import open_recogniser
 
-    recogniser = _recogniser(store, model, device, tta)
+    recogniser = open_recogniser(store, model, device, tta)
     finder = open_finder(
         faces, recogniser.crops, detector=detector, weights=weights, sha256=sha256, device=device, least=least
     )
     return finder, recogniser
-
-
-def _recogniser(store: Store, model: str | None, device: str, tta: Tta) -> Recogniser:
-    if model is not None and model.lower().endswith(ZIP):
-        hint = "'fer import' takes one of 'fer export --to zip' into the store"
-        raise FerError("is a zip, not a model", hint=hint, path=model)
-    if model is not None and (model.lower().endswith(SUFFIX) or Path(model).is_file()):
-        from fer_cli.prediction.onnx_model import open_onnx
-
-        if device not in {"auto", "cpu"}:
-            raise UsageError(f"--device {device}: an ONNX file runs on the CPU here", hint="leave --device out")
-        if tta != "none":
-            raise UsageError(f"--tta {tta} is for models of the store", hint="leave it out with an ONNX file")
-        return open_onnx(Path(model))
-    from fer_cli.prediction.model import chosen_model, open_model
-
-    return replace(open_model(store, chosen_model(store, model), device), tta=tta)
 
 
 def _batches(sources: Sequence[Source], every: float | None, size: int) -> Iterator[list[Frame]]:

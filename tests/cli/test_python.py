@@ -21,7 +21,7 @@ from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import LOGGER, Advance, note, shown_by, track, warn
 from fer_cli.faces.alignment import TEMPLATE
-from fer_cli.prediction.model import CropForm
+from fer_cli.prediction.model import CropForm, Model
 from tests.kits.toy import toy_dataset
 
 GUIDE: Final = Path(__file__).resolve().parents[2] / "docs" / "guide" / "python.md"
@@ -63,6 +63,7 @@ def test_a_model_predicts_what_its_evaluation_says(store: Store, tmp_path: Path)
     rows = opened.rows("test")
     assert table["id"].to_pylist() == opened.ids[rows].tolist()
     model = fer.load_model(trained.models[0].artifact.reference, store=store, device="cpu")
+    assert isinstance(model, Model)
     probabilities, labels = model.predict(opened.images[rows], calibrated=False)
     written = np.stack([table[f"score_{name}"].to_numpy() for name in model.classes], axis=1)
     np.testing.assert_allclose(probabilities, written, atol=1e-5)

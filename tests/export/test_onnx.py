@@ -140,7 +140,12 @@ def test_predict_runs_on_onnxruntime_alone(studied: tuple[Store, Artifact], expo
     script = (
         "import sys\n"
         "from fer_cli.cli.app import run\n"
+        "import numpy, fer_cli\n"
         f"code = run({words!r})\n"
+        "from pathlib import Path\n"
+        f"model = fer_cli.load_model({str(exported)!r})\n"
+        "crops = sorted(Path('crops').iterdir())\n"
+        "numpy.save('answers.npy', model.predict(crops).probabilities)\n"
         "heavy = {'torch', 'timm', 'scipy', 'sklearn', 'onnx'} & sys.modules.keys()\n"
         "sys.exit(f'imported {heavy}' if heavy else code)\n"
     )
@@ -151,6 +156,8 @@ def test_predict_runs_on_onnxruntime_alone(studied: tuple[Store, Artifact], expo
     expected = open_model(studied[0], model(studied), "cpu").predict(
         [dataset.images[at] for at in dataset.rows("test")]
     )
+    by_name = np.argsort([str(dataset.ids[row]) for row in dataset.rows("test")])
+    assert np.abs(np.load(tmp_path / "answers.npy") - expected.probabilities[by_name]).max() < 1e-5
     for row, answer, label in zip(dataset.rows("test"), expected.probabilities, expected.labels, strict=True):
         written = rows[dataset.ids[row]]
         assert written["expression"] == label

@@ -40,7 +40,7 @@ from fer_cli.prediction.faces import (
     quality,
     sharpness,
 )
-from fer_cli.prediction.model import CropForm
+from fer_cli.prediction.model import CropForm, Model
 from fer_cli.prediction.photos import FIRST_FRAME, read_photo
 from fer_cli.prediction.rows import PredictionRow
 from fer_cli.prediction.sources import find_sources, frames
@@ -128,6 +128,7 @@ def test_the_temperature_is_where_the_validation_loss_is_least(trained: tuple[St
     dataset = open_dataset(store.find("toy", ["dataset"]))
     rows = dataset.rows("validation")
     opened = fer_package.load_model(model.reference, store=store, device="cpu")
+    assert isinstance(opened, Model)
     calibrated = opened.predict([dataset.images[row] for row in rows]).probabilities
     logits, labels = np.log(calibrated) * opened.temperatures[0], dataset.labels[rows]
 
