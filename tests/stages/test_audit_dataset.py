@@ -178,7 +178,8 @@ def test_the_command_line(store: Store, fer: Fer, tmp_path: Path, capsys: pytest
         assert image.width > 1000
     before = sorted(path.name for path in tmp_path.iterdir())
     assert "no suffix of a picture" in fer("audit", "--store", store.root, "--out", tmp_path / "a.doc", code=2)
-    assert "no dataset, ahm, model, study or ensemble artifact 'nothing'" in fer("audit", "nothing", "--store", store.root)
+    line = fer("audit", "nothing", "--store", store.root)
+    assert "no dataset, ahm, model, study or ensemble artifact 'nothing'" in line
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
