@@ -34,7 +34,7 @@ _DAMAGED: Final = "rebuild the artifact with --force, or check the whole store w
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
 
 class FileEntry(_Strict):

@@ -19,7 +19,7 @@ SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "validation", "test")
 class Record(BaseModel):
     """A strict, frozen part of a section. What is None is not written."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True, strict=True, populate_by_name=True)
 
     def record(self) -> dict[str, Any]:
         """Return plain JSON values."""

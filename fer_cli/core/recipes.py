@@ -23,7 +23,7 @@ MAX_BYTES: Final = 1_000_000
 class Section(BaseModel):
     """A table of a recipe: nothing is converted, and no unknown key is passed over."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
 
     renamed: ClassVar[dict[str, str]] = {}
     """Keys that had another name before: an old one is refused with its new name."""

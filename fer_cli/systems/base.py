@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.core.citations import Citation
 from fer_cli.training.recipe import Recipe
 
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import nn
 
+    from fer_cli.artifacts.checksums import AnyArray
     from fer_cli.datasets.dataset import Dataset
     from fer_cli.faces.masks import Masks
     from fer_cli.losses.objective import Objective
@@ -72,7 +72,7 @@ class BuildInputs:
 class SystemSummary(BaseModel):
     """A system's part of a model's summary: a subclass with its fields, or this one, which is empty."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(defer_build=True, frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,7 @@ def timm_states(backbone: str) -> Published:
 class Record(BaseModel):
     """What ``fer weights import`` was told of a file, None where nothing; it stands beside it as ``.json``."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, strict=True, extra="forbid", frozen=True)
 
     network: str
     source: str | None

@@ -12,7 +12,6 @@ from importlib.metadata import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 from zipfile import BadZipFile, ZipFile
 
 from fer_cli.artifacts.atomic_io import sha256_file
@@ -373,6 +372,8 @@ def _ask_address(url: str) -> None:
     Raises:
         OSError: it has none.
     """
+    from urllib.request import getproxies  # with http and ssl: not for what is up to date
+
     host = urlsplit(url).hostname
     if host is not None and not getproxies():
         socket.getaddrinfo(host, None)

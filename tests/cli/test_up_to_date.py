@@ -34,6 +34,16 @@ CHAIN: Final = [
     ["train", "conv-cut", "synth", *sets("model.backbone=test_efficientnet")],
     ["train", "psa-resnet", "synth", *sets("model.backbone=resnet26")],
     ["train", "slfer", "synth", *sets("model.backbone=test_efficientnet")],
+    [
+        "search",
+        "baseline",
+        "synth",
+        "--method",
+        "grid",
+        "--space",
+        "optim.lr=1e-3,2e-3",
+        *sets("model.backbone=test_efficientnet"),
+    ],
 ]
 LIGHT: Final = [
     ["ls"],
@@ -53,15 +63,23 @@ LIGHT: Final = [
     ["verify"],
     ["audit", "synth"],
 ]
-HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy", "pandas"]
+NO_NUMPY: Final = [
+    ["ls"],
+    ["show", "model"],
+    ["tag", "dataset/synth", "+checked"],
+    ["note", "dataset/synth", "checked"],
+]
+HEAVY: Final = ["torch", "timm", "torchvision", "sklearn", "matplotlib", "scipy", "pandas", "wandb", "mlflow"]
 
 
-def in_a_new_process(commands: list[list[str]], store: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def in_a_new_process(
+    commands: list[list[str]], store: Path, heavy: list[str] = HEAVY
+) -> tuple[list[dict[str, Any]], list[str]]:
     """Run commands one after the other in a fresh process; return what each printed, and what is imported then."""
     code = (
         "import json, sys; from fer_cli.cli.app import run\n"
         "for command in json.loads(sys.argv[1]): assert run(command) == 0, command\n"
-        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+        f"print(json.dumps([name for name in {heavy!r} if name in sys.modules]))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps([[*command, "--json"] for command in commands])],
@@ -108,6 +126,11 @@ def test_an_answer_that_is_up_to_date_imports_nothing_heavy(built: Path) -> None
 @pytest.mark.parametrize("command", LIGHT, ids=" ".join)
 def test_a_command_that_looks_imports_nothing_heavy(command: list[str], built: Path) -> None:
     assert in_a_new_process([command], built)[1] == []
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_what_reads_manifests_alone_needs_no_numpy(built: Path) -> None:
+    assert in_a_new_process(NO_NUMPY, built, ["numpy", "pyarrow", "ssl"])[1] == []
 
 
 @pytest.mark.usefixtures("same_environment")
