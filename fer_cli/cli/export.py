@@ -14,6 +14,7 @@ from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.store import Store
+    from fer_cli.faces.retinaface_onnx import DetectorRecord
     from fer_cli.prediction.onnx_model import CheckRecord
     from fer_cli.stages.export_model import Archived, Exported
 
@@ -45,11 +46,19 @@ def export(
     faces, which the file then says. What fp16 and int8 cost is measured on the whole validation
     split and written into the file.
 
+    The name of a face detector, such as retinaface-mobile0.25, writes that one as ONNX, for --detector-weights of `fer
+    predict`.
+
     A zip holds the artifact, of a study its models too, and the manifests of all that these were made from; never the
     images of a data set.
     """
-    from fer_cli.stages.export_model import export_archive, export_graph
+    from fer_cli.faces.retinaface import DETECTORS
+    from fer_cli.stages.export_model import export_archive, export_detector, export_graph
 
+    if model in DETECTORS:
+        if to != "onnx" or precision != "fp32":
+            raise UsageError("a detector is exported to ONNX in fp32", hint="leave --to and --precision out")
+        return _detector(*export_detector(name=model, out=out))
     if to == "zip":
         if precision != "fp32":
             raise UsageError(f"--precision {precision} is of ONNX files", hint="add --to onnx")
@@ -58,6 +67,22 @@ def export(
     record = exported.record.record()
     values = {"path": str(exported.path), "bytes": exported.size, "record": record}
     return Output(values, lambda: _show(exported))
+
+
+def _detector(path: Path, record: DetectorRecord) -> Output:
+    check = f"{record.images} synthetic pictures: differs by {record.largest_difference:.2g} at most"
+
+    def show() -> None:
+        headline(record.detector, "exported")
+        print_pairs(
+            [
+                ("weights", f"sha256 {record.weights[:16]}, {record.licence}"),
+                ("checked on", check),
+                ("written", f"{path}, {in_bytes(path.stat().st_size)}"),
+            ]
+        )
+
+    return Output({"path": str(path), "bytes": path.stat().st_size, "record": record.record()}, show)
 
 
 def _archived(archived: Archived) -> Output:

@@ -46,7 +46,10 @@ def predict(
         str, typer.Option(help="retinaface-resnet50, retinaface-mobile0.25, or auto: one that is on this machine.")
     ] = "auto",
     weights: Annotated[
-        str | None, typer.Option("--detector-weights", metavar="FILE", help="A file with the detector's weights.")
+        str | None,
+        typer.Option(
+            "--detector-weights", metavar="FILE", help="The detector's weights, or the detector exported as ONNX."
+        ),
     ] = None,
     sha256: Annotated[
         str | None, typer.Option("--detector-sha256", metavar="HEX", help="SHA-256 that the file must have.")

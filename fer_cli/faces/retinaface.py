@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,7 +87,7 @@ class RetinaFace:
         self.weights = weights
         self._device = device
         self._sides, self._batch = sides, batch
-        self._network: RetinaFaceNetwork | None = None
+        self._network: Network | None = None
 
     def record(self) -> dict[str, Any]:
         """Return what decides its answers."""
@@ -132,16 +132,13 @@ class RetinaFace:
 
     def _look(self, images: Sequence[NDArray[np.uint8]], sides: Sequence[int], canvas: int) -> Iterator[Faces]:
         """Yield the faces of at most one batch, seen with their longer sides at ``sides`` px, at most ``canvas``."""
-        import torch
-
         if self._network is None:
-            self._network = _opened(self.name, self.weights, device_name(self._device))
+            self._network = _opened(self.name, self.weights, self._device)
         # Always a whole batch: an image's faces then do not depend on how many images come with it.
         canvases = np.full((self._batch, canvas, canvas, 3), _GREY, dtype=np.uint8)
         places = [_place(*each) for each in zip(images, sides, canvases, strict=False)]
-        with torch.inference_mode():
-            frames = torch.from_numpy(canvases[..., ::-1].astype(np.float32))  # the network's colours are blue first
-            boxes, points = self._network.batched_detect_faces(frames, CONFIDENCE, OVERLAP)
+        frames = canvases[..., ::-1].astype(np.float32)  # the network's colours are blue first
+        boxes, points = self._network.batched_detect_faces(frames, CONFIDENCE, OVERLAP)
         for (scale, shift), box, point in zip(places, boxes, points, strict=False):
             scored = np.reshape(np.asarray(box, dtype=np.float64), (-1, 5))
             corners = scored[:, :4].reshape(-1, 2, 2)
@@ -168,14 +165,36 @@ def _place(
     return own / (width, height), np.array([left, top])
 
 
-def _opened(name: str, weights: WeightsFile, device: str) -> RetinaFaceNetwork:
+class Network(Protocol):
+    """RetinaFace's network, in torch or as an exported file."""
+
+    def batched_detect_faces(
+        self, frames: NDArray[np.float32], confidence: float, overlap: float
+    ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
+        """Return of frames (n, H, W, 3), blue first, the boxes and scores (k, 5) and the points (k, 10) of each."""
+
+
+def _opened(name: str, weights: WeightsFile, device: str) -> Network:
+    if weights.path.suffix.lower() == ".onnx":
+        from fer_cli.faces.retinaface_onnx import open_network
+
+        return open_network(weights.path)
+    return open_torch(name, weights, device)
+
+
+def open_torch(name: str, weights: WeightsFile, device: str) -> RetinaFaceNetwork:
+    """Open the network of a detector in torch.
+
+    Raises:
+        FerError: the weights are damaged, or another network's.
+    """
     import torch
 
     tensors = load_tensors(weights)
     network = _network(name)
     hint = f"give facexlib's {RELEASES[name].file}, or other weights of the same network"
     load_strictly(network, tensors, weights.path, hint=hint)
-    return network.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    return network.eval().requires_grad_(False).to(device_name(device)).to(memory_format=torch.channels_last)
 
 
 def _network(name: str) -> RetinaFaceNetwork:

@@ -15,13 +15,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
-_MEAN: Final = (104.0, 117.0, 123.0)  # blue, green, red
-_STRIDES: Final = (8, 16, 32)
-_ANCHORS: Final = ((16, 32), (64, 128), (256, 512))
-"""Sides, in pixels, of the two squares at each place of a level."""
-_CENTRE, _SIZE = 0.1, 0.2
-"""The variances by which places and sides are divided in training."""
-_SCORES, _BOX, _POINTS = 2, 4, 10
+from fer_cli.faces.retinaface_answers import BOX, POINTS, STRIDES, faces_of, pixels_of
+
+_SCORES: Final = 2
 
 
 class RetinaFaceNetwork(nn.Module):
@@ -39,7 +35,7 @@ class RetinaFaceNetwork(nn.Module):
         self.fpn = _Pyramid(widths, channels, slope)
         self.ssh1, self.ssh2, self.ssh3 = (_Context(channels, slope) for _ in range(3))
         self.ClassHead, self.BboxHead, self.LandmarkHead = (
-            nn.ModuleList(_Head(channels, 2 * numbers) for _ in _STRIDES) for numbers in (_SCORES, _BOX, _POINTS)
+            nn.ModuleList(_Head(channels, 2 * numbers) for _ in STRIDES) for numbers in (_SCORES, BOX, POINTS)
         )
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -56,66 +52,17 @@ class RetinaFaceNetwork(nn.Module):
             return torch.cat([part.permute(0, 2, 3, 1).reshape(len(x), -1, numbers) for part in parts], 1)
 
         scores = torch.softmax(read(self.ClassHead, _SCORES), -1)[..., 1]
-        return read(self.BboxHead, _BOX), scores, read(self.LandmarkHead, _POINTS)
+        return read(self.BboxHead, BOX), scores, read(self.LandmarkHead, POINTS)
 
     def batched_detect_faces(
-        self, frames: torch.Tensor, confidence: float, overlap: float
+        self, frames: NDArray[np.float32], confidence: float, overlap: float
     ) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-        """Return of each frame the boxes and scores (k, 5) and the points (k, 10) in pixels, the surest face first.
-
-        Args:
-            frames: float32 (n, H, W, 3), blue, green and red from 0 to 255.
-            confidence: the least score of a face.
-            overlap: boxes whose intersection is more than this share of their union are of one face.
-        """
+        """Return what :func:`fer_cli.faces.retinaface_answers.faces_of` says of frames (n, H, W, 3)."""
         device = next(self.parameters()).device
-        x = (frames - torch.tensor(_MEAN)).permute(0, 3, 1, 2).to(device, memory_format=torch.channels_last)
-        places, scores, points = (part.float().cpu().numpy() for part in self(x))
-        anchors = _anchors(frames.shape[1], frames.shape[2])
-        boxes, marks = [], []
-        for place, score, point in zip(places, scores, points, strict=True):
-            sure = np.flatnonzero(score > confidence)
-            sure = sure[np.argsort(-score[sure], kind="stable")]
-            box = _boxes(place[sure], anchors[sure])
-            kept = _apart(box, overlap)
-            centre, side = anchors[sure, None, :2], anchors[sure, None, 2:]
-            mark = centre + point[sure].reshape(-1, _POINTS // 2, 2) * _CENTRE * side
-            boxes.append(np.concatenate([box, score[sure, None]], 1)[kept].astype(np.float32))
-            marks.append(mark.reshape(-1, _POINTS)[kept].astype(np.float32))
-        return boxes, marks
-
-
-def _anchors(height: int, width: int) -> NDArray[np.float64]:
-    """Return the anchors (a, 4) of a frame: centre and sides, px, in the order of the network's answers."""
-    levels = []
-    for stride, sides in zip(_STRIDES, _ANCHORS, strict=True):
-        rows, columns = -(-height // stride), -(-width // stride)
-        y, x, side = np.meshgrid(np.arange(rows), np.arange(columns), sides, indexing="ij")
-        levels.append(np.stack([(x + 0.5) * stride, (y + 0.5) * stride, side, side], -1).reshape(-1, 4))
-    return np.concatenate(levels).astype(np.float64)
-
-
-def _boxes(places: NDArray[np.float32], anchors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return left, top, right, bottom (k, 4) in pixels of what the network says relative to anchors (k, 4)."""
-    centre = anchors[:, :2] + places[:, :2] * _CENTRE * anchors[:, 2:]
-    with np.errstate(over="ignore"):  # weights of another training: what is not finite is sorted out later
-        side = anchors[:, 2:] * np.exp(places[:, 2:].astype(np.float64) * _SIZE)
-    return np.concatenate([centre - side / 2, centre + side / 2], 1)
-
-
-def _apart(boxes: NDArray[np.float64], overlap: float) -> list[int]:
-    """Return which boxes (k, 4), in order, overlap with none that was taken before."""
-    taken: list[int] = []
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(1)
-    left = np.arange(len(boxes))
-    while len(left):
-        first, rest = left[0], left[1:]
-        taken.append(int(first))
-        with np.errstate(invalid="ignore"):
-            sides = np.minimum(boxes[first, 2:], boxes[rest, 2:]) - np.maximum(boxes[first, :2], boxes[rest, :2])
-            common = np.maximum(sides, 0).prod(1)
-            left = rest[~(common / (areas[first] + areas[rest] - common) > overlap)]
-    return taken
+        with torch.inference_mode():
+            x = torch.from_numpy(pixels_of(frames)).to(device, memory_format=torch.channels_last)
+            places, scores, points = (part.float().cpu().numpy() for part in self(x))
+        return faces_of((places, scores, points), frames.shape[1:3], confidence, overlap)
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, slope: float | None = None) -> nn.Sequential:

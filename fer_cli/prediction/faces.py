@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from fer_cli.core.progress import note, warn
 from fer_cli.faces.alignment import align, centre, look_again
 from fer_cli.faces.detection import TINY, Detector
 from fer_cli.prediction.model import CropForm, toned
+
+if TYPE_CHECKING:
+    from fer_cli.weights.files import WeightsFile
 
 NO_FACE: Final = "no-face"
 NO_DETECTOR: Final = "no-detector"
@@ -158,7 +162,7 @@ def open_finder(
     from fer_cli.faces.retinaface import SIDES_OF_PHOTOS, RetinaFace, find_detector
 
     try:
-        found = find_detector(detector, weights, sha256)
+        found = _exported(weights, sha256) or find_detector(detector, weights, sha256)
         if found is None:
             note(f"no face detector's weights are here: fetching {FETCHED} to find faces; --faces whole needs none")
             found = find_detector(FETCHED)
@@ -172,6 +176,24 @@ def open_finder(
     if found is None:
         return WholePhotos(crops, (NO_DETECTOR,))
     return DetectedFaces(RetinaFace(*found, device=device, sides=SIDES_OF_PHOTOS, batch=1), crops, least)
+
+
+def _exported(weights: str | None, sha256: str | None) -> tuple[str, WeightsFile] | None:
+    """Return a detector that ``fer export`` wrote as ONNX, which says itself which one it is; None of other files.
+
+    Raises:
+        FerError: it is no such file, or has another hash.
+    """
+    if weights is None or Path(weights).suffix.lower() != ".onnx":
+        return None
+    from fer_cli.faces.retinaface_onnx import open_network
+    from fer_cli.weights.files import UNKNOWN, WeightsFile
+
+    file = WeightsFile(Path(weights), "file", UNKNOWN)
+    name = open_network(file.path).record.detector
+    if sha256 is not None and (found := file.sha256()) != sha256.lower():
+        raise FerError(f"its sha256 is {found[:16]}, expected {sha256[:16].lower()}", hint="get it again", path=weights)
+    return name, file
 
 
 def quality(seen: NDArray[np.uint8], shortest: float, side: int) -> tuple[str, ...]:

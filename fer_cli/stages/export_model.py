@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fer_cli.datasets.dataset import Dataset
     from fer_cli.export.check import Classify
     from fer_cli.export.graph import Pixels
+    from fer_cli.faces.retinaface_onnx import DetectorRecord
     from fer_cli.prediction.model import Model
 
 SUFFIXES: Final = {"onnx": ".onnx", "torch-export": ".pt2", "zip": ".zip"}
@@ -149,6 +150,28 @@ def export_archive(*, store: Store, reference: str | None = None, out: Path | No
     return Archived(path, path.stat().st_size, artifact, tuple(parts), tuple(known))
 
 
+def export_detector(*, name: str, out: Path | None = None, weights: str | None = None) -> tuple[Path, DetectorRecord]:
+    """Write a face detector as an ONNX file, with which ``fer predict`` finds faces without torch.
+
+    Args:
+        name: one of :data:`fer_cli.faces.retinaface.DETECTORS`.
+        out: the file; NAME.onnx in the working folder where it is None.
+        weights: a file with its weights; found on this machine or fetched where it is None.
+
+    Raises:
+        FerError: the weights cannot be had, or the file answers otherwise than the network.
+    """
+    from fer_cli.export import detector
+    from fer_cli.faces.retinaface import find_detector
+
+    path = _checked(Path(f"{name}.onnx") if out is None else out, "onnx")
+    found = find_detector(name, weights)
+    assert found is not None, "it is named: found, fetched or refused"
+    data, record = detector.export_detector(*found, path)
+    write_atomic(path, data)
+    return path, record
+
+
 def place(artifact: Artifact, to: str, out: Path | None) -> Path:
     """Return where a file goes.
 
@@ -156,7 +179,10 @@ def place(artifact: Artifact, to: str, out: Path | None) -> Path:
         FerError: it is a folder, or in a folder that is not there.
         UsageError: its name is of another kind of file.
     """
-    path = Path(f"{artifact.name}-{artifact.version[:8]}{SUFFIXES[to]}") if out is None else out
+    return _checked(Path(f"{artifact.name}-{artifact.version[:8]}{SUFFIXES[to]}") if out is None else out, to)
+
+
+def _checked(path: Path, to: str) -> Path:
     if path.suffix.lower() != SUFFIXES[to]:
         raise UsageError(f"--out {path} does not end in {SUFFIXES[to]}", hint=f"a file of --to {to} does")
     if path.is_dir() or not path.parent.is_dir():
