@@ -207,7 +207,7 @@ class SelectedScores(Record):
 class ImageForm(Record):
     """The images that a model was trained on: the side of squares, px (None: no squares), and whether they are grey."""
 
-    side: int | None
+    side: int | None = None
     grey: bool
 
 

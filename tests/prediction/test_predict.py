@@ -121,6 +121,8 @@ def test_flipped_views_are_averaged(trained: tuple[Store, Artifact], tmp_path: P
 
 def test_a_model_knows_the_form_of_the_images_that_it_was_trained_on(trained: tuple[Store, Artifact]) -> None:
     assert ModelSummary.of(trained[1]).images == ImageForm(side=SIDE, grey=True)
+    of_any_shape = ImageForm(side=None, grey=True)
+    assert ImageForm.model_validate(of_any_shape.record()) == of_any_shape
 
 
 def test_the_temperature_is_where_the_validation_loss_is_least(trained: tuple[Store, Artifact]) -> None:
