@@ -259,8 +259,9 @@ def _list(store: Store, seeds: Sequence[int], *, as_csv: bool) -> Output:
             print_line(plain(f"{name}: {paper(name).authors}", "bold"))
             print_table(columns, rows, wrap=["what"], drop=["cost"])
             say("")
-        say("fer reproduce PAPER/ENTRY makes a table; --dry-run says how long that takes; * needs no training")
-        say("cost: at laptop scale with three seeds, an estimate (~) or as measured here")
+        say("data: what is needed, (in brackets) what would stand in for it here, * nothing")
+        say("cost: at laptop scale with all seeds, an estimate (~), or as measured here")
+        say("fer reproduce ENTRY makes it; --dry-run says what and how long, --commands how")
 
     return Output({"entries": values}, show)
 
@@ -270,7 +271,7 @@ def _data(needs: str | None, one: Availability) -> str:
         return one.why or "*"
     if not one.can_run:
         return f"{needs}: no"
-    return f"{needs}: by {one.dataset_name}" if one.stands_in else f"{needs}: here"
+    return f"{needs} ({one.dataset_name})" if one.stands_in else needs
 
 
 def _progress(one: Availability) -> str:

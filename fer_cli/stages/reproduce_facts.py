@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.core.toml_text import toml_value
@@ -140,10 +139,11 @@ def _count_rows(index: Index, request: Request) -> Iterator[ReproducedRow]:
             yield _unmeasured(row, f"{dataset.name} has no such images")
             continue
         shown = f"{value:.2f}" if isinstance(value, float) else f"{value:,}"
-        missing = DatasetProtocol.of(dataset).missing or request.stands_in
+        summary = DatasetSummary.of(dataset)
+        partial = summary.official_counts == "differ" or (row.count.split is None and bool(summary.missing))
         equal = shown.replace(",", "") == _printed(row)
         judged = Judged("reproduced", "equal") if equal else Judged("not reproduced", "differs")
-        if missing and not equal:
+        if not equal and (partial or request.stands_in):
             judged = Judged("not comparable", "other data or settings")
         yield ReproducedRow(row.name, row, _figure(row), shown, judged)
 
@@ -158,14 +158,17 @@ def _counted(dataset: Artifact, count: Count, *, share: bool) -> int | float | N
         return summary.subjects
     if count.split is None:
         return summary.images
-    images = summary.splits.get(count.split)
-    if images is None:
+    # As the source has it: what was held out of a part for validation belongs to it.
+    splits = [count.split]
+    if count.split == "train" and "validation" not in summary.source_counts:
+        splits.append("validation")
+    if count.split not in summary.source_counts:
         return None
+    counts = [summary.classes[split] for split in splits if split in summary.classes]
+    images = sum(sum(one.values()) for one in counts)
     if count.expression is None:
         return images
-    of_class = summary.classes[count.split].get(count.expression)
-    if of_class is None:
-        return None
+    of_class = sum(one.get(count.expression, 0) for one in counts)
     return 100 * of_class / images if share else of_class
 
 

@@ -87,10 +87,11 @@ class Request:
     @cached_property
     def runs(self) -> tuple[Run, ...]:
         """Every row and variant, in order."""
-        return tuple(_runs(self.entry, self.form, self.changes))
+        return tuple(runs_of(self.entry, self.form, self.changes))
 
 
-def _runs(entry: Entry, form: Scale, changes: Sequence[str]) -> Iterator[Run]:
+def runs_of(entry: Entry, form: Scale, changes: Sequence[str]) -> Iterator[Run]:
+    """Yield the models, rows and variants of an entry at a scale, with what a user changes besides."""
     for model in entry.models:
         row = Row(name=model.name, kind="own", settings=model.settings)
         yield Run(model.name, row, _job(entry, form, model.settings, changes))
@@ -344,7 +345,10 @@ def plan(index: Index, request: Request) -> list[Step]:
             key = (replace(run.job, batching=None), seed)
             if key not in seen:
                 seen.add(key)
-                steps.append(_training(index, request, run, run.job, dataset, seed, steps))
+                model = index.recipe(run.job)["model"]
+                maps = (model.get("backbone"), model.get("cut"))
+                steps.append(_training(index, request, run, run.job, dataset, seed, first=maps not in seen))
+                seen.add(maps)
     return steps
 
 
@@ -362,7 +366,7 @@ def _extraction(index: Index, request: Request, run: Run, job: Fit, dataset: Art
 
 
 def _training(
-    index: Index, request: Request, run: Run, job: Training, dataset: Artifact, seed: int, before: Sequence[Step]
+    index: Index, request: Request, run: Run, job: Training, dataset: Artifact, seed: int, *, first: bool
 ) -> Step:
     what = f"seed {seed}"
     if index.model(job, dataset, seed) is not None:
@@ -380,7 +384,6 @@ def _training(
     form = request.form
     if form.cached_images_per_second is None:
         return Step(run.name, what, False, work / form.images_per_second, measured=False)
-    first = not any(step.seconds for step in before)
     maps = len(VIEWS) * DatasetSummary.of(dataset).images / form.images_per_second if first else 0.0
     return Step(run.name, what, False, maps + work / form.cached_images_per_second, measured=False)
 
@@ -474,7 +477,7 @@ def _data_deviations(request: Request) -> Iterator[Deviation]:
 def _setting_deviations(index: Index, request: Request) -> Iterator[Deviation]:
     full = paper(request.entry.paper).scales["paper"]
     there: dict[tuple[str, str, str], list[str]] = {}
-    for run, wanted in zip(request.runs, _runs(request.entry, full, ()), strict=True):
+    for run, wanted in zip(request.runs, runs_of(request.entry, full, ()), strict=True):
         if run.job is None or wanted.job is None:
             continue
         ours, theirs = (_flat(index, job) for job in (run.job, wanted.job))
@@ -554,7 +557,7 @@ def availability(index: Index, entry: Entry, seeds: Sequence[int]) -> Availabili
 
 
 def _jobs(entry: Entry) -> list[Run]:
-    return [run for run in _runs(entry, paper(entry.paper).scales["laptop"], ()) if run.job is not None]
+    return [run for run in runs_of(entry, paper(entry.paper).scales["laptop"], ()) if run.job is not None]
 
 
 def _reference(artifact: Artifact | None) -> str | None:

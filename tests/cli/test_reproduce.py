@@ -158,7 +158,7 @@ def toys(store: Store) -> Store:
 def test_a_gated_data_set_needs_one_command(
     dataset: str, store: Store, tmp_path: Path, fer: Fer, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counts = {"train": dict.fromkeys(official.RAF, 6), "test": dict.fromkeys(official.RAF, 2)}
+    counts = {"train": dict.fromkeys(official.RAF, 4), "test": dict.fromkeys(official.RAF, 1)}
     (tmp_path / "raw").mkdir()
     source = official.rafdb(tmp_path / "raw", counts)
     fer("prepare", dataset, "--source", source, "--allow-incomplete", "--store", store.root, code=0)

@@ -10,8 +10,8 @@ import pytest
 from fer_cli.artifacts.manifest import digest
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import UsageError
-from fer_cli.papers.catalogue import PAPERS, SCALES, Entry, entries, find, paper
-from fer_cli.stages.reproduce_plan import Training, _runs
+from fer_cli.papers.catalogue import PAPERS, SCALES, Entry, ScaleName, entries, find, paper
+from fer_cli.stages.reproduce_plan import Training, runs_of
 from fer_cli.systems.recipe_sources import find_source
 
 SOURCE = Path(__file__).resolve().parents[3] / "shared/papers/tables.json"
@@ -65,7 +65,19 @@ def test_known_figures() -> None:
 @pytest.mark.parametrize("entry", [one for one in entries() if one.measure != "ahm"], ids=lambda one: one.reference)
 def test_every_row_is_a_recipe_that_can_be_read(entry: Entry, store: Store) -> None:
     for scale in SCALES:
-        for run in _runs(entry, paper(entry.paper).scales[scale], ("train.epochs=1",)):
+        for run in runs_of(entry, paper(entry.paper).scales[scale], ("train.epochs=1",)):
             if isinstance(run.job, Training):
                 recipe = find_source(run.job.recipe, store).read(run.job.system, run.job.changes)
                 assert recipe.train.epochs == 1
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_variant_is_another_job_than_its_row(scale: ScaleName) -> None:
+    variants = 0
+    for entry in entries():
+        jobs = {run.name: run.job for run in runs_of(entry, paper(entry.paper).scales[scale], ())}
+        for row in entry.rows:
+            for variant in row.variants:
+                variants += 1
+                assert jobs[variant.name] not in {None, jobs[row.name]}
+    assert variants == 10
