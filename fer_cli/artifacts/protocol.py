@@ -450,19 +450,23 @@ class TrainingProtocol(Section):
     """What it was computed with; None of artifacts of before that was recorded."""
     features: Numerics | None = None
     """What the kept features that it was fitted on were computed with."""
+    numerics_differ: Literal[True] | None = None
+    """Its trainings were not computed alike: each says what it was computed with."""
 
     @property
     def computed_with(self) -> str:
         """What it was computed with, in words."""
         features = "" if self.features is None else f"; on features of {self.features}"
-        return f"{self.numerics or 'not recorded'}{features}"
+        unknown = "not recorded" if self.numerics_differ is None else "not alike, see its models"
+        return f"{self.numerics or unknown}{features}"
 
 
-def shared_numerics(protocols: Iterable[TrainingProtocol]) -> dict[str, Numerics | None]:
-    """Return what all trainings were computed with, as fields of a protocol; None where they differ."""
-    found = [(protocol.numerics, protocol.features) for protocol in protocols]
-    numerics, features = found[0] if all(one == found[0] for one in found) else (None, None)
-    return {"numerics": numerics, "features": features}
+def shared_numerics(protocols: Iterable[TrainingProtocol]) -> dict[str, Numerics | bool | None]:
+    """Return what all trainings were computed with, or that they differ, as fields of a protocol."""
+    found = [(protocol.numerics, protocol.features, protocol.numerics_differ) for protocol in protocols]
+    alike = all(one == found[0] for one in found)
+    numerics, features, differ = found[0] if alike else (None, None, True)
+    return {"numerics": numerics, "features": features, "numerics_differ": differ}
 
 
 class ClassesInCommon(Record):

@@ -75,7 +75,7 @@ def _show(artifact: Artifact, tree: Lineage, said: Annotation, recipe: str | Non
     from rich.tree import Tree
 
     manifest, computed = artifact.manifest, _computed_with(artifact)
-    apart = {"recipe", "numerics", "features"} if computed else {"recipe"}
+    apart = {"recipe", "numerics", "numerics_differ", "features"} if computed else {"recipe"}
     headline(artifact.reference)
     code = manifest.code
     commit = "" if code.commit is None else f", commit {code.commit[:10]}{' + changes' if code.modified else ''}"
@@ -121,8 +121,7 @@ def _computed_with(artifact: Artifact) -> list[tuple[str, str]]:
         protocol = TrainingProtocol.of(artifact)
     except FerError:
         return []
-    features = [] if protocol.features is None else [("features by", str(protocol.features))]
-    return [("computed with", str(protocol.numerics or "not recorded")), *features]
+    return [("computed with", protocol.computed_with)]
 
 
 @command("verify")

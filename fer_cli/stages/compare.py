@@ -211,6 +211,8 @@ def _notes(systems: Sequence[ComparisonInput], shown: Sequence[System], scores: 
 
 def _computed_differently(trainings: Sequence[TrainingProtocol]) -> bool:
     """Tell whether networks, or fits on features, were computed differently, or one does not say how."""
+    if any(training.numerics_differ for training in trainings):
+        return True
     computed = {training.computed_with: training.numerics for training in trainings}
     with_torch = [None if numerics is None else "torch" in numerics.libraries for numerics in computed.values()]
     return len(computed) > 1 and (None in with_torch or len(set(with_torch)) < len(with_torch))

@@ -98,15 +98,16 @@ def test_what_was_computed_differently_is_said(store: Store) -> None:
         "old": None,
         "ahm": here.model_copy(update={"libraries": {"numpy": "2"}}),
     }
-    for name, numerics in computed.items():
-        training = training_protocol(dataset_protocol(), numerics=numerics)
+    fields: dict[str, dict[str, Any]] = {name: {"numerics": numerics} for name, numerics in computed.items()}
+    for name, changes in {**fields, "mixed": {"numerics_differ": True}}.items():
+        training = training_protocol(dataset_protocol(), **changes)
         scored(store, name, answers(N, 0.6, len(name)), protocol={"training": training})
 
     def notes(other: str) -> list[str]:
         found = compared(store, ["model/one-seed0", f"model/{other}-seed0"])
         return [text for text in found.notes if "computed alike" in text]
 
-    assert [len(notes(other)) for other in ("alike", "two", "old", "ahm")] == [0, 1, 1, 0]
+    assert [len(notes(other)) for other in ("alike", "two", "old", "ahm", "mixed")] == [0, 1, 1, 0, 1]
     assert "cpu, 1 thread, float32, torch 2" in notes("two")[0]
     assert "cpu, 2 threads" in notes("two")[0]
     assert "not recorded" in notes("old")[0]

@@ -131,7 +131,8 @@ def test_a_study_of_models_that_were_computed_differently_warns(toys: Store) -> 
     for seed, threads in ((0, 1), (1, 2)):
         run(toys, threads, seeds=(seed,))
     study = run(toys, seeds=(0, 1)).whole.artifact
-    assert TrainingProtocol.of(study).numerics is None
+    protocol = TrainingProtocol.of(study)
+    assert (protocol.numerics, protocol.computed_with) == (None, "not alike, see its models")
     (warning,) = [text for text in study.manifest.warnings if "not computed alike" in text]
     assert [f"cpu, {count}, " in warning for count in ("1 thread", "2 threads")] == [True, True]
 
