@@ -11,8 +11,11 @@ import pytest
 from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.cli.terminal import on_stderr
+from fer_cli.core.machine import wait_passively
 from tests.kits.toy import toy_dataset
 from tests.kits.train import Fer, files
+
+wait_passively()  # before anything loads torch: the tests' own processes share the cores
 
 
 @pytest.fixture
