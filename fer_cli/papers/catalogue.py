@@ -117,11 +117,13 @@ class Entry(_Strict):
 class Scale(_Strict):
     """How large a run is: the recipe, what is changed in it, and a stated rate for a first estimate of the time.
 
-    ``replace`` maps ``KEY=VALUE`` of a row to another, where the scale has another network. The rates are of training;
-    of features that are computed once, of their computation, and ``cached_images_per_second`` of training on them.
+    ``recipes`` are those of data sets that have their own. ``replace`` maps ``KEY=VALUE`` of a row to another,
+    where the scale has another network. The rates are of training; of features that are computed once, of their
+    computation, and ``cached_images_per_second`` of training on them.
     """
 
     recipe: str | None = None
+    recipes: dict[str, str] = {}
     parser: str | None = None
     settings: Settings = {}
     replace: dict[str, str] = {}

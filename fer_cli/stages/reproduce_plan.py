@@ -117,7 +117,7 @@ def _job(
     own = tuple(f"{key}={_word(value)}" for key, value in merged.items() if key not in given or key in settings)
     return Training(
         system=entry.system,
-        recipe=form.recipe,
+        recipe=form.recipes.get(entry.dataset or "", form.recipe),
         # A row is its settings: what a user sets besides comes before them, so that no row becomes another.
         changes=(*(one for one in own if one.partition("=")[0] not in settings), *changes, *_of(own, settings)),
         parser=form.parser if variant is None or variant.parser is None else variant.parser,

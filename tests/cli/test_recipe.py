@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tomllib
 from pathlib import Path
@@ -13,7 +14,7 @@ from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core import assets
 from fer_cli.systems import registry
-from fer_cli.systems.recipe_sources import find_source, shipped
+from fer_cli.systems.recipe_sources import Shipped, find_source, shipped
 from tests.kits.train import RECIPES, Fer, words
 
 WRONG = """[about]
@@ -151,3 +152,11 @@ def test_the_recipe_of_a_model_trains_the_same_model(
         answer = json.loads(capsys.readouterr().out)
         assert answer["up_to_date"]
         assert answer["artifact"]["version"] == model.version
+
+
+@pytest.mark.parametrize("recipe", shipped(), ids=lambda one: one.name)
+def test_the_command_that_a_recipe_names_runs_that_recipe(recipe: Shipped, store: Store) -> None:
+    command = shlex.split(tomllib.loads(recipe.path.read_text(encoding="utf-8"))["about"]["command"])
+    assert command[:3] == ["fer", "train", recipe.system]
+    named = command[command.index("--recipe") + 1] if "--recipe" in command else recipe.system
+    assert find_source(named, store).path.resolve() == recipe.path
