@@ -158,7 +158,7 @@ def report_page(paper: Paper, found: Sequence[Reproduction]) -> Page:
 
 
 def _deviation_table(deviations: Sequence[tuple[Deviation, str]]) -> Table:
-    """Return a table of deviations, each with the entries that it is of; settings of recipes stand together."""
+    """Return a table of deviations, each with the entries that it is of, where these are named."""
     rows = [
         (one.what, one.text, "no" if one.decisive else "yes", *([entries] if entries else []))
         for one, entries in deviations
