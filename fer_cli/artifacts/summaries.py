@@ -358,6 +358,8 @@ class EvaluationConfig(Section):
     resamples: int
     seed: int
     names: dict[str, tuple[str, ...]]
+    training_data: Literal["not in the store"] | None = None
+    """What the checks could not look into; None: it was here."""
     answer: str | None = None
     """The column that was named as the answers of a file of predictions."""
 

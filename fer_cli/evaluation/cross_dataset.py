@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import ClassesInCommon, DatasetProtocol, EvaluationProtocol, TrainedOn
 from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
 from fer_cli.artifacts.store import Artifact
@@ -43,14 +44,29 @@ def resolve_target(
     if data is None or data.manifest.content == training_data.artifact.manifest.content:
         common = in_common(known, training_data.classes, reference)
         return EvaluationTarget(over_classes(training_data, common.classes), seen)
+    return other_target(reference, training_data.artifact.as_input(), image_format(training_data), known, data)
+
+
+def other_target(reference: str, source: Input, images: str, known: Sequence[str], data: Artifact) -> EvaluationTarget:
+    """Return another dataset than an artifact's own as what it is scored on; its own need not be in the store.
+
+    Args:
+        reference: of the artifact that is scored.
+        source: the dataset that it was trained on.
+        images: the form of that dataset's images, in words.
+        known: the names of its outputs.
+        data: the dataset to score on.
+
+    Raises:
+        FerError: fewer than two classes are in common.
+    """
     full = open_dataset(data)
     common = in_common(known, full.classes, reference)
-    own = training_data.artifact
-    text = f"Cross-dataset: trained on {own.name}, scored on {data.name}"
+    text = f"Cross-dataset: trained on {source.name}, scored on {data.name}"
     return EvaluationTarget(
         dataset=over_classes(full, common.classes),
         data=DatasetProtocol.of(data).model_copy(update={"classes": common.classes}),
-        trained_on=TrainedOn(dataset=f"{own.name}@{own.version}", images=image_format(training_data)),
+        trained_on=TrainedOn(dataset=f"{source.name}@{source.version}", images=images),
         classes_in_common=classes_in_common(common, full),
         cautions=(text, *left_out(common, full)),
     )

@@ -97,7 +97,7 @@ class Predictor(ABC):
     origin: Origin
     target: EvaluationTarget
     training: TrainingProtocol | None = None  # None: predictions from a file
-    training_record: TrainingRecord | None = None  # None: what they were trained on is not known
+    training_record: TrainingRecord | None = None  # None: what it was trained on is not known, or not in the store
     outputs: Mapping[str, Output]
     chosen: str
     reference: str | None = None
@@ -146,6 +146,11 @@ class Predictor(ABC):
         if record is None:
             return False
         return record.dataset.artifact.manifest.content == self.dataset.artifact.manifest.content
+
+    @property
+    def lacks_training_data(self) -> bool:
+        """Whether it is known what it was trained on, but that dataset is not in the store."""
+        return self.training is not None and self.training_record is None
 
     def no_answer(self, rows: Rows) -> NDArray[np.bool_]:
         """Return which of the rows (n,) it has no answer for."""

@@ -256,7 +256,7 @@ def _commands(scored: EvaluationResult, extras: ReportExtras) -> Iterator[str]:
             yield prepared
     yield from extras.commands
     data = {} if predictor.is_own else {"data": scored.dataset.artifact.reference}
-    shown = {} if record is None else {"predictor": scored.chosen, "tta": scored.protocol.tta}
+    shown = {} if predictor.predictions is not None else {"predictor": scored.chosen, "tta": scored.protocol.tta}
     yield (
         command_line(
             "eval",

@@ -41,6 +41,18 @@ def cheap_checks(
         tables: (n, C) each, of the chosen output, or of the runs whose mean it is.
     """
     record = predictor.training_record
+    if predictor.lacks_training_data:
+        assert predictor.target.trained_on is not None
+        away = f"{predictor.target.trained_on.dataset}, which it was trained on, is not in this store"
+        advice = "prepare that dataset in this store, and evaluate again"
+        return (
+            swapped(predictor, rows, tables),
+            *(
+                Finding(check, "cannot be told", f"whether scored images were trained on: {away}", advice)
+                for check in (Check.TRAINING_IDS, Check.TRAINING_IMAGES)
+            ),
+            *_few_alone(predictor, rows),
+        )
     if record is None:
         unknown = "what the predictions were trained on is unknown"
         return (
@@ -180,7 +192,7 @@ def is_amber(finding: Finding, predictor: Predictor) -> bool:
             finding.check == Check.TRAINING_IMAGES and predictor.is_own
         )
     if finding.verdict == "cannot be told":
-        return predictor.training_record is not None  # a file of predictions has a caution of its own
+        return predictor.predictions is None  # a file of predictions has a caution of its own
     return finding.verdict == "caution"
 
 

@@ -108,6 +108,7 @@ def evaluate_model(
         resamples=resamples,
         seed=seed,
         names={} if record is None else dict(record.class_names),
+        training_data="not in the store" if opened.lacks_training_data else None,
         answer=answer,
     )
     plan = Plan(
@@ -117,7 +118,7 @@ def evaluate_model(
         revision=REVISION,
         config=config.record(),
         inputs={
-            "predictions" if record is None else "model": opened.origin.source,
+            "model" if opened.predictions is None else "predictions": opened.origin.source,
             "dataset": dataset.artifact.as_input(),
         },
         seeds=[seed],

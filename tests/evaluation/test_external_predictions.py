@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shlex
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.maintenance import lineage
 from fer_cli.artifacts.payload import read_json, read_table
+from fer_cli.artifacts.protocol import EvaluationProtocol, TrainedOn
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.cli.app import run
 from fer_cli.cli.common import emit
 from fer_cli.cli.evaluate import evaluation_output
 from fer_cli.core.errors import FerError, UsageError
+from fer_cli.core.findings import Check
 from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.rafdb import RafDb
@@ -502,3 +505,34 @@ def test_a_model_of_more_classes_is_renormalised(store: Store) -> None:
         evaluate_model(store=store, model=model.reference, data=few.reference, resamples=100)
     with pytest.raises(UsageError, match="--batching is for deep models"):
         evaluate_model(store=store, model=model.reference, batching="alone")
+
+
+def test_a_model_whose_training_images_are_elsewhere_is_scored_and_says_what_cannot_be_told(
+    store: Store, tmp_path: Path
+) -> None:
+    own = toy_dataset(store, images=210)
+    settings = ["model.backbone=test_efficientnet", "model.weights=none", "model.drop_path=0.0", "data.size=32"]
+    settings += ["train.batch=20", "train.epochs=1"]
+    model = train(store=store, system="baseline", changes=settings, device="cpu").whole.artifact
+    elsewhere = Store(tmp_path / "elsewhere")
+    shutil.copytree(model.path, elsewhere.root / model.path.relative_to(store.root))
+    other = toy_dataset(elsewhere, images=140, seed=1)
+
+    def checks() -> tuple[str, dict[str, str]]:
+        evaluation = evaluate_model(
+            store=elsewhere, model=model.reference, data=other.reference, resamples=100, device="cpu", report=True
+        ).artifact
+        protocol = EvaluationProtocol.of(evaluation)
+        assert protocol.trained_on == TrainedOn(dataset=f"toy@{own.version}", images="24x24 px, grey")
+        assert f"fer train baseline toy@{own.version}" in evaluation.file("report.html").read_text()
+        return evaluation.version, {one.check: one.verdict for one in protocol.checks}
+
+    away, unknown = checks()
+    assert (unknown[Check.TRAINING_IDS], unknown[Check.TRAINING_IMAGES]) == ("cannot be told", "cannot be told")
+    assert unknown[Check.BATCH_INVARIANCE] == "pass"
+    with pytest.raises(FerError, match=f"was made from dataset/toy@{own.version}, which is not in this store"):
+        evaluate_model(store=elsewhere, model=model.reference, device="cpu")
+    shutil.copytree(own.path, elsewhere.root / own.path.relative_to(store.root))
+    here, known = checks()
+    assert here != away, "what the checks saw is part of the version"
+    assert known[Check.TRAINING_IDS] == "pass"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.maintenance import has_parent
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta, shared_numerics
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.summaries import Measured, ModelConfig, ModelSummary, Output
+from fer_cli.artifacts.summaries import ImageForm, Measured, ModelConfig, ModelSummary, Output
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
@@ -22,7 +23,7 @@ from fer_cli.core.toml_text import LEFT_OUT, settings
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.evaluation.common_classes import over_common
-from fer_cli.evaluation.cross_dataset import resolve_target
+from fer_cli.evaluation.cross_dataset import other_target, resolve_target
 from fer_cli.evaluation.explain import embedded_items, explain
 from fer_cli.evaluation.predictor import (
     MEAN,
@@ -75,14 +76,14 @@ class Networks:
 class ModelsPredictor(Predictor):
     """Models that were trained on the same images, and the mean of their probabilities where there are several.
 
-    ``class_names`` are those of each model, ``fold`` is theirs, and ``folds_in_study`` is not 0 where they are those of
-    one fold of a study over all.
+    ``class_names`` are those of each model, ``trained_on`` is the reference of their dataset, ``fold`` is theirs, and
+    ``folds_in_study`` is not 0 where they are those of one fold of a study over all.
     """
 
     models: dict[str, Artifact]
     class_names: dict[str, tuple[str, ...]]
     opener: Networks
-    trained_on: Dataset
+    trained_on: str
     fold: int | None
     folds_in_study: int
     features: dict[str, NDArray[np.float32]] = field(default_factory=dict, repr=False)
@@ -181,7 +182,7 @@ def model_predictor(
     store: Store, artifact: Artifact, device: str, batching: Batching | None, data: Artifact | None = None
 ) -> ModelsPredictor:
     """Open a model artifact on the dataset that it was trained on, with its fold's splits, or on another one."""
-    trained_on = dataset_of(store, artifact)
+    trained_on = _training_data(store, artifact, data)
     return models_predictor(artifact, trained_on, {NETWORK: artifact}, Networks(device), batching, data=data)
 
 
@@ -190,13 +191,21 @@ def study_predictor(
 ) -> ModelsPredictor:
     """Open a study of seeds: its models are outputs; so are the means of their scores and of their probabilities."""
     models = models_of(store, artifact)
-    trained_on = dataset_of(store, next(iter(models.values())))
+    trained_on = _training_data(store, next(iter(models.values())), data)
     return models_predictor(artifact, trained_on, models, Networks(device), batching, data=data)
+
+
+def _training_data(store: Store, model: Artifact, data: Artifact | None) -> Dataset | None:
+    """Return the dataset that a model was trained on; None where another is scored and it is not in this store."""
+    source = model.manifest.inputs["dataset"]
+    if data is not None and data.manifest.content != source.content and not has_parent(store, model, "dataset"):
+        return None
+    return dataset_of(store, model)
 
 
 def models_predictor(
     artifact: Artifact,
-    trained_on: Dataset,
+    trained_on: Dataset | None,
     models: dict[str, Artifact],
     networks: Networks,
     batching: Batching | None,
@@ -208,7 +217,8 @@ def models_predictor(
 
     Args:
         artifact: what they are, or are of.
-        trained_on: the dataset that they were trained on, with the splits that they saw.
+        trained_on: the dataset that they were trained on, with the splits that they saw; None where another one is
+            scored and it is not here.
         models: by their outputs' names.
         networks: opens them.
         batching: how images are batched when they score; their own way where it is None.
@@ -228,7 +238,14 @@ def models_predictor(
         )
     protocols = [TrainingProtocol.of(model) for model in models.values()]
     training = protocols[0].model_copy(update=shared_numerics(protocols))
-    target = resolve_target(artifact.reference, trained_on, training.data, first.classes, data)
+    source = models[first_name].manifest.inputs["dataset"]
+    if trained_on is None:
+        assert data is not None, "their own dataset is here, or another is scored"
+        form = _form(ModelSummary.of(models[first_name]).images)
+        target = other_target(artifact.reference, source, form, first.classes, data)
+    else:
+        source = trained_on.artifact.as_input()
+        target = resolve_target(artifact.reference, trained_on, training.data, first.classes, data)
     mixes = any(ModelSummary.of(model).mixes_batch for model in models.values())
     outputs = {
         name: Output(kind="network", seed=config.seed, fold=None if folds else config.fold)
@@ -240,7 +257,7 @@ def models_predictor(
         origin=Origin.of(artifact, first.system),
         target=target,
         training=training,
-        training_record=_training_record(trained_on, models, class_names, first),
+        training_record=None if trained_on is None else _training_record(trained_on, models, class_names, first),
         outputs=outputs,
         chosen=MEAN if len(models) > 1 else first_name,
         batching=batching or ("alone" if mixes else "stored"),
@@ -249,10 +266,18 @@ def models_predictor(
         models=models,
         class_names=class_names,
         opener=networks,
-        trained_on=trained_on,
+        trained_on=f"{source.name}@{source.version}",
         fold=first.fold,
         folds_in_study=folds,
     )
+
+
+def _form(images: ImageForm | None) -> str:
+    """Return the form of the images that a model was trained on, in words."""
+    if images is None:
+        return "form of images not recorded"
+    side = "not square" if images.side is None else f"{images.side}x{images.side} px"
+    return f"{side}, {'grey' if images.grey else 'colour'}"
 
 
 def _training_record(
@@ -306,7 +331,7 @@ def _recipe_lines(config: ModelConfig) -> tuple[RecipeLine, ...]:
 
 
 def _commands(
-    config: ModelConfig, seeds: Sequence[int], dataset: Dataset, masks: Input | None, fold: int | str | None
+    config: ModelConfig, seeds: Sequence[int], dataset: str, masks: Input | None, fold: int | str | None
 ) -> Iterator[str]:
     """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
     settings = []
@@ -320,7 +345,7 @@ def _commands(
                 settings.append(f"{table}.{key}={json.dumps(value)}")
     line = command_line(
         f"train {config.system}",
-        f"{dataset.artifact.name}@{dataset.artifact.version}",
+        dataset,
         **({} if masks is None else {"masks": f"{masks.name}@{masks.version}"}),
         seeds=",".join(str(seed) for seed in seeds),
         **({} if fold is None else {"fold": fold}),
