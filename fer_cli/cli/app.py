@@ -22,6 +22,7 @@ from typer.core import TyperGroup
 from fer_cli import __version__
 from fer_cli.cli import (
     audit,
+    bench,
     cite,
     common,
     compare,
@@ -75,6 +76,7 @@ class _InOrder(TyperGroup):
             "predict",
             "export",
             "import",
+            "bench",
             "compare",
             "reproduce",
             "audit",
@@ -107,6 +109,7 @@ app.command("eval")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("export")(export.export)
 app.command("import")(import_.import_)
+app.command("bench")(bench.bench)
 app.command("compare")(compare.compare)
 app.command("reproduce")(reproduce.reproduce)
 app.command("audit")(audit.audit)

@@ -98,7 +98,7 @@ def export_graph(
     if dataset is None:
         checked_on = f"checked on {SYNTHETIC_FACES} synthetic faces, not on its images"
         warn(f"{artifact.reference}: its data set is not here: {checked_on}")
-    record = _record(store, artifact, opened, precision, graphs.OPSET if to == "onnx" else None)
+    record = record_of(store, artifact, opened, precision, graphs.OPSET if to == "onnx" else None)
     graph = graphs.PixelsToProbabilities(opened).eval()
     most = PARITY_IMAGES if precision == "fp32" else None
 
@@ -199,7 +199,7 @@ def _calibration(record: ExportRecord, dataset: Dataset) -> list[Pixels]:
     ]
 
 
-def _record(store: Store, artifact: Artifact, model: Model, precision: Precision, opset: int | None) -> ExportRecord:
+def record_of(store: Store, artifact: Artifact, model: Model, precision: Precision, opset: int | None) -> ExportRecord:
     preparation = model.networks[0].preprocessing
     return ExportRecord.model_validate(
         {
