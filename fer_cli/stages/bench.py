@@ -182,7 +182,7 @@ def _exported(
 
         record = record_of(store, artifact, opened, "fp32", graphs.OPSET)
         data = graphs.onnx_bytes(graphs.PixelsToProbabilities(opened).eval(), record)
-        files = {}
+        files: dict[str, str] = {}
         for form in wanted:
             of = data
             if form == "onnx-int8":  # the ranges decide how good it is, not how fast

@@ -200,6 +200,7 @@ def _calibration(record: ExportRecord, dataset: Dataset) -> list[Pixels]:
 
 
 def record_of(store: Store, artifact: Artifact, model: Model, precision: Precision, opset: int | None) -> ExportRecord:
+    """Return what a file of a model says of itself, before it was checked."""
     preparation = model.networks[0].preprocessing
     return ExportRecord.model_validate(
         {
