@@ -30,7 +30,9 @@ def bench(
         str, typer.Option(help="Of torch fp32, bf16 and compiled; of onnxruntime onnx and onnx-int8.")
     ] = "fp32,bf16,compiled,onnx,onnx-int8",
     batches: Annotated[str, typer.Option(help="Images at once, 1 to 64.")] = "1,8,64",
-    threads: Annotated[str | None, typer.Option(help="Threads. [default: 1, 2, 4 ... all cores]")] = None,
+    counts: Annotated[
+        str | None, typer.Option("--threads", help="Numbers of threads. [default: 1, 2, 4 ... all cores]")
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Times that each is measured, in turn; six for an interval.")] = 10,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="A .csv or .json file to write.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it: a PNG, SVG or PDF.")] = None,
@@ -58,7 +60,7 @@ def bench(
         model=model,
         forms=cast("list[Form]", listed(forms, "--forms")),
         batches=_numbers(batches, "--batches"),
-        threads=None if threads is None else _numbers(threads, "--threads"),
+        threads=None if counts is None else _numbers(counts, "--threads"),
         rounds=rounds,
     )
     values = _values(found)
