@@ -20,6 +20,8 @@ from fer_cli.reporting.reproduction import Deviation, deviations_of
 from fer_cli.systems.recipe_sources import find_source
 
 VIEWS: Final = ("original", "flip")
+SHORTEST: Final = 0.05
+"""Seconds: manifests hold tenths, and a training that took less is there as 0."""
 """Of the images that AHM is fitted on."""
 AHM_KEYS: Final = ("backbone", "size", "weights")
 
@@ -376,9 +378,9 @@ def _training(
     work = min(images, limit or images) * recipe["train"]["epochs"]
     for other in _like(index, job, recipe):
         summary, seconds = ModelSummary.of(other), Measured.of(other).seconds
-        if seconds:
+        if seconds is not None:
             side = (recipe["data"]["size"] / ModelConfig.of(other).recipe["data"]["size"]) ** 2
-            each = seconds / (summary.training_images * summary.epochs)
+            each = max(seconds, SHORTEST) / (summary.training_images * summary.epochs)
             scale = 1.0 if recipe["model"].get("feature_cache", "none") != "none" else side
             return Step(run.name, what, False, each * scale * work, measured=True)
     form = request.form
