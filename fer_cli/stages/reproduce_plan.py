@@ -20,9 +20,9 @@ from fer_cli.reporting.reproduction import Deviation, deviations_of
 from fer_cli.systems.recipe_sources import find_source
 
 VIEWS: Final = ("original", "flip")
+"""Of the images that AHM is fitted on."""
 SHORTEST: Final = 0.05
 """Seconds: manifests hold tenths, and a training that took less is there as 0."""
-"""Of the images that AHM is fitted on."""
 AHM_KEYS: Final = ("backbone", "size", "weights")
 
 
