@@ -461,9 +461,8 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     assert "Thin lines and bands are the 2 runs, bold lines their mean." in page
     assert "fer train baseline" in page
     config = ModelConfig.of(trained.models[0].artifact)
-    dataset = open_dataset(toys.find("toy", ["dataset"]))
     recipe = {**config.recipe, "data": {**config.recipe["data"], "oversample": {"fear": 3}}}
-    (line,) = _commands(config.model_copy(update={"recipe": recipe}), [0, 1], dataset, None, None)
+    (line,) = _commands(config.model_copy(update={"recipe": recipe}), [0, 1], "toy", None, None)
     words = shlex.split(line)
     again = read_recipe("baseline", None, [words[at + 1] for at, word in enumerate(words) if word == "--set"]).record()
     assert again == {name: recipe[name] for name in again}
