@@ -44,7 +44,8 @@ def compare(
         bool, typer.Option("--latex", help="One LaTeX table for a paper (booktabs); see --names, --caption.")
     ] = False,
     names: Annotated[
-        str | None, typer.Option(help="With --latex: names of the rows in their order, or A=NAME,B=NAME.")
+        str | None,
+        typer.Option(help="With --latex and in HTML: names of the systems in their order, or A=NAME,B=NAME."),
     ] = None,
     spread: Annotated[
         str | None,
@@ -76,7 +77,7 @@ def compare(
     from fer_cli.stages.compare import changed_csv, html_page
     from fer_cli.stages.compare import compare as stage
 
-    options = {"--names": names, "--spread": spread, "--caption": caption, "--label": label}
+    options = {"--spread": spread, "--caption": caption, "--label": label}
     if not paper and (wrong := [option for option, value in options.items() if value is not None]):
         raise UsageError(f"{wrong[0]} is for --latex", hint="give that too, or leave it out")
     if paper and form not in {None, "latex"}:
@@ -86,6 +87,9 @@ def compare(
     if label is not None:
         check_label(label)
     form = "latex" if paper else form or (SUFFIXES.get(out.suffix.lower(), "table") if out else "table")
+    if names is not None and not (paper or form == "html"):
+        raise UsageError("--names is for --latex and --format html", hint="give one of them too, or leave it out")
+    called = listed(names, "--names") if names is not None else ()
     if form not in FORMATS:
         raise UsageError(f"--format {form!r} is not a choice", hint=f"take {', '.join(FORMATS)}")
     for path in (out, items):
@@ -96,7 +100,7 @@ def compare(
     renderers: dict[str, Callable[[Page], str]] = {
         "markdown": markdown,
         "latex": latex,
-        "html": lambda _: html_page(store, found),
+        "html": lambda _: html_page(store, found, called),
     }
     page = page_of(found.comparison)
     if paper:
@@ -109,7 +113,7 @@ def compare(
         table = paper_table(
             found.comparison,
             ahead=best if is_ahead(against) else None,
-            names=listed(names, "--names") if names is not None else (),
+            names=called,
             spread=cast("Spread | None", spread),
             caption=caption,
             label=label,

@@ -54,12 +54,16 @@ class ChangeStrip:
     images: tuple[ShownImage, ...]
 
 
-def comparison_html(comparison: Comparison, strips: Sequence[ChangeStrip] = ()) -> str:
+def comparison_html(comparison: Comparison, strips: Sequence[ChangeStrip] = (), names: Sequence[str] = ()) -> str:
     """Return a comparison as one self-contained HTML file: no script, no request.
 
     Args:
         comparison: what is shown.
         strips: of the images that changed.
+        names: of the systems: :func:`fer_cli.reporting.paper_table.row_names`.
+
+    Raises:
+        UsageError: ``names`` are at fault.
     """
     templates = environment()
     templates.filters.update(
@@ -70,7 +74,7 @@ def comparison_html(comparison: Comparison, strips: Sequence[ChangeStrip] = ()) 
         comparison=comparison,
         page=page_of(comparison),
         first=comparison.systems[0],
-        names=row_names(comparison.systems),
+        names=row_names(comparison.systems, names),
         metrics=HEADINGS,
         axis=score_axis(comparison.systems),
         extent=difference_axis(comparison.pairs),

@@ -218,10 +218,14 @@ def _computed_differently(trainings: Sequence[TrainingProtocol]) -> bool:
     return len(computed) > 1 and (None in with_torch or len(set(with_torch)) < len(with_torch))
 
 
-def html_page(store: Store, found: Compare) -> str:
-    """Return a comparison as one self-contained HTML page with the images that changed."""
+def html_page(store: Store, found: Compare, names: Sequence[str] = ()) -> str:
+    """Return a comparison as one self-contained HTML page with the images that changed; ``names`` are of the systems.
+
+    Raises:
+        UsageError: ``names`` are at fault.
+    """
     evaluation = store.find(found.comparison.systems[0].evaluation, ["evaluation"])
-    return comparison_html(found.comparison, change_strips(store, evaluation, found.changes))
+    return comparison_html(found.comparison, change_strips(store, evaluation, found.changes), names)
 
 
 def changed_csv(changes: Sequence[Change]) -> bytes:

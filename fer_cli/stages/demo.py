@@ -109,7 +109,7 @@ def demo(
     }
     compared = compare(store=store, references=[result.artifact.reference for result in evaluations.values()])
     page = page or Path(f"fer-comparison-{dataset.artifact.name}.html")
-    write_atomic(page, html_page(store, compared).encode("utf-8"))
+    write_atomic(page, html_page(store, compared, list(evaluations)).encode("utf-8"))
     note(f"done in {time.perf_counter() - begun:.0f} s")
     return Shown(evaluations, page, picture, agreement.miou)
 
