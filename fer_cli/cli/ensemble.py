@@ -46,9 +46,16 @@ def ensemble(
 
     [result] = answer(store, "ensemble", options, references, build, force=force)
     summary = EnsembleSummary.of(result.artifact)
+    kinds = [result.artifact.manifest.inputs[role].kind for role in references]
     lines = [
-        (output, f"weight {weight:.3f}, validation accuracy {accuracy:.1%}")
-        for output, weight, accuracy in zip(summary.outputs, summary.weights, summary.member_accuracy, strict=True)
+        (
+            output,
+            f"weight {weight:.3f}, validation accuracy {accuracy:.1%}"
+            + (", by the mean of its probabilities" if kind == "study" else ""),
+        )
+        for output, weight, accuracy, kind in zip(
+            summary.outputs, summary.weights, summary.member_accuracy, kinds, strict=True
+        )
     ]
     scores = summary.selected
     lines += [

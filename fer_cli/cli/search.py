@@ -127,7 +127,10 @@ def _lines(artifact: Artifact) -> list[tuple[str, str]]:
         ("", summary.headline),
         ("trials", f"{counted(summary.trials, 'setting')}, {counted(summary.trainings, 'training')}{failed}"),
         ("best model", summary.model),
-        ("its recipe", f"fer train {config.system} --recipe {artifact.reference}"),
+        (
+            "its recipe",
+            f"fer train {config.system} {artifact.manifest.inputs['dataset'].name} --recipe {artifact.reference}",
+        ),
     ]
 
 

@@ -25,4 +25,5 @@ def draw(
     else:
         first = next(iter(models.values()))
         subtitle = described(first, first.manifest.inputs["dataset"].name)
-    return Picture(artifact.name, training_figure(models, f"Training of {artifact.name}", subtitle), artifact.version)
+    figure = training_figure(models, f"Training of {artifact.name}", subtitle)
+    return Picture(artifact.name, figure, artifact.version, lambda inches: training_figure(models, paper=inches))

@@ -9,10 +9,13 @@ import typer
 
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import FerError
+from fer_cli.evaluation.comparison_inputs import KINDS, evaluation_of
 from fer_cli.evaluation.metrics_file import read_metrics
 from fer_cli.metrics import Metrics
 
-EvaluationArgument = Annotated[str | None, typer.Argument(help="The evaluation. [default: the newest]")]
+EvaluationArgument = Annotated[
+    str | None, typer.Argument(help="The evaluation, or what was scored: its newest. [default: the newest]")
+]
 PredictorOption = Annotated[
     str | None,
     typer.Option(help="One of the evaluation's predictors, such as 'seed 0' of a study. [default: the chosen one]"),
@@ -38,7 +41,7 @@ def open_scored(store: Store, reference: str | None, predictor: str | None) -> S
     Raises:
         FerError: the evaluation has no such predictor.
     """
-    artifact = store.find(reference, ["evaluation"])
+    artifact = evaluation_of(store, store.find(reference, ["evaluation"] if reference is None else KINDS))
     scores = read_metrics(artifact)
     name = predictor or scores.chosen
     if name not in scores.predictors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -22,8 +23,12 @@ if TYPE_CHECKING:
 
 _PER_ROW: Final = 3
 _WIDE: Final = 2.5  # inches, a panel
+_NARROW: Final = 1.5
+"""Inches that a panel of a paper's figure has at least."""
 _HIGH: Final = 2.1
-_TICKS: Final = 5  # of an axis, at most
+_BESIDE: Final = 0.06
+"""Inches between the middles of trials of equal value and score."""
+_TICKS: Final = 4  # of an axis, at most
 
 
 def draw(
@@ -38,13 +43,24 @@ def draw(
     subtitle = f"{config.method}, {len(trials)} {'trial' if len(trials) == 1 else 'trials'}"
     subtitle += f", {diverged} diverged (crosses at the edge)" if diverged else ""
     subtitle += "; hollow: fewer epochs" if len(config.epochs) > 1 else ""
-    logarithmic = {key for key, values in config.space.items() if values.startswith("log:")}
+    logarithmic = {
+        key for key, values in config.space.items() if values.startswith("log:") or _spans_decades(trials, key)
+    }
     figure = trials_figure(trials, config.metric, logarithmic, f"Trials of {artifact.name}", subtitle)
-    return Picture(artifact.name, figure, artifact.version)
+
+    def paper(inches: float) -> Figure:
+        return trials_figure(trials, config.metric, logarithmic, paper=inches)
+
+    return Picture(artifact.name, figure, artifact.version, paper)
 
 
 def trials_figure(
-    trials: Sequence[Trial], metric: str, logarithmic: Collection[str] = (), title: str = "", subtitle: str = ""
+    trials: Sequence[Trial],
+    metric: str,
+    logarithmic: Collection[str] = (),
+    title: str = "",
+    subtitle: str = "",
+    paper: float | None = None,
 ) -> Figure:
     """Draw the validation score of trials by the value of each key; the best one is filled and named.
 
@@ -57,6 +73,7 @@ def trials_figure(
         logarithmic: the keys whose axis is.
         title: one line.
         subtitle: one line under it.
+        paper: inches of a paper's width, in which there are as many panels side by side as have room.
 
     Raises:
         ValueError: no trial has a score.
@@ -64,26 +81,28 @@ def trials_figure(
     if not trials or trials[0].score(metric) is None:
         raise ValueError("no trial has a score")
     keys = list(dict.fromkeys(key for trial in trials for key in trial.values))
-    columns, rows = min(len(keys), _PER_ROW), math.ceil(len(keys) / _PER_ROW)
-    left, gap, top, between, bottom = 0.75, 0.3, 0.55 + (HEADING if title else 0), 0.85, 0.85
+    left, gap, top, between, bottom = 0.75, 0.3, 0.55 + (HEADING if title else 0), 0.85, 0.95 if paper is None else 0.55
+    per_row = _PER_ROW if paper is None else max(1, int((paper - left) / (_NARROW + gap)))
+    columns, rows = min(len(keys), per_row), math.ceil(len(keys) / per_row)
+    wide = _WIDE if paper is None else (paper - left - 0.1) / columns - gap * (columns - 1) / columns
     with styled():
         figure = new_figure(
-            max(left + columns * _WIDE + (columns - 1) * gap + 0.25, 5.2),
+            max(left + columns * wide + (columns - 1) * gap + 0.25, 5.2) if paper is None else paper,
             top + rows * _HIGH + (rows - 1) * between + bottom,
         )
         width, height = figure.get_size_inches()
         for number, key in enumerate(keys):
-            row, column = divmod(number, _PER_ROW)
-            x, y = left + column * (_WIDE + gap), top + (row + 1) * _HIGH + row * between
-            axes = figure.add_axes((x / width, 1 - y / height, _WIDE / width, _HIGH / height))
+            row, column = divmod(number, per_row)
+            x, y = left + column * (wide + gap), top + (row + 1) * _HIGH + row * between
+            axes = figure.add_axes((x / width, 1 - y / height, wide / width, _HIGH / height))
             _panel(axes, key, trials, metric, logarithmic=key in logarithmic)
             if column:
                 axes.tick_params(labelleft=False)
         words = "Validation loss" if metric == "loss" else f"Validation {metric.replace('_', ' ')}, %"
         figure.text(0.28 / width, 1 - (top - 0.3) / height, words, fontweight="bold")
-        best = trials[0]
-        told = "Best: " + ", ".join(f"{key} = {value}" for key, value in best.values.items())
-        figure.text(0.28 / width, 0.22 / height, fitted(told, DOTS * (width - 0.5), 8.5), fontsize=8.5)
+        if paper is None:  # there the caption says it
+            told = "Best: " + ", ".join(f"{key} = {value}" for key, value in trials[0].values.items())
+            figure.text(0.28 / width, 0.22 / height, fitted(told, DOTS * (width - 0.5), 8.5), fontsize=8.5)
         heading(figure, title, subtitle)
     return figure
 
@@ -91,6 +110,7 @@ def trials_figure(
 def _panel(axes: Axes, key: str, trials: Sequence[Trial], metric: str, *, logarithmic: bool) -> None:
     """Draw one key; all panels have the same height axis."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.transforms import ScaledTranslation
 
     factor = 1 if metric == "loss" else 100
     scores = [factor * score for trial in trials if (score := trial.score(metric)) is not None]
@@ -107,21 +127,29 @@ def _panel(axes: Axes, key: str, trials: Sequence[Trial], metric: str, *, logari
         axes.xaxis.set_major_locator(FixedLocator(ticks))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda number, _: f"{number:g}"))
         axes.xaxis.set_minor_locator(NullLocator())
-    else:
+        axes.set_xlim(min(values) / 1.25, max(values) * 1.25)
+    elif numbers:
+        room = 0.08 * (max(values) - min(values)) or 0.5
+        axes.set_xlim(min(values) - room, max(values) + room)
         axes.xaxis.set_major_locator(MaxNLocator(_TICKS, steps=[1, 2, 5, 10]))
     last = max(trial.round for trial in trials)
+    taken: Counter[tuple[float, float]] = Counter()
     axes.grid(visible=True, color=GRID, linewidth=0.6, zorder=0)
     for trial, value in reversed(held):  # the best on top
         at = value if numbers else names.index(trial.values[key].strip('"')) + _aside(trial.number)
         score = trial.score(metric)
+        place = (at, worst if score is None else score)
+        beside = ScaledTranslation(_BESIDE * taken[place], 0, axes.figure.dpi_scale_trans)
+        taken[place] += 1
+        move: dict[str, Any] = {"transform": axes.transData + beside}
         if score is None:
-            axes.plot(at, worst, "x", color=MUTED, markersize=6, clip_on=False, zorder=3)
+            axes.plot(at, worst, "x", color=MUTED, markersize=6, clip_on=False, zorder=3, **move)
         elif trial is trials[0]:
-            axes.plot(at, factor * score, "o", color=LINES[1], markersize=8, markeredgecolor=INK, zorder=5)
+            axes.plot(at, factor * score, "o", color=LINES[1], markersize=8, markeredgecolor=INK, zorder=5, **move)
         else:
             full = trial.round == last
             look: dict[str, Any] = {"markersize": 5.5} if full else {"markersize": 4, "markerfacecolor": "white"}
-            axes.plot(at, factor * score, "o", color=LINES[0], zorder=4, **look)
+            axes.plot(at, factor * score, "o", color=LINES[0], zorder=4, **look, **move)
     axes.set_ylim(bottom, top)
     if names:
         room = DOTS * _WIDE / len(names)
@@ -146,3 +174,10 @@ def _log_ticks(low: float, high: float) -> list[float]:
 def _aside(number: int) -> float:
     """Return how far beside the middle of its column a trial stands: equal scores do not hide each other."""
     return ((number * 0.618) % 1 - 0.5) * 0.3
+
+
+def _spans_decades(trials: Sequence[Trial], key: str) -> bool:
+    """Tell whether a key's values are numbers above 0 of which the greatest is ten times the least, or more."""
+    values = [tomllib.loads(f"value = {trial.values[key]}")["value"] for trial in trials if key in trial.values]
+    numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
+    return len(numbers) == len(values) > 0 and min(numbers) > 0 and max(numbers) >= 10 * min(numbers)

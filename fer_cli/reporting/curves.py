@@ -19,6 +19,7 @@ from fer_cli.reporting.style import (
     LINES,
     MARKERS,
     MUTED,
+    WIDE,
     bare,
     heading,
     new_figure,
@@ -40,6 +41,7 @@ METRICS: Final = {
     "balanced_accuracy": ("balanced accuracy", LINES[0]),
     "macro_f1": ("macro F1", LINES[3]),
 }
+_SHORT: Final = {**METRICS, "balanced_accuracy": ("balanced", LINES[0])}
 _PANELS: Final = (2.75, 3.6, 2.2)  # inches
 _PER_ROW: Final = 4  # runs in a row of the legend of chosen epochs
 _RING: Final[dict[str, Any]] = {"markersize": 7.5, "markerfacecolor": "white", "markeredgewidth": 1.7}
@@ -52,6 +54,7 @@ def curves_figure(
     metric: str = "balanced_accuracy",
     title: str = "",
     subtitle: str = "",
+    paper: float | None = None,
 ) -> Figure:
     """Draw how training went, with the chosen epoch of every run marked.
 
@@ -66,6 +69,7 @@ def curves_figure(
         metric: the one of the three that chose it.
         title: one line.
         subtitle: one line under it, such as the system and the data set.
+        paper: inches of a paper's width: in a column's the panels stand one below the other.
 
     Raises:
         ValueError: no run, a run without an epoch, a metric that is none, or a chosen epoch that was not run.
@@ -79,23 +83,33 @@ def curves_figure(
     for name, epoch in chosen.items():
         if name not in runs or epoch not in [row["epoch"] for row in runs[name]]:
             raise ValueError(f"epoch {epoch} of {name!r} was chosen but not run")
-    left, gap, top, high = 0.68, 0.72, 0.72 + (HEADING if title else 0), 2.5
-    footer = top + high + 0.72
+    stacked = paper is not None and paper < WIDE
+    left, gap, top, high = 0.68, 0.72, 0.72 + (HEADING if title else 0), 1.3 if stacked else 2.5
+    per_row, below = (1, high + 1.05) if stacked else (_PER_ROW, 0.0)
+    footer = top + high + 2 * below + 0.72
+    wides = (paper - left - 0.12,) * 3 if stacked and paper is not None else _PANELS
     with styled():
         figure = new_figure(
-            left + sum(_PANELS) + 2 * gap + 0.3, footer + 0.3 * max(1, ceil(len(chosen) / _PER_ROW)) + 0.2
+            paper if stacked and paper is not None else left + sum(_PANELS) + 2 * gap + 0.3,
+            footer + 0.3 * max(1, ceil(len(chosen) / per_row)) + 0.2,
         )
         width, height = figure.get_size_inches()
         panels = []
-        for k, wide in enumerate(_PANELS):
-            x = left + sum(_PANELS[:k]) + k * gap
-            axes = figure.add_axes((x / width, 1 - (top + high) / height, wide / width, high / height))
+        for k, wide in enumerate(wides):
+            x = left if stacked else left + sum(_PANELS[:k]) + k * gap
+            axes = figure.add_axes((x / width, 1 - (top + high + k * below) / height, wide / width, high / height))
             _prepare(axes, runs)
             panels.append(axes)
         losses, metrics, rates = panels
         solid = "validation_loss"
-        _lines(losses, runs, {key: (*look, key == solid) for key, look in _LOSSES.items()})
-        _lines(metrics, runs, {key: (*look, key == metric) for key, look in METRICS.items()}, factor=100)
+        _lines(losses, runs, {key: (*look, key == solid) for key, look in _LOSSES.items()}, narrow=stacked)
+        _lines(
+            metrics,
+            runs,
+            {key: (*look, key == metric) for key, look in (_SHORT if stacked else METRICS).items()},
+            factor=100,
+            narrow=stacked,
+        )
         rates_words = _rate_axis(rates, runs)
         _lines(rates, runs, {"lr": ("", LINES[0], True)}, stepped=True)
         for axes, words in (
@@ -103,21 +117,26 @@ def curves_figure(
             (metrics, "Validation metrics, %"),
             (rates, rates_words),
         ):
-            axes.annotate(words, (0, 1), (0, 22), "axes fraction", textcoords="offset points", fontweight="bold")
+            place: dict[str, Any] = {
+                "textcoords": "offset points",
+                "fontweight": "bold",
+                "fontsize": 8 if stacked else None,
+            }
+            axes.annotate(words, (0, 1), (0, 20 if stacked else 22), "axes fraction", **place)
         for k, (name, epoch) in enumerate(chosen.items()):
             marker, row = MARKERS[k % len(MARKERS)], next(one for one in runs[name] if one["epoch"] == epoch)
             for axes, key, factor in ((losses, solid, 1), (metrics, metric, 100), (rates, "lr", 1)):
                 colour = {**_LOSSES, **METRICS}.get(key, ("", LINES[0]))[1]
                 axes.plot(epoch, factor * row[key], marker, color=colour, zorder=5, clip_on=False, **_RING)
-            x, y = 0.28 + k % _PER_ROW * (width - 0.4) / _PER_ROW, footer + 0.3 * (1 + k // _PER_ROW)
+            x, y = 0.28 + k % per_row * (width - 0.4) / per_row, footer + 0.3 * (1 + k // per_row)
             at = (x + 0.08) / width, 1 - y / height
             figure.add_artist(Line2D([at[0]], [at[1]], marker=marker, color=INK, linestyle="", **_RING))
             score = f": epoch {epoch}, {100 * row[metric]:.1f}%"
-            room = DOTS * ((width - 0.4) / _PER_ROW - 0.3) - measured(score, 8.5)
+            room = DOTS * ((width - 0.4) / per_row - 0.3) - measured(score, 8.5)
             figure.text((x + 0.24) / width, at[1], fitted(name, room, 8.5) + score, va="center_baseline", fontsize=8.5)
         words = f"Chosen by {METRICS[metric][0]}" if chosen else ""
         figure.text(0.28 / width, 1 - footer / height, words, va="center_baseline", fontsize=8.5, fontweight="bold")
-        if len(runs) > 1:
+        if len(runs) > 1 and not stacked:
             words = f"Thin lines and bands are the {len(runs)} runs, bold lines their mean."
             figure.text(
                 1 - 0.3 / width, 1 - footer / height, words, ha="right", va="center_baseline", fontsize=8, color=MUTED
@@ -192,8 +211,8 @@ def path_figure(paths: Sequence[ParameterPath], title: str = "", subtitle: str =
     return figure
 
 
-def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
-    """Say above the axes which line is which."""
+def _legend(axes: Axes, handles: Sequence[Line2D], *, narrow: bool = False) -> None:
+    """Say above the axes which line is which; ``narrow`` is in a column of a paper."""
     axes.legend(
         handles,
         [str(handle.get_label()) for handle in handles],
@@ -201,12 +220,12 @@ def _legend(axes: Axes, handles: Sequence[Line2D]) -> None:
         bbox_to_anchor=(0, 1.015),
         ncols=len(handles),
         frameon=False,
-        fontsize=8.2,
+        fontsize=7.0 if narrow else 8.2,
         borderpad=0,
         borderaxespad=0,
-        handlelength=2.3,
+        handlelength=1.5 if narrow else 2.3,
         handletextpad=0.5,
-        columnspacing=1.3,
+        columnspacing=0.9 if narrow else 1.3,
     )
 
 
@@ -242,6 +261,7 @@ def _lines(
     *,
     factor: float = 1,
     stepped: bool = False,
+    narrow: bool = False,
 ) -> None:
     """Draw a line a run and, of several, their mean; and above the axes which line is which.
 
@@ -273,7 +293,7 @@ def _lines(
             axes.plot(epochs[alone], line[alone], "o", color=colour, markersize=size, alpha=look.get("alpha"), zorder=3)
         handles.append(Line2D([], [], label=words, **bold))
     if len(looks) > 1:
-        _legend(axes, handles)
+        _legend(axes, handles, narrow=narrow)
 
 
 def _dashes(looks: Mapping[str, tuple[str, str, bool]]) -> list[Any]:

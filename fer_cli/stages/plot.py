@@ -56,7 +56,8 @@ def plot(
     if millimetres is not None:
         figure = picture.figure if picture.paper is None else picture.paper(millimetres / MILLIMETRES)
         if touching := fit_to_paper(figure, millimetres):
-            warn(f"{touching} pairs of texts touch at {millimetres:g} mm; take a larger --width")
+            pairs = "1 pair of texts touches" if touching == 1 else f"{touching} pairs of texts touch"
+            warn(f"{pairs} at {millimetres:g} mm; take a larger --width")
     words = ["fer", what, safe_name(picture.name) or "unnamed", *([picture.version] if picture.version else [])]
     words += [safe_name(text) for text in _option_words(what, options)]
     words += [] if width is None or width == "single" else [safe_name(width)]

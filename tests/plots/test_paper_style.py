@@ -15,7 +15,8 @@ from fer_cli.core.labels import EXPRESSIONS
 from fer_cli.plots.classes import classes_figure
 from fer_cli.plots.hierarchy import hierarchy_figure
 from fer_cli.reporting.confusion import confusion_figure, paper_confusion
-from fer_cli.reporting.style import fit_to_paper, save_figure
+from fer_cli.reporting.curves import curves_figure
+from fer_cli.reporting.style import MILLIMETRES, fit_to_paper, save_figure
 from fer_cli.systems.ahm.hierarchy import default_hierarchy
 from tests.kits.train import Fer
 
@@ -93,3 +94,17 @@ def test_widths_and_styles_that_are_none_are_refused(own: Store, fer: Fer) -> No
     assert "--width is for --style paper" in fer(*words, "--width", "single", code=2)
     assert "is no width" in fer(*words, "--style", "paper", "--width", "nan", code=2)
     assert "is not a choice" in fer(*words, "--style", "slides", code=2)
+
+
+def test_curves_of_a_column_stand_one_below_the_other_and_are_as_wide_as_it() -> None:
+    rows = [
+        {"epoch": epoch, "lr": 0.1**epoch, "train_loss": 1.0, "validation_loss": 2.0 / epoch}
+        | dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), epoch / 9)
+        for epoch in range(1, 8)
+    ]
+    runs = {f"seed {seed}": rows for seed in range(3)}
+    figure = curves_figure(runs, chosen=dict.fromkeys(runs, 7), metric="accuracy", paper=88 / MILLIMETRES)
+    assert fit_to_paper(figure, 88) <= 1
+    tops = [axes.get_position().y1 for axes in figure.axes]
+    assert tops == sorted(tops, reverse=True)
+    assert all(axes.get_position().width > 0.7 for axes in figure.axes)

@@ -58,3 +58,13 @@ def test_of_a_loss_less_is_better_and_short_trainings_are_hollow() -> None:
 def test_nothing_is_drawn_of_trials_without_a_score() -> None:
     with pytest.raises(ValueError, match="no trial has a score"):
         trials_figure([TRIALS[2]], "accuracy")
+
+
+def test_equal_trials_lie_side_by_side_and_a_column_of_a_paper_has_one_panel_a_row() -> None:
+    twins = [trial(number, 0.5, optim__lr="0.001", train__batch="8") for number in (0, 1)]
+    rates, batches = trials_figure(leaderboard(twins, "accuracy"), "accuracy", {"optim.lr"}, paper=3.4).axes
+    places = [line.get_transform().transform(np.asarray(line.get_xydata()))[0] for line in rates.lines]
+    assert abs(places[0][0] - places[1][0]) > 3
+    assert rates.get_position().x0 == batches.get_position().x0
+    assert rates.get_position().y0 > batches.get_position().y1
+    assert rates.get_xlim()[0] < 0.001 < rates.get_xlim()[1]

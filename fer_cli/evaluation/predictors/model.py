@@ -304,8 +304,10 @@ def read_history(model: Artifact) -> list[dict[str, float]]:
     return [json.loads(line) for line in text.splitlines()]
 
 
-def training_figure(models: Mapping[str, Artifact], title: str = "", subtitle: str = "") -> Figure:
-    """Draw the training of models, by their names."""
+def training_figure(
+    models: Mapping[str, Artifact], title: str = "", subtitle: str = "", paper: float | None = None
+) -> Figure:
+    """Draw the training of models, by their names; ``paper`` is as of :func:`curves_figure`."""
     metric = ModelConfig.of(next(iter(models.values()))).recipe["train"]["monitor"]
     return curves_figure(
         {name: read_history(model) for name, model in models.items()},
@@ -313,6 +315,7 @@ def training_figure(models: Mapping[str, Artifact], title: str = "", subtitle: s
         metric=metric if metric in METRICS else "balanced_accuracy",
         title=title,
         subtitle=subtitle,
+        paper=paper,
     )
 
 
