@@ -93,7 +93,7 @@ def verify_store(store: Store, directories: Sequence[Path] | None = None) -> Ite
             if source.kind not in KINDS:
                 continue
             try:
-                parent = _open_input(store, source)
+                parent = find_input(store, source)
             except FerError:
                 continue  # damaged, and a fault of its own directory
             if parent is None:
@@ -243,7 +243,7 @@ def lineage(store: Store, artifact: Artifact, role: str = "") -> Lineage:
     """Return the tree of what an artifact was made from."""
     parents = []
     for input_role, source in artifact.manifest.inputs.items():
-        parent = _open_input(store, source)
+        parent = find_input(store, source)
         if parent is None:
             parents.append(Lineage(input_role, source, None, (), changed=False))
         else:
@@ -259,7 +259,7 @@ def has_parent(store: Store, artifact: Artifact, role: str) -> bool:
     Raises:
         FerError: it is damaged.
     """
-    parent = _open_input(store, artifact.manifest.inputs[role])
+    parent = find_input(store, artifact.manifest.inputs[role])
     return parent is not None and not parent.lineage_only
 
 
@@ -272,7 +272,7 @@ def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
         FerError: it is gone, damaged, or not what it was.
     """
     source = artifact.manifest.inputs[role]
-    parent = _open_input(store, source)
+    parent = find_input(store, source)
     reference = f"{source.kind}/{source.name}@{source.version}"
     if parent is None:
         raise FerError(
@@ -289,7 +289,7 @@ def open_parent(store: Store, artifact: Artifact, role: str) -> Artifact:
     return parent
 
 
-def _open_input(store: Store, source: Input) -> Artifact | None:
+def find_input(store: Store, source: Input) -> Artifact | None:
     """Return an input from the store: the version that was used, else one of the same name with equal content.
 
     Where neither is here, what is known of it by an import.

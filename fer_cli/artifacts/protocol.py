@@ -10,6 +10,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
+from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.sections import Record, Section, SplitName
 from fer_cli.core.findings import Finding
 
@@ -51,9 +52,10 @@ class SplitOrigin(Record):
 
     ``share`` of the training images was asked for, and ``images`` were taken: whole groups rarely give the exact share.
     ``in_each_fold``: of each fold's training images. ``ratio`` is train to test of randomly drawn frames.
+    ``like`` is the dataset whose split was taken over, to which ``images`` were moved.
     """
 
-    kind: Literal["own", "carved", "random", "listed", "fold", "all folds", "none"]
+    kind: Literal["own", "carved", "random", "listed", "like", "fold", "all folds", "none"]
     share: float | None = None
     images: int | None = None
     seed: int | None = None
@@ -61,6 +63,7 @@ class SplitOrigin(Record):
     ratio: tuple[int, int] | None = None
     fold: int | None = None
     folds: FoldsRule | None = None
+    like: str | None = None
 
     def __str__(self) -> str:
         match self.kind:
@@ -76,6 +79,8 @@ class SplitOrigin(Record):
                 return f"{self.images:,} images at random, {train}:{test} of train to test, seed {self.seed}"
             case "listed":
                 return LISTED
+            case "like":
+                return f"as in {self.like}, whose images are known by file or pixels: {self.images:,} moved"
             case "fold":
                 assert self.folds is not None
                 return f"fold {self.fold} of {self.folds.number}: {self.folds}"
@@ -86,7 +91,7 @@ class SplitOrigin(Record):
                 return "none"
 
 
-PartUse = Literal["train", "validation", "test", "random", "listed", "each fold", "not read"]
+PartUse = Literal["train", "validation", "test", "random", "listed", "like", "each fold", "not read"]
 
 
 class PartRole(Record):
@@ -104,6 +109,8 @@ class PartRole(Record):
                 return "train or test at random, image by image"
             case "listed":
                 return LISTED
+            case "like":
+                return "each image as in another data set that has it"
             case "each fold":
                 return "test set of its own model, which was trained and selected on the other folds"
             case "not read":
@@ -349,6 +356,61 @@ class Pretraining(Record):
         return f"{self.trained_on} ({self.source})"
 
 
+class StartingModel(Record):
+    """A model whose weights a training began with, or that such a model began with, and what it was trained on.
+
+    ``images`` were trained on, those of the dataset's train split, of a ``fold`` or within a ``limit`` where these are
+    there.
+    """
+
+    reference: str
+    dataset: Input
+    family: str
+    label_rule: str
+    images: int
+    fold: int | None = None
+    limit: int | None = None
+    selected_on: SplitName
+
+    def __str__(self) -> str:
+        dataset = f"{self.dataset.name}@{self.dataset.version}"
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.reference}, trained on {self.images:,} images of {dataset}{fold}, selected on {self.selected_on}"
+
+
+class StartingWeights(Record):
+    """The models that the weights come from, the nearest first, and what these had to do with the images at hand.
+
+    ``trained_on`` and ``selected_by`` count, by split of the dataset at hand, its images that any of them was trained
+    on or selected by; copies that stand in several splits of a dataset as it is distributed are not among them but in
+    train. ``unknown`` are the models whose dataset is not in the store, so that nobody can tell. ``classifier``: taken
+    over, where the classes are the same, or new; None where no classifier is trained.
+    """
+
+    models: tuple[StartingModel, ...]
+    trained_on: dict[SplitName, int]
+    selected_by: dict[SplitName, int]
+    unknown: tuple[str, ...] = ()
+    classifier: Literal["kept", "new"] | None = None
+
+    def __str__(self) -> str:
+        head = "" if self.classifier is None else f"; the classifier is {self.classifier}"
+        return f"{'; which began with '.join(map(str, self.models))}{head}"
+
+    @property
+    def held_out(self) -> str:
+        """What is known of the images that are held out, in words."""
+        if self.unknown:
+            return f"cannot be told: the data set of {', '.join(self.unknown)} is not in this store"
+        splits: tuple[SplitName, ...] = ("validation", "test")
+        return "; ".join(
+            f"{found[split]:,} {split} images {what}"
+            for found, what in ((self.trained_on, "were trained on"), (self.selected_by, "were selected by"))
+            for split in splits
+            if split in found
+        )
+
+
 class Selection(Record):
     """How the reported epoch or setting was selected; ``tried`` configurations were compared on ``split``.
 
@@ -441,6 +503,8 @@ class TrainingProtocol(Section):
 
     data: DatasetProtocol
     pretraining: Pretraining
+    start: StartingWeights | None = None
+    """Where it began with the weights of a model of a store."""
     selection: Selection | None = None
     teacher: Teacher | None = None
     ensemble: EnsembleTraining | None = None

@@ -41,6 +41,13 @@ def split(
         Path | None,
         typer.Option(help="A csv with the columns id and split, id and fold, or all three, as --export writes it."),
     ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            help="A dataset with the same images, such as ferplus for fer2013: each goes to the split that it has "
+            "there, known by its file or pixels. So a model of one can start a training on the other."
+        ),
+    ] = None,
     validation: Annotated[
         float | None,
         typer.Option(
@@ -61,7 +68,7 @@ def split(
 
     if export is not None and (export.is_dir() or not export.parent.is_dir()):
         raise UsageError(f"--export {export} cannot be written", hint="give the path of a csv in an existing folder")
-    splits_again = any(value is not None for value in (folds, by, leaky_frame_split, ids, validation))
+    splits_again = any(value is not None for value in (folds, by, leaky_frame_split, ids, like, validation))
     if export is not None and not splits_again:
         from fer_cli.stages.split import export as write
 
@@ -83,7 +90,10 @@ def split(
 
         return [stage(store=store, **references, **options, force=force)]
 
-    [result] = answer(store, "split", options, {"dataset": (dataset, ["dataset"])}, build, force=force)
+    named: dict[str, tuple[str | None, list[str]]] = {"dataset": (dataset, ["dataset"])}
+    if like is not None:
+        named["like"] = (like, ["dataset"])
+    [result] = answer(store, "split", options, named, build, force=force)
     lines = _lines(result.artifact)
     if export is not None:
         from fer_cli.stages.split import export as write

@@ -21,6 +21,7 @@ class Check(StrEnum):
     PREPROCESSING = "preprocessing"
     TRAINING_IDS = "training ids"
     TRAINING_IMAGES = "training images"
+    STARTING_WEIGHTS = "starting weights"
     FILE_LABELS = "labels in the file"
     SHARED_SUBJECTS = "shared subjects"
     SELECTION = "selection"

@@ -17,6 +17,7 @@ from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.folds import carve_each, check_folds, class_folds, folds_hash, subject_folds
 from fer_cli.datasets.leaks import Leaks, find_leaks
+from fer_cli.datasets.overlap import same_images
 from fer_cli.datasets.split_list import read_list
 from fer_cli.datasets.splits import carve, duplicate_groups, random_frames, units_of
 
@@ -159,6 +160,45 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
         validation=validation,
         test=SplitOrigin(kind="random", images=int(sum(tested)), ratio=(train, test), seed=seed),
         leaky_frame_split=True,
+    )
+
+
+def like(images: Images, other: Dataset) -> New:
+    """Put each image where another data set has it, by file or pixels whatever it is called; the others stay.
+
+    Where the other one has copies of it in several splits, its own split is the first choice, then train: what may
+    have been trained on is not held out.
+
+    Raises:
+        FerError: the data sets have no image in common, or nothing would be trained on.
+    """
+    dataset = images.dataset
+    everything = np.arange(len(images.splits))
+    there: dict[str, NDArray[np.bool_]] = {
+        name: same_images(dataset, everything, other, other.rows(name))
+        for name in ("train", "validation", "test")
+        if name in other.split_names
+    }
+    splits = list(images.splits)
+    for row in np.flatnonzero(np.any(list(there.values()), axis=0)).tolist():
+        if splits[row] not in there or not there[splits[row]][row]:
+            splits[row] = next(name for name, has in there.items() if has[row])
+    if not any(has.any() for has in there.values()):
+        raise FerError(
+            f"{dataset.artifact.reference} and {other.artifact.reference} have no image in common",
+            hint="prepare both from one source, with hashes of it ('fer prepare --force')",
+        )
+    if "train" not in splits:
+        raise FerError(f"{other.artifact.reference} has no training image of it", hint="take another data set")
+    moved = [name for name, before in zip(splits, images.splits, strict=True) if name != before]
+    origin = SplitOrigin(kind="like", like=f"{other.artifact.name}@{other.artifact.version}", images=len(moved))
+    keeps_test = [name == "test" for name in splits] == [name == "test" for name in images.splits]
+    return New(
+        splits,
+        parts=images.parts("like", keeps_test=keeps_test),
+        validation=origin if "validation" in splits else SplitOrigin(kind="none"),
+        test=None if keeps_test else origin,
+        keeps_test=keeps_test,
     )
 
 

@@ -139,6 +139,8 @@ def _of_protocol(protocol: EvaluationProtocol) -> Iterator[tuple[str, str]]:
         yield "trained on", "unknown"
     else:
         yield "pretraining", str(training.pretraining)
+        if training.start is not None:
+            yield "starting weights", str(training.start)
         if training.selection is not None:
             yield from _flat("selection", training.selection.record())
         if training.views is not None:

@@ -13,7 +13,7 @@ from PIL import Image
 from fer_cli.audit.near_duplicates import near_copies
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset
-from fer_cli.datasets.overlap import CrossCopies, is_hashed, overlap
+from fer_cli.datasets.overlap import CrossCopies, is_hashed, overlap, same_images
 from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
 
 MOST: Final = 40_000
@@ -57,6 +57,55 @@ def selected_by(predictor: Predictor, rows: Rows) -> Copies:
     return _copies(predictor, rows, lambda record: record.dataset.rows(record.select_on))
 
 
+def trained_on_before(predictor: Predictor, rows: Rows, record: TrainingRecord) -> Copies:
+    """Return which rows (positions among them) a model was trained on whose weights these networks began with."""
+    return _before(predictor, rows, record, record.rows, trained_on(predictor, rows).all)
+
+
+def selected_by_before(predictor: Predictor, rows: Rows, record: TrainingRecord) -> Copies:
+    """Return which rows (positions among them) selected a model whose weights these networks began with."""
+    own = np.union1d(trained_on(predictor, rows).all, selected_by(predictor, rows).all)
+    return _before(predictor, rows, record, record.dataset.rows(record.select_on), own)
+
+
+def held_out_no_more(dataset: Dataset, rows: Rows, own: Rows, other: Dataset, others: Rows) -> NDArray[np.bool_]:
+    """Tell which images of a data set are among those of another one, and do not only look so.
+
+    A data set may hold an image in several splits as it is distributed. Such a copy says nothing of the weights: that
+    ``own`` training images have it is told of these, and where the other data set has one among the images that are
+    not ``others`` too it is not known to be the same.
+
+    Args:
+        dataset: whose images are looked at.
+        rows: (n,) of it.
+        own: (k,) of it, that are trained on anyway.
+        other: where they are looked for.
+        others: (m,) of that.
+    """
+    found = np.zeros(len(rows), dtype=np.bool_)
+    hashed = overlap(dataset, rows, other, others)
+    found[hashed.same] = found[hashed.equal] = True
+    rest = np.setdiff1d(np.arange(len(other.ids)), others)
+    return found & ~same_images(dataset, rows, dataset, own) & ~same_images(dataset, rows, other, rest)
+
+
+def _before(predictor: Predictor, rows: Rows, record: TrainingRecord, others: Rows, own: Rows) -> Copies:
+    dataset, other = predictor.dataset, record.dataset
+    found = held_out_no_more(dataset, rows, rows[own], other, others)
+    unknown = overlap(dataset, rows, other, others).unknown
+    # Those that the scored dataset holds as well would show a near copy within it, of which its own audit tells.
+    strangers = others[~same_images(other, others, dataset, np.arange(len(dataset.ids)))]
+    near, sought, untold, reason = _NONE, 0, 0, ""
+    if len(unknown) and len(strangers):
+        cross = _near(predictor, rows[unknown], other, strangers)
+        near = np.setdiff1d(unknown[np.isin(dataset.pixels[rows[unknown]], cross.ours)], own)
+        if cross.unsought:
+            untold, reason = len(unknown), cross.unsought
+        else:
+            sought = len(unknown)
+    return Copies(_NONE, np.flatnonzero(found), near, sought, untold, reason)
+
+
 def scorers(predictor: Predictor, rows: Rows) -> list[tuple[Predictor, TrainingRecord, NDArray[np.intp]]]:
     """Return who scores which of the rows (positions among them), and what that was trained on."""
     return [
@@ -94,10 +143,14 @@ def _copies(predictor: Predictor, rows: Rows, wanted: Callable[[TrainingRecord],
 
 def _cross_copies(part: Predictor, record: TrainingRecord, unknown: Rows) -> CrossCopies:
     """Return the near copies of rows of a dataset among the images that a model was trained on or selected by."""
-    key = unknown.tobytes()
+    others = np.union1d(record.rows, record.dataset.rows(record.select_on))
+    return _near(part, unknown, record.dataset, others)
+
+
+def _near(part: Predictor, unknown: Rows, other: Dataset, others: Rows) -> CrossCopies:
+    key = b"".join([other.artifact.manifest.content.encode(), unknown.tobytes(), others.tobytes()])
     if key not in part.cross_copies:
-        others = np.union1d(record.rows, record.dataset.rows(record.select_on))
-        part.cross_copies[key] = near_copies_across(part.dataset, unknown, record.dataset, others)
+        part.cross_copies[key] = near_copies_across(part.dataset, unknown, other, others)
     return part.cross_copies[key]
 
 

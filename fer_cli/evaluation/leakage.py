@@ -7,9 +7,9 @@ from typing import Final
 
 from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.core.findings import Check, Finding
+from fer_cli.core.findings import Check, Finding, Verdict
 from fer_cli.datasets.overlap import same_id_space, shared_subjects
-from fer_cli.evaluation.copies import scorers, selected_by, trained_on
+from fer_cli.evaluation.copies import scorers, selected_by, selected_by_before, trained_on, trained_on_before
 from fer_cli.evaluation.predictor import Predictor, Rows
 
 PREPARE_AGAIN: Final = (
@@ -94,6 +94,41 @@ def shared(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
         which = " or ".join(what for what, is_named in named.items() if is_named)
         measured = f"none of {len(rows):,} scored images is of a {which} in the training images"
         yield Finding(Check.SHARED_SUBJECTS, "pass", measured)
+
+
+def starting_weights(predictor: Predictor, rows: Rows) -> Iterator[Finding]:
+    """Look for images that the models were trained on or selected by whose weights these networks began with.
+
+    Nothing where they began with none.
+    """
+    of = f"of {len(rows):,} scored images"
+    for ancestor in predictor.ancestors:
+        model, record = ancestor.model, ancestor.record
+        if record is None:
+            away = f"its data set {model.dataset.name}@{model.dataset.version} is not in this store"
+            measured = f"whether scored images were trained on by {model.reference}: {away}"
+            yield Finding(Check.STARTING_WEIGHTS, "cannot be told", measured, "prepare that data set in this store")
+            continue
+        trained = trained_on_before(predictor, rows, record)
+        selected = selected_by_before(predictor, rows, record)
+        texts = [
+            f"{len(found):,} {of} {what} {model.reference}, the first is {predictor.dataset.ids[rows[found[0]]]}"
+            for found, what in (
+                (trained.equal, "were trained on by"),
+                (trained.near, "are near copies of a training image of"),
+                (selected.all, "selected"),
+            )
+            if len(found)
+        ]
+        if trained.untold:
+            texts.append(f"of {trained.untold:,} more it cannot be told: {trained.reason}")
+        if not texts:
+            among = f"the {len(record.rows):,} training images or the {record.select_on} images of {model.reference}"
+            yield Finding(Check.STARTING_WEIGHTS, "pass", f"none {of} is among {among}, by file or by pixels")
+            continue
+        verdict: Verdict = "fail" if len(trained.all) else "caution" if len(selected.all) else "cannot be told"
+        advice = "split the data sets alike ('fer split --like'), and train again; or score other images"
+        yield Finding(Check.STARTING_WEIGHTS, verdict, "; ".join(texts), advice)
 
 
 def selection(predictor: Predictor, rows: Rows, split: SplitName) -> Finding:

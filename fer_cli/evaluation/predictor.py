@@ -11,7 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.artifacts.manifest import Input
-from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, PredictionsFile, TrainingProtocol, Tta
+from fer_cli.artifacts.protocol import (
+    Batching,
+    EvaluationProtocol,
+    PredictionsFile,
+    StartingModel,
+    TrainingProtocol,
+    Tta,
+)
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import Measured, Output, runs_of
@@ -84,20 +91,30 @@ class TrainingRecord:
     accuracy: Mapping[str, float]  # output -> its recorded accuracy on the split that it was selected on
 
 
+@dataclass(frozen=True, slots=True)
+class Ancestor:
+    """A model that the weights come from, and what it was trained on; None where that is not in the store."""
+
+    model: StartingModel
+    record: TrainingRecord | None
+
+
 @dataclass(kw_only=True)
 class Predictor(ABC):
     """What can be scored, of whatever kind, on a dataset.
 
     ``target`` is what it is scored on, over the classes in common. ``outputs`` are the columns that it gives, by name;
     ``chosen`` is the one whose numbers count; ``reference`` is the one that the others' gains are measured from, None
-    where there are no gains. ``parts`` are, of a study over folds, each fold's models on the splits that these saw, and
-    ``folds`` (N,) is which of them scores each image.
+    where there are no gains. ``ancestors`` are the models that the weights of its networks come from. ``parts`` are, of
+    a study over folds, each fold's models on the splits that these saw, and ``folds`` (N,) is which of them scores each
+    image.
     """
 
     origin: Origin
     target: EvaluationTarget
     training: TrainingProtocol | None = None  # None: predictions from a file
     training_record: TrainingRecord | None = None  # None: what it was trained on is not known, or not in the store
+    ancestors: tuple[Ancestor, ...] = ()
     outputs: Mapping[str, Output]
     chosen: str
     reference: str | None = None

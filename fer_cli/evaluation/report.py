@@ -197,6 +197,9 @@ def _training_facts(scored: EvaluationResult) -> Iterator[Fact]:
         if selection.trials is not None:
             yield Fact("recipe selected from", f"{selection.trials:,} settings of a search, on {selection.split}")
     yield Fact("pretraining", str(training.pretraining))
+    if (start := training.start) is not None:
+        yield Fact("starting weights", str(start))
+        yield Fact("which had seen of its data set", start.held_out, "caution" if start.unknown else "")
     if training.teacher is not None:
         yield Fact("teacher", str(training.teacher))
     yield Fact("computed with", training.computed_with)

@@ -18,7 +18,7 @@ from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.evaluation.cross_dataset import image_format
 from fer_cli.evaluation.label_permutation import swapped_names
-from fer_cli.evaluation.leakage import leaks, selection, shared
+from fer_cli.evaluation.leakage import leaks, selection, shared, starting_weights
 from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def cheap_checks(
                 Finding(check, "cannot be told", f"whether scored images were trained on: {away}", advice)
                 for check in (Check.TRAINING_IDS, Check.TRAINING_IMAGES)
             ),
+            *starting_weights(predictor, rows),
             *_few_alone(predictor, rows),
         )
     if record is None:
@@ -66,6 +67,7 @@ def cheap_checks(
         *leaks(predictor, rows),
         *shared(predictor, rows),
         selection(predictor, rows, split),
+        *starting_weights(predictor, rows),
         *_few_alone(predictor, rows),
     )
 

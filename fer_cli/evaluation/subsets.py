@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from fer_cli.core.format import estimate
-from fer_cli.evaluation.copies import trained_on
+from fer_cli.evaluation.copies import trained_on, trained_on_before
 from fer_cli.evaluation.predictor import Predictor, Rows
 from fer_cli.metrics import Metrics
 
@@ -29,7 +29,9 @@ def subsets_of(predictor: Predictor, rows: Rows) -> dict[str, Rows]:
     """
     subsets: dict[str, Rows] = {}
     if predictor.training_record is not None:
-        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), trained_on(predictor, rows).all)
+        seen = [trained_on(predictor, rows).all]
+        seen += [trained_on_before(predictor, rows, one.record).all for one in predictor.ancestors if one.record]
+        subsets[UNSEEN] = np.setdiff1d(np.arange(len(rows)), np.concatenate(seen))
     if predictor.unanswered is not None:
         subsets[ANSWERED] = np.flatnonzero(~predictor.no_answer(rows))
     for name, of_all in predictor.dataset.subgroups.items():

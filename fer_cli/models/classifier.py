@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -107,8 +107,9 @@ class Classifier:
     name: str
     preprocessing: Preprocessing
     tensors_loaded: int
-    fresh: tuple[str, ...]  # parameters of the classifier and the attention, which no weights give
+    fresh: tuple[str, ...]  # parameters of the classifier and the attention, which no pretrained weights give
     attention_place: Literal["blocks", "last map"] | None
+    classifier: Literal["kept", "new"]  # kept: that of the model whose weights it began with
 
     def backbone_parameters(self) -> list[nn.Parameter]:
         """Return the parameters of the backbone that learn: none where it is frozen."""
@@ -161,6 +162,7 @@ def open_classifier(
     classes: int,
     size: int | None,
     weights: WeightsFile | None,
+    class_names: Sequence[str] = (),
     crop: float = 0.0,
     attention: str = "none",
     dropout: float = 0.0,
@@ -177,7 +179,9 @@ def open_classifier(
         classes: number of outputs.
         size: side of the input in pixels; the network's own where it is None.
         crop: share of the image's side that is cropped away before that.
-        weights: of the backbone, which they must fit strictly; their classifier is left out. None: random.
+        weights: of the backbone, which they must fit strictly; their classifier is left out. None: random. Those of a
+            model give its attention too, where it has the same, and its classifier where that is of ``class_names``.
+        class_names: of the outputs, where they are known.
         attention: one of :data:`fer_cli.models.attention.ATTENTIONS`, where that module says that it goes.
         dropout: share of the pooled features that are dropped before the classifier in training.
         drop_path: the last residual path's share of images that skip it in training (stochastic depth).
@@ -200,8 +204,11 @@ def open_classifier(
     backbone = _build(name, drop_path, seed)
     preprocessing = preprocessing_of(backbone, name, size, crop)
     loaded = 0
+    has_attention = False  # in its blocks, so that it fits behind the same attention alone
     if tensors is not None and weights is not None:
-        loaded = load_strictly(backbone, _without_classifier(backbone, tensors), weights.path)
+        has_attention = weights.model is not None and tensors.keys() != backbone.state_dict().keys()
+        if not has_attention:
+            loaded = load_strictly(backbone, _without_classifier(backbone, tensors), weights.path)
     maps, width = _probe(backbone, name, preprocessing.size)
     if frozen:
         backbone.requires_grad_(False)
@@ -214,6 +221,13 @@ def open_classifier(
             place = "blocks" if network.inside else "last map"
         if place == "last map":
             network.attention = new_attention(attention, _channels(backbone, name, attention, maps))
+    kept = False
+    if tensors is not None and weights is not None and weights.model is not None:
+        if has_attention:
+            hint = "begin with a model of the same backbone and model.attention, or of none"
+            loaded = load_strictly(backbone, tensors, weights.path, hint=hint)
+        kept = _is_of(network.classifier, weights, class_names)
+        loaded += _take_over(network, weights, classifier=kept)
     fresh = ("classifier.", "attention.", *(f"backbone.{inside}." for inside in network.inside))
     return Classifier(
         network=network.eval().to(memory_format=torch.channels_last),
@@ -222,6 +236,7 @@ def open_classifier(
         tensors_loaded=loaded,
         fresh=tuple(key for key, _ in network.named_parameters() if key.startswith(fresh)),
         attention_place=place,
+        classifier="kept" if kept else "new",
     )
 
 
@@ -250,6 +265,31 @@ def _without_classifier(backbone: Any, tensors: dict[str, torch.Tensor]) -> dict
     layers = (named,) if isinstance(named, str) else tuple(named)
     pretrained = {f"{layer}.{part}" for layer in layers for part in ("weight", "bias")}
     return {key: tensor for key, tensor in tensors.items() if key not in pretrained}
+
+
+def _is_of(classifier: nn.Module, weights: WeightsFile, class_names: Sequence[str]) -> bool:
+    """Tell whether a model's classifier is one of these classes and has the layers of another one."""
+    return tuple(class_names) == weights.classes and _fits(classifier, load_tensors(_part(weights, "classifier.")))
+
+
+def _take_over(network: ClassifierNetwork, weights: WeightsFile, *, classifier: bool) -> int:
+    """Load a model's classifier, and its attention on the last map where that is of the same form."""
+    loaded = 0
+    if classifier:
+        loaded += load_strictly(network.classifier, load_tensors(_part(weights, "classifier.")), weights.path)
+    attention = load_tensors(_part(weights, "attention."))
+    if attention and _fits(network.attention, attention):
+        loaded += load_strictly(network.attention, attention, weights.path)
+    return loaded
+
+
+def _part(weights: WeightsFile, prefix: str) -> WeightsFile:
+    return replace(weights, prefix=prefix)
+
+
+def _fits(module: nn.Module, tensors: dict[str, torch.Tensor]) -> bool:
+    own = module.state_dict()
+    return {name: one.shape for name, one in own.items()} == {name: one.shape for name, one in tensors.items()}
 
 
 def _probe(backbone: Any, name: str, size: int) -> tuple[tuple[int, ...], int]:  # noqa: ANN401

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from torch import nn
 
     from fer_cli.models.backbones import Preprocessing
+
+WEIGHTS: Final = "model.safetensors"
+"""The file of a model artifact that holds its tensors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from fer_cli.core import machine
 from fer_cli.core.errors import CheckFailedError
 from fer_cli.core.findings import Check, Finding, Verdict, failed
 from fer_cli.core.progress import note
-from fer_cli.evaluation.leakage import leaks, selection, shared
+from fer_cli.evaluation.leakage import leaks, selection, shared, starting_weights
 from fer_cli.evaluation.predictor import Predictor, Rows, TrainingRecord
 from fer_cli.evaluation.sanity_checks import (
     class_names,
@@ -117,7 +117,12 @@ def audit_model(
         )
         run += min(IMAGES, len(places)) if networks else 0
     of_networks = _of_all(by_fold)
-    of_images = (*leaks(predictor, rows), *shared(predictor, rows), selection(predictor, rows, scored_split))
+    of_images = (
+        *leaks(predictor, rows),
+        *shared(predictor, rows),
+        selection(predictor, rows, scored_split),
+        *starting_weights(predictor, rows),
+    )
     first = [one for one in of_networks if one.check not in {Check.BATCH_INVARIANCE, Check.REPEATABILITY}]
     findings = (*first, *of_images, *of_networks[len(first) :])
     return ModelAudit(artifact, predictor.dataset.artifact, scored_split, len(rows), run, findings)

@@ -21,6 +21,7 @@ from fer_cli.artifacts.protocol import (
     MemberTraining,
     Pretraining,
     Selection,
+    StartingWeights,
     TrainingProtocol,
     shared_numerics,
 )
@@ -249,6 +250,7 @@ def _protocol(
     return TrainingProtocol(
         data=data,
         pretraining=_pretraining([one.pretraining for one in protocols]),
+        start=_start([one.start for one in protocols if one.start is not None]),
         selection=_selection(
             [one.selection for one in protocols if one.selection is not None], weights, len(artifacts)
         ),
@@ -280,6 +282,19 @@ def _pretraining(each: Sequence[Pretraining]) -> Pretraining:
     trained_on = dict.fromkeys(one.trained_on for one in loaded if one.trained_on is not None)
     sources = dict.fromkeys(one.source for one in loaded if one.source is not None)
     return Pretraining(kind=loaded[0].kind, trained_on="; ".join(trained_on), source="; ".join(sources))
+
+
+def _start(each: Sequence[StartingWeights]) -> StartingWeights | None:
+    """Return all models that any network began with, and the most that any of them had seen."""
+    if not each:
+        return None
+    models = dict.fromkeys(model for one in each for model in one.models)
+    most = [
+        {split: max(getattr(one, name).get(split, 0) for one in each) for one in each for split in getattr(one, name)}
+        for name in ("trained_on", "selected_by")
+    ]
+    unknown = dict.fromkeys(name for one in each for name in one.unknown)
+    return StartingWeights(models=tuple(models), trained_on=most[0], selected_by=most[1], unknown=tuple(unknown))
 
 
 def _selection(each: Sequence[Selection], weights: EnsembleWeights, members: int) -> Selection:

@@ -33,10 +33,10 @@ from fer_cli.systems import registry
 from fer_cli.systems.job import REVISION as TRAINING_REVISION
 from fer_cli.systems.naming import recipe_variant
 from fer_cli.systems.recipe_sources import RecipeSource, find_source
+from fer_cli.systems.starting_weights import find_starting_weights
 from fer_cli.training.recipe import RECIPE
 from fer_cli.training.search_space import MAX_SETTINGS, Settings, Space, change, read_space
 from fer_cli.training.trials import ETA, TRIALS, Trial, Trials, metric_of, read_trials, rounds, shortened
-from fer_cli.weights.files import find_weights
 
 if TYPE_CHECKING:
     from fer_cli.systems.base import System
@@ -133,7 +133,7 @@ def search(
             metric=metric_of(base.train.monitor),
             epochs=epochs,
             fold=fold,
-            weights=_weights(recipes),
+            weights=_weights(store, recipes),
             training=TRAINING_REVISION,
         ).record(),
         inputs=inputs,
@@ -371,11 +371,11 @@ def _check_validation(dataset: Dataset, fold: int | None) -> None:
         raise FerError(f"{where}{dataset.artifact.reference} has no validation images to compare trials on", hint=hint)
 
 
-def _weights(recipes: Sequence[Recipe]) -> dict[str, str]:
+def _weights(store: Store, recipes: Sequence[Recipe]) -> dict[str, str]:
     """Return the hash of each of the pretrained weights that trials begin with; refuse what is not there at once."""
     wanted = dict.fromkeys((one.backbone.backbone, one.backbone.weights) for one in recipes if one.backbone is not None)
-    files = {f"{backbone}, {weights}": find_weights(backbone, weights) for backbone, weights in wanted}
-    return {key: "none" if file is None else file.sha256() for key, file in files.items()}
+    files = {f"{backbone}, {weights}": find_starting_weights(store, backbone, weights) for backbone, weights in wanted}
+    return {key: "none" if file is None else file.identity for key, file in files.items()}
 
 
 def _inputs(

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
@@ -21,6 +22,7 @@ from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.datasets.folder import safe_name
 from fer_cli.datasets.records import SPLITS
 from fer_cli.datasets.resplit import VALIDATION, Images, New, as_listed, by_frames, carved_anew, in_folds
+from fer_cli.datasets.resplit import like as split_like
 from fer_cli.datasets.split_list import MOST_FOLDS, write_list
 from fer_cli.datasets.splits import MIN_SHARE, class_warnings, split_hash
 
@@ -36,6 +38,7 @@ def split(
     by: str | None = None,
     frames: str | None = None,
     ids: Path | None = None,
+    like: str | None = None,
     validation: float | None = None,
     seed: int = 0,
     force: bool = False,
@@ -43,8 +46,8 @@ def split(
 ) -> Result:
     """Write a data set with another split. The pictures are shared with the one that it is made from, not copied.
 
-    One of ``folds``, ``frames`` and ``ids`` says what is made; with none of them the validation split is carved anew
-    from what is train or validation.
+    One of ``folds``, ``frames``, ``ids`` and ``like`` says what is made; with none of them the validation split is
+    carved anew from what is train or validation.
 
     Args:
         store: where artifacts are.
@@ -55,6 +58,8 @@ def split(
         frames: ``2:1``: images of train and of test, drawn at random whatever sequence they are of. That leaks, and is
             marked wherever a number appears.
         ids: a csv of ids with their splits or folds, as :func:`export` writes it.
+        like: reference of a data set that has images of this one: each is put where that one has it, by file or
+            pixels; the others stay where they are.
         validation: share of what trains, in every fold too, that becomes validation; 0 for none. None: a tenth, and
             nothing where a list gives splits.
         seed: of all that is drawn by chance.
@@ -64,7 +69,8 @@ def split(
     Raises:
         FerError: the data set or the list is at fault; nothing is left behind.
     """
-    ratio = _check_options(folds, by, frames, ids, validation)
+    ratio = _check_options(folds, by, frames, ids, like, validation)
+    other = None if like is None else open_dataset(store.find(like, ["dataset"]))
     parent = open_dataset(store.find(dataset, ["dataset"]))
     artifact = parent.artifact
     by = _by(parent, by) if folds is not None else None
@@ -72,13 +78,14 @@ def split(
     told = {"folds": folds, "by": by, "frames": frames, "validation": validation, "split_seed": seed}
     plan = Plan(
         kind="dataset",
-        name=name or _name(parent, folds, by, frames, ids),
+        name=name or _name(parent, folds, by, frames, ids, other),
         stage="split",
         revision=REVISION,
         config={name: value for name, value in told.items() if value is not None},
         inputs={
             "dataset": artifact.as_input(),
             **({} if ids is None else {"ids": files_input(ids.name, {"ids": _there(ids)})}),
+            **({} if other is None else {"like": other.artifact.as_input()}),
         },
         seeds=[seed],
     )
@@ -92,13 +99,15 @@ def split(
             new = by_frames(images, *ratio, share, seed)
         elif ids is not None:
             new = as_listed(images, ids, validation, seed)
+        elif other is not None:
+            new = split_like(images, other)
         else:
             new = carved_anew(images, share, seed)
         work.write(INDEX, _index(images.table, new))
         for entry in artifact.manifest.files:
             if entry.path != INDEX:
                 work.share(artifact, entry.path)
-        made = _commit(work, images, new, _command(artifact, plan.config, ids))
+        made = _commit(work, images, new, _command(artifact, plan.config, ids, other))
     for text in made.manifest.warnings:
         warn(text)
     return Result(made, up_to_date=False)
@@ -116,17 +125,25 @@ def export(*, store: Store, dataset: str | None, path: Path) -> Artifact:
 
 
 def _check_options(
-    folds: int | None, by: str | None, frames: str | None, ids: Path | None, validation: float | None
+    folds: int | None,
+    by: str | None,
+    frames: str | None,
+    ids: Path | None,
+    like: str | None,
+    validation: float | None,
 ) -> tuple[int, int] | None:
-    given = [
-        name for name, value in (("folds", folds), ("leaky-frame-split", frames), ("ids", ids)) if value is not None
-    ]
+    options = (("folds", folds), ("leaky-frame-split", frames), ("ids", ids), ("like", like))
+    given = [name for name, value in options if value is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", hint="give one")
+    if like is not None and validation is not None:
+        raise UsageError("--validation has no effect: --like says what is validation", hint="omit it")
     if by is not None and folds is None:
         raise UsageError("--by is for --folds", hint="give both")
     if not given and validation is None:
-        raise UsageError("no split was requested", hint="give --folds, --ids, --leaky-frame-split or --validation")
+        raise UsageError(
+            "no split was requested", hint="give --folds, --ids, --like, --leaky-frame-split or --validation"
+        )
     if by not in (None, *BY):
         raise UsageError(f"--by {by!r} is not a choice", hint=f"take {' or '.join(BY)}")
     if folds is not None and not 2 <= folds <= MOST_FOLDS:
@@ -156,8 +173,12 @@ def _by(dataset: Dataset, by: str | None) -> str:
     return by or ("subject" if known else "class")
 
 
-def _name(dataset: Dataset, folds: int | None, by: str | None, frames: str | None, ids: Path | None) -> str:
+def _name(
+    dataset: Dataset, folds: int | None, by: str | None, frames: str | None, ids: Path | None, other: Dataset | None
+) -> str:
     name = dataset.artifact.name
+    if other is not None:
+        return composed_name(f"{name}-like-{other.artifact.name}")
     if folds is not None:
         return f"{name}-folds{folds}{'-by-class' if by == 'class' and _by(dataset, None) == 'subject' else ''}"
     if frames is not None:
@@ -228,9 +249,10 @@ def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
     )
 
 
-def _command(parent: Artifact, config: Mapping[str, Any], ids: Path | None) -> str:
+def _command(parent: Artifact, config: Mapping[str, Any], ids: Path | None, other: Dataset | None) -> str:
     words = ["fer", "split", f"{parent.name}@{parent.version}"]
-    for name, value in {**config, "ids": ids}.items():
+    like = None if other is None else f"{other.artifact.name}@{other.artifact.version}"
+    for name, value in {**config, "ids": ids, "like": like}.items():
         if value is not None:
             words += [f"--{'seed' if name == 'split_seed' else name}", str(value)]
     return shlex.join(words)

@@ -18,6 +18,7 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fold_view import seen
+from fer_cli.evaluation.ancestors import starting_weights
 from fer_cli.faces.masks import find_masks, open_masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
@@ -26,10 +27,11 @@ from fer_cli.stages.soft_targets import soft_targets
 from fer_cli.systems import registry
 from fer_cli.systems.job import Job, train_one
 from fer_cli.systems.recipe_sources import find_source
+from fer_cli.systems.starting_weights import find_starting_weights
 from fer_cli.training.loggers import check_loggers
 from fer_cli.training.recipe import Recipe
 from fer_cli.training.study import study_of
-from fer_cli.weights.files import WeightsFile, find_weights
+from fer_cli.weights.files import WeightsFile
 
 if TYPE_CHECKING:
     from fer_cli.systems.base import FeatureCache
@@ -130,7 +132,10 @@ def train(
     for view in views:
         _check_classes(view.dataset, selection_split)
     _check_limit(settings.data.limit, len(opened.classes))
-    weights = None if settings.backbone is None else _weights(settings.backbone)
+    weights = None if settings.backbone is None else _weights(store, settings.backbone)
+    if weights is not None and weights.model is not None:  # exactly that one, in the recipe that is kept too
+        began = settings.model.model_copy(update={"weights": weights.model.reference})
+        settings = settings.model_copy(update={"model": began})
     regions = None
     if trainer.needs(settings).masks:
         regions = open_masks(find_masks(store, opened.artifact, masks), opened)
@@ -155,6 +160,9 @@ def train(
             log=log,
             force=force,
             soft_targets=answers,
+            start=None
+            if weights is None or weights.model is None
+            else starting_weights(store, weights.model, view.dataset),
             name=name,
             open_feature_cache=_feature_cache,
         )
@@ -169,9 +177,9 @@ def train(
     return TrainedResult(models, study)
 
 
-def _weights(backbone: Backbone) -> WeightsFile | None:
+def _weights(store: Store, backbone: Backbone) -> WeightsFile | None:
     try:
-        return find_weights(backbone.backbone, backbone.weights)
+        return find_starting_weights(store, backbone.backbone, backbone.weights)
     except FerError:
         check_name(backbone.backbone)  # where the name is wrong, that is what to say
         raise

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from fer_cli.weights.files import WeightsFile
 
 R = TypeVar("R", bound=Recipe)
+BACKBONE_PREFIX: Final = "backbone."
+"""In the models of :class:`fer_cli.models.classifier.ClassifierNetwork`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ class Trainable:
         preprocessing: of the images.
         tensors_loaded: from the backbone's weights.
         summary: the system's part of a model's summary.
+        classifier: ``kept`` where it is that of the model whose weights these began with.
     """
 
     network: nn.Module
@@ -100,6 +103,7 @@ class Trainable:
     preprocessing: Preprocessing
     tensors_loaded: int
     summary: SystemSummary
+    classifier: Literal["kept", "new"] = "new"
 
 
 class System(ABC, Generic[R]):
@@ -119,6 +123,8 @@ class System(ABC, Generic[R]):
     recipe_type: type[R]
     uses_masks: ClassVar[bool] = False
     """Some of its recipes learn region maps, those of ``--masks``."""
+    backbone_prefix: ClassVar[str | None] = None
+    """What the names of its backbone's tensors begin with in a model; None where it keeps no whole backbone."""
 
     @property
     @abstractmethod

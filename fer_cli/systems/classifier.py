@@ -12,7 +12,7 @@ from pydantic import model_validator
 
 from fer_cli.core.recipes import key
 from fer_cli.losses.recipe import FeatureLoss
-from fer_cli.systems.base import BuildInputs, System, SystemSummary, Trainable
+from fer_cli.systems.base import BACKBONE_PREFIX, BuildInputs, System, SystemSummary, Trainable
 from fer_cli.training.recipe import Backbone, Recipe
 
 if TYPE_CHECKING:
@@ -65,6 +65,8 @@ C = TypeVar("C", bound=ClassifierRecipe)
 class ClassifierSystem(System[C]):
     """Trains a classifier and opens it."""
 
+    backbone_prefix = BACKBONE_PREFIX
+
     def pyramid(self, recipe: C) -> Pyramid | None:  # noqa: ARG002 - the usual one
         """Return the form of psa, where that is the attention."""
         return None
@@ -79,6 +81,7 @@ class ClassifierSystem(System[C]):
         built = open_classifier(
             model.backbone,
             classes=len(dataset.classes),
+            class_names=dataset.classes,
             size=recipe.data.size,
             crop=recipe.data.crop,
             weights=inputs.weights,
@@ -113,6 +116,7 @@ class ClassifierSystem(System[C]):
             inference=network,
             preprocessing=built.preprocessing,
             tensors_loaded=built.tensors_loaded,
+            classifier=built.classifier,
             summary=ClassifierSummary(attention_place=built.attention_place),
         )
 

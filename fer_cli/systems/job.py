@@ -15,7 +15,7 @@ import numpy as np
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.manifest import MANIFEST, Input
 from fer_cli.artifacts.naming import composed_name, slug
-from fer_cli.artifacts.protocol import Numerics, Selection, Teacher, TrainingProtocol
+from fer_cli.artifacts.protocol import Numerics, Selection, StartingWeights, Teacher, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.sections import SplitName
@@ -24,12 +24,13 @@ from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, Model
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.errors import FerError
-from fer_cli.core.progress import note
+from fer_cli.core.progress import note, warn
 from fer_cli.core.toml_text import toml_text
 from fer_cli.datasets.dataset import Dataset
 from fer_cli.datasets.fold_view import Seen
 from fer_cli.faces.masks import Masks
 from fer_cli.models.backbones import check_name
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.systems.naming import recipe_variant
 from fer_cli.training.history import HISTORY, History, write_history
 from fer_cli.training.loggers import SERVICES, STARTED, Opener, Run, TensorBoardLogger, logged_to
@@ -54,6 +55,8 @@ if TYPE_CHECKING:
     from fer_cli.systems.base import FeatureCache, System, Trainable
 
 REVISION: Final = 3
+START: Final = "start"
+"""The role, among the inputs of a model, of the model whose weights it began with."""
 LONGEST_MODEL: Final = 96
 """Characters of a model's name: that of its evaluation has more."""
 
@@ -76,6 +79,7 @@ class Job:
     log: Sequence[str]  # names of services in :mod:`fer_cli.training.loggers`
     force: bool
     soft_targets: Artifact | None  # a teacher's answers of the training images
+    start: StartingWeights | None  # where the weights are those of a model
     name: str | None
     open_feature_cache: Callable[[Job, FeatureCache], Features]
 
@@ -171,7 +175,7 @@ def _goes_on(job: Job, record: Mapping[str, Any], asked: int | None) -> bool:
 def _plan(job: Job, seed: int) -> Plan:
     record = job.recipe.record()
     if job.recipe.backbone is not None:
-        record["model"] |= {"weights": "none" if job.weights is None else job.weights.sha256()}
+        record["model"] |= {"weights": "none" if job.weights is None else job.weights.identity}
     if job.soft_targets is not None:
         record["distill"] |= {"teacher": job.soft_targets.version}
     return Plan(
@@ -191,6 +195,7 @@ def _plan(job: Job, seed: int) -> Plan:
             "dataset": job.dataset.artifact.as_input(),
             **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
             **({} if job.soft_targets is None else {"soft_targets": job.soft_targets.as_input()}),
+            **({} if job.weights is None or job.weights.model is None else {START: job.weights.model.as_input()}),
         },
         seeds=[seed],
     )
@@ -221,7 +226,7 @@ def _variant(job: Job) -> list[str]:
 
 
 def _train(job: Job, seed: int, work: Work) -> None:
-    from fer_cli.systems.trained import WEIGHTS, cost_of
+    from fer_cli.systems.trained import cost_of
     from fer_cli.training.engine import Task, fit
     from fer_cli.training.inputs import limited
     from fer_cli.training.sampler import repeated
@@ -254,6 +259,11 @@ def _train(job: Job, seed: int, work: Work) -> None:
     )
     plan, first = work.plan, job.ranks.rank == 0
     note(f"train {plan.kind}/{plan.name}@{plan.version}")
+    start = None if job.start is None else job.start.model_copy(update={"classifier": built.classifier})
+    if start is not None and first:
+        note(f"begins with {start}")
+        for text in _of_start(start):
+            warn(text)
     with (
         signals.stop_on_signal("step") as stop,
         logged_to(_shown_as(job, plan), _services(job) if first else {}, work.directory) as log,
@@ -311,7 +321,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             details=built.summary.model_dump(mode="json"),
             **cost,
         ),
-        protocol=_protocol(job, plan, features, len(train_rows), len(trained.history)),
+        protocol=_protocol(job, plan, features, len(train_rows), len(trained.history), start),
         measured=Measured(
             seconds=round(trained.seconds, 1),
             images_per_second=None if np.isnan(trained.images_per_second) else round(trained.images_per_second, 1),
@@ -323,6 +333,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
         warnings=[
             *job.seen.warnings,
             *(["No pretrained weights were at hand: trained from random ones"] if missed else []),
+            *([] if start is None else _of_start(start)),
         ],
         # The rest stays until then: a full disk or a kill is no reason to train again.
         files=[WEIGHTS, HISTORY, RECIPE],
@@ -418,12 +429,38 @@ def _reference(one: Input) -> str:
     return f"{one.kind}/{one.name}@{one.version}"
 
 
-def _protocol(job: Job, plan: Plan, features: Sequence[Features], images: int, epochs: int) -> TrainingProtocol:
+def _of_start(start: StartingWeights) -> list[str]:
+    """Return what the weights that it begins with have to do with the images that are held out.
+
+    It is no reason to refuse: a test image that was trained on makes a number unsound that ``fer eval`` marks, and a
+    validation image only makes the choice of the epoch a worse one.
+    """
+    name = start.models[0].reference
+    if start.unknown:
+        return [f"Whether {name} was trained on images that are held out here {start.held_out}"]
+    advice = "'fer split --like' makes the splits agree"
+    texts = []
+    if count := start.trained_on.get("test"):
+        texts.append(
+            f"{count:,} test images were trained on by {name}, or before it: the test split is no test; {advice}"
+        )
+    if count := start.trained_on.get("validation"):
+        what = "were trained on by"
+        texts.append(f"{count:,} validation images {what} {name}, or before it: the epoch is chosen on them; {advice}")
+    if count := start.selected_by.get("test"):
+        texts.append(f"{count:,} test images selected {name}, or a model before it: optimistic; {advice}")
+    return texts
+
+
+def _protocol(
+    job: Job, plan: Plan, features: Sequence[Features], images: int, epochs: int, start: StartingWeights | None
+) -> TrainingProtocol:
     record = plan.config.get("numerics")
     seen, monitor = job.seen.protocol, job.recipe.train.monitor
     return TrainingProtocol(
         data=seen.model_copy(update={"n": {**seen.n, "train": images}}),
         pretraining=pretraining_of(job.weights),
+        start=start,
         numerics=None if record is None else Numerics.model_validate(record),
         features=TrainingProtocol.of(features[0].artifact).numerics if features else None,
         teacher=None

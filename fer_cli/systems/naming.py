@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from fer_cli.artifacts.naming import number_word
 from fer_cli.core.errors import FerError
 from fer_cli.core.recipes import Section, load_recipe
+from fer_cli.weights.files import SUFFIXES
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.summaries import ModelConfig
@@ -157,5 +158,8 @@ def _weights(recipe: Recipe, base: Recipe) -> list[str]:
         return ["random"]
     if usual.weights == "none":
         return ["pretrained"]
-    is_hash = len(ours.weights) == 64  # what a trained model keeps of a file
-    return [] if ours.weights in _NOT_FILES or is_hash else [Path(ours.weights).stem]
+    is_hash = len(ours.weights) == 64 or ours.weights.startswith("model@")  # what a trained model keeps of them
+    if ours.weights in _NOT_FILES or is_hash:
+        return []
+    path = Path(ours.weights)
+    return [path.stem if path.suffix in SUFFIXES else f"from-{path.name.partition('@')[0]}"]

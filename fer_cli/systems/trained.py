@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import torch
 from pydantic import ValidationError
@@ -11,13 +11,11 @@ from torch import nn
 from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.models.trained import TrainedModel
+from fer_cli.models.trained import WEIGHTS, TrainedModel
 from fer_cli.systems import registry
 from fer_cli.systems.base import System
 from fer_cli.training.recipe import Recipe
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
-
-WEIGHTS: Final = "model.safetensors"
 
 
 def open_trained(artifact: Artifact, device: str) -> TrainedModel:

@@ -144,13 +144,17 @@ class Backbone(Section):
     """A model that stands on a timm network."""
 
     backbone: str = key("timm's name of the backbone")
-    weights: str = key("pretrained weights: auto, try (auto, else none with a warning), none or a file", default="auto")
+    weights: str = key(
+        "pretrained weights: auto, try (auto, else none with a warning), none, a file, or the reference of a model to "
+        "begin with",
+        default="auto",
+    )
 
     @field_validator("weights")
     @classmethod
     def _given(cls, value: str) -> str:
         if not value:
-            raise ValueError("is empty: take auto, try, none or a file")
+            raise ValueError("is empty: take auto, try, none, a file or a model")
         return value
 
 

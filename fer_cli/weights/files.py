@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from fer_cli.artifacts.store import Artifact
+
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin", dlib_file.SUFFIX)
 UNKNOWN: Final = "unknown"
 """What weights were trained on, where nobody says."""
@@ -43,6 +45,14 @@ class WeightsFile:
     source: str
     pretraining: str  # what the weights were trained on, as far as their source tells
     kind: WeightsKind = "file"
+    model: Artifact | None = None  # that they are of: its backbone's tensors begin with ``prefix``
+    prefix: str = ""
+    classes: tuple[str, ...] = ()  # of that model's classifier
+
+    @property
+    def identity(self) -> str:
+        """What decides a result: the hash of the bytes; of a model its version, which knows what it was made from."""
+        return self.sha256() if self.model is None else f"model@{self.model.version}"
 
     def sha256(self) -> str:
         """Return the hash of the file's bytes."""
@@ -125,6 +135,8 @@ def weights_folder() -> Path | None:
 def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
     """Read a file of weights: safetensors, a ``.pth`` that holds tensors alone, or dlib's ``.dat`` of its face network.
 
+    Of a model's weights that have a prefix those of its backbone alone, under timm's names.
+
     Raises:
         FerError: it is damaged, or it is a pickle that holds more than tensors.
     """
@@ -139,9 +151,11 @@ def load_tensors(weights: WeightsFile) -> dict[str, torch.Tensor]:
         from safetensors.torch import load_file
 
         try:
-            return dict(load_file(weights.path))
+            tensors = dict(load_file(weights.path))
         except (SafetensorError, OSError) as error:
             raise FerError(f"not a safetensors file ({error})", hint="download it again", path=weights.path) from error
+        prefix = weights.prefix
+        return {name.removeprefix(prefix): one for name, one in tensors.items() if name.startswith(prefix)}
     _check_unpacked(weights.path)
     try:
         state = torch.load(weights.path, map_location="cpu", weights_only=True)

@@ -39,6 +39,7 @@ from fer_cli.evaluation.report import command_line
 from fer_cli.reporting.curves import METRICS, curves_figure
 from fer_cli.reporting.report import Cost, FigureSection, RecipeLine
 from fer_cli.systems import registry
+from fer_cli.systems.job import START
 from fer_cli.training.history import HISTORY
 from fer_cli.training.study import models_of
 
@@ -171,6 +172,7 @@ class ModelsPredictor(Predictor):
                     [ModelConfig.of(model).seed for model in self.models.values()],
                     self.trained_on,
                     first.manifest.inputs.get("masks"),
+                    first.manifest.inputs.get(START),
                     "all" if self.folds_in_study else self.fold,
                 )
             ),
@@ -324,7 +326,7 @@ def _recipe_lines(config: ModelConfig) -> tuple[RecipeLine, ...]:
     ours = settings(config.recipe)
     default = registry.read_recipe(config.system)
     theirs = settings(default)
-    if ours.get("model.weights") not in {None, '"none"'}:
+    if (weights := ours.get("model.weights")) not in {None, '"none"'} and not str(weights).startswith('"model@'):
         ours["model.weights"] = theirs["model.weights"]  # a hash: the protocol says whose
     keys = dict.fromkeys((*ours, *(key for key in theirs if key not in ours)))
     return tuple(
@@ -334,7 +336,12 @@ def _recipe_lines(config: ModelConfig) -> tuple[RecipeLine, ...]:
 
 
 def _commands(
-    config: ModelConfig, seeds: Sequence[int], dataset: str, masks: Input | None, fold: int | str | None
+    config: ModelConfig,
+    seeds: Sequence[int],
+    dataset: str,
+    masks: Input | None,
+    start: Input | None,
+    fold: int | str | None,
 ) -> Iterator[str]:
     """Yield the command that trains the models again: the system's own recipe with everything set as it was."""
     settings = []
@@ -344,6 +351,7 @@ def _commands(
                 settings += [f"{table}.{key}.{name}={json.dumps(one)}" for name, one in value.items()]
             elif (table, key) == ("model", "weights"):
                 settings += ["model.weights=none"] if value == "none" else []
+                settings += [] if start is None else [f"model.weights=model/{start.name}@{start.version}"]
             elif value is not None:
                 settings.append(f"{table}.{key}={json.dumps(value)}")
     line = command_line(

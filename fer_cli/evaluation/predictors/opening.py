@@ -9,6 +9,7 @@ from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import StudyConfig
 from fer_cli.core.errors import UsageError
+from fer_cli.evaluation.ancestors import open_ancestors
 from fer_cli.evaluation.predictor import Predictor
 
 
@@ -30,6 +31,20 @@ def open_predictor(
         data: the dataset to score on, over the classes in common; its own where it is None.
         features: of an ahm artifact that is scored on another dataset, that dataset's.
     """
+    predictor = _open(store, artifact, device, batching, data, features)
+    if predictor.training is not None:
+        predictor.ancestors = open_ancestors(store, predictor.training.start)
+    return predictor
+
+
+def _open(
+    store: Store,
+    artifact: Artifact,
+    device: str,
+    batching: Batching | None,
+    data: Artifact | None,
+    features: Artifact | None,
+) -> Predictor:
     if artifact.kind == "ahm":
         if batching is not None:
             raise UsageError("--batching is for deep models", hint="leave it out: AHM has no batches")

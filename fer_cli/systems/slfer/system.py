@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fer_cli.core import assets
 from fer_cli.core.citations import Citation
-from fer_cli.systems.base import BuildInputs, Needs, System, Trainable
+from fer_cli.systems.base import BACKBONE_PREFIX, BuildInputs, Needs, System, Trainable
 from fer_cli.systems.slfer.recipe import SLFERRecipe
 from fer_cli.systems.slfer.summary import SLFERSummary
 
@@ -34,6 +34,7 @@ class SLFERSystem(System[SLFERRecipe]):
     )
     recipe_type = SLFERRecipe
     uses_masks = True
+    backbone_prefix = BACKBONE_PREFIX
 
     @property
     def default_recipe(self) -> Path:
@@ -64,6 +65,7 @@ class SLFERSystem(System[SLFERRecipe]):
         built = open_classifier(
             model.backbone,
             classes=len(dataset.classes),
+            class_names=dataset.classes,
             size=recipe.data.size,
             crop=recipe.data.crop,
             weights=inputs.weights,
@@ -109,6 +111,7 @@ class SLFERSystem(System[SLFERRecipe]):
             inference=network.expression,
             preprocessing=built.preprocessing,
             tensors_loaded=built.tensors_loaded,
+            classifier=built.classifier,
             summary=SLFERSummary(
                 attention_place=built.attention_place,
                 head_parameters=sum(value.numel() for head in heads for value in head.parameters()),
