@@ -172,10 +172,19 @@ user, or nothing."""
 
 
 class ClassNumbers(Record):
-    """What the numbers of a source were taken for, as ``NUMBER=EXPRESSION``, and what shows that."""
+    """What the numbers of a source were taken for, as ``NUMBER=EXPRESSION``, and what shows that.
+
+    ``alike``: pairs of expressions with so like proportions that an exchange of the two would not show.
+    """
 
     shown_by: OrderEvidence
     numbers: tuple[str, ...]
+    alike: tuple[str, ...] = ()
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether each number is known to stand for its expression."""
+        return self.shown_by != "trust" and not self.alike
 
     def __str__(self) -> str:
         numbers = ", ".join(self.numbers)
@@ -183,7 +192,11 @@ class ClassNumbers(Record):
             case "counts":
                 return f"{numbers}: as the published counts show"
             case "proportions":
-                return f"{numbers}: the images have the published proportions in this order, and in no other usual one"
+                pairs = f"; an exchange of {', or of '.join(self.alike)} would not show" if self.alike else ""
+                return (
+                    f"class numbers are {numbers}: the images have the published proportions in this order, and in no "
+                    f"other usual one{pairs}"
+                )
             case "given":
                 return f"{numbers}: as given by --labels"
             case "trust":

@@ -442,9 +442,9 @@ class Store:
         """Return the artifact that a reference names, or the newest of these kinds, and say which it took.
 
         A reference is ``name``, ``name@version-prefix``, ``kind/name``, ``kind/name@version-prefix`` or a path. A name
-        that several trainings share but for the seed stands for the only one, and a whole version with its kind is
-        found under whatever name it has now. What is not here may be a model that comes with fer. What is lineage only
-        is found where ``lineage_too``.
+        without the seed, or without the settings, of a training stands for the only one that there is, and a whole
+        version with its kind is found under whatever name it has now. What is not here may be a model that comes with
+        fer. What is lineage only is found where ``lineage_too``.
 
         Raises:
             FerError: there is none, it is lineage only, or the version's prefix fits several.
@@ -475,7 +475,7 @@ class Store:
         if not found and len(kinds) == 1 and len(version) == VERSION_LENGTH:
             found = self.directories(kinds, version=version)
         if not found and "model" in kinds:
-            found = self._only_seed(name, version)
+            found = self._only_seed(name, version) or self._only_settings(name, version)
         if not found and self.root != SHIPPED:
             found = Store(SHIPPED).directories(kinds, name, f"{version}*")
         if not found:
@@ -512,6 +512,18 @@ class Store:
         found = self.directories(("model",), f"{name}-seed*", f"{version}*")
         seeds = {path.parent.name for path in found if path.parent.name.removeprefix(f"{name}-seed").isdecimal()}
         return [path for path in found if path.parent.name in seeds] if len(seeds) == 1 else []
+
+    def _only_settings(self, name: str, version: str) -> list[Path]:
+        """Return the model of the only settings under which a system was trained with a seed, and say which it is."""
+        stem, dash, seed = name.rpartition("-seed")
+        if not dash or not seed.isdecimal():
+            return []
+        others = self.directories(("model",), f"{stem}-*", f"{version}*")
+        found = [path for path in others if path.parent.name.endswith(f"-seed{seed}")]
+        if len({path.parent.name for path in found}) != 1:
+            return []
+        note(f"using {found[0].parent.name}, the only settings of {stem} that were trained with seed {seed}")
+        return found
 
     def holds(self, plan: Plan, name: str) -> bool:
         """Tell whether the artifact that a plan leads to is there and has a file of this name."""

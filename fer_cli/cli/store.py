@@ -22,6 +22,7 @@ from fer_cli.cli.listing import in_bytes
 from fer_cli.cli.options import command
 from fer_cli.cli.search import print_board, trials_board
 from fer_cli.core.errors import CheckFailedError, FerError
+from fer_cli.core.progress import note
 
 if TYPE_CHECKING:
     from rich.tree import Tree
@@ -206,7 +207,7 @@ def gc(
 
     def show() -> None:
         for reference, reason in kept:
-            say(f"{'stays':>9}  {reference}  ({reason})")
+            note(f"{'stays':>9}  {reference}  ({reason})")
         for leftover in found:
             say(f"{in_bytes(leftover.size):>9}  {leftover.path}  ({leftover.reason})")
         if found:

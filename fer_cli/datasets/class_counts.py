@@ -7,6 +7,7 @@ proportions of a random part; otherwise the order was taken on trust, which is s
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -93,7 +94,8 @@ def check_classes(
     if labels is not None and numbers:
         shown_by = "given" if given else _evidence(found, expected, numbers)
         order_of = tuple(f"{code}={label}" for code, label in _by_number(numbers))
-        labels.numbering = ClassNumbers(shown_by=shown_by, numbers=order_of)
+        alike = _alike(found, expected) if shown_by == "proportions" else ()
+        labels.numbering = ClassNumbers(shown_by=shown_by, numbers=order_of, alike=alike)
 
 
 def _by_number(numbers: Mapping[str, str]) -> list[tuple[str, str]]:
@@ -180,6 +182,17 @@ def _better_order(found: Counts, expected: Counts, numbers: Mapping[str, str]) -
     if distance <= _FAR or near > _NEAR or best - likelihood < _EVIDENCE:
         return None
     return name, ",".join(f"{code}={label}" for code, label in zip(codes, other, strict=True))
+
+
+def _alike(found: Counts, expected: Counts) -> tuple[str, ...]:
+    """Return the pairs of expressions that have images in numbers so alike that no exchange of the two would show."""
+    have, want = _pooled(found, expected)
+    names = [label for label in want if have[label] and want[label]]
+    return tuple(
+        f"{one} and {other}"
+        for one, other in itertools.combinations(names, 2)
+        if (have[one] - have[other]) * math.log(want[one] / want[other]) <= _EVIDENCE
+    )
 
 
 def _evidence(found: Counts, expected: Counts, numbers: Mapping[str, str]) -> OrderEvidence:

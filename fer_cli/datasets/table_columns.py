@@ -47,6 +47,8 @@ _OTHER_NAMES: Final[dict[Meaning, frozenset[str]]] = {
     "sequence": frozenset({"sequenceid", "seq", "seqid", "video", "videoid", "videoname", "clip", "clipid", "film"}),
 }
 """Names without blanks, dots, hyphens and underscores that are read where no column has one of ``NAMES``."""
+IMAGE_NAMES: Final = frozenset({*NAMES["path"], *_OTHER_NAMES["path"], "name"}) - {"paths", "images", "files", "imgs"}
+"""Names, without the same, of a column that names one image."""
 A_CLASS: Final = "a class"
 _LOOKS_LIKE: Final[dict[str, frozenset[str]]] = {
     "a person": frozenset(

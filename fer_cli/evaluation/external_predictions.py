@@ -30,13 +30,13 @@ from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, in_order, name_reader
 from fer_cli.evaluation.prediction_columns import (
     EXPECTED,
-    ColumnValues,
     Form,
     answer_by_default,
     is_no_answer,
     text_of,
+    values_of,
 )
-from fer_cli.evaluation.prediction_scores import Scores, numbers_of
+from fer_cli.evaluation.prediction_scores import ScoreCells, Scores
 from fer_cli.evaluation.prediction_tables import open_rows
 
 
@@ -48,8 +48,10 @@ class ExternalPredictions:
     where the file has labels alone, are equal where a row has no answer. ``answer`` is the column that the names are
     from; ``by_default``: its name may mean the truth as well, and no other column can be the answer. ``truths`` maps
     columns to their cells (n,), blank ones empty; so does ``aliases``, of columns that name the image once more.
-    ``rounded``: scores sum to 1 no more closely than rounding lets them. ``ties`` counts the rows of several largest
-    scores among which no answer decides.
+    ``either``: those of ``truths`` whose names may mean the answer of the scores as well. ``unread``: columns of
+    classes beside scores, of which no name says what they are. ``rounded``: scores
+    sum to 1 no more closely than rounding lets them. ``ties`` counts the rows of several largest scores among which no
+    answer decides.
     """
 
     path: Path
@@ -65,6 +67,8 @@ class ExternalPredictions:
     by_default: bool = False
     truths: dict[str, tuple[str, ...]] = field(default_factory=dict)
     aliases: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    either: frozenset[str] = frozenset()
+    unread: dict[str, tuple[str, ...]] = field(default_factory=dict)
     rounded: bool = False
     ties: int = 0
 
@@ -95,8 +99,10 @@ def read_predictions(path: Path, answer: str | None = None, classes: Sequence[st
     if columns.answer is not None:
         texts[columns.answer] = []
     numbers: list[list[float]] = []
-    unknown = {index: ColumnValues(columns.header[index], classes) for index in columns.unknown}
+    unknown = values_of(columns, classes)
+    texts |= {index: [] for index in columns.unknown if columns.scores}
     wanted = list(columns.scores.items())
+    score_cells = ScoreCells(path, wanted)
     for line, cells in rows:
         if cells[columns.id] is None:
             raise FerError("the row has no id", hint="give each row the id of its image", path=path, line=line)
@@ -107,9 +113,10 @@ def read_predictions(path: Path, answer: str | None = None, classes: Sequence[st
         for index, values in unknown.items():
             values.add(cells[index])
         if wanted:
-            numbers.append(numbers_of(path, line, wanted, cells))
+            numbers.append(score_cells.row(line, cells))
     if not ids:
         raise FerError("the table has no rows", hint=EXPECTED, path=path)
+    score_cells.check()
     chosen = columns.answer
     by_default = chosen is None and not wanted
     if by_default:
@@ -149,6 +156,7 @@ def read_predictions(path: Path, answer: str | None = None, classes: Sequence[st
     order = [list(columns.scores).index(name) for name in classes]
     scores = Scores(path, lines, table[:, order], columns.declared, list(unknown.values()))
     predicted, ties = scores.decided(classes, names)
+    named = [index for index in columns.unknown if unknown[index].names and unknown[index].every_name]
     return ExternalPredictions(
         path,
         word,
@@ -162,6 +170,8 @@ def read_predictions(path: Path, answer: str | None = None, classes: Sequence[st
         answer=title,
         truths=truths,
         aliases=aliases,
+        either=frozenset(columns.header[index] for index in columns.either),
+        unread={columns.header[index]: tuple(texts[index]) for index in named},
         rounded=scores.rounded,
         ties=ties,
     )

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS, SYNONYMS, name_reader
+from fer_cli.datasets.table_columns import IMAGE_NAMES, plain
 from fer_cli.evaluation.predictor import NO_ANSWER
 
 Form = Literal["labels", "probabilities", "percentages", "logits"]
@@ -32,12 +33,20 @@ _TRUTH: Final = re.compile(
 _EITHER: Final = re.compile(rf"(?:{_THING})(?:label|name|s)?")
 """Names that may mean the answer or the truth."""
 _OTHERS: Final = re.compile(
-    "index|unnamed0|row|rowid|number|nr|split|usage|set|part|fold|(subject|person|sequence|face)(id)?|identity|actor|"
+    "|index|unnamed0|row|rowid|number|nr|split|usage|set|part|fold|(subject|person|sequence|face)(id)?|identity|actor|"
     "video|frame|session|gender|sex|race|ethnicity|age|(n|num)?faces|box|bbox|[xywh]|[xy][12]|left|top|right|bottom|"
     "width|height|(max)?prob|probability|confidence|conf|score|loss|entropy|time|seconds|ms|model|predictor|source|"
-    "dataset|notes?|comment|remark|error|status"
+    "dataset|notes?|comment|remark|error|status|valence|arousal|dominance|intensity|yaw|pitch|roll"
 )
-"""Names of what is neither answer, truth nor score."""
+"""Names of what is neither answer, truth nor score, unless its cells are classes."""
+_COUNTS: Final = frozenset({"", "index", "unnamed0", "row", "rowid", "number", "nr", "x", "y"})
+"""Those of numbers that may be codes of classes where they repeat; ``x`` and ``y`` where the other is not there."""
+_VECTORS: Final = re.compile(
+    "(face)?(box(es)?|bbox(es)?|boundingbox|regions?|landmarks?|keypoints?|points?|pose|embeddings?|features?)"
+)
+"""Names of lists of numbers that are no scores."""
+_LIST: Final = re.compile(r"[\[({].*|[^\s,;|]*\d(?:[\s,;|]+[^\s,;|]*\d){2,}%?", re.DOTALL)
+"""A cell that holds several values."""
 SCORE_WORDS: Final[dict[str, Form | None]] = {
     **dict.fromkeys(("score", "scores", "emotion", "confidence", "percent", "pct"), None),
     **dict.fromkeys(("prob", "probs", "probability", "probabilities", "p", "softmax"), "probabilities"),
@@ -60,7 +69,8 @@ EXPECTED: Final = "give a column 'id', and 'predicted' or a score for each class
 class Columns:
     """What each column is by its name. ``scores`` maps each class to its column, ``declared`` is their form by name.
 
-    ``aliases`` name the image once more. ``either`` may be the answer or the truth, ``unknown`` may be anything.
+    ``aliases`` name the image once more. ``either`` may be the answer or the truth, ``unknown`` may be anything;
+    ``others`` are neither by their names.
     """
 
     header: tuple[str, ...]
@@ -72,35 +82,51 @@ class Columns:
     either: tuple[int, ...]
     unknown: tuple[int, ...]
     aliases: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
 
     @property
     def wanted(self) -> list[int]:
         """The columns to read."""
         answer = () if self.answer is None else (self.answer,)
-        return sorted(
-            {self.id, *answer, *self.scores.values(), *self.truths, *self.either, *self.unknown, *self.aliases}
-        )
+        named = {self.id, *answer, *self.scores.values(), *self.truths, *self.either, *self.aliases, *self.unknown}
+        return sorted(named if answer or self.scores else {*named, *self.others})
 
 
 class ColumnValues:
-    """What the values of a column are, as far as it matters to what the column may be."""
+    """What the values of a column are, as far as it matters to what the column may be.
 
-    def __init__(self, title: str, classes: Sequence[str] = ()) -> None:
-        self.title = title
+    Args:
+        title: its name, in lower case.
+        classes: of the data set.
+        other: by its name it is neither answer, truth nor score.
+        count: by its name it counts something.
+    """
+
+    def __init__(self, title: str, classes: Sequence[str] = (), *, other: bool = False, count: bool = False) -> None:
+        self.title, self.other, self.count = title, other, count
         self._read = name_reader(classes)
         self.distinct: set[str] = set()
+        self.cells = 0
         self.numbers = True
         self.whole = True
         self.names = False
+        self.every_name = True
+        self.lists = False
 
     def add(self, cell: object) -> None:
         """Take one cell into account."""
         text = text_of(cell)
-        if not text or text in self.distinct:
+        if is_no_answer(text):
+            return
+        self.cells += 1
+        if text in self.distinct:
             return
         if len(self.distinct) <= FEW_VALUES:
             self.distinct.add(text)
-        self.names |= self._read(text) is not None
+        is_name = self._read(text) is not None
+        self.names |= is_name
+        self.every_name &= is_name
+        self.lists |= _LIST.fullmatch(text) is not None
         try:
             self.whole &= float(text).is_integer()
         except ValueError:
@@ -108,15 +134,22 @@ class ColumnValues:
 
     @property
     def may_be_answer(self) -> bool:
-        """Whether the column may hold classes: by an expression in its name or its cells, or by few distinct values."""
-        if self.names or any(self._read(word) for word in _words(self.title)):
+        """Whether the column may hold classes: by an expression in its name or its cells, or by few distinct values.
+
+        Or the scores of all of them, as a list in each cell.
+        """
+        if self.lists and not _VECTORS.fullmatch(plain(self.title)):
             return True
-        return 1 < len(self.distinct) <= FEW_VALUES and (self.whole or not self.numbers)
+        few = 1 < len(self.distinct) <= FEW_VALUES and (self.whole or not self.numbers)
+        if self.other:
+            repeats = self.count and self.numbers and few and len(self.distinct) < self.cells
+            return (self.names and self.every_name) or repeats
+        return self.names or few or any(self._read(word) for word in _words(self.title))
 
     @property
     def may_be_score(self) -> bool:
         """Whether the column may hold a score: numbers that are not all whole."""
-        return self.numbers and not self.whole
+        return self.numbers and not self.whole and not self.other
 
 
 def columns_of(path: Path, header: Sequence[str], answer: str | None, classes: Sequence[str] = ()) -> Columns:
@@ -126,8 +159,9 @@ def columns_of(path: Path, header: Sequence[str], answer: str | None, classes: S
         return FerError(what, hint=hint, path=path, line=1)
 
     read = name_reader(classes)
-    named = [index for index, name in enumerate(header) if name in ID]
-    id_columns = [index for index in named if header[index] == ID[0]] or named
+    usual = [index for index, name in enumerate(header) if name in ID]
+    named = [index for index, name in enumerate(header) if name in ID or plain(name) in IMAGE_NAMES]
+    id_columns = [index for index in usual if header[index] == ID[0]] or usual or named
     if len(id_columns) != 1:
         titles = ", ".join(header[index] for index in id_columns)
         what = f"more than one column of ids: {titles}" if id_columns else "no column 'id'"
@@ -156,15 +190,16 @@ def columns_of(path: Path, header: Sequence[str], answer: str | None, classes: S
                 raise fault(f"columns {header[scores[name]]!r} and {title!r} both mean {name}", "keep one")
             scores[name] = index
             declared.add(form)
-    compact = {index: re.sub(r"[\W_]+", "", header[index]) for index in rest}
+    compact = {index: plain(header[index]) for index in rest}
     answers = [index for index, name in compact.items() if _ANSWER.fullmatch(name)]
     truths = tuple(index for index, name in compact.items() if _TRUTH.fullmatch(name))
     either = tuple(index for index, name in compact.items() if _EITHER.fullmatch(name))
     unknown = tuple(
         index
         for index, name in compact.items()
-        if index not in {*answers, *truths, *either} and name and not _OTHERS.fullmatch(name)
+        if index not in {*answers, *truths, *either} and not _OTHERS.fullmatch(name)
     )
+    others = tuple(index for index in compact if index not in {*answers, *truths, *either, *unknown})
     if chosen is None and len(answers) > 1:
         titles = ", ".join(header[index] for index in answers)
         raise fault(f"more than one column of predictions: {titles}", "give --answer COLUMN, or keep one")
@@ -185,7 +220,17 @@ def columns_of(path: Path, header: Sequence[str], answer: str | None, classes: S
         unknown = ()
     form = next(iter(declared), None)
     aliases = tuple(index for index in named if index not in {*id_columns, chosen})
-    return Columns(tuple(header), id_columns[0], chosen, scores, form, truths, either, unknown, aliases)
+    return Columns(tuple(header), id_columns[0], chosen, scores, form, truths, either, unknown, aliases, others)
+
+
+def values_of(columns: Columns, classes: Sequence[str]) -> dict[int, ColumnValues]:
+    """Return what is to be known of the values of each column that no name tells."""
+    plains = [plain(name) for name in columns.header]
+    counts = _COUNTS - ({"x", "y"} if {"x", "y"} <= set(plains) else set())
+    values = {index: ColumnValues(columns.header[index], classes) for index in columns.unknown}
+    for index in set(columns.others) & set(columns.wanted):
+        values[index] = ColumnValues(columns.header[index], classes, other=True, count=plains[index] in counts)
+    return values
 
 
 def answer_by_default(
@@ -208,9 +253,12 @@ def answer_by_default(
         if values.may_be_answer or len(columns.either) == 1:
             candidates.append(index)
     others = [values.title for values in unknown if values.may_be_answer]
+    scores = [values.title for values in unknown if values.may_be_score]
+    if not others and len(scores) >= max(2, (len(classes) + 1) // 2):
+        others = scores
     if len(candidates) == 1 and not others:
         return candidates[0]
-    titles = [columns.header[index] for index in candidates] + others
+    titles = [columns.header[index] for index in candidates] + [title or "(no name)" for title in others]
     if not titles:
         what, hint = f"the table has no predictions: its columns are {listed_names(columns.header)}", EXPECTED
     elif candidates:

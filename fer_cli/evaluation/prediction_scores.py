@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import scipy.special
@@ -12,6 +14,9 @@ from numpy.typing import NDArray
 from fer_cli.core.errors import FerError
 from fer_cli.evaluation.prediction_columns import ColumnValues, Form, is_no_answer, text_of
 from fer_cli.metrics.values import SUM_TOLERANCE
+
+_THOUSANDS: Final = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
+"""A number whose comma may stand between thousands."""
 
 
 class Scores:
@@ -139,30 +144,65 @@ class Scores:
         return predicted, int(several.sum())
 
 
-def numbers_of(path: Path, line: int, wanted: Sequence[tuple[str, int]], cells: Sequence[object]) -> list[float]:
-    """Return the scores of a row, all NaN where it has none of them."""
-    if all(is_no_answer(text_of(cells[place])) for _, place in wanted):
-        return [np.nan] * len(wanted)
-    return [_number(path, line, name, cells[place]) for name, place in wanted]
+class ScoreCells:
+    """The numbers in the cells of scores, with a point or a comma before their decimals.
 
+    Args:
+        path: the file.
+        wanted: each class with the place of its column.
+    """
 
-def _number(path: Path, line: int, name: str, cell: object) -> float:
-    if isinstance(cell, str):
-        cell = cell.removesuffix("%")
-        if "," in cell and "." not in cell:  # 0,25, as spreadsheets write it in many countries
-            cell = cell.replace(",", ".")
-    try:
-        number = float(cell) if isinstance(cell, str | float | int) and not isinstance(cell, bool) else float("nan")
-    except (ValueError, OverflowError):
-        number = float("nan")
-    if not np.isfinite(number):
-        raise FerError(
-            f"the score of {name} is {str(cell)[:40]!r}, no finite number",
-            hint="correct the row, or leave all its scores empty where there is no answer",
-            path=path,
-            line=line,
-        )
-    return number
+    def __init__(self, path: Path, wanted: Sequence[tuple[str, int]]) -> None:
+        self._path, self._wanted = path, wanted
+        self._unclear: tuple[int, str] | None = None  # the first line and cell such as 1,234
+        self._decimals = False  # a comma stands before decimals for certain
+
+    def row(self, line: int, cells: Sequence[object]) -> list[float]:
+        """Return the scores of a row, all NaN where it has none of them.
+
+        Raises:
+            FerError: one of them is no finite number.
+        """
+        if all(is_no_answer(text_of(cells[place])) for _, place in self._wanted):
+            return [np.nan] * len(self._wanted)
+        return [self._number(line, name, cells[place]) for name, place in self._wanted]
+
+    def check(self) -> None:
+        """Refuse commas that may stand before decimals or between thousands: in the whole file nothing tells.
+
+        Raises:
+            FerError: there are such.
+        """
+        if self._unclear is not None and not self._decimals:
+            line, cell = self._unclear
+            raise FerError(
+                f"the score {cell!r} may be {cell.replace(',', '.')} or {cell.replace(',', '')}",
+                hint="write decimals with a point, and thousands without a comma",
+                path=self._path,
+                line=line,
+            )
+
+    def _number(self, line: int, name: str, cell: object) -> float:
+        if isinstance(cell, str):
+            cell = cell.removesuffix("%").strip()
+            if "," in cell and "." not in cell:  # 0,25, as spreadsheets write it in many countries
+                if _THOUSANDS.fullmatch(cell) is None:
+                    self._decimals = True
+                elif self._unclear is None:
+                    self._unclear = line, cell
+                cell = cell.replace(",", ".")
+        try:
+            number = float(cell) if isinstance(cell, str | float | int) and not isinstance(cell, bool) else float("nan")
+        except (ValueError, OverflowError):
+            number = float("nan")
+        if not np.isfinite(number):
+            raise FerError(
+                f"the score of {name} is {str(cell)[:40]!r}, no finite number",
+                hint="correct the row, or leave all its scores empty where there is no answer",
+                path=self._path,
+                line=line,
+            )
+        return number
 
 
 def _class_left_out(unknown: Sequence[ColumnValues]) -> str:

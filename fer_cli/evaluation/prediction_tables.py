@@ -78,7 +78,9 @@ def _parquet(path: Path, answer: str | None, classes: Sequence[str] = ()) -> tup
             f"{count:,} rows", hint=f"no dataset has more than {MAX_ROWS:,} images: check the file", path=path
         )
     columns = columns_of(path, [name.strip().lower() for name in names], answer, classes)
-    wanted = [index for index in columns.wanted if index not in nested or index not in columns.unknown]
+    lists = sorted(nested & {*columns.truths, *columns.either, *columns.unknown, *columns.others})
+    plain = [index for index in columns.wanted if index not in lists]
+    wanted = plain + [index for index in lists if index in columns.wanted]
     places = {place: index for index, place in enumerate(wanted)}
     narrow = Columns(
         tuple(columns.header[place] for place in wanted),
@@ -88,10 +90,16 @@ def _parquet(path: Path, answer: str | None, classes: Sequence[str] = ()) -> tup
         columns.declared,
         *(
             tuple(places[place] for place in of if place in places)
-            for of in (columns.truths, columns.either, columns.unknown, columns.aliases)
+            for of in (
+                [place for place in columns.truths if place not in lists],
+                [place for place in columns.either if place not in lists],
+                [place for place in columns.wanted if place in {*columns.unknown, *lists}],
+                columns.aliases,
+                [place for place in columns.others if place not in lists],
+            )
         ),
     )
-    chosen = {names[place] for place in wanted}
+    chosen = {names[place] for place in plain}
     groups = (file.metadata.row_group(number) for number in range(file.metadata.num_row_groups))
     chunks = (group.column(number) for group in groups for number in range(group.num_columns))
     try:
@@ -100,10 +108,11 @@ def _parquet(path: Path, answer: str | None, classes: Sequence[str] = ()) -> tup
         raise _unreadable(path, error) from error
     if said > MAX_BYTES:
         raise _too_much(path)
-    return narrow, _parquet_rows(path, file, [names[place] for place in wanted])
+    return narrow, _parquet_rows(path, file, [names[place] for place in plain], len(wanted) - len(plain))
 
 
-def _parquet_rows(path: Path, file: pa.parquet.ParquetFile, names: list[str]) -> Rows:
+def _parquet_rows(path: Path, file: pa.parquet.ParquetFile, names: list[str], lists: int) -> Rows:
+    """Yield the cells of the columns of these names, then a text for each column of lists, which is not read."""
     import pyarrow as pa
 
     line = total = 0
@@ -115,7 +124,7 @@ def _parquet_rows(path: Path, file: pa.parquet.ParquetFile, names: list[str]) ->
                 raise _too_much(path)
             for cells in zip(*(column.to_pylist() for column in columns), strict=True):
                 line += 1
-                yield line, cells
+                yield line, (*cells, *["[several values]"] * lists)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise _unreadable(path, error) from error
 

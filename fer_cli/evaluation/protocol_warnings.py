@@ -64,7 +64,7 @@ def _cautions(protocol: EvaluationProtocol, accuracy: float) -> list[str]:
     if data.missing:
         cautions.append(f"The source was incomplete: {'; '.join(data.missing)}")
     cautions += [f"Of the source, {leftover}" for leftover in data.leftovers if leftover.matters]
-    if data.numbering is not None and data.numbering.shown_by == "trust":
+    if data.numbering is not None and not data.numbering.is_certain:
         cautions.append(f"Of the source, {data.numbering}")
     if data.votes_agreement is not None and not data.votes_agreement.enough:
         cautions.append(f"Of the votes, {data.votes_agreement}")

@@ -119,7 +119,7 @@ def prepare(
             warnings=[
                 *(str(leftover) for leftover in report.leftovers if leftover.matters),
                 *map(str, report.odd_images),
-                *([str(report.numbering)] if report.numbering and report.numbering.shown_by == "trust" else []),
+                *([str(report.numbering)] if report.numbering and not report.numbering.is_certain else []),
                 *report.warnings,
                 *class_warnings([row.label for row in rows], [row.split for row in rows], report.classes),
                 *leaks.warnings,

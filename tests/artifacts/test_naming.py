@@ -114,3 +114,18 @@ def test_a_name_stands_for_the_only_seed_that_was_trained_under_it(store: Store)
     build(store, plan("ctl-seed1", kind="model", seed=1))
     with pytest.raises(FerError, match="there is ctl-seed"):
         store.find("ctl", ["model", "study"])
+
+
+def test_a_name_without_settings_stands_for_the_only_ones_and_says_so(
+    store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = build(store, plan("ctl-size32-seed0", kind="model"))
+    assert store.find("ctl-seed0", ["model"]).path == small.path
+    assert "using ctl-size32-seed0" in capsys.readouterr().err
+    build(store, plan("ctl-size64-seed1", kind="model", seed=1))
+    assert store.find("ctl-seed0", ["model"]).path == small.path, "of another seed"
+    build(store, plan("ctl-size64-seed0", kind="model", seed=2))
+    with pytest.raises(FerError, match="there is ctl-size"):
+        store.find("ctl-seed0", ["model"])
+    usual = build(store, plan("ctl-seed0", kind="model", seed=3))
+    assert store.find("ctl-seed0", ["model"]).path == usual.path

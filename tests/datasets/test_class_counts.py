@@ -32,6 +32,20 @@ def numbered(order: tuple[str, ...], counts: dict[str, int], option: str | None 
     return labels
 
 
+def test_an_exchange_of_two_like_classes_in_a_part_is_told_as_what_would_not_show() -> None:
+    own = affectnet.EMOTIONS
+    assert own[5::2] == ("disgust", "contempt")  # 3,803 and 3,750 images
+    exchanged = (*own[:5], "contempt", "anger", "disgust")
+    for order in (own, exchanged):
+        numbering = numbered(order, part_of(0.05)).numbering
+        assert numbering is not None
+        assert (numbering.alike, numbering.is_certain) == (("sad and anger", "disgust and contempt"), False)
+        assert "an exchange of sad and anger, or of disgust and contempt would not show" in str(numbering)
+    numbering = numbered(own, TRAIN).numbering
+    assert numbering is not None
+    assert numbering.is_certain
+
+
 def shown_by(labels: SourceLabels) -> str:
     assert labels.numbering is not None
     return labels.numbering.shown_by

@@ -65,19 +65,28 @@ def test_the_answer_is_found_by_its_name(store: Store, data: Dataset, tmp_path: 
     assert "labels in the file" not in " ".join(metrics["unsound"])
 
 
+NUMBERS = [str(number / 20) for number in range(1, 19)]
 UNCLEAR: dict[str, dict[str, list[str]]] = {
     "another name": {"label": ["sad", "happy", "sad"], "my_net": ["happy", "happy", "sad"]},
     "another language": {"label": ["sad", "happy", "sad"], "netz": ["freude", "freude", "trauer"]},
     "numbers": {"label": ["sad", "happy", "sad"], "out": ["1", "0", "1"]},
     "scores of unknown names": {"label": ["sad", "happy", "sad"], "happy_votes": ["0.9", "0.2", "0.1"]},
     "two that may be either": {"label": ["sad", "happy", "sad"], "emotion": ["happy", "happy", "sad"]},
+    "classes under the name of something else": {"label": ["sad", "happy", "sad"], "y": ["happy", "happy", "sad"]},
+    "classes under the name of a score": {"label": ["sad", "happy", "sad"], "score": ["happy", "happy", "sad"]},
+    "codes under the name of a count": {"label": ["sad", "happy", "sad"], "index": ["1", "0", "1"]},
+    "codes with a gap": {"label": ["sad", "happy", "sad"], "out": ["1", "nan", "0"]},
+    "scores of numbered classes": {"label": ["sad", "happy"] * 9, "c0": NUMBERS, "c1": NUMBERS[::-1]},
+    "scores in one cell": {"label": ["sad", "happy", "sad"], "probs": ["[0.1 0.9]", "[0.2 0.8]", "[0.3 0.7]"]},
+    "scores in one cell without brackets": {"emotion": ["sad", "happy", "sad"], "prob": ["1 2 3", "2 3 1", "3 1 2"]},
     "the truth alone": {"y_true": ["sad", "happy", "sad"], "mine": ["happy", "sad", "sad"]},
 }
 
 
 @pytest.mark.parametrize("case", UNCLEAR)
 def test_the_truth_is_never_the_answer_where_another_column_may_be(tmp_path: Path, case: str) -> None:
-    columns: dict[str, Sequence[object]] = {"id": ["a", "b", "c"], **UNCLEAR[case]}
+    ids = [f"i{at}" for at in range(len(next(iter(UNCLEAR[case].values()))))]
+    columns: dict[str, Sequence[object]] = {"id": ids, **UNCLEAR[case]}
     path = written(tmp_path / "p.csv", columns)
     with pytest.raises(FerError, match="--answer") as error:
         read_predictions(path)
@@ -85,6 +94,79 @@ def test_the_truth_is_never_the_answer_where_another_column_may_be(tmp_path: Pat
     pq.write_table(pa.table(dict(columns)), tmp_path / "p.parquet")
     with pytest.raises(FerError, match="--answer"):
         read_predictions(tmp_path / "p.parquet")
+
+
+def test_lists_and_records_in_a_file_may_be_scores(tmp_path: Path) -> None:
+    ids, label = ["a", "b", "c"], ["sad", "happy", "sad"]
+    lists = [[0.1, 0.9]] * 3
+    pq.write_table(pa.table({"id": ids, "label": label, "probs": lists}), tmp_path / "p.parquet")
+    records = [{"happy": 0.1, "sad": 0.9}] * 3
+    pq.write_table(pa.table({"id": ids, "label": label, "emotions": records}), tmp_path / "q.parquet")
+    rows = [{"id": name, "label": text, "scores": [0.1, 0.9]} for name, text in zip(ids, label, strict=True)]
+    (tmp_path / "p.json").write_text(json.dumps(rows))
+    for name in ("p.parquet", "q.parquet", "p.json"):
+        with pytest.raises(FerError, match="which column is the answer cannot be told"):
+            read_predictions(tmp_path / name)
+        assert read_predictions(tmp_path / name, "label").predicted == ("sad", "happy", "sad")
+    boxes = [{**row, "box": [0, 0, 48, 48]} for row in rows]
+    for row in boxes:
+        del row["scores"]
+    (tmp_path / "p.json").write_text(json.dumps(boxes))
+    assert read_predictions(tmp_path / "p.json").answer == "label"
+
+
+def test_an_answer_by_default_that_is_every_label_is_told(store: Store, data: Dataset, tmp_path: Path) -> None:
+    ids, labels = truth(data)
+    for answers, verdict in ((labels, "caution"), (half(labels), "not measured")):
+        artifact, _ = scored(store, written(tmp_path / "p.csv", {"id": ids, "label": answers}))
+        [check] = [one for one in EvaluationProtocol.of(artifact).checks if one.check == "labels in the file"]
+        assert check.verdict == verdict
+
+
+def test_classes_beside_scores_are_their_answer_the_truth_or_told(store: Store, data: Dataset, tmp_path: Path) -> None:
+    ids, labels = truth(data)
+    scores = {f"score_{name}": [float(name == answer) for answer in half(labels)] for name in CLASSES}
+
+    def told(column: str, cells: list[str]) -> tuple[list[str], list[str], float]:
+        _, metrics = scored(store, written(tmp_path / "p.csv", {"id": ids, column: cells, **scores}))
+        others = [text for text in metrics["cautions"] if "other answers" in text]
+        return metrics["unsound"], others, metrics["predictors"]["predictions"]["accuracy"]["value"]
+
+    assert told("emotion", half(labels)) == ([], [], 0.5), "as the scores: no labels that contradict"
+    assert told("emotion", labels) == ([], [], 0.5)
+    assert told("my net", half(labels)) == told("wahrheit", labels) == ([], [], 0.5)
+    unsound, others, _ = told("emotion", labels[::-1])
+    assert len(unsound) == 1
+    _, others, _ = told("my net", labels[::-1])
+    assert others == [
+        "Column 'my net' holds other answers than the scores, which alone are scored; if they are the answers, give "
+        "--answer 'my net'"
+    ]
+
+
+def test_another_name_of_the_image_is_held_against_its_id(store: Store, data: Dataset, tmp_path: Path) -> None:
+    ids, labels = truth(data)
+    for column in ("image path", "Picture", "photo", "name"):
+        columns: dict[str, Sequence[object]] = {"id": ids, "predicted": half(labels)}
+        _, metrics = scored(store, written(tmp_path / "p.csv", {**columns, column: ids}))
+        assert metrics["predictors"]["predictions"]["accuracy"]["value"] == 0.5
+        with pytest.raises(FerError, match="are different images"):
+            scored(store, written(tmp_path / "p.csv", {**columns, column: ids[::-1]}))
+    _, metrics = scored(store, written(tmp_path / "p.csv", {"image path": ids, "predicted": half(labels)}))
+    assert metrics["predictors"]["predictions"]["accuracy"]["value"] == 0.5
+
+
+def test_commas_between_thousands_are_no_decimals(tmp_path: Path) -> None:
+    def read(*cells: str) -> Any:
+        rows = [f'"{cells[at]}";"{cells[at + 1]}"' for at in range(0, len(cells), 2)]
+        text = "\n".join(["id;logit_happy;logit_sad", *(f"i{at};{row}" for at, row in enumerate(rows))])
+        (tmp_path / "p.csv").write_text(text)
+        return read_predictions(tmp_path / "p.csv").predicted
+
+    with pytest.raises(FerError, match=r"p\.csv:2: the score '-1,234' may be -1\.234 or -1234"):
+        read("-1,234", "-7", "-5", "-6")
+    assert read("-1,234", "-7,5", "-5", "-6") == ("happy", "happy"), "-7,5 has decimals, and so have all"
+    assert read("0,123", "0,877") == ("sad",)
 
 
 def test_label_is_the_answer_beside_what_can_be_none(store: Store, data: Dataset, tmp_path: Path) -> None:

@@ -105,7 +105,11 @@ def external_predictor(path: Path, data: Artifact, split: str, answer: str | Non
             ties=file.ties,
             unanswered=0 if unanswered is None else int(unanswered[target.dataset.rows(split)].sum()),
         ),
-        cautions=("Predictions from a file: what they were trained and selected on is unknown", *target.cautions),
+        cautions=(
+            "Predictions from a file: what they were trained and selected on is unknown",
+            *target.cautions,
+            *_other_answers(full, file, rows, place[rows]),
+        ),
         findings=(_truth(full, file, rows, place[rows]),),
         unanswered=unanswered,
         shares=shares,
@@ -178,6 +182,8 @@ def _truth(full: Dataset, file: ExternalPredictions, rows: Rows, place: NDArray[
         there = [at for at, text in enumerate(given) if text]
         compared[title] = len(there)
         unlike[title] = [at for at in there if names[given[at]] != labels[at]]
+        if title in file.either and unlike[title] and _are_answers(file, given, place, names):
+            del compared[title], unlike[title]  # the classes of the largest scores, no labels
     for title, faults in unlike.items():
         if faults:
             first = faults[0]
@@ -197,10 +203,41 @@ def _truth(full: Dataset, file: ExternalPredictions, rows: Rows, place: NDArray[
             f"column {', '.join(unclear)} holds no labels that can be compared with the dataset's",
             "write the labels as names of expressions, or remove the column",
         )
+    answers = [(name, labels[at]) for at, name in enumerate(file.predicted[row] for row in place) if name]
+    if file.by_default and all(name == label for name, label in answers):
+        return Finding(
+            Check.FILE_LABELS,
+            "caution",
+            f"column {file.answer!r}, taken for the answer as no other can be, is the label of every image",
+            "if it is the truth, add the predictions; if it is the answer, say so with --answer",
+        )
     if not compared:
         return Finding(Check.FILE_LABELS, "not measured", "the file holds no labels to compare with the dataset's")
     counts = ", ".join(f"{title!r} of {count:,} images" for title, count in compared.items())
     return Finding(Check.FILE_LABELS, "pass", f"as in the dataset: {counts}")
+
+
+def _are_answers(
+    file: ExternalPredictions, given: Sequence[str], place: NDArray[np.int64], names: dict[str, str]
+) -> bool:
+    """Tell whether the cells of a column are what the scores of the file say, in each row that has both."""
+    return all(names[text] == file.predicted[row] for text, row in zip(given, place, strict=True) if text)
+
+
+def _other_answers(full: Dataset, file: ExternalPredictions, rows: Rows, place: NDArray[np.int64]) -> list[str]:
+    """Return a caution for each column of classes beside the scores that is neither their answer nor the truth."""
+    cautions = []
+    read = name_reader(full.classes)
+    for title, cells in file.unread.items():
+        pairs = [(read(cells[at]), row, at) for row, at in zip(rows, place, strict=True) if cells[at]]
+        named = [(name, row, at) for name, row, at in pairs if name is not None]
+        is_truth = all(name == full.classes[full.labels[row]] for name, row, _ in named)
+        if not is_truth and any(name != file.predicted[at] for name, _, at in named):
+            cautions.append(
+                f"Column {title!r} holds other answers than the scores, which alone are scored; if they are the "
+                f"answers, give --answer {title!r}"
+            )
+    return cautions
 
 
 def _meanings(given: Sequence[str], labels: Sequence[str], read: Callable[[str], str | None]) -> dict[str, str] | None:
