@@ -54,6 +54,7 @@ class ReportExtras:
     figures: tuple[FigureSection, ...]
     commands: tuple[str, ...]  # that make it again from the dataset's artifact on
     recipe: tuple[RecipeLine, ...] = ()  # that it was trained by
+    facts: tuple[tuple[str, str], ...] = ()  # names, and what was measured when it was trained
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def _report_data(store: Store, scored: EvaluationResult, plan: Plan) -> ReportDa
         cost=extras.cost,
         mistakes=tuple(_mistakes(scored)),
         mistakes_note=_mistakes_note(scored),
-        protocol=tuple(_facts(scored)),
+        protocol=(*_facts(scored), *(Fact(name, text) for name, text in extras.facts)),
         recipe=extras.recipe,
         figures=(*extras.figures, *explained),
         lineage=_lineage(store, scored, plan),

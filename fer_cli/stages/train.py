@@ -12,7 +12,7 @@ import numpy as np
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Store
-from fer_cli.core import distributed, machine
+from fer_cli.core import assets, distributed, machine
 from fer_cli.core.distributed import process_group
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note
@@ -34,7 +34,7 @@ from fer_cli.training.study import study_of
 from fer_cli.weights.files import WeightsFile
 
 if TYPE_CHECKING:
-    from fer_cli.systems.base import FeatureCache
+    from fer_cli.systems.base import FeatureCache, System
     from fer_cli.training.recipe import Backbone
 
 SELECT_ON: Final[tuple[SplitName, ...]] = ("validation", "test")
@@ -132,7 +132,7 @@ def train(
     for view in views:
         _check_classes(view.dataset, selection_split)
     _check_limit(settings.data.limit, len(opened.classes))
-    weights = None if settings.backbone is None else _weights(store, settings.backbone)
+    weights = None if settings.backbone is None else _weights(store, settings.backbone, trainer)
     if weights is not None and weights.model is not None:  # exactly that one, in the recipe that is kept too
         began = settings.model.model_copy(update={"weights": weights.model.reference})
         settings = settings.model_copy(update={"model": began})
@@ -177,12 +177,24 @@ def train(
     return TrainedResult(models, study)
 
 
-def _weights(store: Store, backbone: Backbone) -> WeightsFile | None:
+def _weights(store: Store, backbone: Backbone, system: System[Any]) -> WeightsFile | None:
     try:
         return find_starting_weights(store, backbone.backbone, backbone.weights)
-    except FerError:
+    except FerError as error:
         check_name(backbone.backbone)  # where the name is wrong, that is what to say
-        raise
+        ready = system.ready_recipe
+        usual = _of_recipe(system, system.default_recipe)
+        if ready is None or (backbone.backbone, backbone.weights) != (usual.backbone, usual.weights):
+            raise
+        other = _of_recipe(system, assets.recipe(f"{ready}.toml")).backbone
+        hint = f"take --recipe {ready}: {other}, whose weights come in a package"
+        raise FerError(error.what, hint=f"{error.hint}; or {hint}", path=error.path) from error
+
+
+def _of_recipe(system: System[Any], path: Path) -> Backbone:
+    backbone: Backbone | None = registry.read_recipe(system.name, path).backbone
+    assert backbone is not None, "a recipe with weights has a backbone"
+    return backbone
 
 
 def _feature_cache(job: Job, cache: FeatureCache) -> Features:

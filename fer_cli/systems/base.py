@@ -92,6 +92,8 @@ class Trainable:
         tensors_loaded: from the backbone's weights.
         summary: the system's part of a model's summary.
         classifier: ``kept`` where it is that of the model whose weights these began with.
+        summarise: returns that part once all is trained, with what the trained network does with rows that were not
+            trained on; None where there is nothing to measure.
     """
 
     network: nn.Module
@@ -104,6 +106,7 @@ class Trainable:
     tensors_loaded: int
     summary: SystemSummary
     classifier: Literal["kept", "new"] = "new"
+    summarise: Callable[[NDArray[np.int64]], SystemSummary] | None = None
 
 
 class System(ABC, Generic[R]):
@@ -125,6 +128,8 @@ class System(ABC, Generic[R]):
     """Some of its recipes learn region maps, those of ``--masks``."""
     backbone_prefix: ClassVar[str | None] = None
     """What the names of its backbone's tensors begin with in a model; None where it keeps no whole backbone."""
+    ready_recipe: ClassVar[str | None] = None
+    """Name of a recipe whose weights come in a package, for where those of the default one cannot be had."""
 
     @property
     @abstractmethod
@@ -150,6 +155,10 @@ class System(ABC, Generic[R]):
     @abstractmethod
     def open(self, recipe: R, classes: int) -> tuple[nn.Module, Preprocessing]:
         """Return the inference network of a trained model's recipe, without its weights, and its preprocessing."""
+
+    def facts(self, details: Mapping[str, Any]) -> Sequence[tuple[str, str]]:  # noqa: ARG002 - nothing to say
+        """Return what a report says of the system's part of a model's summary: names, and a phrase each."""
+        return ()
 
     def map_layer(self, network: nn.Module, size: int) -> nn.Module:
         """Return the module of an inference network whose output Grad-CAM takes: the last feature map.

@@ -296,6 +296,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
     network = built.inference
     tensors = {name: tensor.cpu().contiguous() for name, tensor in network.state_dict().items()}
     cost = cost_of(network, built.preprocessing.size, device)
+    details = built.summary if built.summarise is None else built.summarise(task.validation)
     work.write(WEIGHTS, save(tensors))
     write_history(work.directory / HISTORY, trained.history)
     best = trained.history[trained.epoch - 1]
@@ -318,7 +319,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
             mixes_batch=mixes_batch,
             temperature=round(float(best["temperature"]), 4),
             images=_form(dataset),
-            details=built.summary.model_dump(mode="json"),
+            details=details.model_dump(mode="json"),
             **cost,
         ),
         protocol=_protocol(job, plan, features, len(train_rows), len(trained.history), start),

@@ -19,13 +19,15 @@ from torch import nn
 from fer_cli.core.errors import FerError
 from fer_cli.models.truncation import truncate
 from fer_cli.systems.conv_cut import network
+from fer_cli.systems.conv_cut.attention import LearnedAttention, SelfAttention, measure_attention
 from fer_cli.systems.conv_cut.network import (
+    POSITIONS,
+    After,
     Attention,
     ConvCutHead,
     DetailBlock,
     Form,
     SeparableConv,
-    attend,
     detail_side,
 )
 from fer_cli.weights.files import WeightsFile, find_weights, load_tensors
@@ -177,7 +179,10 @@ def test_parameters_of_the_detail_block() -> None:
     assert count(2) == 206_336
     assert (count(1), count(3)) == (206_336 - 66_816, 206_336 + 66_816)
     head = ConvCutHead(512, 14, 7, detail=2, attention="tokens", form="code")
-    assert sum(one.numel() for one in head.parameters()) == 206_336 + 512 + 256 * 32 + 32 + 64 + 32 * 7 + 7
+    parameters = 206_336 + 512 + 256 * 32 + 32 + 64 + 32 * 7 + 7
+    assert sum(one.numel() for one in head.parameters()) == parameters
+    learned = ConvCutHead(512, 14, 7, detail=2, attention="learned", form="code")
+    assert sum(one.numel() for one in learned.parameters()) == parameters + 3 * 256 * 256 + 2 * 256
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -187,23 +192,34 @@ def test_sides(layers: int) -> None:
         assert DetailBlock(8, layers)(noise(1, 8, side, side)).shape[2:] == 2 * (detail_side(side, layers),)
 
 
-@pytest.mark.parametrize(("side", "same"), [(14, True), (13, True), (15, True), (16, True), (3, True), (9, False)])
-def test_a_separable_convolution_is_what_loops_give(side: int, same: bool) -> None:
+@pytest.mark.parametrize(
+    ("side", "same", "stride"),
+    [
+        (14, True, 4),
+        (13, True, 4),
+        (15, True, 4),
+        (16, True, 4),
+        (3, True, 4),
+        (9, False, 4),
+        (14, True, 1),
+        (9, True, 2),
+    ],
+)
+def test_a_separable_convolution_is_what_loops_give(side: int, same: bool, stride: int) -> None:
     """TensorFlow: the padding's total is (out - 1) * stride + kernel - side, and the smaller half comes first."""
-    layer = SeparableConv(3, 5, stride=4, same=same).double()
+    layer = SeparableConv(3, 5, kernel=4, stride=stride, same=same).double()
     bias = noise(5).double()
     layer.load_state_dict({**layer.state_dict(), "pointwise.bias": bias})
     x = noise(2, 3, side, side).double()
-    out = math.ceil(side / 4) if same else (side - 4) // 4 + 1
-    total = max((out - 1) * 4 + 4 - side, 0) if same else 0
+    out = math.ceil(side / stride) if same else (side - 4) // stride + 1
+    total = max((out - 1) * stride + 4 - side, 0) if same else 0
     padded = np.zeros((2, 3, side + total, side + total))
     padded[:, :, total // 2 : total // 2 + side, total // 2 : total // 2 + side] = x.numpy()
     depthwise, pointwise = layer.depthwise.weight.detach().numpy(), layer.pointwise.weight.detach().numpy()
     expected = np.zeros((2, 5, out, out))
     for image, row, column in np.ndindex(2, out, out):
         filtered = [
-            (padded[image, c, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] * depthwise[c, 0]).sum()
-            for c in range(3)
+            (padded[image, c, stride * row :, stride * column :][:4, :4] * depthwise[c, 0]).sum() for c in range(3)
         ]
         for o, own in enumerate(bias.tolist()):
             value = sum(pointwise[o, c, 0, 0] * filtered[c] for c in range(3))
@@ -214,27 +230,37 @@ def test_a_separable_convolution_is_what_loops_give(side: int, same: bool) -> No
 # ---- the head
 
 
-def trained_head(attention: Attention, form: Form = "code", detail: int = 2, classes: int = 5) -> ConvCutHead:
+def trained_head(
+    attention: Attention, form: Form = "code", detail: int = 2, classes: int = 5, after: After = "last"
+) -> ConvCutHead:
     """Return a head whose every number differs from its start, in evaluation mode and in float64."""
     torch.manual_seed(1)
-    head = ConvCutHead(24, 14, classes, detail=detail, attention=attention, form=form).double()
+    head = ConvCutHead(24, 14, classes, detail=detail, attention=attention, form=form, after=after).double()
     with torch.no_grad():
         for tensor in [*head.parameters(), *(b for b in head.buffers() if b.is_floating_point())]:
             tensor.add_(torch.rand_like(tensor), alpha=0.1)
     return head.eval()
 
 
-def brute_attention(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+def brute_attention(
+    rows: NDArray[np.float64], state: dict[str, NDArray[np.float64]] | None = None
+) -> NDArray[np.float64]:
+    queries = keys = values = rows
+    if state is not None and "attention.query.weight" in state:
+        spread = np.sqrt(rows.var(1, keepdims=True) + 1e-3)
+        normed = (rows - rows.mean(1, keepdims=True)) / spread * state["attention.norm.weight"]
+        normed = normed + state["attention.norm.bias"]
+        queries, keys, values = (normed @ state[f"attention.{part}.weight"].T for part in ("query", "key", "value"))
     out = np.zeros_like(rows)
-    for i, query in enumerate(rows):
-        scores = rows @ query / math.sqrt(rows.shape[1])
+    for i, query in enumerate(queries):
+        scores = keys @ query / math.sqrt(rows.shape[1])
         shares = np.exp(scores - max(scores))
-        out[i] = sum(shares[:, None] * rows) / sum(shares)
-    return out
+        out[i] = sum(shares[:, None] * values) / sum(shares)
+    return out if values is rows else rows + out
 
 
 def brute_head(head: ConvCutHead, x: torch.Tensor, form: Form) -> NDArray[np.float64]:
-    """Return the logits in loops over the images, from the detail block's output on."""
+    """Return the logits in loops over the images, but for the layers of the detail block."""
 
     state = {name: value.numpy() for name, value in head.state_dict().items()}
 
@@ -245,20 +271,25 @@ def brute_head(head: ConvCutHead, x: torch.Tensor, form: Form) -> NDArray[np.flo
     maps = x.permute(0, 2, 3, 1).numpy()
     if form == "paper":
         maps = normed(maps, "norm_input")
-    with torch.no_grad():
-        maps = head.detail(torch.from_numpy(maps).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+    layers = list(head.detail) if isinstance(head.detail, DetailBlock) else []
+    for number, layer in enumerate(layers):
+        with torch.no_grad():
+            maps = layer(torch.from_numpy(maps).permute(0, 3, 1, 2)).permute(0, 2, 3, 1).numpy()
+        if number == 0 and head.after == "first":
+            maps = np.stack([brute_attention(one.reshape(-1, one.shape[-1]), state).reshape(one.shape) for one in maps])
+    over_positions = head.over == "positions" and head.after == "last"
     vectors = []
     for image in maps:
         rows = image.reshape(-1, image.shape[-1])
         if form == "code":
             spread = np.sqrt(rows.var(1, keepdims=True) + 1e-3)
             rows = (rows - rows.mean(1, keepdims=True)) / spread * state["norm.weight"] + state["norm.bias"]
-        vector = (brute_attention(rows) if head.attention == "tokens" else rows).mean(0)
+        vector = (brute_attention(rows, state) if over_positions else rows).mean(0)
         if form == "code":
             vector = normed(np.maximum(state["dense.1.weight"] @ vector + state["dense.1.bias"], 0), "dense.3")
-        vectors.append(brute_attention(vector[:, None])[:, 0] if head.attention == "channels" else vector)
+        vectors.append(brute_attention(vector[:, None])[:, 0] if head.over == "channels" else vector)
     features = np.stack(vectors)
-    if head.attention == "batch":
+    if head.over == "batch":
         features = brute_attention(features)
     return np.asarray(features @ state["classifier.weight"].T + state["classifier.bias"])
 
@@ -271,6 +302,16 @@ def test_logits_are_what_loops_give(attention: Attention, form: Form, detail: in
     logits = head(x).detach().numpy()
     assert logits.shape == (3, 5)
     np.testing.assert_allclose(logits, brute_head(head, x, form), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("attention", "form"), list(product(POSITIONS, get_args(Form))))
+def test_attention_behind_the_first_layer_is_what_loops_give(attention: Attention, form: Form) -> None:
+    head = trained_head(attention, form, after="first")
+    x = noise(3, 24, 14, 14).double()
+    np.testing.assert_allclose(head(x).detach().numpy(), brute_head(head, x, form), rtol=1e-9, atol=1e-9)
+    last = trained_head(attention, form)
+    last.load_state_dict(head.state_dict())
+    assert float((last(x) - head(x)).detach().abs().max()) > 1e-3, "it sees other positions"
 
 
 @HEADS
@@ -286,9 +327,56 @@ def test_only_the_published_attention_lets_images_see_their_neighbours(attention
 
 
 def test_attention_of_one_row_is_the_identity_and_large_scores_stay_finite() -> None:
-    y = noise(1, 32)
-    torch.testing.assert_close(attend(y), y)
-    assert attend(1e4 * noise(4, 32)).isfinite().all()
+    attention, y = SelfAttention(), noise(1, 32)
+    torch.testing.assert_close(attention(y), y)
+    assert attention(1e4 * noise(4, 32)).isfinite().all()
+
+
+def test_what_attention_does_is_measured() -> None:
+    """Against what stands in for it, and numbers worked out by hand."""
+    own = LearnedAttention(2, epsilon=1e-3)
+    y = torch.tensor([[[3.0, 1.0], [1.0, 3.0], [3.0, 1.0]], [[1.0, 3.0], [3.0, 1.0], [1.0, 3.0]]])
+    with torch.no_grad():
+        own.query.weight.zero_()  # all weights are equal: a mean
+        own.key.weight.zero_()
+        own.value.weight.copy_(torch.eye(2))
+
+    def logits(x: torch.Tensor) -> torch.Tensor:
+        seen: torch.Tensor = own(x)
+        return seen[:, 0]  # of the first position
+
+    measure = measure_attention(own, logits, [y[:1], y[1:]])
+    assert (measure.images, measure.rows, measure.self_weight) == (2, 3, round(1 / 3, 4))
+    assert (measure.from_mean, measure.changed_by_mean) == (0, 0)
+    # values are +-(1, -1) but for epsilon: each mean is a third of them, so apart is sqrt(1 - 1/9)
+    assert measure.from_identity == measure.identity_from_mean == pytest.approx(math.sqrt(8 / 9), abs=1e-4)
+    assert measure.is_idle == (measure.changed_by_identity == 0)
+    with torch.no_grad():
+        own.query.weight.copy_(50 * torch.eye(2))
+        own.key.weight.copy_(50 * torch.eye(2))
+        own.value.weight.copy_(-3 * torch.eye(2))
+    apart = torch.tensor([[[3.0, 1.0], [1.0, 3.0]]])  # each attends to itself alone
+    measure = measure_attention(own, logits, [apart])
+    assert (measure.self_weight, measure.from_identity, measure.changed_by_identity) == (1, 0, 0)
+    assert (measure.from_mean, measure.changed_by_mean) == (measure.identity_from_mean, 1)
+    assert measure.from_mean == pytest.approx(1)
+    assert measure.is_idle
+    assert own.stand_in is None
+
+
+def test_algorithm_1_on_normed_positions_is_near_the_identity() -> None:
+    """Behind a layer norm over 256 channels a position's product with itself is 16, and the mean hides the rest."""
+    torch.manual_seed(0)
+    head = ConvCutHead(24, 14, 5, detail=2, attention="tokens", form="code").eval()
+    maps = 500 * noise(32, 24, 14, 14)  # of trained maps too the norm's epsilon is a small part
+    assert head.attention is not None
+    seen: list[torch.Tensor] = []
+    head.attention.register_forward_hook(lambda _module, x, _y: seen.append(x[0]))
+    with torch.no_grad():
+        head(maps)
+    assert float((seen[0].square().sum(-1) / 16).mean()) == pytest.approx(16, rel=0.05)
+    independent = SelfAttention().weights(noise(8, 4, 256))[0]
+    assert float(independent.diagonal(dim1=1, dim2=2).min()) > 0.999
 
 
 @HEADS
@@ -326,9 +414,19 @@ def test_weights_start_as_in_keras() -> None:
 
 
 REFUSED: dict[tuple[int, int, Attention], str] = {
-    (14, 3, "tokens"): "needs 4 positions or more, and a 14x14 map after 3 detail layers has 1; "
-    r"take --set model.detail=2, or a data.size about 2.1 times as large \(a map of 29x29\)",
-    (7, 2, "tokens"): r"take --set model.detail=1, or a data.size about 1.9 times as large \(a map of 13x13\)",
+    (
+        14,
+        3,
+        "tokens",
+    ): r"over positions \(tokens\) needs 4 of them or more, and a 14x14 map after 3 detail layers has 1; "
+    "take --set model.detail=2, or --set model.attention_after=first, or --set model.detail_stride=1, "
+    r"or a data.size about 2.1 times as large \(a map of 29x29\)",
+    (
+        7,
+        2,
+        "learned",
+    ): "take --set model.detail=1, or --set model.attention_after=first, or --set model.detail_stride=2, "
+    r"or a data.size about 1.9 times as large \(a map of 13x13\)",
     (1, 0, "tokens"): r"a 1x1 map has 1; take a data.size about 2.0 times as large \(a map of 2x2\)",
     (4, 2, "none"): r"2 detail layers leave nothing of a 4x4 map; take --set model.detail=1, or .*\(a map of 5x5\)",
     (7, 3, "batch"): "3 detail layers leave nothing of a 7x7 map; take --set model.detail=2",
@@ -341,15 +439,32 @@ def test_maps_that_are_too_small_are_refused(side: int, detail: int, attention: 
         ConvCutHead(8, side, 5, detail=detail, attention=attention, form="code")
 
 
+def test_three_layers_at_224_px() -> None:
+    for attention, after, stride in (("learned", "first", 4), ("tokens", "first", 4), ("learned", "last", 1)):
+        head = ConvCutHead(8, 14, 5, detail=3, attention=attention, form="code", after=after, stride=stride)  # type: ignore[arg-type]
+        assert head(noise(2, 8, 14, 14)).shape == (2, 5)
+
+
 def test_what_the_refusal_advises_works() -> None:
-    attentions: tuple[Attention, ...] = ("tokens", "none")
-    for side, detail, attention in product(range(1, 40), range(4), attentions):
-        if detail_side(side, detail) >= (2 if attention == "tokens" else 1):
-            network._check_side(side, detail, attention)
-            continue
-        with pytest.raises(FerError) as caught:
-            network._check_side(side, detail, attention)
-        if fewer := re.findall(r"model.detail=(\d)", str(caught.value)):
-            network._check_side(side, int(fewer[0]), attention)
-        larger = re.findall(r"map of (\d+)x", str(caught.value))
-        network._check_side(int(larger[0]), detail, attention)
+    attentions: tuple[Attention, ...] = ("learned", "none")
+    refused = 0
+    for side, detail, attention, stride in product(range(1, 40), range(4), attentions, (1, 2, 4)):
+        for after in get_args(After):
+            seen = min(detail, 1) if after == "first" else detail
+            enough = attention == "none" or detail_side(side, seen, stride) >= 2
+            if enough and detail_side(side, detail, stride) >= 1:
+                network._check_side(side, detail, attention, after, stride)
+                continue
+            refused += 1
+            with pytest.raises(FerError) as caught:
+                network._check_side(side, detail, attention, after, stride)
+            said = str(caught.value)
+            if fewer := re.findall(r"model.detail=(\d)", said):
+                network._check_side(side, int(fewer[0]), attention, after, stride)
+            if "attention_after=first" in said:
+                network._check_side(side, detail, attention, "first", stride)
+            if smaller := re.findall(r"detail_stride=(\d)", said):
+                network._check_side(side, detail, attention, after, int(smaller[0]))
+            larger = re.findall(r"map of (\d+)x", said)
+            network._check_side(int(larger[0]), detail, attention, after, stride)
+    assert refused > 100

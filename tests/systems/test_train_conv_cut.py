@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.summaries import ModelSummary
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.predictors.model import read_history
@@ -17,7 +18,10 @@ from fer_cli.inference.predict import ModelPredictions, predict
 from fer_cli.models.trained import TrainedModel
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.train import train
+from fer_cli.systems import registry
 from fer_cli.systems.conv_cut.network import ConvCut
+from fer_cli.systems.conv_cut.summary import AttentionMeasure
+from fer_cli.systems.naming import recipe_variant
 from fer_cli.systems.trained import WEIGHTS, open_trained
 from tests.kits.toy import toy_dataset
 
@@ -39,7 +43,9 @@ def toys(store: Store) -> Store:
 
 
 def test_kept_maps_give_what_pictures_give(toys: Store) -> None:
-    kept, pictures, rough = (model(toys, f"model.feature_cache={kept}") for kept in ("float32", "none", "float16"))
+    kept, pictures, rough = (
+        model(toys, "model.attention=tokens", f"model.feature_cache={kept}") for kept in ("float32", "none", "float16")
+    )
     assert len({kept.version, pictures.version, rough.version}) == 3
     found = [load_file(one.path / WEIGHTS) for one in (kept, pictures, rough)]
     assert found[0].keys() == found[1].keys() == found[2].keys()
@@ -104,6 +110,35 @@ def test_only_attention_over_the_batch_moves_with_the_neighbours(toys: Store) ->
             assert (difference > 1e-3) if moves else (difference < 1e-5), (attention, batching, difference)
 
 
+def test_what_its_attention_does_is_in_the_summary_and_the_report(toys: Store) -> None:
+    tokens = model(toys, "model.attention=tokens", "train.epochs=1")
+    plain = model(toys, "model.attention=none", "train.epochs=1")
+    assert ModelSummary.of(plain).details["attention"] is None
+    measure = AttentionMeasure.model_validate(ModelSummary.of(tokens).details["attention"])
+    assert (measure.images, measure.rows) == (len(open_dataset(toys.find("toy", ["dataset"])).rows("validation")), 4)
+    assert 0 < measure.self_weight <= 1
+    evaluation = evaluate_model(store=toys, model=tokens.reference, resamples=100, report=True).artifact
+    page = (evaluation.path / "report.html").read_text(encoding="utf-8")
+    assert f"self-weight {measure.self_weight:.3f} among 4 " in page
+
+
+def test_names_tell_the_arms_of_its_tables_apart(toys: Store) -> None:
+    arms = {
+        "": (),
+        "-cut-stage1": ("model.cut=stage1",),
+        "-plain-detail0": ("model.detail=0", "model.attention=none"),
+        "-tokens-attention_after-last": ("model.attention=tokens", "model.attention_after=last"),
+        "-detail_stride1": ("model.detail_stride=1",),
+    }
+    system = registry.load("conv-cut")
+    names = {"".join(f"-{word}" for word in words_of(system, changes)) for changes in arms.values()}
+    assert names == set(arms)
+
+
+def words_of(system: Any, changes: tuple[str, ...]) -> tuple[str, ...]:
+    return recipe_variant(system, registry.read_recipe("conv-cut", None, changes)).name_words
+
+
 def test_what_conv_cut_cannot_do_is_said_in_one_line(toys: Store) -> None:
     cases: list[tuple[tuple[str, ...], type[FerError], str]] = [
         (
@@ -112,8 +147,8 @@ def test_what_conv_cut_cannot_do_is_said_in_one_line(toys: Store) -> None:
             "augmentation.rotation changes the feature maps .* model.feature_cache",
         ),
         (("model.cut=stage9",), FerError, "test_convnext has no cut 'stage9'; take auto"),
-        (("model.cut=stage3",), FerError, "attention over tokens needs 4 positions or more"),
-        (("model.attention=self",), UsageError, "model.attention: input should be 'tokens'"),
+        (("model.cut=stage3",), FerError, r"attention over positions \(learned\) needs 4 of them or more"),
+        (("model.attention=self",), UsageError, "model.attention: input should be 'learned'"),
         (("model.detail=4",), UsageError, "model.detail"),
     ]
     for changes, kind, message in cases:

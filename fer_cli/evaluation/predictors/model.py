@@ -177,7 +177,14 @@ class ModelsPredictor(Predictor):
                 )
             ),
             recipe=_recipe_lines(config),
+            facts=tuple(self._facts()),
         )
+
+    def _facts(self) -> Iterator[tuple[str, str]]:
+        """Yield what the models' systems measured when they were trained."""
+        for name, model in self.models.items():
+            facts = registry.load(ModelConfig.of(model).system).facts(ModelSummary.of(model).details)
+            yield from ((what if len(self.models) == 1 else f"{what}, {name}", text) for what, text in facts)
 
 
 def model_predictor(

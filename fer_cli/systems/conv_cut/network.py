@@ -14,9 +14,13 @@ from torch import nn
 from torch.nn import functional
 
 from fer_cli.core.errors import FerError
+from fer_cli.systems.conv_cut.attention import LearnedAttention, SelfAttention
 
-Attention = Literal["tokens", "channels", "none", "batch"]
+Attention = Literal["learned", "tokens", "channels", "none", "batch"]
+After = Literal["first", "last"]
 Form = Literal["code", "paper"]
+POSITIONS: Final = ("learned", "tokens")
+"""Attentions over the positions of an image."""
 WIDTH: Final = 256
 """Channels of every layer of the detail block."""
 DENSE: Final = 32
@@ -24,10 +28,10 @@ DENSE: Final = 32
 DROPOUT: Final = 0.1
 EPSILON: Final = 1e-3
 """Of the norms, as in Keras: detail maps start out with variances far below it, so it shapes what attention sees."""
-LEAST: Final = {"tokens": 2}
-"""Side of the smallest detail map by attention, 1 elsewhere: among fewer than four positions little is to be chosen."""
+LEAST: Final = 2
+"""Side of the smallest map for attention over positions: among fewer than four little is to be chosen."""
 
-_STRIDES: Final = (4, 2, 2)  # of the detail block's layers; each kernel is as large as its stride
+_KERNELS: Final = (4, 2, 2)  # of the detail block's layers; strides are as large, but for the first where it is set
 
 
 class SeparableConv(nn.Module):
@@ -36,25 +40,29 @@ class SeparableConv(nn.Module):
     Args:
         i: channels of the input.
         o: channels of the output.
-        stride: of the depthwise convolution, and the side of its kernel.
+        kernel: its side, of the depthwise convolution.
+        stride: of the depthwise convolution.
         same: pad as TensorFlow's ``same`` does (output side = side / stride, rounded up; the odd pixel last); else not
             at all (rounded down).
     """
 
-    def __init__(self, i: int, o: int, *, stride: int, same: bool) -> None:
+    def __init__(self, i: int, o: int, *, kernel: int, stride: int, same: bool) -> None:
         super().__init__()
-        self.stride = stride
+        self.kernel, self.stride = kernel, stride
         self.same = same
-        self.depthwise = nn.Conv2d(i, i, stride, stride, groups=i, bias=False)
+        self.depthwise = nn.Conv2d(i, i, kernel, stride, groups=i, bias=False)
         self.pointwise = nn.Conv2d(i, o, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return (n, o, h, w) of (n, i, H, W)."""
         if self.same:
-            down, right = -x.shape[-2] % self.stride, -x.shape[-1] % self.stride
+            down, right = (self._padding(side) for side in x.shape[-2:])
             x = functional.pad(x, (right // 2, right - right // 2, down // 2, down - down // 2))
         y: torch.Tensor = self.pointwise(self.depthwise(x))
         return functional.relu(y)
+
+    def _padding(self, side: int) -> int:
+        return max((-(-side // self.stride) - 1) * self.stride + self.kernel - side, 0)
 
 
 class DetailBlock(nn.Sequential):
@@ -66,30 +74,31 @@ class DetailBlock(nn.Sequential):
     Args:
         channels: of the feature map.
         layers: 1, 2 or 3.
+        stride: of the first layer.
     """
 
-    def __init__(self, channels: int, layers: int) -> None:
-        assert 1 <= layers <= len(_STRIDES)
-        widths = [channels, *[WIDTH] * layers]
+    def __init__(self, channels: int, layers: int, stride: int = _KERNELS[0]) -> None:
+        assert 1 <= layers <= len(_KERNELS)
+        first = SeparableConv(channels, WIDTH, kernel=_KERNELS[0], stride=stride, same=True)
         super().__init__(
-            *(
-                SeparableConv(i, WIDTH, stride=stride, same=not number)
-                for number, (i, stride) in enumerate(zip(widths, _STRIDES[:layers], strict=False))
-            )
+            first, *(SeparableConv(WIDTH, WIDTH, kernel=side, stride=side, same=False) for side in _KERNELS[1:layers])
         )
 
 
 class ConvCutHead(nn.Module):
     """From feature maps to logits.
 
-    ``form="code"``: detail block, layer norm over the channels, spatial dropout, (tokens), mean over the positions,
-    dropout, dense layer of 32 with ReLU and batch norm, (channels or batch), dropout, linear classifier.
-    ``form="paper"``, Algorithm 1: batch norm of the feature map, detail block, spatial dropout, (tokens), mean over
-    the positions, (channels or batch), linear classifier, which the algorithm leaves to the reader.
+    ``form="code"``: detail block, layer norm over the channels, spatial dropout, (learned or tokens), mean over the
+    positions, dropout, dense layer of 32 with ReLU and batch norm, (channels or batch), dropout, linear classifier.
+    ``form="paper"``, Algorithm 1: batch norm of the feature map, detail block, spatial dropout, (learned or tokens),
+    mean over the positions, (channels or batch), linear classifier, which the algorithm leaves to the reader.
 
-    Attention has no weights: softmax(YY' / sqrt(d)) Y, where the rows of Y and d are
+    Attention is softmax(QK' / sqrt(d)) V over
 
-    - ``tokens``: the positions of one image, before pooling; d channels each.
+    - ``learned``: the positions of one image, with learned queries, keys and values, added to its input
+      (:class:`fer_cli.systems.conv_cut.attention.LearnedAttention`).
+    - ``tokens``: the positions of one image, Q = K = V = Y as in Algorithm 1. It learns nothing. Behind a layer norm
+      over d channels a position's logit with itself is about sqrt(d), so that it is near the identity.
     - ``channels``: the channels of one image, after pooling, one number each, d = 1. It is what Algorithm 1 says if
       its Y is one image's column, and it differs from ``batch`` in nothing but the axis.
     - ``batch``: the samples of the batch, after pooling; d channels each. It is the published layer and its flaw: a
@@ -102,25 +111,43 @@ class ConvCutHead(nn.Module):
         detail: layers of the detail block, 0 (none, as in Table 2) to 3.
         attention: see above.
         form: see above.
+        after: which layer of the detail block attention over positions stands behind. Behind the first it has more of
+            them, and they are those of the feature map where there is no detail block.
+        stride: of the detail block's first layer.
 
     Raises:
-        FerError: the detail block leaves nothing of such a map, or too little for attention over tokens.
+        FerError: the detail block leaves nothing of such a map, or too little for attention over positions.
     """
 
     def __init__(
-        self, channels: int, side: int, classes: int, *, detail: int, attention: Attention, form: Form
+        self,
+        channels: int,
+        side: int,
+        classes: int,
+        *,
+        detail: int,
+        attention: Attention,
+        form: Form,
+        after: After = "last",
+        stride: int = _KERNELS[0],
     ) -> None:
         super().__init__()
-        assert 0 <= detail <= len(_STRIDES)
+        assert 0 <= detail <= len(_KERNELS)
         assert attention in get_args(Attention)
         assert form in get_args(Form)
-        _check_side(side, detail, attention)
+        _check_side(side, detail, attention, after, stride)
         width = WIDTH if detail else channels
-        self.attention = attention
+        self.over = "positions" if attention in POSITIONS else attention
+        self.after: After = after if self.over == "positions" and detail else "last"
         self.norm_input = nn.BatchNorm2d(channels, eps=EPSILON) if form == "paper" else nn.Identity()
-        self.detail = DetailBlock(channels, detail) if detail else nn.Identity()
+        self.detail = DetailBlock(channels, detail, stride) if detail else nn.Identity()
         self.norm = nn.LayerNorm(width, eps=EPSILON) if form == "code" else nn.Identity()
         self.spatial_dropout = nn.Dropout1d(DROPOUT)
+        self.attention: SelfAttention | None = None
+        if attention == "learned":
+            self.attention = LearnedAttention(width, epsilon=EPSILON)
+        elif attention != "none":
+            self.attention = SelfAttention()
         self.dense: nn.Module = nn.Identity()
         self.dropout: nn.Module = nn.Identity()
         if form == "code":
@@ -133,16 +160,25 @@ class ConvCutHead(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (n, classes) of feature maps (n, channels, side, side)."""
-        y: torch.Tensor = self.detail(self.norm_input(x))
+        y = self.norm_input(x)
+        if self.attention is not None and self.after == "first":
+            assert isinstance(self.detail, DetailBlock)
+            first, *others = self.detail
+            y = first(y)
+            y = self.attention(y.flatten(2).mT).mT.unflatten(2, y.shape[2:])
+            for layer in others:
+                y = layer(y)
+        else:
+            y = self.detail(y)
         y = self.norm(y.flatten(2).mT)
         y = self.spatial_dropout(y.mT).mT
-        if self.attention == "tokens":
-            y = attend(y)
+        if self.attention is not None and self.over == "positions" and self.after == "last":
+            y = self.attention(y)
         y = self.dense(y.mean(1))
-        if self.attention == "channels":
-            y = attend(y[..., None])[..., 0]
-        elif self.attention == "batch":
-            y = attend(y)
+        if self.attention is not None and self.over == "channels":
+            y = self.attention(y[..., None])[..., 0]
+        elif self.attention is not None and self.over == "batch":
+            y = self.attention(y)
         logits: torch.Tensor = self.classifier(self.dropout(y))
         return logits
 
@@ -166,33 +202,44 @@ class ConvCut(nn.Module):
         return logits
 
 
-def attend(y: torch.Tensor) -> torch.Tensor:
-    """Return softmax(YY' / sqrt(d)) Y of the matrices (..., rows, d): Algorithm 1, equation 2 without projections."""
-    return torch.softmax(y @ y.mT / math.sqrt(y.shape[-1]), -1) @ y
-
-
-def detail_side(side: int, layers: int) -> int:
+def detail_side(side: int, layers: int, stride: int = _KERNELS[0]) -> int:
     """Return the side of what the detail block makes of a map, 0 where nothing is left."""
-    for number, stride in enumerate(_STRIDES[:layers]):
-        side = side // stride if number else -(-side // stride)
+    for number, kernel in enumerate(_KERNELS[:layers]):
+        side = side // kernel if number else -(-side // stride)
     return side
 
 
-def _check_side(side: int, detail: int, attention: Attention) -> None:
-    least = LEAST.get(attention, 1)
-    left = detail_side(side, detail)
-    if left >= least:
+def _check_side(side: int, detail: int, attention: Attention, after: After = "last", stride: int = _KERNELS[0]) -> None:
+    """Refuse what leaves no map, or too few positions where attention over them stands."""
+    over_positions = attention in POSITIONS
+
+    def suits(side: int, detail: int, after: After, stride: int) -> bool:
+        seen = min(detail, 1) if after == "first" else detail
+        enough = not over_positions or detail_side(side, seen, stride) >= LEAST
+        return enough and detail_side(side, detail, stride) >= 1
+
+    if suits(side, detail, after, stride):
         return
-    enough = next(larger for larger in range(side, 1000) if detail_side(larger, detail) >= least)
-    times = math.ceil(10 * enough / side) / 10
-    larger = f"a data.size about {times} times as large (a map of {enough}x{enough})"
-    fewer = next((layers for layers in range(detail - 1, -1, -1) if detail_side(side, layers) >= least), None)
-    where = f"a {side}x{side} map" + (f" after {detail} detail layers" if detail else "")
+    ways = []
+    fewer = next((layers for layers in range(detail - 1, -1, -1) if suits(side, layers, after, stride)), None)
+    if fewer is not None:
+        ways.append(f"--set model.detail={fewer}")
+    if after == "last" and suits(side, detail, "first", stride):
+        ways.append("--set model.attention_after=first")
+    smaller = next((one for one in (2, 1) if one < stride and suits(side, detail, after, one)), None)
+    if smaller is not None:
+        ways.append(f"--set model.detail_stride={smaller}")
+    larger = next(other for other in range(side, 1000) if suits(other, detail, after, stride))
+    ways.append(f"a data.size about {math.ceil(10 * larger / side) / 10} times as large (a map of {larger}x{larger})")
+    layers = min(detail, 1) if after == "first" else detail
+    left = detail_side(side, layers, stride)
+    where = f"a {side}x{side} map" + (f" after {layers} detail layer{'s' if layers > 1 else ''}" if layers else "")
+    nothing = detail_side(side, detail, stride) < 1
     raise FerError(
-        f"attention over {attention} needs {least * least} positions or more, and {where} has {left * left}"
-        if least > 1
-        else f"{detail} detail layers leave nothing of a {side}x{side} map",
-        hint=f"take {larger}" if fewer is None else f"take --set model.detail={fewer}, or {larger}",
+        f"{detail} detail layers leave nothing of a {side}x{side} map"
+        if nothing
+        else f"attention over positions ({attention}) needs {LEAST**2} of them or more, and {where} has {left**2}",
+        hint=f"take {', or '.join(ways)}",
     )
 
 

@@ -18,8 +18,15 @@ class ConvCutModel(Backbone):
 
     cut: str = key("where the backbone ends: auto, stageN, or stageN.blockM of a ConvNeXt", default="auto")
     detail: int = key("layers of the detail block", default=2, ge=0, le=3)
-    attention: Literal["tokens", "channels", "none", "batch"] = key(
-        "what attention mixes; batch is the published one, whose predictions depend on the batch", default="tokens"
+    detail_stride: Literal[1, 2, 4] = key("stride of the detail block's first layer", default=4)
+    attention: Literal["learned", "tokens", "channels", "none", "batch"] = key(
+        "what attention mixes: positions, with learned queries, keys and values; tokens: without, as in Algorithm 1; "
+        "batch is the published one, whose predictions depend on the batch",
+        default="tokens",
+    )
+    attention_after: Literal["first", "last"] = key(
+        "layer of the detail block that attention over positions stands behind; the first leaves more of them",
+        default="last",
     )
     form: Literal["code", "paper"] = key("head of the authors' code, or of Algorithm 1", default="code")
     feature_cache: Literal["float16", "float32", "none"] = key(
@@ -34,10 +41,10 @@ class ConvCutRecipe(Recipe):
     loss: LogitLoss
 
     def variant(self) -> tuple[str, ...]:
-        """Return what attention mixes where that is not tokens, the head's form and the loss where they are others."""
+        """Return what attention mixes where nothing is learned, the head's form and the loss where they are others."""
         attention = "plain" if self.model.attention == "none" else self.model.attention
         return (
-            *([attention] if attention != "tokens" else []),
+            *([attention] if attention != "learned" else []),
             *([f"{self.model.form}-head"] if self.model.form != "code" else []),
             *(self.loss.variant() if self.loss.name != "cross-entropy" else []),
         )
