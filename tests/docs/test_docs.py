@@ -141,8 +141,11 @@ def test_recipes_of_commands_load(command: Command) -> None:
     if len(words) < 2 or words[1] not in registry.SYSTEMS.bundled:
         return
     system = registry.load(words[1])
-    path = ROOT / words[words.index("--recipe") + 1] if "--recipe" in words else system.default_recipe
-    if path.name != "FILE":
+    given = words[words.index("--recipe") + 1] if "--recipe" in words else None
+    path = system.default_recipe if given is None else ROOT / given
+    if given is not None and path.suffix != ".toml":  # the name of one that comes with fer
+        path = ROOT / "recipes" / f"{given}.toml"
+    if given != "FILE":
         load_recipe(path, system.recipe_type, [change for change in changes(words) if change != "KEY=VALUE"])
 
 
