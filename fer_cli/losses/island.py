@@ -1,6 +1,7 @@
 """Joint softmax and island loss (PSA-ResNet, equations 7 and 8; the island loss is Cai et al., FG 2018).
 
-The papers write sums over the batch; here both data terms are means over its images, so that a rate fits any batch.
+The papers write sums over the batch; here the softmax is a mean over its images, so that a rate fits any batch, and the
+centre term is one too unless it is asked for as the sum that they print.
 Centres are no parameters: they move by their own rule. As the pairwise term does not depend on the features, that rule
 is the only place where it acts: without its gradient there, the term would be a number that changes nothing.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import torch
 
-from fer_cli.core.distributed import Ranks, all_reduce
+from fer_cli.core.distributed import Ranks, all_reduce, ranks
 from fer_cli.core.errors import FerError
 from fer_cli.losses.cross_entropy import CrossEntropy
 from fer_cli.losses.objective import Objective
@@ -32,12 +33,21 @@ class IslandLoss(Objective):
         island: lambda, 1 in the paper; .01 is usual elsewhere.
         pairs: lambda1, between the two terms of the island loss.
         rate: alpha, of the centres.
+        summed: take the centre term as a sum over the images of the batch of all processes, in place of the mean.
     """
 
     centres: torch.Tensor
 
     def __init__(
-        self, softmax: CrossEntropy, classes: int, width: int, *, island: float, pairs: float, rate: float
+        self,
+        softmax: CrossEntropy,
+        classes: int,
+        width: int,
+        *,
+        island: float,
+        pairs: float,
+        rate: float,
+        summed: bool = False,
     ) -> None:
         super().__init__()
         if classes < 2:
@@ -46,6 +56,7 @@ class IslandLoss(Objective):
             )
         self.softmax = softmax
         self.island, self.pairs, self.rate = island, pairs, rate
+        self.summed = summed
         self.register_buffer("centres", torch.zeros(classes, width))
         self.seen: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -63,6 +74,8 @@ class IslandLoss(Objective):
         wanted, labels = target
         apart = features - self.centres[labels]
         centre = apart.square().sum(1).mean() / 2
+        if self.summed:  # gradients are averaged over the processes, which have equal shares of the batch
+            centre = centre * len(features) * ranks().world
         self.seen = (features.detach(), labels)
         softmax: torch.Tensor = self.softmax(logits, wanted)
         return softmax + self.island * (centre + self.pairs * self._pairs())

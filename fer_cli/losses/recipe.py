@@ -89,12 +89,20 @@ class IslandConfig(SoftmaxConfig):
     name: Literal["island"] = key("cross-entropy and island loss")
     island: float = key("lambda, weight of the island loss", default=0.01, ge=0, le=1e30)
     island_pairs: float = key("lambda1, weight of the pairwise term in the island loss", default=10.0, ge=0, le=1e30)
+    centre_term: Literal["mean", "sum"] = key(
+        "the term that draws features to their centres: mean over the batch's images, or the sum that the papers print",
+        default="mean",
+    )
     centre_rate: float = key("alpha, the rate at which class centres move", default=0.5, ge=0, le=1)
 
     def variant(self) -> tuple[str, ...]:
         """Return the name, and the weight where it is not the usual one."""
         usual = type(self).model_fields["island"].default
-        return (self.name, *([f"island-{self.island:g}"] if self.island != usual else []))
+        return (
+            self.name,
+            *([f"island-{self.island:g}"] if self.island != usual else []),
+            *([f"centre-{self.centre_term}"] if self.centre_term != "mean" else []),
+        )
 
     def build(self, labels: NDArray[np.int64], classes: tuple[str, ...], width: int) -> Objective:
         """Return the loss."""
@@ -107,6 +115,7 @@ class IslandConfig(SoftmaxConfig):
             island=self.island,
             pairs=self.island_pairs,
             rate=self.centre_rate,
+            summed=self.centre_term == "sum",
         )
 
 

@@ -118,8 +118,9 @@ class Scale(_Strict):
     """How large a run is: the recipe, what is changed in it, and a stated rate for a first estimate of the time.
 
     ``recipes`` are those of data sets that have their own. ``replace`` maps ``KEY=VALUE`` of a row to another,
-    where the scale has another network. The rates are of training; of features that are computed once, of their
-    computation, and ``cached_images_per_second`` of training on them.
+    where the scale has another network. ``least_size`` is the smallest image that a network takes, by its name, in px:
+    its rows have that where the scale's are smaller. The rates are of training; of features that are computed once, of
+    their computation, and ``cached_images_per_second`` of training on them.
     """
 
     recipe: str | None = None
@@ -127,6 +128,7 @@ class Scale(_Strict):
     parser: str | None = None
     settings: Settings = {}
     replace: dict[str, str] = {}
+    least_size: dict[str, int] = {}
     images_per_second: float = Field(gt=0)
     cached_images_per_second: float | None = Field(default=None, gt=0)
 

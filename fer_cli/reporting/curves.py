@@ -41,6 +41,7 @@ METRICS: Final = {
     "balanced_accuracy": ("balanced accuracy", LINES[0]),
     "macro_f1": ("macro F1", LINES[3]),
 }
+_TRAINED: Final = {"train_accuracy": ("training", LINES[1])}
 _SHORT: Final = {**METRICS, "balanced_accuracy": ("balanced", LINES[0])}
 _PANELS: Final = (2.75, 3.6, 2.2)  # inches
 _PER_ROW: Final = 4  # runs in a row of the legend of chosen epochs
@@ -64,7 +65,8 @@ def curves_figure(
 
     Args:
         runs: name, such as "seed 0", -> one record an epoch: epoch (from 1), lr, train_loss, validation_loss, and on
-            validation accuracy, balanced_accuracy and macro_f1 as shares.
+            validation accuracy, balanced_accuracy and macro_f1 as shares; train_accuracy too, where all have it: of the
+            epoch's augmented images while it went on.
         chosen: name -> the epoch that was chosen.
         metric: the one of the three that chose it.
         title: one line.
@@ -103,10 +105,12 @@ def curves_figure(
         losses, metrics, rates = panels
         solid = "validation_loss"
         _lines(losses, runs, {key: (*look, key == solid) for key, look in _LOSSES.items()}, narrow=stacked)
+        trained = all("train_accuracy" in row for rows in runs.values() for row in rows)
+        looks = {**(_SHORT if stacked or trained else METRICS), **(_TRAINED if trained else {})}
         _lines(
             metrics,
             runs,
-            {key: (*look, key == metric) for key, look in (_SHORT if stacked else METRICS).items()},
+            {key: (*look, key == metric) for key, look in looks.items()},
             factor=100,
             narrow=stacked,
         )
@@ -114,7 +118,7 @@ def curves_figure(
         _lines(rates, runs, {"lr": ("", LINES[0], True)}, stepped=True)
         for axes, words in (
             (losses, "Loss"),
-            (metrics, "Validation metrics, %"),
+            (metrics, "Validation metrics and training accuracy, %" if trained else "Validation metrics, %"),
             (rates, rates_words),
         ):
             place: dict[str, Any] = {

@@ -115,7 +115,12 @@ def _job(
             str(merged["backbone"]), None if size is None else int(str(size)), str(merged.get("weights", "auto"))
         )
     assert form.recipe is not None, f"{entry.reference}: a system that is trained has a recipe at every scale"
-    given = {change.partition("=")[0].strip() for change in changes}
+    given = {key.strip(): value.strip() for key, _, value in (change.partition("=") for change in changes)}
+    least = form.least_size.get(str(merged.get("model.backbone")), 0)
+    size = given.get("data.size", merged.get("data.size"))
+    if size is not None and str(size).isdecimal() and int(str(size)) < least:
+        settings = {**settings, "data.size": least}
+        merged["data.size"] = least
     own = tuple(f"{key}={_word(value)}" for key, value in merged.items() if key not in given or key in settings)
     return Training(
         system=entry.system,

@@ -45,6 +45,7 @@ _PUBLISHED: Final = {
     "resnet50.a1_in1k": Published("timm/resnet50.a1_in1k", "a1_in1k", "apache-2.0"),
     "mobilenetv2_100.ra_in1k": Published("timm/mobilenetv2_100.ra_in1k", "ra_in1k", "apache-2.0"),
     "densenet121.ra_in1k": Published("timm/densenet121.ra_in1k", "ra_in1k", "apache-2.0"),
+    "vgg19_bn.tv_in1k": Published("timm/vgg19_bn.tv_in1k", "tv_in1k", "bsd-3-clause"),
     "vgg16_bn.tv_in1k": Published("timm/vgg16_bn.tv_in1k", "tv_in1k", "bsd-3-clause"),
     "inception_v4.tf_in1k": Published("timm/inception_v4.tf_in1k", "tf_in1k", "apache-2.0"),
 }

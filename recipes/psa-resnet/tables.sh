@@ -51,11 +51,11 @@ for table in "${tables[@]}"; do
     row "attention psa + joint loss" model.attention=psa loss.name=island
     ;;
   networks) # table 5, FER2013: 68.79, 69.01, 70.80, 72.30, 74.26; InceptionV4 is named and has no figure
-    for backbone in vgg16_bn resnet50 mobilenetv2_100 densenet121; do
+    for backbone in vgg16_bn vgg19_bn resnet50 mobilenetv2_100 densenet121; do
       row "$backbone" model.backbone=$backbone model.attention=none loss.name=cross-entropy
     done
     row "ours" model.attention=psa loss.name=island
-    row "inception_v4" model.backbone=inception_v4 model.attention=none loss.name=cross-entropy data.size=96 # least: 75
+    row "inception_v4" model.backbone=inception_v4 model.attention=none loss.name=cross-entropy # takes 75 px or more
     ;;
   esac
 done

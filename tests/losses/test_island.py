@@ -95,6 +95,21 @@ def test_the_loss_and_the_centres_are_what_loops_give(zero: tuple[int, ...]) -> 
     np.testing.assert_allclose(loss.centres.numpy(), moved_by_loops(x, y, centres), rtol=1e-6, atol=1e-8)
 
 
+def test_the_centre_term_is_the_mean_or_the_sum_over_the_images() -> None:
+    centres = some_centres()
+    logits, features, labels = batch()
+    losses = []
+    for summed in (False, True):
+        loss = IslandLoss(CrossEntropy(), CLASSES, WIDTH, island=ISLAND, pairs=0, rate=RATE, summed=summed).double()
+        loss.centres.copy_(torch.from_numpy(centres))
+        losses.append(loss((logits, features), (labels, labels)) - CrossEntropy()(logits, labels))
+    within = sum(
+        0.5 * float(((features[i].detach() - torch.from_numpy(centres)[y]) ** 2).sum()) for i, y in enumerate(labels)
+    )
+    assert float(losses[1].detach()) == pytest.approx(ISLAND * within)
+    assert float(losses[0].detach()) == pytest.approx(ISLAND * within / IMAGES)
+
+
 def test_centres_are_no_parameters_and_travel_with_a_checkpoint() -> None:
     loss = joint(some_centres())
     assert list(loss.parameters()) == []

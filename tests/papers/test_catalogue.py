@@ -71,6 +71,22 @@ def test_every_row_is_a_recipe_that_can_be_read(entry: Entry, store: Store) -> N
                 assert recipe.train.epochs == 1
 
 
+def test_a_network_that_takes_no_small_images_has_its_least_size() -> None:
+    [entry] = find("psa-resnet/table5-fer2013")
+    form = paper("psa-resnet").scales["laptop"]
+
+    def sizes(*changes: str) -> dict[str, str]:
+        jobs = {run.name: run.job for run in runs_of(entry, form, changes)}
+        return {
+            name: dict(change.split("=") for change in job.changes)["data.size"]
+            for name, job in jobs.items()
+            if isinstance(job, Training)
+        }
+
+    assert {name: size for name, size in sizes().items() if size != "48"} == {"InceptionV4": "75"}
+    assert set(sizes("data.size=96").values()) == {"96"}
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_variant_is_another_job_than_its_row(scale: ScaleName) -> None:
     variants = 0
@@ -80,4 +96,4 @@ def test_a_variant_is_another_job_than_its_row(scale: ScaleName) -> None:
             for variant in row.variants:
                 variants += 1
                 assert jobs[variant.name] not in {None, jobs[row.name]}
-    assert variants == 18
+    assert variants == 24

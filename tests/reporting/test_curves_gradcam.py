@@ -333,11 +333,32 @@ def test_words_of_the_curves() -> None:
     figure = curves_figure(SEEDS, chosen={"seed 0": 2}, title="$\\frac{", subtitle="conv-cut on a_b^")
     said = texts(figure)
     for text in (
-        *("Loss", "train", "validation", "Validation metrics, %", "accuracy", "balanced accuracy", "macro F1"),
-        *("Learning rate", "$\\frac{", "conv-cut on a_b^"),
+        *(
+            "Loss",
+            "train",
+            "validation",
+            "Validation metrics and training accuracy, %",
+            "accuracy",
+            "balanced",
+            "macro F1",
+        ),
+        *("training", "Learning rate", "$\\frac{", "conv-cut on a_b^"),
     ):
         assert text in said, text
     assert said.count("epoch") == 3
+    earlier = {
+        name: [{key: row[key] for key in row if key != "train_accuracy"} for row in rows]
+        for name, rows in SEEDS.items()
+    }
+    said = texts(curves_figure(earlier, chosen={}))
+    assert "Validation metrics, %" in said
+    assert "balanced accuracy" in said
+
+
+def test_accuracy_in_training_is_drawn() -> None:
+    metrics = curves_figure(SEEDS, chosen={}).axes[1]
+    expected = [100 * row["train_accuracy"] for row in SEEDS["seed 1"]]
+    np.testing.assert_allclose(data(line(metrics, "seed 1 train_accuracy")), expected)
 
 
 def test_what_is_not_finite_leaves_a_gap(tmp_path: Path) -> None:
@@ -368,7 +389,7 @@ def test_a_run_that_stops_early_ends_the_mean() -> None:
 def test_one_epoch_still_shows(seeds: int) -> None:
     runs = {f"seed {k}": run(1, k) for k in range(seeds)}
     figure = curves_figure(runs, chosen=dict.fromkeys(runs, 1))
-    for axes, lines in zip(figure.axes, (2, 3, 1), strict=True):
+    for axes, lines in zip(figure.axes, (2, 4, 1), strict=True):
         assert len(dots(axes)) == lines * (seeds + (seeds > 1))
     check_layout(figure)
     with rendered(figure):

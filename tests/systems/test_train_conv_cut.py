@@ -15,14 +15,14 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.predictors.model import read_history
 from fer_cli.inference.predict import ModelPredictions, predict
-from fer_cli.models.trained import TrainedModel
+from fer_cli.models.trained import WEIGHTS, TrainedModel
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.train import train
 from fer_cli.systems import registry
 from fer_cli.systems.conv_cut.network import ConvCut
 from fer_cli.systems.conv_cut.summary import AttentionMeasure
 from fer_cli.systems.naming import recipe_variant
-from fer_cli.systems.trained import WEIGHTS, open_trained
+from fer_cli.systems.trained import open_trained
 from tests.kits.toy import toy_dataset
 
 SMALL = (

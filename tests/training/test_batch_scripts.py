@@ -78,7 +78,7 @@ def test_an_array_job_takes_its_seed(store: Store, environment: dict[str, str]) 
         ("slfer/tables.sh", "masks", 3),
         ("psa-resnet/tables.sh", "ablation", 4),
         ("psa-resnet/tables.sh", "attention", 7),
-        ("psa-resnet/tables.sh", "networks", 6),
+        ("psa-resnet/tables.sh", "networks", 7),
     ],
 )
 def test_a_papers_table_trains_and_scores_each_row_by_its_reference(
