@@ -53,6 +53,7 @@ _NO_NAMES: Final = frozenset(
         ),
     )
 )
+_MARKS: Final = frozenset(",;|#=<>[]{}")
 _SHORTEST: Final = 3  # letters of a Latin name; shorter ones are codes
 _MISSPELT: Final = 0.75  # of difflib's ratio: that of feer and fear
 _STEM: Final = 3  # letters that forms of one word begin with: angry and anger, but not calm and neutral
@@ -195,7 +196,8 @@ def is_likely_name(text: str) -> bool:
     """Return whether a text may be a class of the user's own without being asked: no number, code or gap."""
     key = folded(text)
     letters = sum(char.isalpha() for char in key)
-    return letters > 0 and key not in _NO_NAMES and not (key.isascii() and letters < _SHORTEST)
+    several = bool(_MARKS.intersection(key))  # happy|sad, ['happy'], happy # a remark
+    return letters > 0 and key not in _NO_NAMES and not several and not (key.isascii() and letters < _SHORTEST)
 
 
 def is_expression(text: str) -> bool:

@@ -174,7 +174,7 @@ class Folder:
             leftovers=self._listing.leftovers,
             odd_images=self._pictures.odd_images,
             split_of=roles.split_of,
-            warnings=[*self._names.remarks(), *self._pictures.warnings],
+            warnings=[*self._names.remarks(), *self._listing.remarks, *self._pictures.warnings],
             carve_validation=roles.carve_validation,
             carve_test=roles.carve_test,
         )

@@ -12,6 +12,7 @@ from fer_cli.datasets.image_files import SUFFIXES, portable, refuse, walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry
 from fer_cli.datasets.leftovers import find_unread
 from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
+from fer_cli.datasets.spelling import Spellings
 from fer_cli.datasets.split_names import split_of_name
 
 PATTERNS: Final = {
@@ -51,6 +52,7 @@ def list_flat(root: Path, pattern: re.Pattern[str], names: ClassNames) -> Listin
     items: list[ImageEntry] = []
     faults: list[FerError] = []
     parts: dict[str, SplitName] = {}
+    subjects, sequences = Spellings("subject"), Spellings("sequence")
     whole = "/" in pattern.pattern
     for path in walk(root, _DEPTH):
         text = portable(path)
@@ -66,7 +68,9 @@ def list_flat(root: Path, pattern: re.Pattern[str], names: ClassNames) -> Listin
                 continue
             if split is not None:
                 parts[split] = split
-            subject, sequence = groups.pop("subject", None), groups.pop("sequence", None)
+            has = pattern.groupindex
+            subject = subjects.of(groups.pop("subject", None)) if "subject" in has else None
+            sequence = sequences.of(groups.pop("sequence", None)) if "sequence" in has else None
             flags = tuple(f"{name}={value}" for name, value in sorted(groups.items()))
             items.append(ImageEntry(path, split, label, subject=subject, sequence=sequence, id=text, flags=flags))
     refuse(faults)
@@ -75,4 +79,5 @@ def list_flat(root: Path, pattern: re.Pattern[str], names: ClassNames) -> Listin
         what = "holds no images" if first is None else f"no name of an image matches --pattern; the first is {first!r}"
         raise FerError(what, hint=f"it is held against the whole {'path' if whole else 'file name'}", path=root)
     unread = find_unread(root, [root / item.path for item in items])
-    return Listing(in_id_order(items), parts or {WHOLE: "train"}, unread.leftovers())
+    remarks = [*subjects.remarks(), *sequences.remarks()]
+    return Listing(in_id_order(items), parts or {WHOLE: "train"}, unread.leftovers(), remarks=remarks)

@@ -11,14 +11,15 @@ from pathlib import Path
 
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.core.errors import FerError, one_line
-from fer_cli.core.labels import canonical
+from fer_cli.core.labels import EXPRESSIONS, canonical, is_expression
 from fer_cli.core.progress import note
 from fer_cli.datasets.image_files import Box, native, portable, refuse
 from fer_cli.datasets.image_list import WHOLE, ImageEntry, path_fault
 from fer_cli.datasets.leftovers import TABLES, find_unread, listed, named_like_splits, unread_members
 from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
+from fer_cli.datasets.spelling import Spellings
 from fer_cli.datasets.split_names import split_of_name
-from fer_cli.datasets.table_columns import BOX_FORM, columns_of, is_known
+from fer_cli.datasets.table_columns import BOX_FORM, UnreadValues, columns_of, is_known
 from fer_cli.datasets.tables import open_table, read_header
 
 
@@ -72,6 +73,8 @@ def read_list(
     optional: dict[str, Sequence[str]] = {name: columns.names[name] for name in ("split", "subject", "sequence")}
     opened = open_table(table, required, optional)
     codes = {name: (opened.header.index(name), dict[str, tuple[str, int]]()) for name in columns.codes}
+    unread_values = UnreadValues({name: opened.header.index(name) for name in columns.unread if name not in ignored})
+    subjects, sequences = Spellings("subject"), Spellings("sequence")
     items: list[ImageEntry] = []
     faults: list[FerError] = []
     parts: dict[str, SplitName] = {}
@@ -98,11 +101,14 @@ def read_list(
             what, hint = fault or ("", "")
             faults.append(FerError(what, hint=hint, path=table, line=line))
             continue
+        unread_values.add(cells, label)
         if split is not None:
             parts[split] = split
-        subject, sequence = values.get("subject") or None, values.get("sequence") or None
+        subject = subjects.of(values["subject"]) if "subject" in values else None
+        sequence = sequences.of(values["sequence"]) if "sequence" in values else None
         items.append(ImageEntry(path, split, label, line, subject, sequence, portable(path), box=box))
     refuse(faults, listed=not known.tentative)
+    unread_values.refuse(table)
     note(f"columns of {portable(table.name)}: {columns}")
     if not items:
         raise FerError("the table has a header and no rows", hint="give one row per image", path=table, line=1)
@@ -115,7 +121,8 @@ def read_list(
         *packed.leftovers(tables_matter=set(named_like_splits(packed.tables))),
     ]
     faces = None if columns.box is None else f"cut out by the boxes of {one_line(portable(table.name))}: not aligned"
-    return Listing(in_id_order(_single_faces(items)), parts or {WHOLE: "train"}, leftovers, faces)
+    remarks = [*subjects.remarks(), *sequences.remarks()]
+    return Listing(in_id_order(_single_faces(items)), parts or {WHOLE: "train"}, leftovers, faces, remarks)
 
 
 def _relative(root: Path, cell: str) -> str:
@@ -132,8 +139,12 @@ def _relative(root: Path, cell: str) -> str:
 def _contradiction(
     codes: Mapping[str, tuple[int, dict[str, tuple[str, int]]]], cells: Sequence[str], label: str, line: int
 ) -> tuple[str, str] | None:
-    """Return the fault of a row whose second class means another label than in the rows before."""
+    """Return the fault of a row whose second class is another expression, or meant another label in the rows before."""
     for name, (column, meanings) in codes.items():
+        text = cells[column]
+        if label in EXPRESSIONS and is_expression(text) and canonical(text) != label:
+            hint = f"correct the row, or pass over the column with --ignore-columns {name}"
+            return f"{name} {text[:40]!r} is another expression than the label, {label}", hint
         meaning, first = meanings.setdefault(cells[column], (label, line))
         if meaning != label:
             what = f"{name} {cells[column][:40]!r} is {label} here and {meaning} in line {first}"

@@ -22,7 +22,7 @@ from fer_cli.core.errors import FerError, one_line
 from fer_cli.core.labels import canonical
 from fer_cli.datasets.image_files import JUNK, SUFFIXES, portable, probe
 from fer_cli.datasets.split_names import names_split, split_of_name
-from fer_cli.datasets.table_columns import looks_like
+from fer_cli.datasets.table_columns import column_like, looks_like
 
 TABLES: Final = (".csv", ".tsv")
 """What the name of a table ends with, in lower case."""
@@ -271,7 +271,7 @@ def unread_columns(
     """
     names = [name for place, name in enumerate(header) if place not in read]
     for name in names:
-        if name not in known and (looks := looks_like(name)) is not None:
+        if name not in known and (looks := column_like(name)) is not None:
             raise FerError(
                 f"column {name!r} looks like {looks} and is not read",
                 hint="use the official table; a table of your own: fer prepare folder",

@@ -37,6 +37,7 @@ class Listing:
     parts: dict[str, SplitName]  # the source's name of a split -> split
     leftovers: list[Leftover]
     faces: str | None = None
+    remarks: list[str] = field(default_factory=list)
 
 
 OWN: Final = "own"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final, Literal
 
 from fer_cli.core.errors import FerError
-from fer_cli.core.labels import SYNONYMS
-from fer_cli.datasets.image_files import Box
+from fer_cli.core.labels import SYNONYMS, canonical, is_expression
+from fer_cli.datasets.image_files import SUFFIXES, Box
+from fer_cli.datasets.split_names import names_split, split_of_name
 
 Meaning = Literal["path", "label", "split", "subject", "sequence"]
 
@@ -69,6 +72,22 @@ _LOOKS_LIKE: Final[dict[str, frozenset[str]]] = {
     A_CLASS: frozenset({"label", "labels", "emotion", "emotions", "expression", "class", "classes", "target"}),
 }
 """What a column that is not read must not be -> the words of its name that say so."""
+_WHOLE_NAMES: Final[dict[str, frozenset[str]]] = {
+    "a person": frozenset(
+        {
+            *("user", "users", "userid", "username", "owner", "pid", "people", "celebrity", "volunteer", "proband"),
+            *("persona", "sujet", "client", "donor", "group", "groups", "groupid"),
+        }
+    ),
+    "a film": frozenset({"session", "sessions", "sessionid"}),
+    "a box": frozenset({"xcenter", "ycenter", "xcentre", "ycentre", "centerx", "centery", "centrex", "centrey"}),
+    "a split": frozenset({"cv", "kfold", "cvfold", "holdout", "testset", "trainset", "istrain", "istest", "isval"}),
+}
+"""The same for whole names of columns, without what is neither letter nor digit."""
+_IDS: Final = frozenset({"id", "name"})
+"""Names of columns that mean a row, or where their values repeat, a person."""
+_FOUR: Final = re.compile(r"[\[(]?\s*[-+]?\d+(?:\.\d+)?(?:[\s,;]+[-+]?\d+(?:\.\d+)?){3}\s*[\])]?")
+_NEAR: Final = 0.85  # of difflib's ratio: that of hapiness and happiness; danger and anger have more, and are another
 _SIDES: Final = {
     "left": ("left", "x", "x1", "x0", "xmin", "minx"),
     "top": ("top", "y", "y1", "y0", "ymin", "miny"),
@@ -97,7 +116,7 @@ class BoxColumns:
             numbers = [math.nan]
         if not all(math.isfinite(number) and abs(number) < 1e6 for number in numbers):
             return f"{', '.join(texts)[:60]!r} is not a box"
-        if max(numbers) <= 1 and any(number % 1 for number in numbers):
+        if max(numbers) <= 1 and min(numbers) >= 0:
             return f"the box {', '.join(texts)[:60]!r} is in shares of the image"
         left, top, right, bottom = numbers
         if self.extent:
@@ -162,18 +181,13 @@ def columns_of(table: Path, header: Sequence[str], ignored: Sequence[str]) -> Co
     for name in header:
         if name in read or name in sides:
             continue
-        looks = None if name in ignored else looks_like(name)
+        looks = None if name in ignored else column_like(name)
         if looks == A_CLASS:
             codes.append(name)
         elif looks is None:
             unread.append(name)
         else:
-            raise FerError(
-                f"column {name!r} looks like {looks} and is not read",
-                hint=f"rename it to what it is (see the guide), or pass over it with --ignore-columns {name}",
-                path=table,
-                line=1,
-            )
+            raise _unread(table, name, looks)
     columns: dict[str, str] = {meaning: name for meaning, several in names.items() for name in several if name in there}
     if box is not None:
         columns["box"] = ", ".join(header[index] for index in box.columns)
@@ -190,11 +204,95 @@ def looks_like(name: str) -> str | None:
     return next((what for what, marks in _LOOKS_LIKE.items() if words & marks), None)
 
 
+def column_like(name: str) -> str | None:
+    """Return what the name of a column, in lower case, says that it is: :func:`looks_like`, and what tables have."""
+    if looks := looks_like(name):
+        return looks
+    words = [word for word in re.split(r"[\W_\d]+", name) if len(word) > 2]
+    if any(is_expression(word) for word in words) or _is_misspelt(plain(name)):
+        return "the score of a class"
+    if names_split(name):
+        return "a split"
+    return next((what for what, names in _WHOLE_NAMES.items() if plain(name) in names), None)
+
+
+def _is_misspelt(name: str) -> bool:
+    near = difflib.get_close_matches(name, [word for word in SYNONYMS if len(word) > 4], n=1, cutoff=_NEAR)
+    return bool(near) and name[:1] == near[0][:1]
+
+
+def _unread(table: Path, name: str, looks: str) -> FerError:
+    return FerError(
+        f"column {name!r} looks like {looks} and is not read",
+        hint=f"rename it to what it is (see the guide), or pass over it with --ignore-columns {name}",
+        path=table,
+        line=1,
+    )
+
+
+class UnreadValues:
+    """What the cells of columns that are not read say that they are, whatever their names.
+
+    Args:
+        columns: the name of each and its place in a row; columns that are passed over on purpose are none of them.
+    """
+
+    def __init__(self, columns: Mapping[str, int]) -> None:
+        self._columns = dict(columns)
+        self._rows = Counter[str]()
+        self._marks = {name: Counter[str]() for name in columns}
+        self._distinct = {name: set[str]() for name in columns}
+
+    def add(self, cells: Sequence[str], label: str) -> None:
+        """Take a row into account, of which the class is known."""
+        for name, place in self._columns.items():
+            text = cells[place]
+            if not text:
+                continue
+            self._rows[name] += 1
+            self._distinct[name].add(text)
+            marks = self._marks[name]
+            if is_expression(text) and len(text) > 2:
+                marks[A_CLASS] += 1
+                marks["label"] += canonical(text) == label
+            elif split_of_name(text) is not None:
+                marks["a split"] += 1
+            elif _FOUR.fullmatch(text):
+                marks["a box"] += 1
+            elif PurePosixPath(text).suffix.lower() in SUFFIXES:
+                marks[_PICTURE] += 1
+
+    def refuse(self, table: Path) -> None:
+        """Refuse a column all of whose cells are splits, boxes, other classes than the label, or images that repeat.
+
+        Raises:
+            FerError: there is one.
+        """
+        for name, rows in self._rows.items():
+            marks, repeats = self._marks[name], len(self._distinct[name]) < rows
+            looks = next((what for what, count in marks.items() if what != "label" and count == rows), None)
+            if looks == A_CLASS and marks["label"] == rows:
+                continue  # the label once more
+            if looks == _PICTURE and not repeats:
+                continue
+            if looks is None and plain(name) in _IDS and repeats:
+                looks = "a person"
+            if looks is not None:
+                raise _unread(table, name, looks)
+
+
+_PICTURE: Final = "the image that several rows come from"
+
+
 def _box_columns(table: Path, header: Sequence[str], taken: set[str]) -> tuple[BoxColumns | None, set[str]]:
     """Return the columns of a box, if there is one, and their names."""
     sides: dict[str, list[int]] = {}
     plains = [plain(name) for name in header]
     several = {"x3", "y3"} & set(plains)  # x0, x1, ... are landmarks
+    corners = [name for name in header if plain(name) == "x4" and name not in taken]
+    if corners and not {"x0", "x5"} & set(plains):
+        what = f"columns to {corners[0]!r} look like four corners of a face, or two boxes, and are not read"
+        raise FerError(what, hint=f"{BOX_FORM}, or use --ignore-columns", path=table, line=1)
     for index, name in enumerate(header):
         match = _PREFIX.match(plains[index])
         short = match[1] if match else ""

@@ -57,6 +57,13 @@ def test_splits_are_read_from_a_column_of_any_usual_name(tmp_path: Path, name: s
         ("prob_happy", "prob_happy", "a score"),
         ("happy", "happy", "the score of a class"),
         ("sequence,clip_nr", "clip_nr", "a film"),
+        ("user_id", "user_id", "a person"),
+        ("groups", "groups", "a person"),
+        ("session", "session", "a film"),
+        ("is_test", "is_test", "a split"),
+        ("kfold", "kfold", "a split"),
+        ("p_happy", "p_happy", "the score of a class"),
+        ("hapiness", "hapiness", "the score of a class"),
     ],
 )
 def test_a_column_that_looks_like_something_else_is_refused(
@@ -67,6 +74,64 @@ def test_a_column_that_looks_like_something_else_is_refused(
     fault(lambda: Folder(source=source), said, f"--ignore-columns {column}", at=f"{source}:1: ")
     _, _, report = drain(Folder(source=source, ignore_columns=column.upper()))
     assert [str(leftover) for leftover in report.leftovers] == [f"1 column of t.csv, {column}: not read"]
+
+
+@pytest.mark.parametrize(
+    "spellings",
+    [
+        ("s1", "S1"),
+        ("1", "1.0"),
+        ("1", "001"),
+        ("Ann Lee", "ann  lee "),
+        ("Zo\u00eb", "Zoe\u0308"),
+        ("s1", "ｓ1\u200b"),
+    ],
+)
+def test_one_person_in_several_spellings_is_one(tmp_path: Path, spellings: tuple[str, str]) -> None:
+    cells = [spellings[0], spellings[1], "other", "n/a"]
+    rows, _, report = drain(Folder(source=table(tmp_path, "person", *cells)))
+    persons = [row.subject for row in rows]
+    assert persons == [persons[0], persons[0], "other", None]
+    assert len({person for person in persons if person}) == 2
+    composed = {unicodedata.normalize("NFC", text).strip() for text in spellings}
+    remarks = [text for text in report.warnings if "subject" in text]
+    assert [text.split(":")[0] for text in remarks] == [
+        *(["each subject that is spelled in several ways was taken for one"] if len(composed) > 1 else []),
+        "1 of 4 images have no subject",
+    ]
+
+
+VALUES: dict[str, tuple[str, list[str], str]] = {
+    "splits": ("role", ["train", "test", "test"], "a split"),
+    "boxes": ("crop", ["0 0 9 9", "[1, 2, 7, 8]", "0;0;9.5;9"], "a box"),
+    "classes of another": ("second opinion", ["happy", "sad", "anger"], "a class"),
+    "images that repeat": ("parent", ["o1.jpg", "o2.jpg", "o1.jpg"], "the image that several rows come from"),
+    "ids that repeat": ("ID", ["1", "2", "1"], "a person"),
+    "names that repeat": ("name", ["ann", "bob", "bob"], "a person"),
+}
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_a_column_is_known_by_its_cells_whatever_its_name(tmp_path: Path, case: str) -> None:
+    column, cells, what = VALUES[case]
+    lines = [f"path,label;{column}".replace(",", ";")]
+    for at, (label, cell) in enumerate(zip(("happy", "sad", "happy"), cells, strict=True)):
+        picture(tmp_path / f"{at}.png")
+        lines.append(f'{at}.png;{label};"{cell}"')
+    source = write_lines(tmp_path / "t.csv", lines)
+    fault(lambda: Folder(source=source), f"column {column.lower()!r} looks like {what} and is not read")
+    rows, _, _ = drain(Folder(source=source, ignore_columns=column))
+    assert len(rows) == 3
+
+
+def test_cells_that_are_nothing_of_the_kind_are_passed_over(tmp_path: Path) -> None:
+    lines = ["path;label;same;id;photo of;note;region 3"]
+    for at, label in enumerate(("happy", "sad", "happy")):
+        picture(tmp_path / f"{at}.png")
+        lines.append(f"{at}.png;{label};{label.title()};{at};o{at}.jpg;{'train' if at else 'blurred'};1 2 3")
+    rows, _, report = drain(Folder(source=write_lines(tmp_path / "t.csv", lines)))
+    assert [row.label for row in rows] == ["happy", "sad", "happy"]
+    assert str(report.leftovers[0]) == "5 columns of t.csv, same, id, photo of, 2 more: not read"
 
 
 def test_other_columns_are_listed(tmp_path: Path) -> None:
@@ -86,6 +151,9 @@ def test_a_second_class_must_agree_with_the_label(tmp_path: Path) -> None:
     assert report.leftovers == []
     source = write_lines(tmp_path / "t.csv", [*lines[:3], "c.png,happy,4"])
     fault(lambda: Folder(source=source), "label_id '4' is happy here and sad in line 3", at=f"{source}:4: ")
+    lines = ["path,label,emotion_name", "a.png,happy,Sadness", "b.png,sad,Happiness", "c.png,happy,Sadness"]
+    source = write_lines(tmp_path / "t.csv", lines)  # each name means one label, and none is it
+    fault(lambda: Folder(source=source), "'Sadness' is another expression than the label, happy", at=f"{source}:2: ")
 
 
 BOX_FORMS: dict[str, tuple[str, str, str]] = {
@@ -145,6 +213,15 @@ def test_landmarks_are_no_box(tmp_path: Path) -> None:
     _, images, report = drain(Folder(source=source))
     assert images.shape == (1, 10, 10, 3)
     assert report.leftovers[0].count == 10
+
+
+def test_four_corners_and_centres_are_no_landmarks(tmp_path: Path) -> None:
+    source = table(tmp_path, ",".join(f"x{n},y{n}" for n in range(1, 5)), ",".join("1" * 8))
+    fault(lambda: Folder(source=source), "look like four corners of a face, or two boxes, and are not read")
+    source = table(tmp_path, "x_center,y_center,width,height", "5,5,4,4")
+    fault(lambda: Folder(source=source), "column 'x_center' looks like a box")
+    source = table(tmp_path, "x,y,w,h", "0,0,1,1")
+    fault(lambda: Folder(source=source), "is in shares of the image")
 
 
 def test_pictures_elsewhere(tmp_path: Path) -> None:

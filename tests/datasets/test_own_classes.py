@@ -73,6 +73,7 @@ def test_classes_and_what_is_said(
         ({}, ("s01", "s02", "s03"), "'s01' is neither"),
         ({}, ("subject 1", "subject 2"), "'subject 1' is neither"),
         ({}, ("aligned", "original"), "'aligned' is neither"),
+        ({}, ("calm, sad", "bored|sad", "meh # old"), "'bored.sad' is neither"),
         ({}, ("calm", "neutral"), "keep both with --classes own"),
         ({"classes": "own"}, ("Bored", "bored"), "too alike"),
         ({"classes": "own"}, ("bored",), "has 1 class"),
