@@ -213,11 +213,17 @@ def load_strictly(
 ) -> int:
     """Load every tensor of the network from ``tensors`` and return how many there were.
 
+    Files of torch before 0.4.1, such as ResNet18s of MS-Celeb-1M, hold no batch norm's count of batches: where all are
+    missing, the network keeps its own, which decide nothing.
+
     Raises:
         FerError: a tensor is missing, left over, or of another shape, holds NaN or infinity where the network has a
             number, or is a negative variance; the first of each is named.
     """
     own = network.state_dict()
+    counts = {name: tensor for name, tensor in own.items() if name.rpartition(".")[2] == "num_batches_tracked"}
+    if not counts.keys() & tensors.keys():
+        tensors = {**tensors, **counts}
     faults = []
     if missing := sorted(own.keys() - tensors.keys()):
         faults.append(f"{len(missing)} tensors are missing ({missing[0]})")

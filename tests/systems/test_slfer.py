@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -26,6 +27,7 @@ from fer_cli.faces.masks import open_masks
 from fer_cli.losses.cross_entropy import CrossEntropy
 from fer_cli.models.backbones import Preprocessing
 from fer_cli.models.classifier import open_classifier, perceptron
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.parse_masks import parse_masks
 from fer_cli.stages.prepare import prepare
@@ -34,8 +36,10 @@ from fer_cli.systems.registry import read_recipe
 from fer_cli.systems.slfer import network as slfer_network
 from fer_cli.systems.slfer.loss import SLFERLoss, largest_regions
 from fer_cli.systems.slfer.network import HIDDEN, SLFER
-from fer_cli.systems.trained import WEIGHTS, open_trained
+from fer_cli.systems.slfer.targets import SLFERTargets
+from fer_cli.systems.trained import open_trained
 from fer_cli.training.augmentation import apply, apply_to_maps
+from fer_cli.training.inputs import ClassTargets
 from fer_cli.training.recipe import Augmentation
 from tests.kits.toy import toy_dataset
 from tests.training.test_training import equal, stop_after
@@ -173,6 +177,56 @@ def test_a_crop_is_at_the_centre_without_augmentation_and_anywhere_with_it() -> 
     assert float(first.min()) < 1
     assert float(first.max()) > 15
     assert 7 < float(first.mean()) < 9
+
+
+class FewMasks:
+    """Maps of 4x4 pixels: the background, skin (index 1), and some hair (7) in the last."""
+
+    def __init__(self, *areas: dict[int, int]) -> None:
+        self._maps = np.zeros((len(areas), 16), np.uint8)
+        for row, of in zip(self._maps, areas, strict=True):
+            row[: sum(of.values())] = np.repeat(list(of), list(of.values()))
+
+    def __len__(self) -> int:
+        return len(self._maps)
+
+    def maps(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        return self._maps[rows].reshape(-1, 4, 4)
+
+
+def test_components_that_vary_and_without_the_background() -> None:
+    masks: Any = FewMasks({1: 4, 4: 2}, {1: 5, 4: 2}, {1: 6, 4: 2}, {1: 7, 4: 2, 7: 1}, {1: 2, 4: 2, 7: 9})
+    rows = np.arange(5)
+    plain = Preprocessing(4, (0.5,) * 3, (0.5,) * 3, "bilinear")
+
+    def made(**options: Any) -> SLFERTargets:
+        classes = ClassTargets(np.zeros(5, np.int64), None, "cpu")
+        options = {"top_k": 2, "seed": 0, "device": "cpu", **options}
+        return SLFERTargets(classes, masks, Augmentation(), plain, **options)
+
+    def large(targets: SLFERTargets) -> list[set[str]]:
+        found = targets(rows, 0)[2]
+        assert found is not None
+        return [{region for region, is_large in zip(REGIONS, row, strict=True) if is_large} for row in found.tolist()]
+
+    assert large(made()) == [{"background", "skin"}] * 4 + [{"background", "hair"}]
+    assert large(made(background=False)) == [{"skin", "nose"}] * 4 + [{"skin", "hair"}]
+    # medians: background 9 of 10, 9, 8, 6, 3 is 8; skin 5; nose 2, and larger in none; hair 0
+    varying = made(above_median_of=rows)
+    assert large(varying) == [{"background"}, {"background"}, {"skin"}, {"skin", "hair"}, {"hair"}]
+    assert large(made(above_median_of=rows[:2], background=False)) == [
+        set(),
+        {"skin"},
+        {"skin"},
+        {"skin", "hair"},
+        {"hair"},
+    ]
+    target = varying.component_target(rows)
+    shares = np.array([2, 1, 1, 1]) / 5
+    assert target.entropy_bits == pytest.approx(-(shares * np.log2(shares)).sum(), abs=1e-4)
+    assert target.region_bits["nose"] == 0
+    assert target.region_bits["skin"] == pytest.approx(-(0.4 * math.log2(0.4) + 0.6 * math.log2(0.6)), abs=1e-4)
+    assert "the same in almost all: eye, ear, nose, mouth, neck" in str(target)
 
 
 def test_the_model_is_the_trained_network_without_its_heads(faces: Store) -> None:

@@ -125,6 +125,26 @@ def test_weights_of_another_number_of_classes_load_strictly(tmp_path: Path) -> N
     assert tiny(WeightsFile(path, "file", "?")).tensors_loaded == len(network.state_dict())
 
 
+def test_a_checkpoint_of_early_torch_is_read(tmp_path: Path) -> None:
+    """ResNet18s of MS-Celeb-1M are such: names behind ``module.``, another classifier, no counts of batches."""
+    import timm
+
+    network = timm.create_model(TINY, num_classes=7)
+    state = {
+        f"module.{name}": value + 0.5 for name, value in network.state_dict().items() if value.dtype.is_floating_point
+    }
+    assert len(state) < len(network.state_dict())
+    path = tmp_path / "faces_naive.pth.tar"
+    torch.save({"epoch": 90, "arch": "resnet18", "best_prec1": torch.tensor(88.0), "state_dict": state}, path)
+    loaded = tiny(WeightsFile(path, "file", "?")).network.state_dict()
+    assert all(torch.equal(loaded[name], state[f"module.{name}"]) for name in loaded if f"module.{name}" in state)
+    assert not any(loaded[name].any() for name in loaded if name.endswith("num_batches_tracked"))
+    some = {**state, "module.bn1.num_batches_tracked": torch.tensor(3)}
+    torch.save({"state_dict": some}, path)
+    with pytest.raises(FerError, match=r"tensors are missing \(.*num_batches_tracked"):
+        tiny(WeightsFile(path, "file", "?"))
+
+
 class Trap:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return exec, ("raise SystemExit('the pickle ran')",)

@@ -49,7 +49,12 @@ class SLFERLoss(Objective):
         return loss
 
 
-def largest_regions(maps: torch.Tensor, number: int) -> torch.Tensor:
+def region_areas(maps: torch.Tensor) -> torch.Tensor:
+    """Return the pixels of each region, (n, 8), of maps (n, H, W) of the regions' numbers."""
+    return torch.stack([(maps == region).sum((1, 2)) for region in range(len(REGIONS))], 1)
+
+
+def largest_regions(maps: torch.Tensor, number: int, *, background: bool = True) -> torch.Tensor:
     """Return which regions are among the ``number`` largest of their map, bool (n, 8).
 
     Of equally large ones the first in :data:`fer_cli.core.labels.REGIONS` counts.
@@ -59,8 +64,20 @@ def largest_regions(maps: torch.Tensor, number: int) -> torch.Tensor:
     Args:
         maps: (n, H, W), numbers of regions.
         number: n of the paper, 4 there.
+        background: it counts as a region; else it is never large.
     """
-    areas = torch.stack([(maps == region).sum((1, 2)) for region in range(len(REGIONS))], 1)
+    areas = _without(region_areas(maps), background)
     order = areas.argsort(stable=True, dim=1, descending=True)
     large = torch.zeros_like(areas, dtype=torch.bool).scatter_(1, order[:, :number], True)
     return large & (areas > 0)
+
+
+def larger_than(maps: torch.Tensor, usual: torch.Tensor, *, background: bool = True) -> torch.Tensor:
+    """Return which regions are larger than ``usual`` (8,), in pixels, bool (n, 8)."""
+    return _without(region_areas(maps), background) > usual
+
+
+def _without(areas: torch.Tensor, background: bool) -> torch.Tensor:
+    if not background:
+        areas[:, REGIONS.index("background")] = 0
+    return areas

@@ -27,6 +27,13 @@ class SLFERLossConfig(SoftmaxConfig):
     components: float = key("lambda2, weight of the component task; 0: without it", default=0.5, ge=0, le=1e30)
     top_k_regions: int = key("regions that count as large", default=4, ge=1, le=len(REGIONS))
 
+    component_target: Literal["largest", "above-median"] = key(
+        "what the component task learns of a region: that it is among the top_k_regions, or larger than in half of the "
+        "training images, which varies",
+        default="largest",
+    )
+    component_background: bool = key("the background counts as a component", default=True)
+
     def build(self, labels: NDArray[np.int64], classes: tuple[str, ...], width: int) -> SLFERLoss:  # noqa: ARG002
         """Return the loss."""
         from fer_cli.systems.slfer.loss import SLFERLoss
@@ -57,8 +64,16 @@ class SLFERRecipe(Recipe):
             *([] if attention == "se" else ["plain" if attention == "none" else attention]),
             *_weighted("segmentation", loss.segmentation, usual.segmentation),
             *_weighted("components", loss.components, usual.components),
-            *([f"top-{loss.top_k_regions}"] if loss.components and loss.top_k_regions != usual.top_k_regions else []),
+            *(self._components(usual) if loss.components else []),
         )
+
+    def _components(self, usual: SLFERLossConfig) -> list[str]:
+        loss = self.loss
+        return [
+            *([f"top-{loss.top_k_regions}"] if loss.top_k_regions != usual.top_k_regions else []),
+            *([loss.component_target] if loss.component_target != usual.component_target else []),
+            *([] if loss.component_background else ["no-background"]),
+        ]
 
 
 def _weighted(name: str, weight: float, usual: float) -> list[str]:

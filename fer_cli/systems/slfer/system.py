@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fer_cli.core import assets
 from fer_cli.core.citations import Citation
@@ -92,6 +93,8 @@ class SLFERSystem(System[SLFERRecipe]):
             recipe.augmentation,
             built.preprocessing,
             top_k=loss.top_k_regions,
+            above_median_of=inputs.rows if loss.components and loss.component_target == "above-median" else None,
+            background=loss.component_background,
             seed=seed,
             device=device,
         )
@@ -134,6 +137,11 @@ class SLFERSystem(System[SLFERRecipe]):
             hidden=HIDDEN,
         )
         return built.network, built.preprocessing
+
+    def facts(self, details: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        """Return how much the component task has to say."""
+        target = SLFERSummary.model_validate(details).component_target
+        return () if target is None else (("component target", str(target)),)
 
     def map_layer(self, network: nn.Module, size: int) -> nn.Module:
         """Return the last feature map, after attention."""
