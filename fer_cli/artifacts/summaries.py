@@ -123,7 +123,10 @@ class FeaturesConfig(Section):
 
 
 class FeaturesSummary(Section):
-    """What an extraction gave. ``shape`` is that of one image's features."""
+    """What an extraction gave. ``shape`` is that of one image's features.
+
+    ``classes`` are those of the logits that stand beside the features of a trained model.
+    """
 
     part: ClassVar[Literal["summary"]] = "summary"
     kinds: ClassVar = ("features",)
@@ -133,13 +136,25 @@ class FeaturesSummary(Section):
     shape: tuple[int, ...]
     dtype: str
     weights: WeightsRecord | None = None
+    classes: tuple[str, ...] | None = None
     tensors_loaded: int
     parameters: int
     multiply_adds: int
 
 
+class ReducedClass(Record):
+    """A class of which ``images`` ``of`` so many training images are fitted on, to see what scarcity does."""
+
+    share: float
+    images: int
+    of: int
+
+
 class AhmConfig(Section):
-    """The settings of an AHM fit."""
+    """The settings of an AHM fit.
+
+    ``centring`` is None where X alone is standardised; ``reduced`` are the classes that keep a share of their images.
+    """
 
     part: ClassVar[Literal["config"]] = "config"
     kinds: ClassVar = ("ahm",)
@@ -150,6 +165,9 @@ class AhmConfig(Section):
     ridge: float
     metric: Literal["accuracy", "balanced"]
     standardise: str
+    centring: Literal["none", "both", "intercept"] | None = None
+    reduced: dict[str, ReducedClass] | None = None
+    reduced_seed: int | None = None
     numerics: Numerics | None = None
     """A part of what decides the last digits; None of fits of before it was."""
 

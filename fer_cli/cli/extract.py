@@ -10,7 +10,6 @@ import typer
 from fer_cli.cli.common import Output, artifact_output, listed
 from fer_cli.cli.options import (
     BatchOption,
-    DatasetArgument,
     DeviceOption,
     ForceOption,
     InputSizeOption,
@@ -22,12 +21,19 @@ if TYPE_CHECKING:
     from fer_cli.artifacts.result import Result
     from fer_cli.artifacts.store import Store
 
+SourceArgument = Annotated[
+    str | None, typer.Argument(help="A dataset, or a model whose features are taken. [default: the newest dataset]")
+]
+
 
 @command("extract")
 def extract(
     store: Store,
-    dataset: DatasetArgument = None,
-    backbone: Annotated[str, typer.Option(help="Any network of timm.")] = "tf_efficientnet_lite0",
+    dataset: SourceArgument = None,
+    data: Annotated[
+        str | None, typer.Option(help="The dataset of a model's features. [default: the one that it was trained on]")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="Any network of timm. [default: tf_efficientnet_lite0]")] = None,
     level: Annotated[
         str,
         typer.Option(
@@ -44,7 +50,7 @@ def extract(
     force: ForceOption = False,
     name: str | None = None,
 ) -> Output:
-    """Extract the features of a frozen network.
+    """Extract the features of a frozen network, or of a trained model and its own answers.
 
     Resumes where it stopped; `torchrun -m fer_cli extract ...` shares the work among processes.
     """
@@ -68,7 +74,11 @@ def extract(
 
         return [stage(store=store, **references, **options, force=force)]
 
-    [result] = answer(store, "extract", options, {"dataset": (dataset, ["dataset"])}, build, force=force)
+    kinds = ["dataset"] if dataset is None else ["dataset", "model"]
+    named: dict[str, tuple[str | None, list[str]]] = {"dataset": (dataset, kinds)}
+    if data is not None:
+        named["data"] = (data, ["dataset"])
+    [result] = answer(store, "extract", options, named, build, force=force)
     summary, measured = FeaturesSummary.of(result.artifact), Measured.of(result.artifact)
     shape = " x ".join(str(side) for side in summary.shape)
     lines = [

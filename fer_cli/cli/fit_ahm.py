@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fer_cli.cli.common import Output, artifact_output, listed, print_file
-from fer_cli.cli.options import FeaturesArgument, ForceOption, command
+from fer_cli.cli.options import FeaturesArgument, ForceOption, SeedOption, command
 from fer_cli.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -34,6 +34,18 @@ def fit_ahm(
     ] = None,
     ridge: Annotated[float, typer.Option(help="Relative ridge on SS' and XX'; 0 for none.")] = 1e-6,
     metric: Annotated[str, typer.Option(help="accuracy or balanced: selection metric on validation.")] = "accuracy",
+    centring: Annotated[
+        str,
+        typer.Option(
+            help="Of X and S in the projection: features (X is standardised), none (both as they are: the paper), "
+            "both (S less its mean too), intercept (X standardised, with a constant)."
+        ),
+    ] = "features",
+    reduce: Annotated[
+        str | None,
+        typer.Option(help="Fit on a share of a class's training images: disgust=0.1, or several with commas."),
+    ] = None,
+    seed: SeedOption = 0,
     force: ForceOption = False,
     name: str | None = None,
 ) -> Output:
@@ -52,7 +64,16 @@ def fit_ahm(
         return Output({"hierarchy": text}, partial(print_file, text))
     from fer_cli.cli.requests import answer
 
-    options: dict[str, Any] = {"name": name, "hierarchy": hierarchy, "paths": paths, "ridge": ridge, "metric": metric}
+    options: dict[str, Any] = {
+        "name": name,
+        "hierarchy": hierarchy,
+        "paths": paths,
+        "ridge": ridge,
+        "metric": metric,
+        "centring": centring,
+        "reduce": _shares(reduce),
+        "seed": seed,
+    }
     if lambdas is not None:
         options["lambdas"] = _numbers(lambdas)
 
@@ -71,6 +92,17 @@ def fit_ahm(
             (predictor, f"validation accuracy {scores.accuracy:.1%}, balanced {scores.balanced_accuracy:.1%}{at}")
         )
     return artifact_output(result, lines)
+
+
+def _shares(text: str | None) -> dict[str, float]:
+    shares: dict[str, float] = {}
+    for item in [] if text is None else listed(text, "--reduce"):
+        name, _, share = item.partition("=")
+        try:
+            shares[name.strip()] = float(share)
+        except ValueError as error:
+            raise UsageError(f"--reduce {item!r} is not CLASS=SHARE", hint="write it as disgust=0.1") from error
+    return shares
 
 
 def _numbers(text: str) -> list[float]:

@@ -20,6 +20,7 @@ from fer_cli.core.distributed import Ranks, barrier
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
 from fer_cli.models.backbones import Backbone
+from fer_cli.models.features import logits_of
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +62,11 @@ def extract_features(
     ranks: Ranks,
     run: str,
     title: str,
+    classes: int = 0,
 ) -> float | None:
     """Write one ``<view>.npy`` a view, (N, *shape); return the images a second that this process forwarded.
+
+    Of a model that answers, the logits of each view stand beside it: ``<view>-logits.npy``, float32 (N, classes).
 
     Args:
         directory: where the files go, and what an earlier call left of them is.
@@ -76,6 +80,7 @@ def extract_features(
         ranks: the processes that share the work.
         run: what the features are of: what another run left is not taken up.
         title: of the progress.
+        classes: of a model's logits; 0 where the backbone is no model's.
 
     Raises:
         FerError: the disk is too small, or a feature is not finite.
@@ -88,21 +93,30 @@ def extract_features(
     if first:
         _announce(directory, rows, views, shape, dtype)
     with ExitStack() as stack:
+        arrays: dict[str, tuple[tuple[int, ...], str]] = dict.fromkeys(views, (shape, dtype))
+        arrays |= {logits_of(view): ((classes,), "float32") for view in views if classes}
         writers = {
-            view: stack.enter_context(ArrayWriter(directory / f"{view}.npy", shape, dtype, rows, reserve=first))
-            for view in views
+            name: stack.enter_context(ArrayWriter(directory / f"{name}.npy", form, kind, rows, reserve=first))
+            for name, (form, kind) in arrays.items()
         }
         barrier(ranks)  # the files have their length
 
         def forward(some: Rows) -> dict[str, torch.Tensor]:
             x = load_images(images, some, backbone.preprocessing, device)
-            return {view: backbone.features(x.flip(-1) if view == "flip" else x) for view in views}
+            found = {}
+            for view in views:
+                seen = x.flip(-1) if view == "flip" else x
+                found[view] = backbone.features(seen)
+                if classes:
+                    assert backbone.answer is not None, "a model answers"
+                    found[logits_of(view)] = backbone.answer(seen, found[view])
+            return found
 
         def compute(block: Rows) -> dict[str, NDArray[Any]]:
             import torch
 
             parts = [outputs for _, outputs in batches(forward, block, batch)]
-            return {view: torch.cat([outputs[view] for outputs in parts]).cpu().numpy() for view in views}
+            return {name: torch.cat([outputs[name] for outputs in parts]).cpu().numpy() for name in arrays}
 
         def is_sound(block: int, checksums: Mapping[str, int]) -> bool:
             start, stop = block * BLOCK, min(rows, (block + 1) * BLOCK)

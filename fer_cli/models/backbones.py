@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -87,7 +88,11 @@ class Preprocessing:
 
 @dataclass(frozen=True, slots=True)
 class Backbone:
-    """A network in evaluation mode that returns its pooled features, or the maps before a cut (``level``)."""
+    """A network in evaluation mode that returns its pooled features, or the maps before a cut (``level``).
+
+    ``whole`` is the trained model that it is of, where it is of one, and ``answer`` its logits (n, C) of preprocessed
+    images (n, 3, size, size) and their features.
+    """
 
     network: nn.Module
     name: str
@@ -95,6 +100,8 @@ class Backbone:
     preprocessing: Preprocessing
     own_size: int  # px, what timm gives it
     tensors_loaded: int
+    whole: nn.Module | None = None
+    answer: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None = None
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
         """Return (n, d) for ``pooled``, (n, C, H, W) for a cut, of preprocessed images (n, 3, size, size)."""

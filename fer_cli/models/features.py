@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -14,16 +14,28 @@ from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary, FeaturesSummary
 from fer_cli.core.errors import FerError
 
+
+def logits_of(view: str) -> str:
+    """Return what the logits of a view's images are called: a model's own answers, beside its features."""
+    return f"{view}-logits"
+
+
 BLOCK: Final = 4096
 """Rows that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """A features artifact, opened. Row i of every view belongs to row i of its data set."""
+    """A features artifact, opened. Row i of every view belongs to row i of its data set.
+
+    ``logits`` are by view the answers (N, C) over ``classes`` of the trained model that the features are of; both are
+    empty where they are of none.
+    """
 
     artifact: Artifact
     views: Mapping[str, AnyArray]
+    logits: Mapping[str, AnyArray] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     @property
     def dimension(self) -> int:
@@ -36,12 +48,27 @@ class Features:
         Raises:
             FerError: the view was not extracted.
         """
+        self._check_view(view)
+        return np.asarray(self.views[view][rows], dtype=np.float32).reshape(len(rows), -1)
+
+    def probabilities(self, view: str, rows: NDArray[np.int64], classes: Sequence[str]) -> NDArray[np.float64]:
+        """Return what the model answers of rows (n,): its softmax over some of its classes, (n, C) float64.
+
+        Raises:
+            FerError: the view was not extracted.
+        """
+        self._check_view(view)
+        places = [self.classes.index(name) for name in classes]
+        logits = np.asarray(self.logits[view][rows], dtype=np.float64)[:, places]
+        shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shares / shares.sum(axis=1, keepdims=True))
+
+    def _check_view(self, view: str) -> None:
         if view not in self.views:
             raise FerError(
                 f"{self.artifact.reference} has no {view} view",
                 hint=f"extract with --views {','.join([*self.views, view])}",
             )
-        return np.asarray(self.views[view][rows], dtype=np.float32).reshape(len(rows), -1)
 
     def blocks(
         self, rows: NDArray[np.int64], labels: NDArray[Any]
@@ -65,12 +92,14 @@ def open_features(artifact: Artifact, dataset: Artifact) -> Features:
             f"{artifact.reference} has the features of {source.name}@{source.version}, not of {dataset.reference}",
             hint=f"extract its own: fer extract {dataset.name}@{dataset.version}",
         )
-    views = {view: artifact.array(f"{view}.npy") for view in FeaturesSummary.of(artifact).views}
-    for view, array in views.items():
+    summary = FeaturesSummary.of(artifact)
+    views = {view: artifact.array(f"{view}.npy") for view in summary.views}
+    logits = {view: artifact.array(f"{logits_of(view)}.npy") for view in views if summary.classes}
+    for view, array in [*views.items(), *((logits_of(view), array) for view, array in logits.items())]:
         if len(array) != images:
             raise FerError(
                 f"{view}.npy has {len(array)} rows, the data set {images}",
                 hint="extract them again",
                 path=artifact.path,
             )
-    return Features(artifact, views)
+    return Features(artifact, views, logits, summary.classes or ())

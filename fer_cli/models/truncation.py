@@ -106,8 +106,13 @@ def truncate(name: str, *, cut: str, size: int | None, weights: WeightsFile | No
         FerError: timm does not know the name, the network has no such cut or cannot take such a size, no level has a
             map large enough for ``auto``, or the weights do not fit.
     """
-    backbone = open_backbone(name, size=size, weights=weights, seed=seed)
+    return cut_at(open_backbone(name, size=size, weights=weights, seed=seed), cut)
+
+
+def cut_at(backbone: Backbone, cut: str) -> Truncated:
+    """Keep what lies before a cut of a network that is open, which is changed: :func:`truncate`."""
     network: Any = backbone.network
+    name = backbone.name
     side = backbone.preprocessing.size
     if not hasattr(network, "forward_intermediates"):
         raise FerError(

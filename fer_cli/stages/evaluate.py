@@ -174,14 +174,19 @@ def _same_features(store: Store, features: Artifact, data: Artifact, device: str
     if features.manifest.inputs["dataset"].content == data.manifest.content:
         return features
     config = FeaturesConfig.of(features)
+    source: dict[str, Any] = {
+        "dataset": data.reference,
+        "backbone": config.backbone,
+        "weights": weights_option(features),
+    }
+    if "model" in features.manifest.inputs:
+        source = {"dataset": open_parent(store, features, "model").reference, "data": data.reference}
     extracted = extract(
         store=store,
-        dataset=data.reference,
-        backbone=config.backbone,
+        **source,
         level=config.level,
         size=config.size,
         views=config.views,
-        weights=weights_option(features),
         dtype=config.dtype,
         device=device,
     ).artifact

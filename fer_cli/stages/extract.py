@@ -7,31 +7,39 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.naming import composed_name, slug
 from fer_cli.artifacts.protocol import DatasetProtocol, Numerics, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.store import Artifact, Plan, Store, Work
-from fer_cli.artifacts.summaries import FeaturesConfig, FeaturesSummary, Measured
+from fer_cli.artifacts.summaries import FeaturesConfig, FeaturesSummary, Measured, ModelConfig
 from fer_cli.core import distributed, machine
-from fer_cli.core.errors import UsageError
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import open_dataset
+from fer_cli.evaluation.ancestors import starting_weights
 from fer_cli.inference.extraction import VIEWS, extract_features, feature_shape
 from fer_cli.models.backbones import POOLED, Backbone, check_name, cost
+from fer_cli.models.features import logits_of
 from fer_cli.models.truncation import open_level
-from fer_cli.weights.files import WeightsFile, find_weights, pretraining_of
+from fer_cli.systems.model_features import open_model_level
+from fer_cli.systems.starting_weights import SINGLE, find_network, find_starting_weights, weights_of
+from fer_cli.weights.files import WeightsFile, pretraining_of
 
 REVISION: Final = 1
 LONGEST_FEATURES: Final = 96
 """Characters of the name of features: that of what is made of them has more."""
 DTYPES: Final = ("float32", "float16")
+BACKBONE: Final = "tf_efficientnet_lite0"
+"""Whose features are taken where no network is named."""
 
 
 def extract(
     *,
     store: Store,
     dataset: str | None = None,
-    backbone: str = "tf_efficientnet_lite0",
+    data: str | None = None,
+    backbone: str | None = None,
     level: str = POOLED,
     size: int | None = None,
     views: Sequence[str] = ("original",),
@@ -42,20 +50,21 @@ def extract(
     force: bool = False,
     name: str | None = None,
 ) -> Result:
-    """Run a frozen backbone over every image of a data set.
+    """Run a frozen backbone, or a trained model, over every image of a data set.
 
     The payload is one ``<view>.npy`` a view: (N, d) for ``pooled``, (N, C, H, W) for a stage; row i is the data set's
-    row i.
+    row i. Of a model its own logits are kept too, in ``<view>-logits.npy``.
 
     Args:
         store: where artifacts are.
-        dataset: reference of the data set; the newest where it is None.
-        backbone: timm's name of the network.
+        dataset: reference of the data set, the newest where it is None; or of the model whose features are taken.
+        data: reference of the data set where ``dataset`` names a model; None: the one that it was trained on.
+        backbone: timm's name of the network; None: :data:`BACKBONE`.
         level: ``pooled``, ``stage1`` to the network's last feature level, a block of a ConvNeXt (``stage3.block23``),
             or ``auto``, where Conv-cut cuts it.
         size: side in pixels that images are resized to; the network's own where it is None.
         views: of ``original`` and ``flip`` (mirrored left to right).
-        weights: ``auto``, ``none`` or a file.
+        weights: ``auto``, ``none``, a file, or the reference of a model.
         dtype: ``float32`` or ``float16``, of the stored features; the network computes in float32.
         batch: images a forward pass.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
@@ -69,16 +78,31 @@ def extract(
     views = _check_options(views, dtype, batch, size)
     machine.tune_allocator()
     ranks = distributed.ranks()
-    source = open_dataset(store.find(dataset, ["dataset"]))
-    check_name(backbone)
-    weights_file = find_weights(backbone, weights)
-    network = open_level(backbone, level=level, size=size, weights=weights_file)
+    found, model = _sources(store, dataset, data)
+    source = open_dataset(found)
+    if model is not None:
+        if backbone is not None or weights != "auto":
+            option = "--backbone" if backbone is not None else "--weights"
+            raise UsageError(f"{option} is not for the features of a model, {model.reference}", hint="leave it out")
+        weights_file: WeightsFile | None = weights_of(model)
+    else:
+        backbone = backbone or BACKBONE
+        check_name(backbone)
+        weights_file = find_starting_weights(store, backbone, weights)
+        model = None if weights_file is None else weights_file.model
+    if model is None:
+        network = open_level(str(backbone), level=level, size=size, weights=weights_file)
+    else:
+        network = open_model_level(model, level=level, size=size)
+    classes = () if model is None else ModelConfig.of(model).classes
     target = machine.device_name(device)
     machine.share_cores(target)
     network.network.to(target)
+    if network.whole is not None:
+        network.whole.to(target)
     shape = feature_shape(network, target)
     plan = _plan(source.artifact, network, weights_file, views, dtype)
-    plan = replace(plan, name=name or _name(plan, network, weights))
+    plan = replace(plan, name=name or _name(plan, network, weights, model))
 
     def produce(work: Work) -> None:
         rate = extract_features(
@@ -93,6 +117,7 @@ def extract(
             ranks=ranks,
             run=plan.version,
             title=f"extract {plan.name}",
+            classes=len(classes),
         )
         if ranks.rank:
             return
@@ -103,12 +128,14 @@ def extract(
                 shape=tuple(shape),
                 dtype=dtype,
                 weights=None if weights_file is None else weights_file.record(),
+                classes=classes or None,
                 tensors_loaded=network.tensors_loaded,
                 **cost(network),
             ),
             protocol=TrainingProtocol(
                 data=DatasetProtocol.of(source.artifact),
                 pretraining=pretraining_of(weights_file),
+                start=None if model is None else starting_weights(store, model, source),
                 numerics=Numerics(processes=ranks.world, **machine.numerics(target)),
             ),
             measured=Measured(
@@ -118,10 +145,33 @@ def extract(
                 **machine.usage(target),
             ),
             warnings=source.artifact.manifest.warnings,
-            files=[f"{view}.npy" for view in views],
+            files=[f"{name}.npy" for view in views for name in (view, *([logits_of(view)] if classes else []))],
         )
 
     return run(store, plan, produce, ranks=ranks, force=force)
+
+
+def _sources(store: Store, reference: str | None, data: str | None) -> tuple[Artifact, Artifact | None]:
+    """Return the data set, and the model where the reference names one."""
+    try:
+        dataset = store.find(reference, ["dataset"])
+    except FerError:
+        if reference is None:
+            raise
+        try:
+            store.find(reference, SINGLE)
+        except FerError:
+            dataset = store.find(reference, ["dataset"])  # nothing of this name: the error lists data sets
+        else:
+            model = find_network(store, reference)
+            if data is not None:
+                return store.find(data, ["dataset"]), model
+            return open_parent(store, model, "dataset"), model
+    if data is not None:
+        raise UsageError(
+            "--data is for the features of a model", hint=f"leave it out, or name a model, not {reference}"
+        )
+    return dataset, None
 
 
 def _check_options(views: Sequence[str], dtype: str, batch: int, size: int | None) -> list[str]:
@@ -148,24 +198,28 @@ def _plan(dataset: Artifact, network: Backbone, weights: WeightsFile | None, vie
             backbone=network.name,
             level=network.level,
             # Equal bytes are equal weights, wherever they came from: the rest is in the summary.
-            weights="none: random, seed 0" if weights is None else weights.sha256(),
+            weights="none: random, seed 0" if weights is None else weights.identity,
             preprocessing=network.preprocessing.record(),
             views=tuple(views),
             dtype=dtype,
         ).record(),
-        inputs={"dataset": dataset.as_input()},
+        inputs={
+            "dataset": dataset.as_input(),
+            **({} if weights is None or weights.model is None else {"model": weights.model.as_input()}),
+        },
         seeds=[] if weights is not None else [0],
     )
 
 
-def _name(plan: Plan, network: Backbone, weights: str) -> str:
-    """Return data set and network, and what is other than usual."""
+def _name(plan: Plan, network: Backbone, weights: str, model: Artifact | None) -> str:
+    """Return data set and network or model, and what is other than usual."""
     preprocessing, views = network.preprocessing, plan.config["views"]
     words = [
         *([str(preprocessing.size)] if preprocessing.size != network.own_size else []),
         *([network.level] if network.level != POOLED else []),
-        *(["random"] if plan.seeds else [] if weights == "auto" else [Path(weights).stem]),
+        *(["random"] if plan.seeds else [] if weights == "auto" or model is not None else [Path(weights).stem]),
         *(["flip-only" if len(views) == 1 else "flip"] if "flip" in views else []),
         *([plan.config["dtype"]] if plan.config["dtype"] != "float32" else []),
     ]
-    return composed_name(f"{plan.name}-{slug(network.name)}", words, longest=LONGEST_FEATURES)
+    stem = slug(network.name) if model is None else f"of-{model.name}"
+    return composed_name(f"{plan.name}-{stem}", words, longest=LONGEST_FEATURES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,15 +17,15 @@ from fer_cli.artifacts.payload import table_bytes, tensors_bytes
 from fer_cli.artifacts.protocol import Numerics, Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.store import Artifact, Plan, Store
-from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesSummary, Measured, ValidationScores
+from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesSummary, Measured, ReducedClass, ValidationScores
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.models.features import open_features
-from fer_cli.systems.ahm.fit import CS, RELATIVE_LAMBDAS, FitResult, Metric, fit
+from fer_cli.models.features import Features, open_features
+from fer_cli.systems.ahm.fit import CENTRINGS, CS, RELATIVE_LAMBDAS, Centring, FitResult, Metric, accuracies, fit
 from fer_cli.systems.ahm.hierarchy import Hierarchy, default_hierarchy, load_hierarchy, semantic_prototypes
-from fer_cli.systems.ahm.predictors import PredictorName
+from fer_cli.systems.ahm.predictors import SOFTMAX, PredictorName
 from fer_cli.systems.ahm.projection import RIDGE
 from fer_cli.training.resume import finished, note_other_version, with_numerics
 
@@ -44,13 +44,16 @@ def fit_ahm(
     lambdas: Sequence[float] = RELATIVE_LAMBDAS,
     ridge: float = RIDGE,
     metric: str = "accuracy",
+    centring: str = "features",
+    reduce: Mapping[str, float] | None = None,
+    seed: int = 0,
     force: bool = False,
     name: str | None = None,
 ) -> Result:
     """Fit nearest mean, logistic regression and both directions of AHM (Zhang & Dong) on one features artifact.
 
-    Every view of the train split is fitted on; lambda, C and the better direction are chosen on the validation split's
-    original view.
+    Of features of a trained model its own softmax stands beside them. Every view of the train split is fitted on;
+    lambda, C and the better direction are chosen on the validation split's original view.
 
     Args:
         store: where artifacts are.
@@ -60,6 +63,10 @@ def fit_ahm(
         lambdas: multiples of the lambda at which both terms of Eq. 6 weigh the same.
         ridge: on SS' and XX', relative to the mean of their diagonals.
         metric: ``accuracy`` or ``balanced``: what the choices are made by.
+        centring: of X and S in AHM's projection: ``features`` (X is standardised), ``none`` (both as they are, as the
+            paper has it), ``both`` (S less its mean too), ``intercept`` (X standardised, with a constant).
+        reduce: class -> share of its training images that are fitted on, to see what scarcity does.
+        seed: of the choice of these.
         force: rebuild it even when it is up to date.
         name: of what is made; from its inputs and settings where it is None.
 
@@ -67,6 +74,7 @@ def fit_ahm(
         FerError: the hierarchy, the features or the data set's splits are at fault.
     """
     chosen_metric = _check_options(paths, lambdas, ridge, metric)
+    chosen_centring = _centring(centring)
     artifact = store.find(features, ["features"])
     dataset = open_dataset(open_parent(store, artifact, "dataset"))
     opened = open_features(artifact, dataset.artifact)
@@ -76,12 +84,14 @@ def fit_ahm(
             hint="prepare a dataset with two classes or more",
             path=dataset.artifact.path,
         )
+    train, kept = _reduced(dataset, reduce or {}, seed)
     tree = default_hierarchy() if hierarchy is None else load_hierarchy(hierarchy)
     is_own = tree.text != default_hierarchy().text
     prototypes, path_names = semantic_prototypes(tree, dataset.classes, "full" if paths == "full" else "shared")
     plan = Plan(
         kind="ahm",
-        name=name or _name(artifact, paths, lambdas, ridge, metric, hierarchy if is_own else None),
+        name=name
+        or _name(artifact, paths, lambdas, ridge, metric, hierarchy if is_own else None, centring, kept, seed),
         stage="fit-ahm",
         revision=REVISION,
         config=AhmConfig(
@@ -91,6 +101,9 @@ def fit_ahm(
             ridge=ridge,
             metric=chosen_metric,
             standardise="mean and standard deviation of the train split",
+            centring=None if chosen_centring == "features" else chosen_centring,
+            reduced=kept or None,
+            reduced_seed=seed if kept else None,
         ).record(),
         # Labels and splits come from the data set: features of other labels can be equal to the bit.
         inputs={
@@ -98,13 +111,14 @@ def fit_ahm(
             "dataset": dataset.artifact.as_input(),
             "hierarchy": _hierarchy_input(tree),
         },
+        seeds=[seed] if kept else [],
     )
     numerics = _numerics(store, plan, force=force)
     plan = with_numerics(plan, numerics)
     with store.make(plan, force=force) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
-        train, validation = dataset.rows("train"), dataset.rows("validation")
+        validation = dataset.rows("validation")
         labels = dataset.labels if dataset.targets is None else dataset.targets
 
         def blocks() -> Iterator[tuple[NDArray[np.float32], NDArray[Any]]]:
@@ -120,6 +134,7 @@ def fit_ahm(
                     relative_lambdas=list(lambdas),
                     ridge=ridge,
                     metric=chosen_metric,
+                    centring=chosen_centring,
                     progress=lambda what: note(f"fit-ahm: {what}"),
                 )
         except FerError as error:  # the mathematics knows no files: say whose data it was
@@ -128,8 +143,8 @@ def fit_ahm(
         work.write("path.parquet", _path_table(result))
         work.write("hierarchy.toml", tree.text.encode("utf-8"))
         fitted = work.commit(
-            summary=_summary(result, dataset, path_names, chosen_metric),
-            protocol=_protocol(artifact, result, chosen_metric, len(validation), numerics),
+            summary=_summary(result, dataset, path_names, chosen_metric, _own_scores(opened, dataset, validation)),
+            protocol=_protocol(artifact, result, chosen_metric, len(validation), numerics, len(train)),
             measured=Measured(
                 seconds_by_value={f"{p.predictor} {p.value:.4g}": round(p.seconds, 4) for p in result.path}
             ),
@@ -140,8 +155,46 @@ def fit_ahm(
     return Result(fitted, up_to_date=False)
 
 
+def _reduced(
+    dataset: Dataset, shares: Mapping[str, float], seed: int
+) -> tuple[NDArray[np.int64], dict[str, ReducedClass]]:
+    """Return the training rows of which some classes keep a share, and what each of these keeps.
+
+    The share of a class is a part of any larger share of it: the same images, in one random order.
+    """
+    train = dataset.rows("train")
+    if unknown := [name for name in shares if name not in dataset.classes]:
+        raise UsageError(f"--reduce names {unknown[0]!r}", hint=f"the classes are {', '.join(dataset.classes)}")
+    kept: dict[str, ReducedClass] = {}
+    for name, share in shares.items():
+        if not 0 < share < 1:
+            raise UsageError(f"--reduce {name}={share:g} is no share", hint="write it as disgust=0.1, above 0, below 1")
+        own = train[dataset.labels[train] == dataset.classes.index(name)]
+        order = np.random.default_rng([seed, dataset.classes.index(name)]).permutation(own)
+        chosen = order[: max(1, round(share * len(own)))]
+        train = np.setdiff1d(train, np.setdiff1d(own, chosen))
+        kept[name] = ReducedClass(share=float(share), images=len(chosen), of=len(own))
+    return train, kept
+
+
+def _own_scores(features: Features, dataset: Dataset, rows: NDArray[np.int64]) -> ValidationScores | None:
+    """Return how the classifier of the model does that the features are of; None where it does not know all classes."""
+    if not features.logits or not set(dataset.classes) <= set(features.classes):
+        return None
+    accuracy, balanced = accuracies(features.probabilities("original", rows, dataset.classes), dataset.labels[rows])
+    return ValidationScores(accuracy=accuracy, balanced_accuracy=balanced)
+
+
 def _name(
-    features: Artifact, paths: str, lambdas: Sequence[float], ridge: float, metric: str, hierarchy: Path | None
+    features: Artifact,
+    paths: str,
+    lambdas: Sequence[float],
+    ridge: float,
+    metric: str,
+    hierarchy: Path | None,
+    centring: str,
+    reduced: Mapping[str, ReducedClass],
+    seed: int,
 ) -> str:
     """Return the name of the features, and what is other than usual."""
     words = [
@@ -150,8 +203,18 @@ def _name(
         *([] if tuple(lambdas) == tuple(RELATIVE_LAMBDAS) else ["lambdas", *map(number_word, lambdas)]),
         *([] if ridge == RIDGE else [f"ridge{number_word(ridge)}"]),
         *([] if metric == "accuracy" else [metric]),
+        *([] if centring == "features" else [f"centring-{centring}"]),
+        *(f"{name}{number_word(one.share)}" for name, one in reduced.items()),
+        *([f"seed{seed}"] if reduced and seed else []),
     ]
     return composed_name(features.name, words)
+
+
+def _centring(centring: str) -> Centring:
+    for known in CENTRINGS:
+        if centring == known:
+            return known
+    raise UsageError(f"--centring {centring!r} is not a choice", hint=f"take {', '.join(CENTRINGS)}")
 
 
 def _check_options(paths: str, lambdas: Sequence[float], ridge: float, metric: str) -> Metric:
@@ -191,7 +254,9 @@ def _path_table(result: FitResult) -> bytes:
     )
 
 
-def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], metric: Metric) -> AhmSummary:
+def _summary(
+    result: FitResult, dataset: Dataset, path_names: Sequence[str], metric: Metric, own: ValidationScores | None
+) -> AhmSummary:
     validated = result.chosen
 
     def quality(name: PredictorName) -> float:
@@ -209,7 +274,8 @@ def _summary(result: FitResult, dataset: Dataset, path_names: Sequence[str], met
         validation={
             name: ValidationScores(accuracy=float(scores.accuracy), balanced_accuracy=float(scores.balanced_accuracy))
             for name, scores in validated.items()
-        },
+        }
+        | ({} if own is None else {SOFTMAX: own}),
         classes=dataset.classes,
         paths=tuple(path_names),
         training_samples=int(result.training_samples),
@@ -231,7 +297,7 @@ def _numerics(store: Store, plan: Plan, *, force: bool) -> dict[str, Any]:
 
 
 def _protocol(
-    features: Artifact, result: FitResult, metric: Metric, images: int, record: dict[str, Any]
+    features: Artifact, result: FitResult, metric: Metric, images: int, record: dict[str, Any], fitted_on: int
 ) -> TrainingProtocol:
     lambdas = len({point.value for point in result.path if point.setting == "lambda"})
     Cs = len({point.value for point in result.path if point.setting == "C"})
@@ -245,6 +311,7 @@ def _protocol(
     views = FeaturesSummary.of(features).views
     before = TrainingProtocol.of(features)
     numerics = Numerics.model_validate(record) if record else None
+    data = before.data.model_copy(update={"n": {**before.data.n, "train": fitted_on}})
     return before.model_copy(
-        update={"selection": selection, "views": views, "numerics": numerics, "features": before.numerics}
+        update={"data": data, "selection": selection, "views": views, "numerics": numerics, "features": before.numerics}
     )

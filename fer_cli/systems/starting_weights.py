@@ -28,6 +28,9 @@ def find_starting_weights(store: Store, backbone: str, wanted: str) -> WeightsFi
     if wanted in _WORDS or path.is_file() or path.suffix in SUFFIXES:
         return find_weights(backbone, wanted)
     model = find_network(store, wanted)
+    if registry.load(system := ModelConfig.of(model).system).backbone_prefix is None:
+        what = f"{model.reference} is a model of {system}, which keeps no whole backbone to begin with"
+        raise FerError(what, hint="name a model of another system")
     own = ModelConfig.of(model).recipe.get("model", {}).get("backbone")
     if str(own).partition(".")[0] != backbone.partition(".")[0]:
         raise FerError(
@@ -54,18 +57,12 @@ def find_network(store: Store, reference: str) -> Artifact:
 
 
 def weights_of(model: Artifact) -> WeightsFile:
-    """Return the weights of a model's backbone.
+    """Return the weights of a model: those of its backbone, where it keeps a whole one.
 
     Raises:
-        FerError: it keeps no whole backbone, its system is not installed, or its file is damaged.
+        FerError: its system is not installed, or its file is damaged.
     """
     config = ModelConfig.of(model)
-    prefix = registry.load(config.system).backbone_prefix
-    if prefix is None:
-        raise FerError(
-            f"{model.reference} is a model of {config.system}, which keeps no whole backbone to begin with",
-            hint="name a model of another system",
-        )
     data = TrainingProtocol.of(model).data
     return WeightsFile(
         path=model.file(WEIGHTS),
@@ -73,6 +70,6 @@ def weights_of(model: Artifact) -> WeightsFile:
         pretraining=f"{data.dataset} ({data.label_rule})",
         kind="artifact",
         model=model,
-        prefix=prefix,
+        prefix=registry.load(config.system).backbone_prefix or "",
         classes=config.classes,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,7 +12,15 @@ from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_table, read_tensors
 from fer_cli.artifacts.protocol import TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesConfig, FeaturesSummary, Measured, Output
+from fer_cli.artifacts.summaries import (
+    AhmConfig,
+    AhmSummary,
+    FeaturesConfig,
+    FeaturesSummary,
+    Measured,
+    Output,
+    ReducedClass,
+)
 from fer_cli.core.errors import UsageError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.common_classes import over_common
@@ -23,13 +31,14 @@ from fer_cli.models.features import Features, open_features
 from fer_cli.reporting.curves import ParameterPath, path_figure
 from fer_cli.reporting.report import Cost, FigureSection
 from fer_cli.systems.ahm.hierarchy import default_hierarchy
-from fer_cli.systems.ahm.predictors import PREDICTORS, Predictors
+from fer_cli.systems.ahm.predictors import PREDICTORS, SOFTMAX, Predictors
 
 REFERENCE: Final = "logistic"
-"""The plain classifier that the others' gains are measured from."""
+"""The plain classifier that the others' gains are measured from, where the features are of no trained model."""
 NOTES: Final = {
     "nearest-mean": "nearest class mean of the standardised features",
     "logistic": "multinomial logistic regression on the same features",
+    SOFTMAX: "the classifier of the trained model that the features are of, over the classes of the dataset",
     "ahm-semantic": "feature projected to the semantic space, largest cosine with a prototype",
     "ahm-visual": "prototype projected to the feature space, largest cosine with the feature",
 }
@@ -51,6 +60,9 @@ class AhmPredictor(Predictor):
             raise UsageError("--tta ten-crop is for deep models", hint="take flip: AHM sees features that were kept")
         views = ["original"] if tta == "none" else ["original", "flip"]
         tables: Tables = {}
+        if SOFTMAX in self.outputs:
+            each = [self.features.probabilities(view, rows, self.classes) for view in views]
+            tables[SOFTMAX] = over_common(np.mean(each, axis=0), self.classes, self.dataset.classes)[0]
         for name in PREDICTORS:
             each = [
                 self.predictors.probabilities(self.predictors.scores(self.features.rows(view, rows), name), name)
@@ -66,7 +78,7 @@ class AhmPredictor(Predictor):
         config = FeaturesConfig.of(self.trained_on_features)
         return ReportExtras(
             subtitle=f"{config.backbone} features, {config.level}, {config.size} px",
-            notes=NOTES,
+            notes={name: note for name, note in NOTES.items() if name in self.outputs},
             cost=_cost(self.trained_on_features),
             figures=(_selection(self.artifact),),
             commands=tuple(_commands(self.artifact, self.trained_on_features, self.training_record.dataset.artifact)),
@@ -88,6 +100,7 @@ def ahm_predictor(
     trained_on = open_dataset(open_parent(store, parent, "dataset"))
     training, summary = TrainingProtocol.of(artifact), AhmSummary.of(artifact)
     assert training.selection is not None, "fit-ahm selects"
+    names = [*([SOFTMAX] if SOFTMAX in summary.validation else []), *PREDICTORS]
     target = resolve_target(artifact.reference, trained_on, training.data, summary.classes, data)
     return AhmPredictor(
         origin=Origin.of(artifact, artifact.kind),
@@ -95,14 +108,14 @@ def ahm_predictor(
         training=training,
         training_record=TrainingRecord(
             dataset=trained_on,
-            rows=trained_on.rows("train"),
+            rows=trained_on.rows("train"),  # all of them, where some were left out: the features are of a network
             select_on=training.selection.split,
-            class_names=dict.fromkeys(PREDICTORS, summary.classes),
+            class_names=dict.fromkeys(names, summary.classes),
             accuracy={name: scores.accuracy for name, scores in summary.validation.items()},
         ),
-        outputs={name: Output(kind="classifier") for name in PREDICTORS},
+        outputs={name: Output(kind="network" if name == SOFTMAX else "classifier") for name in names},
         chosen=summary.chosen,
-        reference=REFERENCE,
+        reference=names[0] if SOFTMAX in names else REFERENCE,
         cautions=target.cautions,
         artifact=artifact,
         trained_on_features=parent,
@@ -149,15 +162,17 @@ def _selection(model: Artifact) -> FigureSection:
 
 def _commands(model: Artifact, features: Artifact, dataset: Artifact) -> Iterator[str]:
     extracted = FeaturesConfig.of(features)
+    of_model = features.manifest.inputs.get("model")
+    data = f"{dataset.name}@{dataset.version}"
     yield command_line(
         "extract",
-        f"{dataset.name}@{dataset.version}",
-        backbone=extracted.backbone,
+        *([data] if of_model is None else [f"model/{of_model.name}@{of_model.version}"]),
+        **({"backbone": extracted.backbone} if of_model is None else {"data": data}),
         level=extracted.level,
         size=extracted.size,
         views=",".join(extracted.views),
         dtype=extracted.dtype,
-        weights=weights_option(features),
+        **({"weights": weights_option(features)} if of_model is None else {}),
     )
     fitted = AhmConfig.of(model)
     hierarchy = model.file("hierarchy.toml")
@@ -171,7 +186,13 @@ def _commands(model: Artifact, features: Artifact, dataset: Artifact) -> Iterato
         lambdas=",".join(repr(value) for value in fitted.relative_lambdas),
         ridge=fitted.ridge,
         metric=fitted.metric,
+        **({} if fitted.centring is None else {"centring": fitted.centring}),
+        **({} if fitted.reduced is None else {"reduce": _reduced(fitted.reduced), "seed": fitted.reduced_seed}),
     )
+
+
+def _reduced(reduced: Mapping[str, ReducedClass]) -> str:
+    return ",".join(f"{name}={one.share!r}" for name, one in reduced.items())
 
 
 def weights_option(features: Artifact) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,10 @@ Array = NDArray[np.float64]
 Labels = NDArray[np.integer[Any]]
 TrainBlocks = Callable[[], Iterable[tuple[NDArray[np.floating[Any]], NDArray[Any]]]]
 Metric = Literal["accuracy", "balanced"]
+Centring = Literal["features", "none", "both", "intercept"]
+"""What is done to X and S before the projection: X standardised; nothing, as the paper has it; X standardised and S
+less its mean over the training images; X standardised with a constant 1 behind it."""
+CENTRINGS: Final[tuple[Centring, ...]] = get_args(Centring)
 
 RELATIVE_LAMBDAS: Final = tuple(float(f"{value:.4g}") for value in np.logspace(-4, 4, 20))
 """Default lambdas, as multiples of :attr:`ProjectionPath.balance`, mean(diag SS') / mean(diag XX').
@@ -94,6 +98,7 @@ def fit(
     Cs: Sequence[float] = CS,
     ridge: float = RIDGE,
     metric: Metric = "accuracy",
+    centring: Centring = "features",
     moments: Moments | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> FitResult:
@@ -112,6 +117,7 @@ def fit(
         Cs: positive.
         ridge: see :mod:`fer_cli.systems.ahm.projection`.
         metric: what chooses lambda and C: accuracy or balanced accuracy. Among equals the first in ascending order.
+        centring: of X and S in the projection alone; the plain classifiers always have standardised features.
         moments: those of the training set where they were gathered elsewhere (several processes).
         progress: called with the name of each step as it starts.
 
@@ -135,8 +141,11 @@ def fit(
             raise FerError(f"class {name!r} has no training image", hint="leave the class out or add images")
 
     progress("eigendecomposition")
+    of_ahm = {"none": moments.raw, "intercept": sums.with_constant}.get(centring, lambda: sums)()
+    if centring == "both":
+        prototypes = prototypes - (prototypes @ sums.class_counts / sums.class_counts.sum())[:, None]
     path = ProjectionPath(
-        prototypes @ sums.target_second @ prototypes.T, sums.gram, prototypes @ sums.cross, ridge=ridge
+        prototypes @ of_ahm.target_second @ prototypes.T, of_ahm.gram, prototypes @ of_ahm.cross, ridge=ridge
     )
     means = sums.class_means
     blank = Predictors(
@@ -150,14 +159,17 @@ def fit(
         semantic_projection=np.zeros_like(path.C),
         visual_projection=np.zeros_like(path.C),
         temperatures=np.ones(len(PREDICTORS)),
+        ahm_mean=of_ahm.mean,
+        ahm_scale=of_ahm.scale,
     )
     Z = blank.standardise(features)
 
     progress("lambdas")
-    evaluation = path.evaluate(Z)
+    evaluation = path.evaluate(blank.projected_features(features))
     points, best = _lambdas(evaluation, prototypes, relative_lambdas, labels, metric)
     progress("logistic regression")
-    logistic_points, logistic, logistic_point = _logistic(train, sums, path, Cs, Z, labels, metric)
+    plain = path if of_ahm is sums else ProjectionPath(prototypes @ prototypes.T, sums.gram, prototypes @ sums.cross)
+    logistic_points, logistic, logistic_point = _logistic(train, sums, plain, Cs, Z, labels, metric)
     points += logistic_points
 
     nearest_scores = nearest_mean_scores(Z, means)
@@ -180,6 +192,8 @@ def fit(
                 fit_temperature(evaluation.scores(visual.value, prototypes)[1], labels),
             ]
         ),
+        ahm_mean=blank.ahm_mean,
+        ahm_scale=blank.ahm_scale,
     )
     chosen: dict[PredictorName, Validated] = {"nearest-mean": Validated(None, *accuracies(nearest_scores, labels))}
     for point in (logistic_point, semantic, visual):

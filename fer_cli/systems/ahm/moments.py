@@ -10,7 +10,7 @@ X X', S X' = P (Q X') and S S' = P (Q Q') P': no semantic vector of a sample is 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,16 @@ class Standardised:
     cross: Array
     target_second: Array
     class_counts: Array
+
+    def with_constant(self) -> Standardised:
+        """Return the sums of features with a constant 1 behind them, which neither mean nor scale changes."""
+        last = np.array([[self.class_counts.sum()]])
+        side = self.cross.sum(axis=0, keepdims=True)  # a sample's targets sum to 1
+        return replace(
+            self,
+            gram=np.block([[self.gram, side.T], [side, last]]),
+            cross=np.concatenate([self.cross, self.class_counts[:, None]], axis=1),
+        )
 
     @property
     def class_means(self) -> Array:
@@ -161,6 +171,17 @@ class Moments:
             scale=scale,
             gram=gram,
             cross=self.cross * scale,
+            target_second=self.target_second.copy(),
+            class_counts=self.class_counts.copy(),
+        )
+
+    def raw(self) -> Standardised:
+        """Return the sums of the features as they are, neither centred nor scaled."""
+        return Standardised(
+            mean=np.zeros_like(self.mean),
+            scale=np.ones_like(self.mean),
+            gram=self.scatter + self.count * np.outer(self.mean, self.mean),
+            cross=self.cross + np.outer(self.class_counts, self.mean),
             target_second=self.target_second.copy(),
             class_counts=self.class_counts.copy(),
         )

@@ -31,17 +31,26 @@ def ahm_network(store: Store, artifact: Artifact, device: str) -> TrainedModel |
 
     from fer_cli.models.trained import TrainedModel
     from fer_cli.models.truncation import open_level
+    from fer_cli.systems.model_features import open_model_level
 
     parent = open_parent(store, artifact, "features")
     made, loaded = FeaturesConfig.of(parent), FeaturesSummary.of(parent).weights
     summary = AhmSummary.of(artifact)
-    weights = None
-    if loaded is not None:
+    weights, model = None, None
+    if "model" in parent.manifest.inputs:
+        model = open_parent(store, parent, "model")
+        if model.lineage_only:
+            return None
+    elif loaded is not None:
         named = Path(loaded.file)
         weights = WeightsFile(named, "file", UNKNOWN) if named.is_file() else find_here(made.backbone)
         if weights is None or weights.sha256() != made.weights:
             return None
-    backbone = open_level(made.backbone, level=made.level, size=made.size, weights=weights)
+    backbone = (
+        open_level(made.backbone, level=made.level, size=made.size, weights=weights)
+        if model is None
+        else open_model_level(model, level=made.level, size=made.size)
+    )
     classes = summary.classes
     predictors = Predictors.from_tensors(read_tensors(artifact.file("ahm.safetensors")), classes)
     name = next(known for known in PREDICTORS if known == summary.chosen)

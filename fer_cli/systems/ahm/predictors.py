@@ -18,6 +18,8 @@ from fer_cli.systems.ahm.projection import cosine_scores_semantic, cosine_scores
 Array = NDArray[np.float64]
 
 PredictorName = Literal["nearest-mean", "logistic", "ahm-semantic", "ahm-visual"]
+SOFTMAX: Final = "softmax"
+"""The classifier of the trained model that the features are of: it is not fitted here, and stands beside the four."""
 PREDICTORS: Final[tuple[PredictorName, ...]] = get_args(PredictorName)
 
 # Rows of features that are standardised at a time: 32 MiB of float64.
@@ -36,8 +38,11 @@ class Predictors:
         coef: (C, d) of the logistic regression.
         intercept: (C,).
         prototypes: (k, C) semantic vectors.
-        semantic_projection: (k, d) W, of the lambda that was best for feature -> semantic.
-        visual_projection: (k, d) W, of the lambda that was best for semantic -> feature.
+        semantic_projection: (k, d) W, of the lambda that was best for feature -> semantic; (k, d + 1) with an
+            intercept, where a constant 1 stands behind the features.
+        visual_projection: (k, d) or (k, d + 1) W, of the lambda that was best for semantic -> feature.
+        ahm_mean: (d,) what is subtracted from a feature before it is projected; the mean, unless X is raw.
+        ahm_scale: (d,) what it is multiplied by then; the scale, unless X is raw.
         temperatures: (4,) what scores are divided by before the softmax, in the order of ``PREDICTORS``.
     """
 
@@ -51,6 +56,8 @@ class Predictors:
     semantic_projection: Array
     visual_projection: Array
     temperatures: Array
+    ahm_mean: Array
+    ahm_scale: Array
 
     def standardise(self, features: NDArray[np.floating[Any]]) -> Array:
         """Return z = (x - mean) * scale, (n, d) float64, with the training set's statistics.
@@ -58,6 +65,18 @@ class Predictors:
         Raises:
             FerError: the features are not of this model's size, or hold NaN or infinity.
         """
+        return (self._checked(features) - self.mean) * self.scale
+
+    def projected_features(self, features: NDArray[np.floating[Any]]) -> Array:
+        """Return what W is applied to, (n, d) or, with an intercept, (n, d + 1), float64.
+
+        Raises:
+            FerError: as :meth:`standardise`.
+        """
+        Z = (self._checked(features) - self.ahm_mean) * self.ahm_scale
+        return with_constant(Z) if self.semantic_projection.shape[1] > len(self.mean) else Z
+
+    def _checked(self, features: NDArray[np.floating[Any]]) -> Array:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise FerError(
                 f"features of shape {features.shape} do not fit a model of {len(self.mean)} features",
@@ -70,7 +89,7 @@ class Predictors:
                 f"the features of sample {int(np.argmin(finite))} (counted from 0) hold NaN or infinity",
                 hint="extract the features again, in fp32 if they were fp16",
             )
-        return (Z - self.mean) * self.scale
+        return Z
 
     def scores(self, features: NDArray[np.floating[Any]], predictor: PredictorName) -> Array:
         """Return the scores (n, C) float64 of raw features (n, d); the largest decides.
@@ -85,15 +104,16 @@ class Predictors:
         out = np.empty((len(features), len(self.classes)))
         step = max(1, _CHUNK_NUMBERS // len(self.mean))
         for start in range(0, len(features), step):
-            Z = self.standardise(features[start : start + step])
+            part = features[start : start + step]
             if predictor == "nearest-mean":
-                block = nearest_mean_scores(Z, self.class_means)
+                block = nearest_mean_scores(self.standardise(part), self.class_means)
             elif predictor == "logistic":
-                block = Z @ self.coef.T + self.intercept
+                block = self.standardise(part) @ self.coef.T + self.intercept
             elif predictor == "ahm-semantic":
-                block = cosine_scores_semantic(Z @ self.semantic_projection.T, self.prototypes)
+                WZ = self.projected_features(part) @ self.semantic_projection.T
+                block = cosine_scores_semantic(WZ, self.prototypes)
             else:
-                block = cosine_scores_visual(Z, self.visual_projection, self.prototypes)
+                block = cosine_scores_visual(self.projected_features(part), self.visual_projection, self.prototypes)
             out[start : start + step] = block
         return out
 
@@ -117,9 +137,13 @@ class Predictors:
             FerError: an array is missing, unknown, not finite, or of the wrong shape or type.
         """
         hint = "the artifact is damaged or of another version: run `fer fit-ahm --force`"
+        one_pair = {"mean", "scale"} <= tensors.keys() and not {"ahm_mean", "ahm_scale"} & tensors.keys()
+        if one_pair:  # for all predictors, as in fits of before there was a choice
+            tensors = {"ahm_mean": tensors["mean"], "ahm_scale": tensors["scale"], **tensors}
         if odd := set(tensors) ^ set(_ARRAYS):
             raise FerError(f"the model's arrays lack or do not know {sorted(odd)[0]!r}", hint=hint)
         d, k, c = tensors["mean"].shape[-1:], tensors["prototypes"].shape[:1], (len(classes),)
+        projected = d if tensors["semantic_projection"].shape[1:] == d else (d[0] + 1,)
         shapes = {
             "mean": d,
             "scale": d,
@@ -127,8 +151,10 @@ class Predictors:
             "coef": c + d,
             "intercept": c,
             "prototypes": k + c,
-            "semantic_projection": k + d,
-            "visual_projection": k + d,
+            "semantic_projection": k + projected,
+            "visual_projection": k + projected,
+            "ahm_mean": d,
+            "ahm_scale": d,
             "temperatures": (len(PREDICTORS),),
         }
         for name in _ARRAYS:
@@ -141,6 +167,11 @@ class Predictors:
 
 
 _ARRAYS: Final = tuple(field.name for field in fields(Predictors) if field.name != "classes")
+
+
+def with_constant(Z: Array) -> Array:
+    """Return features (n, d + 1): those (n, d) with a constant 1 behind them."""
+    return np.concatenate([Z, np.ones((len(Z), 1))], axis=1)
 
 
 def softmax(logits: Array) -> Array:
