@@ -175,7 +175,7 @@ def columns_of(table: Path, header: Sequence[str], ignored: Sequence[str]) -> Co
         others = tuple(name for name in dict.fromkeys(there) if plain(name) in _OTHER_NAMES[meaning])
         names[meaning] = tuple(name for name in usual if name in there) or others or usual
     read = {name for several in names.values() for name in several}
-    box, sides = _box_columns(table, header, set(ignored) | read)
+    box, sides = box_columns(table, header, set(ignored) | read)
     codes: list[str] = []
     unread: list[str] = []
     for name in header:
@@ -284,8 +284,12 @@ class UnreadValues:
 _PICTURE: Final = "the image that several rows come from"
 
 
-def _box_columns(table: Path, header: Sequence[str], taken: set[str]) -> tuple[BoxColumns | None, set[str]]:
-    """Return the columns of a box, if there is one, and their names."""
+def box_columns(table: Path, header: Sequence[str], taken: set[str]) -> tuple[BoxColumns | None, set[str]]:
+    """Return the columns of a box, if there is one, and their names; ``taken`` are columns that are none of it.
+
+    Raises:
+        FerError: a side of it is lacking or there twice, or there seem to be several.
+    """
     sides: dict[str, list[int]] = {}
     plains = [plain(name) for name in header]
     several = {"x3", "y3"} & set(plains)  # x0, x1, ... are landmarks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,17 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fer_cli.core.errors import FerError, one_line
-from fer_cli.core.user_files import read_text
+from fer_cli.core.progress import warn
 from fer_cli.datasets.image_files import JUNK, SUFFIXES
+from fer_cli.datasets.leftovers import TABLES
+from fer_cli.datasets.table_columns import IMAGE_NAMES, box_columns, plain
+from fer_cli.datasets.tables import open_table, read_header
 from fer_cli.prediction.photos import read_photo
 from fer_cli.prediction.video import read_video
 
 PHOTOS: Final = SUFFIXES | {".heic", ".heif", ".avif", ".jp2", ".mpo"}
 VIDEOS: Final = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".3gp"})
-LISTS: Final = frozenset({".csv"})
+LISTS: Final = frozenset(TABLES)
 CAMERA: Final = "camera"
 _COLUMNS: Final = ("path", "file", "filename", "image", "img", "image_path", "filepath")
-_MAX_LIST: Final = 200_000_000  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +136,13 @@ def _hidden(name: str) -> bool:
 
 
 def _listed(path: Path) -> list[Source]:
-    """Return the photos of a csv list; relative paths begin at the list's folder."""
-    text = read_text(path, _MAX_LIST, what="list", hint="give a csv file")
-    rows = csv.reader(text.splitlines())
-    header = [cell.strip().lower() for cell in next(rows, [])]
-    column = next((header.index(name) for name in _COLUMNS if name in header), None)
+    """Return the photos of a list in csv form; relative paths begin at the list's folder.
+
+    Its boxes of faces are not read, which is said.
+    """
+    header = read_header(path, _names_image)
+    column = next((name for usual in _COLUMNS for name in header if name == usual), None)
+    column = column or next((name for name in header if _names_image(name)), None)
     if column is None:
         raise FerError(
             f"has no column of paths; it has {', '.join(header) or 'none'}",
@@ -147,16 +150,28 @@ def _listed(path: Path) -> list[Source]:
             path=path,
             line=1,
         )
+    unread = "are not read: faces are found in the whole image, or with --faces whole it is taken for one"
+    try:
+        _, sides = box_columns(path, header, {column})
+        if sides:
+            warn(f"{one_line(path.name)}: the boxes of faces ({', '.join(sorted(sides))}) {unread}")
+    except FerError as error:
+        warn(f"{one_line(path.name)}: the boxes of faces ({error.what}) {unread}")
     sources = []
-    for line, row in enumerate(rows, start=2):
-        name = row[column].strip() if column < len(row) else ""
+    table = open_table(path, {"path": (column,)})
+    for line, row in table.rows:
+        name = row[table.columns["path"]]
         if not name:
-            if any(cell.strip() for cell in row):
-                raise FerError("has no path", hint="give one, or remove the row", path=path, line=line)
-            continue
+            raise FerError("has no path", hint="give one, or remove the row", path=path, line=line)
         place = path.parent / name
+        if "\\" in name and not place.exists():  # a path of Windows
+            place = path.parent / name.replace("\\", "/")
         sources.append(Source(name, place, _kind(place) or "photo"))
     return sources
+
+
+def _names_image(name: str) -> bool:
+    return name in _COLUMNS or plain(name) in IMAGE_NAMES
 
 
 def _camera(name: str) -> Path:

@@ -12,8 +12,8 @@ import pytest
 
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.fer2013 import EMOTIONS, LABEL_SHARES
-from fer_cli.datasets.vote_join import CHANCE, RIGHT, VoteAgreement
-from fer_cli.datasets.votes import COLUMNS, read_votes
+from fer_cli.datasets.vote_join import CHANCE, RIGHT, VoteAgreement, least_share
+from fer_cli.datasets.votes import COLUMNS, judge, read_votes
 from tests.kits.fer2013 import fault, votes_lines, write_lines
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "fer2013"
@@ -111,8 +111,35 @@ def test_the_whole_must_agree_where_no_part_stands_out() -> None:
     """Every third image has the votes of another one: no stretch of rows is wrong alone."""
     rows = drawn(6000)
     order = [at + 3 if at % 3 == 0 and at + 3 < len(rows) else at for at in range(len(rows))]
-    with pytest.raises(FerError, match=r"(\d+)% of 6,000 FER\+ majorities agree|from this row on"):
+    with pytest.raises(FerError, match=r"([\d.]+)% of 6,000 FER\+ majorities agree|from this row on"):
         check([rows[at][0] for at in order], [counts for _, counts in rows])
+
+
+def test_one_row_of_ten_with_the_votes_of_another_image_is_refused() -> None:
+    rows = drawn(20_000)
+    for every, refused in ((20, True), (200, False)):  # neighbours exchanged: 10% of the rows, and 1%
+        order = list(range(len(rows)))
+        for at in range(0, len(rows) - 1, every):
+            order[at], order[at + 1] = at + 1, at
+        labels, votes = [rows[at][0] for at in order], [counts for _, counts in rows]
+        if refused:
+            with pytest.raises(FerError, match=r"6\d\.\d% of 20,000 FER\+ majorities agree.* 66\.2% are the least"):
+                check(labels, votes)
+        else:
+            assert check(labels, votes)[0] == pytest.approx(RIGHT, abs=0.015)
+
+
+@pytest.mark.skipif(not (REAL / "fer2013.csv.xz").is_file(), reason="the real images are not here")
+def test_no_real_rows_are_below_what_is_taken() -> None:
+    agree = [
+        winner == label
+        for label, votes in real()
+        if (winner := judge("majority", votes).label) is not None and winner in LABEL_SHARES
+    ]
+    sums = np.concatenate([[0], np.cumsum(agree)])
+    for rows in (1000, 2000, 5000, 10_000, 20_000, len(agree)):
+        shares = (sums[rows:] - sums[:-rows]) / rows
+        assert shares.min() > least_share(rows) + 0.01, rows
 
 
 def test_few_rows_tell_nothing() -> None:

@@ -257,7 +257,9 @@ def test_without_a_detector_each_row_says_so(
     assert "FER_OFFLINE" in error
 
 
-def test_a_list_of_photos_and_what_is_wrong_with_one(trained: tuple[Store, Artifact], tmp_path: Path) -> None:
+def test_a_list_of_photos_and_what_is_wrong_with_one(
+    trained: tuple[Store, Artifact], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("a", "b"):
         save(tmp_path / "photos" / f"{name}.png", RNG.integers(0, 256, (SIDE, SIDE), dtype=np.uint8))
     (tmp_path / "list.csv").write_text("who,Path\n1,photos/a.png\n\n2,photos/b.png\n3,photos/none.png\n")
@@ -266,6 +268,15 @@ def test_a_list_of_photos_and_what_is_wrong_with_one(trained: tuple[Store, Artif
     )
     assert [row["file"] for row in table(tmp_path / "rows.csv")] == ["photos/a.png", "photos/b.png", "photos/none.png"]
     assert summary.unreadable == 1
+    for text in ("path;x;y;w;h\nphotos\\a.png;1;1;9;9\n", "\ufeffImage Path\tnote\nphotos/a.png\tx\n"):
+        for encoding in ("utf-8", "utf-16"):
+            (tmp_path / "other.tsv").write_text(text, encoding)
+            [source] = find_sources([str(tmp_path / "other.tsv")]).found
+            assert source.path == tmp_path / "photos/a.png"
+    capsys.readouterr()
+    (tmp_path / "boxes.csv").write_text("path,x,y,w,h\nphotos/a.png,1,1,9,9\n")
+    find_sources([str(tmp_path / "boxes.csv")])
+    assert "boxes.csv: the boxes of faces (h, w, x, y) are not read" in capsys.readouterr().err
     (tmp_path / "bad.csv").write_text("who,what\n1,2\n")
     with pytest.raises(FerError, match=r"bad.csv:1: has no column of paths; it has who, what"):
         find_sources([str(tmp_path / "bad.csv")])
