@@ -18,6 +18,8 @@ from torch import nn
 from fer_cli.systems.conv_cut.summary import AttentionMeasure
 
 StandIn = Literal["identity", "mean"]
+START: Final = 0.1
+"""What learned values are multiplied by at the start."""
 STAND_INS: Final[tuple[StandIn, ...]] = ("identity", "mean")
 
 
@@ -53,6 +55,8 @@ class SelfAttention(nn.Module):
 class LearnedAttention(SelfAttention):
     """Layer norm, then softmax(QK' / sqrt(d)) V with learned queries, keys and values, added to its input.
 
+    It starts near harmless: :meth:`start_small` takes a tenth of the values that other layers start with.
+
     Args:
         width: d, of the input, the queries, the keys and the values.
         epsilon: of the norm.
@@ -64,6 +68,11 @@ class LearnedAttention(SelfAttention):
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
+
+    @torch.no_grad()
+    def start_small(self) -> None:
+        """Make the values small, so that a training begins near what it would be without attention."""
+        self.value.weight.mul_(START)
 
     def project(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return learned queries, keys and values (..., rows, d)."""

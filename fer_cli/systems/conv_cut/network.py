@@ -157,6 +157,8 @@ class ConvCutHead(nn.Module):
             self.dropout = nn.Dropout(DROPOUT)
         self.classifier = nn.Linear(DENSE if form == "code" else width, classes)
         self.apply(_start)
+        if isinstance(self.attention, LearnedAttention):
+            self.attention.start_small()
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return logits (n, classes) of feature maps (n, channels, side, side)."""
