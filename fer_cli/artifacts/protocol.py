@@ -51,7 +51,8 @@ class SplitOrigin(Record):
     """How the validation or test split came to be.
 
     ``share`` of the training images was asked for, and ``images`` were taken: whole groups rarely give the exact share.
-    ``in_each_fold``: of each fold's training images. ``ratio`` is train to test of randomly drawn frames.
+    ``in_each_fold``: of each fold's training images. ``ratio`` is train to test of randomly drawn frames,
+    ``by_class``: of those of each class.
     ``like`` is the dataset whose split was taken over, to which ``images`` were moved.
     """
 
@@ -61,6 +62,7 @@ class SplitOrigin(Record):
     seed: int | None = None
     in_each_fold: bool = False
     ratio: tuple[int, int] | None = None
+    by_class: bool = False
     fold: int | None = None
     folds: FoldsRule | None = None
     like: str | None = None
@@ -76,7 +78,8 @@ class SplitOrigin(Record):
             case "random":
                 assert self.ratio is not None
                 train, test = self.ratio
-                return f"{self.images:,} images at random, {train}:{test} of train to test, seed {self.seed}"
+                each = " in each class" if self.by_class else ""
+                return f"{self.images:,} images at random, {train}:{test} of train to test{each}, seed {self.seed}"
             case "listed":
                 return LISTED
             case "like":

@@ -27,7 +27,8 @@ def split(
         str | None,
         typer.Option(
             help="How folds are made. subject: fold i holds sorted(subjects)[i::FOLDS]; class: stratified by class, "
-            "subjects and identical images kept together. [default: subject if every image has one, else class]"
+            "subjects and identical images kept together. [default: subject if every image has one, else class] "
+            "With --leaky-frame-split class splits each class by itself."
         ),
     ] = None,
     leaky_frame_split: Annotated[

@@ -14,6 +14,7 @@ from fer_cli.datasets.image_files import walk
 from fer_cli.datasets.image_list import WHOLE, ImageEntry
 from fer_cli.datasets.leftovers import listed
 from fer_cli.datasets.source_labels import SourceLabels
+from fer_cli.datasets.splits import shuffled
 from fer_cli.datasets.tables import text_lines
 
 EMOTIONS: Final = {
@@ -36,8 +37,10 @@ FRAME: Final = re.compile(r"((S\d{3})_(\d{3}))_(\d{8})\.(?:png|jpg|tiff?)", re.I
 """The name of a frame: its sequence, subject, number of the sequence and number of the frame."""
 
 
-def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, contempt: bool) -> ParsedSource:
-    """Read ``Emotion/`` and list the frames of the labelled sequences.
+def read_sequences(
+    source: Path, meanings: SourceLabels, *, neutral: bool, contempt: bool, random_frames: int | None = None
+) -> ParsedSource:
+    """Read ``Emotion/`` and list the frames of the labelled sequences: the last three, or some at random.
 
     Raises:
         FerError: the first fault in the order of files, with the number of the others.
@@ -58,7 +61,7 @@ def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, conte
     for sequence, (label, path) in sorted(emotions.items()):
         names = frames.get(sequence, [])
         frame = f"{path.name.removesuffix('_emotion.txt')}"
-        needed = LAST + neutral
+        needed = random_frames or LAST + neutral
         if frame not in {PurePosixPath(name).stem for name in names}:
             what, hint = f"labels {frame}, which is not in {images.name}", "unpack the images again"
             faults.append(FerError(what, hint=hint, path=path))
@@ -66,15 +69,17 @@ def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, conte
             what = f"the sequence has {len(names)} frames, {needed} are needed"
             faults.append(FerError(what, hint="unpack the images again", path=images / names[0].rpartition("/")[0]))
         elif contempt or label != "contempt":
-            taken = [(name, label) for name in names[-LAST:]]
+            drawn = names[-LAST:] if random_frames is None else sorted(shuffled(names, 0)[:random_frames])
+            taken = [(name, label) for name in drawn]
             for name, of in [(names[0], "neutral"), *taken] if neutral else taken:
                 items.append(frame_entry(f"{images.name}/{name}", of, sequence))
-            if PurePosixPath(names[-1]).stem != frame:
+            if PurePosixPath(names[-1]).stem != frame and random_frames is None:
                 earlier.append(sequence)
         else:
-            dropped += LAST
+            dropped += random_frames or LAST
     refuse_all(faults)
-    what = f"CK+ labels of sequences, the last {LAST} frames of each" + ", the first as neutral" * neutral
+    which = f"the last {LAST} frames of each" if random_frames is None else f"{random_frames} random frames of each"
+    what = f"CK+ labels of sequences, {which}" + ", the first as neutral" * neutral
     found = parsed(root, SEQUENCE_LAYOUT, items, what)
     found.labels = {f"emotion {path.name}": path for _, path in emotions.values()}
     found.faces = "whole frames: no alignment"
@@ -82,6 +87,11 @@ def read_sequences(source: Path, meanings: SourceLabels, *, neutral: bool, conte
     found.known = [images / name for names in frames.values() for name in names]
     found.known += [place / name for place in (images, labels) for name in unlabelled]
     found.leftovers = listed("sequences", sorted(unlabelled), matters=False)
+    if random_frames is not None:
+        found.warnings.append(
+            f"{random_frames} frames of each sequence were drawn at random: many are near neutral and have the "
+            "sequence's expression as their label; only to reproduce a paper"
+        )
     if earlier:
         found.warnings.append(
             f"of {len(earlier):,} sequences a frame before the last is the labelled one, {', '.join(earlier[:3])}: the "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 from fer_cli.core.citations import Citation
-from fer_cli.core.errors import FerError
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.ck_sequences import (
     EMOTIONS,
@@ -53,6 +53,8 @@ ACCESS: Final = Access(
     "is kept, with a warning. The official frames are taken whole: faces are not cut out.",
 )
 _CLASSES: Final = f"{', '.join(EMOTIONS.values())}; other names or numbers: --labels"
+MOST_RANDOM: Final = 100
+"""The most frames of a sequence that are drawn at random."""
 _NEVER_READ: Final = ("FACS", "FACS_labels", "Landmarks")
 
 
@@ -61,6 +63,13 @@ def open_ckplus(
     source: Source,
     neutral: Annotated[bool, Option("Add the first frame of each labelled sequence as neutral.")] = False,
     contempt: Annotated[bool, Option("With or without contempt.", "--contempt/--no-contempt")] = True,
+    random_frames: Annotated[
+        int | None,
+        Option(
+            "So many random frames of each sequence in place of the last three: only to reproduce a paper, since many "
+            "are near neutral."
+        ),
+    ] = None,
     align: Annotated[
         bool, Option("Align the face in each frame of the official layout.", "--align/--no-align")
     ] = False,
@@ -76,6 +85,7 @@ def open_ckplus(
         source: the folder that holds a layout, or ``ckextended.csv``.
         neutral: take the first frame of each sequence as neutral.
         contempt: take the sequences of contempt.
+        random_frames: take so many frames of each sequence at random, whatever they show, in place of the last three.
         align: align the face in each raw frame.
         detection: how faces are found.
         allow_incomplete: take a source that lacks sequences or frames.
@@ -90,6 +100,7 @@ def open_ckplus(
         source,
         neutral=neutral,
         contempt=contempt,
+        random_frames=random_frames,
         allow_incomplete=allow_incomplete,
         labels=labels,
         size=size,
@@ -108,12 +119,17 @@ def _open(
     *,
     neutral: bool,
     contempt: bool,
+    random_frames: int | None,
     allow_incomplete: bool,
     labels: str | None,
     size: int | None,
     jobs: int | None,
 ) -> Loader:
     check_jobs(jobs)
+    if random_frames is not None and not 1 <= random_frames <= MOST_RANDOM:
+        raise UsageError(f"--random-frames {random_frames} is out of range", hint=f"take 1 to {MOST_RANDOM}")
+    if random_frames is not None and neutral:
+        raise UsageError("--random-frames and --neutral exclude each other", hint="omit one")
     meanings = SourceLabels("CK+", EMOTIONS, labels)
     if source.is_file():
         layout, table, pictures = "ckextended.csv", source, None
@@ -129,6 +145,12 @@ def _open(
         }
         layout = one_layout(source, layouts, ACCESS)
         table = found_table or source
+    if random_frames is not None and layout != "Emotion/":
+        raise FerError(
+            "this layout has the last frames alone, so none can be drawn at random",
+            hint="omit --random-frames, or give the official layout",
+            path=source,
+        )
     if layout == "ckextended.csv":
         if size is not None:
             raise FerError("ckextended.csv is not resized", hint="omit --size", path=table)
@@ -142,9 +164,11 @@ def _open(
             allow_incomplete=allow_incomplete,
             labels=labels,
         )
-    expected = {name: LAST * number for name, number in SEQUENCES.items() if contempt or name != "contempt"}
+    expected = {
+        name: (random_frames or LAST) * number for name, number in SEQUENCES.items() if contempt or name != "contempt"
+    }
     if layout == "Emotion/":
-        found = read_sequences(source, meanings, neutral=neutral, contempt=contempt)
+        found = read_sequences(source, meanings, neutral=neutral, contempt=contempt, random_frames=random_frames)
         if neutral:
             expected["neutral"] = sum(expected.values()) // LAST
     else:
@@ -157,12 +181,22 @@ def _open(
         found = read_folders(pictures or source, meanings, contempt=contempt)
     found.source, found.never_read = source, _NEVER_READ
     missing = check_counts("CK+", source, found.counts, {WHOLE: expected}, allow=allow_incomplete, labels=meanings)
-    return CkPlus(found, missing=missing, size=size, jobs=jobs, neutral=neutral, contempt=contempt, labels=meanings)
+    return CkPlus(
+        found,
+        missing=missing,
+        size=size,
+        jobs=jobs,
+        neutral=neutral,
+        contempt=contempt,
+        labels=meanings,
+        random_frames=random_frames,
+    )
 
 
-def artifact_name(*, neutral: bool, contempt: bool) -> str:
-    """Return ``ckplus``, with what tells other sets of classes apart behind it."""
-    return "ckplus" + "-neutral" * neutral + "-no-contempt" * (not contempt)
+def artifact_name(*, neutral: bool, contempt: bool, random_frames: int | None = None) -> str:
+    """Return ``ckplus``, with what tells other sets of classes and frames apart behind it."""
+    drawn = "" if random_frames is None else f"-random{random_frames}"
+    return "ckplus" + drawn + "-neutral" * neutral + "-no-contempt" * (not contempt)
 
 
 class CkPlus(ImageDatasetLoader):
@@ -176,6 +210,7 @@ class CkPlus(ImageDatasetLoader):
         neutral: first frames are in it.
         contempt: contempt is in it.
         labels: what the source's labels were taken for.
+        random_frames: so many of each sequence were drawn at random; None: the last ones.
     """
 
     def __init__(
@@ -188,10 +223,12 @@ class CkPlus(ImageDatasetLoader):
         neutral: bool,
         contempt: bool,
         labels: SourceLabels,
+        random_frames: int | None = None,
     ) -> None:
+        self._random_frames = random_frames
         self.raw: Final = found.layout == SEQUENCE_LAYOUT
         classes = [name for name in EMOTIONS.values() if contempt or name != "contempt"]
-        name = artifact_name(neutral=neutral, contempt=contempt)
+        name = artifact_name(neutral=neutral, contempt=contempt, random_frames=random_frames)
         super().__init__(
             name,
             [*classes, *["neutral"] * neutral],
@@ -202,6 +239,12 @@ class CkPlus(ImageDatasetLoader):
             jobs=jobs,
             labels=labels,
         )
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decides the pictures: of frames at random how many, too."""
+        drawn = {} if self._random_frames is None else {"random_frames": self._random_frames}
+        return {**super().config, **drawn}
 
     def blocks(self) -> Iterator[Block]:
         """Yield the pictures as they are, in the order of their paths, after a look at the headers of all."""

@@ -132,8 +132,8 @@ def _folds_protocol(
     )
 
 
-def by_frames(images: Images, train: int, test: int, share: float, seed: int) -> New:
-    """Draw ``test`` of ``train + test`` images, and validation from the others as everywhere.
+def by_frames(images: Images, train: int, test: int, share: float, seed: int, *, by_class: bool = False) -> New:
+    """Draw ``test`` of ``train + test`` images, or of those of each class; validation is carved as everywhere.
 
     Raises:
         FerError: no image is known to be of a sequence, or the ratio leaves nothing to learn from or to test.
@@ -143,7 +143,7 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
             f"{images.dataset.artifact.reference} has no sequences, so there are no frames to split",
             hint="use --folds or --validation",
         )
-    tested = random_frames(images.ids, train, test, seed)
+    tested = random_frames(images.ids, train, test, seed, images.labels if by_class else None)
     splits = ["test" if out else "train" for out in tested.tolist()]
     validation = _carve(images, splits, share, seed)
     learned = {label for label, split in zip(images.labels, splits, strict=True) if split == "train"}
@@ -158,7 +158,7 @@ def by_frames(images: Images, train: int, test: int, share: float, seed: int) ->
         splits,
         parts=images.parts("random"),
         validation=validation,
-        test=SplitOrigin(kind="random", images=int(sum(tested)), ratio=(train, test), seed=seed),
+        test=SplitOrigin(kind="random", images=int(sum(tested)), ratio=(train, test), by_class=by_class, seed=seed),
         leaky_frame_split=True,
     )
 

@@ -244,7 +244,9 @@ def carve(labels: Sequence[str], groups: Sequence[str], fraction: float, seed: i
     return np.array([group in chosen for group in groups], dtype=np.bool_)
 
 
-def random_frames(ids: Sequence[str], train: int, test: int, seed: int) -> NDArray[np.bool_]:
+def random_frames(
+    ids: Sequence[str], train: int, test: int, seed: int, labels: Sequence[str] | None = None
+) -> NDArray[np.bool_]:
     """Choose ``test`` of every ``train + test`` images at random, whatever subject or sequence they are of.
 
     That leaks: a frame of a film says what the next one holds. Papers split CK+ this way, and it is here to show it.
@@ -254,12 +256,17 @@ def random_frames(ids: Sequence[str], train: int, test: int, seed: int) -> NDArr
         train: parts that train.
         test: parts that test.
         seed: any whole number.
+        labels: (N,) classes, each of which is split by itself; None: all images together.
 
     Returns:
-        (N,) True for the images of the test split, ``round(N test / (train + test))`` of them.
+        (N,) True for the images of the test split, ``round(N test / (train + test))`` of them, or of each class.
     """
-    order = shuffled(ids, seed)
-    taken = set(order[: round(len(ids) * test / (train + test))])
+    groups: dict[str, list[str]] = {}
+    for name, label in zip(ids, labels or [""] * len(ids), strict=True):
+        groups.setdefault(label, []).append(name)
+    taken = {
+        name for group in groups.values() for name in shuffled(group, seed)[: round(len(group) * test / (train + test))]
+    }
     return np.array([name in taken for name in ids], dtype=np.bool_)
 
 

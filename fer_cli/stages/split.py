@@ -54,7 +54,8 @@ def split(
         dataset: reference of the data set; the newest where it is None.
         folds: so many folds beside the splits that there are. Each image is tested in one.
         by: ``subject``: fold i holds ``sorted(subjects)[i::folds]``; ``class``: each fold has its share of each class,
-            subjects and equal images kept whole. None: by subject where each image has one.
+            subjects and equal images kept whole. None: by subject where each image has one. Of ``frames``, ``class``
+            splits the images of each class by themselves.
         frames: ``2:1``: images of train and of test, drawn at random whatever sequence they are of. That leaks, and is
             marked wherever a number appears.
         ids: a csv of ids with their splits or folds, as :func:`export` writes it.
@@ -73,7 +74,7 @@ def split(
     other = None if like is None else open_dataset(store.find(like, ["dataset"]))
     parent = open_dataset(store.find(dataset, ["dataset"]))
     artifact = parent.artifact
-    by = _by(parent, by) if folds is not None else None
+    by = _by(parent, by) if folds is not None else by
     share = VALIDATION if validation is None else validation
     told = {"folds": folds, "by": by, "frames": frames, "validation": validation, "split_seed": seed}
     plan = Plan(
@@ -96,7 +97,7 @@ def split(
         if folds is not None:
             new = in_folds(images, folds, str(by), share, seed)
         elif ratio is not None:
-            new = by_frames(images, *ratio, share, seed)
+            new = by_frames(images, *ratio, share, seed, by_class=by == "class")
         elif ids is not None:
             new = as_listed(images, ids, validation, seed)
         elif other is not None:
@@ -138,8 +139,10 @@ def _check_options(
         raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", hint="give one")
     if like is not None and validation is not None:
         raise UsageError("--validation has no effect: --like says what is validation", hint="omit it")
-    if by is not None and folds is None:
-        raise UsageError("--by is for --folds", hint="give both")
+    if by is not None and folds is None and frames is None:
+        raise UsageError("--by is for --folds and --leaky-frame-split", hint="give one of them too")
+    if frames is not None and by not in (None, "class"):
+        raise UsageError(f"--by {by} is not for --leaky-frame-split", hint="take --by class, or omit it")
     if not given and validation is None:
         raise UsageError(
             "no split was requested", hint="give --folds, --ids, --like, --leaky-frame-split or --validation"
@@ -182,7 +185,7 @@ def _name(
     if folds is not None:
         return f"{name}-folds{folds}{'-by-class' if by == 'class' and _by(dataset, None) == 'subject' else ''}"
     if frames is not None:
-        return f"{name}-frames{frames.replace(':', '-')}"
+        return f"{name}-frames{frames.replace(':', '-')}{'-by-class' if by == 'class' else ''}"
     if ids is None:
         return f"{name}-carved"
     stem = safe_name(ids.stem)
@@ -249,10 +252,14 @@ def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
     )
 
 
+_OPTIONS: Final = {"split_seed": "seed", "frames": "leaky-frame-split"}
+"""Options of the command that are called otherwise in the configuration."""
+
+
 def _command(parent: Artifact, config: Mapping[str, Any], ids: Path | None, other: Dataset | None) -> str:
     words = ["fer", "split", f"{parent.name}@{parent.version}"]
     like = None if other is None else f"{other.artifact.name}@{other.artifact.version}"
     for name, value in {**config, "ids": ids, "like": like}.items():
         if value is not None:
-            words += [f"--{'seed' if name == 'split_seed' else name}", str(value)]
+            words += [f"--{_OPTIONS.get(name, name)}", str(value)]
     return shlex.join(words)

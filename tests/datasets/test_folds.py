@@ -157,6 +157,9 @@ def test_frames_are_drawn_whatever_they_are_of() -> None:
     order = np.random.default_rng(0).permutation(160)
     assert random_frames([ids[row] for row in order], 2, 1, 0).tolist() == tested[order].tolist()
     assert random_frames(ids, 2, 1, 1).tolist() != tested.tolist()
+    labels = ["happy"] * 30 + ["sad"] * 130
+    each = random_frames(ids, 2, 1, 0, labels)
+    assert (each[:30].sum(), each[30:].sum()) == (10, round(130 / 3))
 
 
 def test_leaks_are_counted_and_said() -> None:

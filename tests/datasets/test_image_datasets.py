@@ -16,7 +16,9 @@ from PIL import Image
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.cli.app import run
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets import affectnet, ckplus, rafdb, sfew
 from fer_cli.datasets.access import Access
 from fer_cli.datasets.ck_sequences import SEQUENCES
@@ -24,6 +26,7 @@ from fer_cli.datasets.ckplus import open_ckplus
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.records import Loader
 from fer_cli.datasets.sfew import COUNTS, Sfew
+from fer_cli.stages.split import split
 from tests.kits import official as kit
 from tests.kits.fer2013 import drain, fault, write_lines
 from tests.kits.train import Fer
@@ -136,6 +139,36 @@ def test_ckplus_with_neutral_and_without_contempt(store: Store, tmp_path: Path) 
     assert {row["id"].rpartition("_")[2] for row in index if row["label"] == "neutral"} == {"00000001"}
     assert "the first as neutral" in dataset.artifact.manifest.protocol["label_rule"]
     assert prepared(store, "ckplus", source, "--no-contempt")[0].artifact.name == "ckplus-no-contempt"
+
+
+def test_ckplus_as_the_psa_paper_has_it(store: Store, tmp_path: Path) -> None:
+    """Four random frames a sequence, and a split of each class that leaks: on purpose, and marked."""
+    source = kit.ckplus(tmp_path / "ck")
+    dataset, index = prepared(store, "ckplus", source, "--random-frames", "4")
+    assert dataset.artifact.name == "ckplus-random4"
+    frames: dict[str, set[str]] = {}
+    for row in index:
+        frames.setdefault(str(row["sequence"]), set()).add(str(row["id"])[-8:])
+    assert {len(of) for of in frames.values()} == {4}
+    assert len({tuple(sorted(of)) for of in frames.values()}) > 2, "not the same four everywhere"
+    assert any(text.startswith("4 frames of each sequence were drawn") for text in dataset.artifact.manifest.warnings)
+    assert "4 random frames of each" in DatasetProtocol.of(dataset.artifact).label_rule
+    made = split(store=store, dataset="ckplus-random4", frames="2:1", by="class", validation=0).artifact
+    assert made.name == "ckplus-random4-frames2-1-by-class"
+    protocol = DatasetProtocol.of(made)
+    assert protocol.leaky_frame_split
+    assert str(protocol.test).endswith("2:1 of train to test in each class, seed 0")
+    counts = DatasetSummary.of(made).classes
+    assert list(counts) == ["train", "test"]
+    whole = {label: counts["train"][label] + counts["test"][label] for label in counts["test"]}
+    assert counts["test"] == {label: round(number / 3) for label, number in whole.items()}
+    assert str(Measured.of(made).command).endswith("--by class --leaky-frame-split 2:1 --validation 0 --seed 0")
+    with pytest.raises(UsageError, match="--random-frames and --neutral exclude each other"):
+        open_ckplus(source=source, random_frames=4, neutral=True)
+    with pytest.raises(FerError, match="the sequence has 5 frames, 6 are needed"):
+        open_ckplus(source=source, random_frames=6, allow_incomplete=True)
+    with pytest.raises(FerError, match="the last frames alone"):
+        open_ckplus(source=kit.ck48(tmp_path / "ck48"), random_frames=4, allow_incomplete=True)
 
 
 def test_ckplus_in_class_folders_has_the_ids_of_the_official_layout(store: Store, tmp_path: Path) -> None:

@@ -273,7 +273,8 @@ def test_a_list_that_is_at_fault_is_refused_by_line(
     [
         ([], 2, "no split was requested"),
         (["--folds", "3", "--leaky-frame-split", "2:1"], 2, "--folds and --leaky-frame-split exclude each other"),
-        (["--by", "class"], 2, "--by is for --folds"),
+        (["--by", "class"], 2, "--by is for --folds and --leaky-frame-split"),
+        (["--leaky-frame-split", "2:1", "--by", "subject"], 2, "--by subject is not for --leaky-frame-split"),
         (["--folds", "3", "--by", "age"], 2, "--by 'age' is not a choice"),
         (["--folds", "1"], 2, "--folds 1 is out of range"),
         (["--leaky-frame-split", "2"], 2, "--leaky-frame-split '2' is not a ratio"),
