@@ -143,6 +143,22 @@ def write_atomic(path: Path, data: bytes) -> None:
     sync(path.parent)
 
 
+def write_unsynced(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole for readers, without waiting for the disk: a crash of the machine loses it."""
+    part = part_of(path)
+    try:
+        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            with naming(path):
+                write_at(descriptor, data, 0)
+        finally:
+            os.close(descriptor)
+        os.replace(part, path)  # noqa: PTH105 - see above
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
 def _open_nameless(folder: Path) -> int | None:
     """Open a new file without a name in a folder; None where the system has no such thing or the folder is at fault."""
     if not hasattr(os, "O_TMPFILE") or not Path("/proc/self/fd").is_dir():

@@ -108,7 +108,7 @@ def work_inputs(store: Store) -> Iterator[tuple[Path, list[Input]]]:
         kind, _, rest = lock.name.partition(".")
         version = rest.rpartition(".")[2]
         stopped = sorted((store.root / kind).glob(f"*/{PARTIAL}{literally(version)}"))
-        if stopped or _held(lock):
+        if stopped or is_held(lock):
             try:
                 sources = [Input(**source) for source in json.loads(path.read_bytes())]
             except (ValueError, TypeError):  # a kill cut it short: the work had not begun
@@ -131,15 +131,16 @@ def import_lock(store: Store) -> Path:
 
 def is_importing(store: Store) -> bool:
     """Tell whether a process is importing a file."""
-    return _held(import_lock(store))
+    return is_held(import_lock(store))
 
 
 def in_use(store: Store, directory: Path) -> bool:
     """Tell whether a process is making what is in a directory."""
-    return _held(lock_path(store, directory))
+    return is_held(lock_path(store, directory))
 
 
-def _held(path: Path) -> bool:
+def is_held(path: Path) -> bool:
+    """Tell whether a process holds a lock."""
     if not path.exists():
         return False
     try:

@@ -16,6 +16,7 @@ from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.annotations import Annotations
 from fer_cli.artifacts.dependents import UNFINISHED, in_use, inputs_of, is_importing, lock_path
 from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
+from fer_cli.artifacts.running import ended_files
 from fer_cli.artifacts.store import IMPORT, LINEAGE, LOCKS, NEEDED, PARTIAL, SHIPPED, Artifact, Store
 from fer_cli.artifacts.superseded import fates
 from fer_cli.core.errors import FerError
@@ -179,6 +180,7 @@ def leftovers(store: Store, *, superseded: bool, unfinished: bool = False) -> li
                 elif _VERSION.fullmatch(path.name) and not in_use(store, path):
                     parts = sorted(path.glob(atomic_io.PARTS))
                     found += [Leftover(part, part.stat().st_size, "left by a killed command") for part in parts]
+    found += [Leftover(file, file.stat().st_size, "left by a killed command") for file in ended_files(store)]
     if not is_importing(store):
         found += [
             Leftover(path, atomic_io.tree_size(path), "left by a killed import")
@@ -223,6 +225,7 @@ def remove(store: Store, found: Sequence[Leftover]) -> int:
             except Timeout:
                 continue
         freed += leftover.size
+    _forget_ended(store)
     _forget_requests(store)
     return freed
 
@@ -332,8 +335,15 @@ def discard(store: Store, directories: Sequence[Path]) -> int:
         if path.name == version:
             annotations.forget(kind, version)
         freed += size
+    _forget_ended(store)
     _forget_requests(store)
     return freed
+
+
+def _forget_ended(store: Store) -> None:
+    """Remove what stopped work said of itself that went just now."""
+    for file in ended_files(store):
+        file.unlink(missing_ok=True)
 
 
 def _forget_requests(store: Store) -> None:

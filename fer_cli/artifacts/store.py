@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from filelock import FileLock, Timeout
 
-from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts import atomic_io, heartbeat
 from fer_cli.artifacts.manifest import (
     KINDS,
     MANIFEST,
@@ -586,7 +586,10 @@ class Store:
         if not is_name(plan.name):
             raise FerError(f"{plan.name!r} is not a valid artifact name", hint="use a-z, 0-9, '.', '_' and '-'")
         plan, target = self._placed(plan)
+        beat = self.root / LOCKS / f"{plan.kind}.{plan.version}{heartbeat.ENDING}"
         if not force and (existing := self._existing(target)) is not None:
+            with suppress(OSError):
+                beat.unlink(missing_ok=True)  # of one that was killed when all was done
             yield Work(plan, target, target, committed=existing)
             return
         with self._lock(plan):
@@ -609,7 +612,8 @@ class Store:
             atomic_io.make_directory(work.directory)
             atomic_io.write_file(needed, json.dumps([source.model_dump() for source in plan.inputs.values()]).encode())
             try:
-                yield work
+                with heartbeat.recorded(beat, plan):
+                    yield work
             finally:
                 begun = resumable and work.directory.exists() and any(work.directory.iterdir())
                 if work.committed is None and not begun and work.directory.exists():

@@ -47,6 +47,7 @@ from fer_cli.cli import (
     split,
     store,
     train,
+    watch,
     weights,
 )
 from fer_cli.cli.common import SCHEMA
@@ -117,6 +118,7 @@ app.add_typer(plot.app, name="plot")
 app.command("export-predictions")(export_predictions.export_predictions)
 app.command("cite")(cite.cite)
 app.command("ls")(listing.ls)
+app.command("watch")(watch.watch)
 app.command("show")(store.show)
 app.command("tag", context_settings={"ignore_unknown_options": True, "help_option_names": ["--help"]})(naming.tag)
 app.command("note")(naming.note)

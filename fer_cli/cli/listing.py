@@ -15,6 +15,7 @@ import typer
 
 from fer_cli.cli.common import Output, listed, print_file, print_table, say
 from fer_cli.cli.options import command
+from fer_cli.cli.watch import running_output
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.format import estimate
 
@@ -74,6 +75,7 @@ def ls(
     ] = None,
     columns: Annotated[str | None, typer.Option("--columns", help=f"Which, by comma: {', '.join(COLUMNS)}.")] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print a csv with these columns.")] = False,
+    running: Annotated[bool, typer.Option("--running", help="The work under way, and how far it is.")] = False,
 ) -> Output:
     """List the artifacts; with --sort accuracy or --kind evaluation a leaderboard.
 
@@ -82,6 +84,10 @@ def ls(
     """
     from fer_cli.artifacts.manifest import KINDS
 
+    if running:
+        if what or kind or tag or sort or columns or as_csv:
+            raise UsageError("--running lists all work under way", hint="give no other choice with it")
+        return running_output(store)
     if what in KINDS and kind is None:
         what, kind = None, what
     if kind is not None and kind not in KINDS:

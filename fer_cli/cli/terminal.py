@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from fer_cli.core.errors import one_line
+from fer_cli.core.format import clock
 from fer_cli.core.progress import LOGGER, Advance, note, shown_by
 
 EVERY: Final = 30.0
@@ -71,7 +72,7 @@ def _bar(title: str, total: float | None, unit: str | None, done: float) -> Iter
     class Left(ProgressColumn):
         def render(self, task: Task) -> Text:
             left = pace.left(task.completed)
-            return Text("" if left is None else f"{_duration(left)} left", style="cyan")
+            return Text("" if left is None else f"{clock(left)} left", style="cyan")
 
     of = "/{task.total:,.0f}" if total is not None else ""
     counts = (
@@ -129,16 +130,10 @@ class _Lines:
             return
         self._last_line = now
         left = self._pace.left(self._done)
-        ends = "" if left is None else f", {_duration(left)} left"
+        ends = "" if left is None else f", {clock(left)} left"
         if self._unit is None and self._total:
             count = f"{self._done / self._total:.0%}"
         else:
             total = "" if self._total is None else f"/{self._total:,.0f}"
             count = f"{self._done:,.0f}{total} {self._unit}, {self._pace.rate(self._done):,.0f}/s"
         note(f"{self._title}: {self._status}{count}{ends}")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

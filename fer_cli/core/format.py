@@ -52,6 +52,13 @@ def binary(size: int) -> str:
     return f"{size / 2**30:.2f} GiB" if size >= 2**30 else f"{size / 2**20:.0f} MiB"
 
 
+def clock(seconds: float) -> str:
+    """Return a time as "40 s", "12 min 05 s" or "3 h 20 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours else f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
 def interval(low: float | None, high: float | None, form: Callable[[float], str] = percent) -> str:
     """Return the ends of an interval as "[62.0, 66.2]", or "no interval" where an end is undefined."""
     if low is None or high is None or math.isnan(low + high):

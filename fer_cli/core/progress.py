@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from fer_cli.core.errors import one_line
@@ -32,6 +34,28 @@ Work whose items are no things to count has no unit: its share is shown.
 """
 
 _displays: list[Display] = []
+
+RECORD_SECONDS: Final = 5.0
+"""Least time between two records of one piece of work."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """One piece of work, and how far it is; ``before`` was done when this process began with it, seconds since 1970."""
+
+    title: str
+    total: float | None
+    unit: str | None
+    before: float
+    done: float
+    status: str = ""
+    begun: float = field(default_factory=time.time)
+
+
+Recorder = Callable[[Piece], None]
+"""Keeps how far a piece of work is, for other processes to read."""
+
+_recorders: list[Recorder] = []
 
 
 def speaks() -> bool:
@@ -62,14 +86,49 @@ def shown_by(display: Display) -> Iterator[None]:
 
 
 @contextmanager
+def recorded_by(recorder: Recorder) -> Iterator[None]:
+    """Have a recorder keep the progress of what is done within this context; the innermost one alone keeps it."""
+    _recorders.append(recorder)
+    try:
+        yield
+    finally:
+        _recorders.remove(recorder)
+
+
+@contextmanager
 def track(title: str, total: float | None, unit: str | None = "images", done: float = 0) -> Iterator[Advance]:
-    """Show the progress of ``total`` items, ``done`` of which were done before."""
-    if not speaks() or not _displays:
+    """Show and record the progress of ``total`` items, ``done`` of which were done before."""
+    if not speaks():
         yield _silent
         return
-    with _displays[-1](title, total, unit, done) as advance:
+    record = _recording(Piece(title, total, unit, done, done)) if _recorders else _silent
+    if not _displays:
+        yield record
+        return
+    with _displays[-1](title, total, unit, done) as show:
+
+        def advance(done: float = 1, status: str | None = None) -> None:
+            show(done, status)
+            record(done, status)
+
         yield advance
 
 
+def _recording(piece: Piece) -> Advance:
+    recorder, last = _recorders[-1], -float("inf")
+
+    def advance(done: float = 1, status: str | None = None) -> None:
+        nonlocal last
+        piece.done += done
+        piece.status = piece.status if status is None else status
+        now = time.monotonic()
+        if now - last >= RECORD_SECONDS:
+            last = now
+            recorder(piece)
+
+    advance(0)
+    return advance
+
+
 def _silent(done: float = 1, status: str | None = None) -> None:
-    """Report nothing: there is no display, or another process has it."""
+    """Report nothing: another process does."""

@@ -17,7 +17,7 @@ class Spellings:
     """The names that were met, and what each is kept as: the first spelling of it.
 
     Case, width, blanks, the form of accents, characters that cannot be seen, and zeros before or after a number make no
-    other name: two spellings of one person would be two persons, who may be in two splits.
+    other name: two spellings of one person would be two people, who may be in two splits.
 
     Args:
         noun: what is named, for messages: ``"subject"``.

@@ -6,16 +6,16 @@ of it is executable, and nothing of it is run here. Layers stand in the order of
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
-import numpy as np
-
 from fer_cli.core.errors import FerError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 SUFFIX: Final = ".dat"
@@ -48,6 +48,8 @@ def read_layers(path: Path) -> list[Layer]:
     Raises:
         FerError: the file cannot be read, is too large, ends early, or holds no such layer.
     """
+    import numpy as np  # not above: what is known of a recipe's weights is looked up without it
+
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
             raise _fault(path, f"has {size:,} bytes, which no network of dlib's for faces has")
@@ -64,7 +66,7 @@ def read_layers(path: Path) -> list[Layer]:
         for _ in range(4):
             number, position = _whole_number(data, position, path)
             shape.append(number)
-        count = int(np.prod(shape, dtype=object))
+        count = math.prod(shape)
         if min(shape) < 0 or (kind == "fc" and shape[2:] != [1, 1]) or count * 4 > len(data) - position:
             raise _fault(path, f"ends early, or is damaged, at byte {position:,}")
         values = np.frombuffer(data, "<f4", count, position).astype(np.float32)

@@ -17,10 +17,10 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core import machine
 from fer_cli.core.errors import PreemptedError
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.stages.extract import extract
 from fer_cli.stages.fit_ahm import fit_ahm
 from fer_cli.stages.train import TrainedResult, train
-from fer_cli.systems.trained import WEIGHTS
 from fer_cli.training import engine
 from tests.kits.toy import toy_dataset
 

@@ -17,13 +17,13 @@ from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.datasets.overlap import same_id_space, shared_subjects
 from fer_cli.datasets.synth.loader import Synth
 from fer_cli.metrics import evaluate
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.plots.curves import draw
 from fer_cli.stages.audit_model import audit_model
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.prepare import prepare
 from fer_cli.stages.split import split
 from fer_cli.stages.train import TrainedResult, train
-from fer_cli.systems.trained import WEIGHTS
 from fer_cli.training import engine
 from tests.kits.films import film_dataset
 from tests.kits.train import Fer, assert_matches, words

@@ -24,12 +24,13 @@ from fer_cli.core.errors import FerError, InterruptedWorkError, PreemptedError, 
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.predictors.model import _commands, read_history
 from fer_cli.models.classifier import ClassifierNetwork
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.export import predictions
 from fer_cli.stages.plot import plot
 from fer_cli.stages.train import TrainedResult, train
 from fer_cli.systems.registry import read_recipe
-from fer_cli.systems.trained import WEIGHTS, open_trained
+from fer_cli.systems.trained import open_trained
 from fer_cli.training import engine
 from fer_cli.training.history import HISTORY
 from tests.kits.toy import toy_dataset
@@ -462,7 +463,7 @@ def test_seeds_make_a_study_and_all_of_it_is_scored(toys: Store) -> None:
     assert "fer train baseline" in page
     config = ModelConfig.of(trained.models[0].artifact)
     recipe = {**config.recipe, "data": {**config.recipe["data"], "oversample": {"fear": 3}}}
-    (line,) = _commands(config.model_copy(update={"recipe": recipe}), [0, 1], "toy", None, None)
+    (line,) = _commands(config.model_copy(update={"recipe": recipe}), [0, 1], "toy", None, None, None)
     words = shlex.split(line)
     again = read_recipe("baseline", None, [words[at + 1] for at, word in enumerate(words) if word == "--set"]).record()
     assert again == {name: recipe[name] for name in again}

@@ -15,8 +15,8 @@ from fer_cli.core.errors import FerError
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.metrics.bootstrap import Estimate
 from fer_cli.metrics.results import Metrics, evaluate
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.prediction.faces import sharpness
-from fer_cli.systems.trained import WEIGHTS
 
 _LIMITS = Path(__file__).with_name("limits.md")
 

@@ -14,8 +14,8 @@ from fer_cli.artifacts.store import Artifact, Plan, Store
 from fer_cli.artifacts.summaries import ModelSummary
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.fold_view import dataset_of
+from fer_cli.models.trained import WEIGHTS
 from fer_cli.prediction.model import open_model
-from fer_cli.systems.trained import WEIGHTS
 from fer_cli.training.history import HISTORY
 from fer_cli.weights.files import WeightsFile, load_tensors
 
