@@ -262,7 +262,7 @@ def read_arrays(source: Path, meanings: SourceLabels) -> ParsedSource:
                 stem, suffix = PurePosixPath(name).stem, PurePosixPath(name).suffix.lower()
                 annotation = annotations / f"{stem}{_EXP}"
                 if suffix not in SUFFIXES or "/" in name:
-                    faults.append(FerError("is not an image of AffectNet", hint="remove it", path=pictures / name))
+                    faults.append(FerError("is not an image of AffectNet", hint="move it out", path=pictures / name))
                 elif stem not in named:
                     what = f"has no {part}_set/annotations/{stem}{_EXP}"
                     faults.append(FerError(what, hint="unpack the annotations again", path=pictures / name))

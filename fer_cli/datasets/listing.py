@@ -155,7 +155,7 @@ class ClassNames:
         return found
 
     def remarks(self) -> list[str]:
-        """Return one line on own names, and one on synonyms that were read as expressions, where there are any."""
+        """Return a line on own names, on unused ``--labels``, and on synonyms that were read, where there are any."""
         lines = []
         if self.own:
             names = self.order(self.met.values())
@@ -163,6 +163,8 @@ class ClassNames:
             strange = [] if self.asked else [name for name in names if not is_expression(name)]
             mixed = f"; no expressions: {', '.join(strange[:_SHOWN])}" if 0 < len(strange) < len(names) else ""
             lines.append(f"classes: {', '.join(names[:_SHOWN])}{more} (own names{mixed})")
+        if unused := self._unused():
+            lines.append(f"--labels: no image is labelled {', '.join(map(one_line, unused[:_SHOWN]))}")
         plain = {text: label for text, label in sorted(self.met.items()) if folded(text) != folded(label)}
         read = [f"{one_line(text)}={label}" for text, label in plain.items() if code_of(text) not in self.given]
         if read:
@@ -171,10 +173,13 @@ class ClassNames:
         return lines
 
     def check_used(self) -> None:
-        """Refuse ``--labels`` that name nothing in the source."""
-        met = {code_of(text) for text in self.met}
-        if self.own and (unused := [code for code in self.given if code not in met]):
+        """Refuse ``--labels`` that name nothing in the source: any of them among own names, else all of them."""
+        if (unused := self._unused()) and (self.own or len(unused) == len(self.given)):
             raise FerError(f"--labels: no image is labelled {unused[0]!r}", hint="correct it, or leave it out")
+
+    def _unused(self) -> list[str]:
+        met = {code_of(text) for text in self.met}
+        return [code for code in self.given if code not in met]
 
 
 def in_id_order(items: list[ImageEntry]) -> list[ImageEntry]:

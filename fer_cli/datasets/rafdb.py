@@ -173,7 +173,8 @@ def read_official(root: Path, meanings: SourceLabels) -> ParsedSource:
                     flags=flags,
                 )
             )
-    faults += [FerError("is not in the list of labels", hint="remove it", path=folder / path) for path in there]
+    hint = "use the complete list of labels, or move the image out of the source"
+    faults += [FerError("is not in the list of labels", hint=hint, path=folder / path) for path in there]
     refuse_all(faults)
     found = ParsedSource(
         root=root,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -261,6 +262,16 @@ def test_the_re_layout_in_folders(tmp_path: Path, named: bool, tiny_official: No
         assert report.split_of == {"Training": "train", "test": "test"}
         assert report.carve_validation
         assert report.label_rule == "FER2013 labels, N = 4 test + 5 Training"
+
+
+@pytest.mark.parametrize("folder", ["test_new", "train_old/happy", "Training (copy)", "old/test/happy", "test2/sad"])
+def test_a_folder_beside_the_re_layout_is_not_passed_over(tmp_path: Path, tiny_official: None, folder: str) -> None:
+    names = _tree(tmp_path)
+    assert len(drain(Fer2013(source=tmp_path))[0]) == 9
+    (tmp_path / folder).mkdir(parents=True)
+    shutil.copy(tmp_path / names[0][0], tmp_path / folder / "1.png")
+    error = fault(lambda: Fer2013(source=tmp_path, allow_incomplete=True), folder.partition("/")[0])
+    assert ("neither a split nor an expression" in error.what) == (not folder.startswith("old"))
 
 
 def test_the_re_layout_is_as_strict(tmp_path: Path, tiny_official: None) -> None:

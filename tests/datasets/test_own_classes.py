@@ -46,6 +46,12 @@ def pictures(root: Path, classes: tuple[str, ...], each: int = 1) -> Path:
         ),
         ({"classes": "own"}, ("calm", "neutral"), ("neutral", "calm"), ["classes: neutral, calm (own names)"]),
         ({"labels": "calm=neutral"}, ("calm", "neutral", "sad"), ("neutral", "sad"), []),
+        (
+            {"labels": "calm=neutral,wut=anger"},
+            ("calm", "neutral", "sad"),
+            ("neutral", "sad"),
+            ["--labels: no image is labelled wut"],
+        ),
         ({"labels": "meh=bored,calm=bored", "classes": "own"}, ("meh", "calm", "sad"), ("sad", "bored"), None),
         ({"classes": "calm,bored"}, ("bored", "calm"), ("calm", "bored"), ["classes: calm, bored (own names)"]),
         ({"classes": "own", "synonyms": True}, ("calm", "bored"), ("neutral", "bored"), None),
@@ -81,6 +87,7 @@ def test_classes_and_what_is_said(
         ({"classes": "calm,sad"}, ("calm",), "no image is of 'sad'"),
         ({"classes": "own"}, tuple(f"c{n}" for n in range(201)), "has 201 classes"),
         ({"classes": "a,\u200bb"}, ("a",), "cannot be seen"),
+        ({"labels": "hapy=happy"}, ("happy", "sad"), "no image is labelled 'hapy'"),
         ({"labels": "zz=bored", "classes": "own"}, ("calm", "sad"), "no image is labelled 'zz'"),
     ],
 )
