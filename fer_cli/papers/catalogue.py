@@ -136,13 +136,14 @@ class Scale(_Strict):
 class Difference(_Strict):
     """In what every run differs from the paper, and no key of a recipe tells.
 
-    ``decisive``: no value is comparable; ``of_gains``: no gain either.
+    ``decisive``: no value is comparable. ``of_pretrained_features``: it is none where the features are of a network
+    that was trained for expressions.
     """
 
     what: Literal["data", "protocol", "setting"]
     text: str
     decisive: bool = False
-    of_gains: bool = False
+    of_pretrained_features: bool = False
 
 
 class Paper(_Strict):

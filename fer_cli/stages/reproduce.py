@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.store import Artifact, Store
@@ -15,13 +16,13 @@ from fer_cli.core.progress import note, warn
 from fer_cli.datasets.folder import safe_name
 from fer_cli.evaluation.metrics_file import EvaluationMetrics, read_metrics
 from fer_cli.metrics.bootstrap import Estimate
-from fer_cli.papers.catalogue import SCALES, Entry, Row, paper
+from fer_cli.papers.catalogue import SCALES, Entry, Row
 from fer_cli.papers.verdict import Judged, detectable, judge_gain, judge_value
 from fer_cli.reporting.comparison import SIGNIFICANT
 from fer_cli.reporting.reproduction import Gain, Interval, ReproducedRow, Reproduction
 from fer_cli.stages.compare import compare
 from fer_cli.stages.reproduce_facts import fact_rows
-from fer_cli.stages.reproduce_plan import VIEWS, Fit, Index, Request, Training, ask, deviations, found
+from fer_cli.stages.reproduce_plan import SEED, VIEWS, Fit, Index, Request, Training, ask, deviations, found
 from fer_cli.systems import registry
 from fer_cli.systems.recipe_sources import find_source
 from fer_cli.training.study import models_of
@@ -79,15 +80,22 @@ def _evaluation(store: Store, request: Request, job: Training | Fit, device: str
     assert request.dataset is not None, "a job has data"
     dataset = request.dataset.reference
     if isinstance(job, Fit):
-        features = extract(
-            store=store,
-            dataset=dataset,
-            backbone=job.backbone,
-            size=job.size,
-            views=VIEWS,
-            weights=job.weights,
-            device=device,
-        ).artifact
+        network = job.model
+        if job.training is not None:
+            network = train(
+                store=store,
+                system=job.training.system,
+                dataset=dataset,
+                recipe=job.training.recipe,
+                changes=job.training.changes,
+                seeds=[SEED],
+                device=device,
+                workers=workers,
+            ).whole.artifact.reference
+        source: dict[str, Any] = {"dataset": dataset, "backbone": job.backbone, "weights": job.weights}
+        if network is not None:
+            source = {"dataset": network, "data": dataset}
+        features = extract(store=store, **source, size=job.size, views=VIEWS, device=device).artifact
         model = fit_ahm(store=store, features=features.reference).artifact
         return evaluate_model(store=store, model=model.reference, device=device).artifact
     trained = train(
@@ -190,7 +198,8 @@ def _measured_rows(index: Index, request: Request, made: Made, *, comparable: bo
         figure = None if is_gain else _percent(entry, run.row)
         gain = None
         if entry.measure == "ahm":
-            gain = _ahm_gain(entry, run.row if is_gain else None, metrics)
+            trained = isinstance(run.job, Fit) and run.job.of_trained
+            gain = _ahm_gain(run.row if is_gain else None, metrics, one_seed=trained)
         elif first is not None and run.name != first.name and evaluation.reference in over_first:
             claimed, base = _percent(entry, run.row), _percent(entry, first.row)
             difference = over_first[evaluation.reference]
@@ -252,12 +261,16 @@ def _gain(claim: float | None, difference: _Difference, *, one_seed: bool, compa
     return Gain(claim, interval, difference.effect, judged)
 
 
-def _ahm_gain(entry: Entry, row: Row | None, metrics: EvaluationMetrics) -> Gain:
-    """Return the gain of AHM's better direction over logistic regression on the same features; no seed is in it."""
+def _ahm_gain(row: Row | None, metrics: EvaluationMetrics, *, one_seed: bool) -> Gain:
+    """Return the gain of AHM's better direction over the network's own softmax, of a network that was trained.
+
+    Over logistic regression on the same features else, which is not the paper's gain. No seed is in the fit itself.
+    """
+    from fer_cli.systems.ahm.predictors import SOFTMAX
+
     claim = float(row.value) if row is not None and isinstance(row.value, int | float) else None
     difference = _without_test(_interval(metrics.gains[metrics.chosen]["accuracy"]))
-    comparable = not any(one.of_gains for one in paper(entry.paper).differences)
-    return _gain(claim, difference, one_seed=False, comparable=comparable)
+    return _gain(claim, difference, one_seed=one_seed, comparable=metrics.reference == SOFTMAX)
 
 
 def _without_test(interval: Interval) -> _Difference:

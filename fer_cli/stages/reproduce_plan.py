@@ -15,7 +15,7 @@ from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import DatasetSummary, FeaturesConfig, Measured, ModelConfig, ModelSummary
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.toml_text import toml_value
-from fer_cli.papers.catalogue import SCALES, Entry, Row, Scale, ScaleName, Settings, Variant, paper
+from fer_cli.papers.catalogue import SCALES, Difference, Entry, Row, Scale, ScaleName, Settings, Variant, paper
 from fer_cli.reporting.reproduction import Deviation, deviations_of
 from fer_cli.systems.recipe_sources import find_source
 
@@ -23,7 +23,7 @@ VIEWS: Final = ("original", "flip")
 """Of the images that AHM is fitted on."""
 SHORTEST: Final = 0.05
 """Seconds: manifests hold tenths, and a training that took less is there as 0."""
-AHM_KEYS: Final = ("backbone", "size", "weights")
+AHM_KEYS: Final = ("backbone", "size", "weights", "model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,27 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What ``fer extract``, ``fer fit-ahm`` and ``fer eval`` are asked for."""
+    """What ``fer extract``, ``fer fit-ahm`` and ``fer eval`` are asked for.
+
+    The features are of a network that is trained first, else of ``model``, a reference, else of pretrained weights.
+    """
 
     backbone: str
     size: int | None
     weights: str
+    model: str | None = None
+    training: Training | None = None
+
+    @property
+    def of_trained(self) -> bool:
+        """Whether the features are of a network that was trained for expressions."""
+        return self.training is not None or self.model is not None
+
+
+BASELINE: Final = "baseline"
+"""The system that AHM's networks are trained by."""
+SEED: Final = 0
+"""Of that training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +125,7 @@ def _job(
 ) -> Training | Fit:
     merged = {**form.settings, **_replaced(settings, form.replace)}
     if entry.system == "ahm":
-        merged |= dict(_ahm_change(change) for change in changes)
-        size = merged.get("size")
-        return Fit(
-            str(merged["backbone"]), None if size is None else int(str(size)), str(merged.get("weights", "auto"))
-        )
+        return _fit(form, merged, changes)
     assert form.recipe is not None, f"{entry.reference}: a system that is trained has a recipe at every scale"
     given = {key.strip(): value.strip() for key, _, value in (change.partition("=") for change in changes)}
     least = form.least_size.get(str(merged.get("model.backbone")), 0)
@@ -130,6 +142,24 @@ def _job(
         parser=form.parser if variant is None or variant.parser is None else variant.parser,
         batching=None if variant is None else variant.batching,
     )
+
+
+def _fit(form: Scale, settings: Settings, changes: Sequence[str]) -> Fit:
+    """Return a row of AHM. ``model`` or ``weights`` say whose features; else the scale's recipe trains a network."""
+    of_recipe = tuple(change for change in changes if "." in change.partition("=")[0])
+    merged = settings | dict(_ahm_change(change) for change in changes if change not in of_recipe)
+    backbone, given = str(merged["backbone"]), merged.get("size")
+    size = None if given is None else int(str(given))
+    if "model" in merged or "weights" in merged:
+        if of_recipe:
+            what = f"--set {of_recipe[0]!r} is of a training, and --set model or weights leaves none"
+            raise UsageError(what, hint="leave one of them out")
+        model = merged.get("model")
+        return Fit(backbone, size, str(merged.get("weights", "auto")), None if model is None else str(model))
+    assert form.recipe is not None, "ahm's networks are trained by a recipe"
+    own = (f"model.backbone={backbone}", *([] if size is None else [f"data.size={size}"]))
+    training = Training(system=BASELINE, recipe=form.recipe, changes=(*of_recipe, *own), parser=None, batching=None)
+    return Fit(backbone, None, "auto", training=training)
 
 
 def _of(changes: Sequence[str], settings: Settings) -> tuple[str, ...]:
@@ -208,7 +238,7 @@ class Index:
 
     def model(self, job: Training, dataset: Artifact, seed: int) -> Artifact | None:
         """Return the newest model that a job's training would be, but for the bytes of its pretrained weights."""
-        from fer_cli.systems.job import REVISION
+        from fer_cli.systems.job import REVISION, START
 
         wanted = _without_weights(self.recipe(job))
         asked = self.recipe(job)["model"].get("weights")
@@ -221,9 +251,20 @@ class Index:
                 continue
             if _without_weights(config.recipe) != wanted or (asked == "none") > (_weights(config.recipe) == "none"):
                 continue
+            if (start := manifest.inputs.get(START)) is not None and not self._is_model(asked, start.version):
+                continue
             if self._has_masks(manifest, job):
                 return artifact
         return None
+
+    def _is_model(self, reference: str | None, version: str) -> bool:
+        """Tell whether a reference names the model of this version."""
+        if reference is None or reference in {"auto", "try", "none"}:
+            return False
+        try:
+            return self.store.find(reference, ["model"]).version == version
+        except FerError:
+            return False
 
     def _has_masks(self, manifest: Manifest, job: Training) -> bool:
         source = manifest.inputs.get("masks")
@@ -277,17 +318,27 @@ class Index:
                 features is not None
                 and artifact.manifest.inputs["features"].content == features.manifest.content
                 and (config["paths"], config["metric"]) == ("shared", "accuracy")
+                and not {"centring", "reduced"} & config.keys()
             ):
                 return artifact, None
         return None
 
     def features(self, job: Fit, dataset: Artifact) -> Artifact | None:
         """Return the newest features that AHM would be fitted on."""
+        model = None
+        if job.training is not None and (model := self.model(job.training, dataset, SEED)) is None:
+            return None
+        if job.model is not None:
+            model = self.store.find(job.model, ["model"])
         for artifact in self.artifacts("features"):
             config = FeaturesConfig.of(artifact)
+            source = artifact.manifest.inputs.get("model")
+            if (None if source is None else source.version) != (None if model is None else model.version):
+                continue
             if (
                 artifact.manifest.inputs["dataset"].content == dataset.manifest.content
-                and (config.backbone, config.level, config.views) == (job.backbone, "pooled", VIEWS)
+                and (config.level, config.views) == ("pooled", VIEWS)
+                and (model is not None or config.backbone == job.backbone)
                 and job.size in {None, config.size}
                 and not (job.weights == "none") > (config.weights == "none")
             ):
@@ -346,6 +397,8 @@ def plan(index: Index, request: Request) -> list[Step]:
         if isinstance(run.job, Fit):
             if run.job not in seen:
                 seen.add(run.job)
+                if run.job.training is not None:
+                    steps.append(_training(index, request, run, run.job.training, dataset, SEED, first=False))
                 steps.append(_extraction(index, request, run, run.job, dataset))
             continue
         for seed in request.seeds:
@@ -369,7 +422,9 @@ def _extraction(index: Index, request: Request, run: Run, job: Fit, dataset: Art
         and (rate := Measured.of(artifact).images_per_second) is not None
     ]
     rate = rates[0] if rates else request.form.images_per_second
-    return Step(run.name, f"features of {job.backbone}", there, None if there else images / rate, bool(rates))
+    return Step(
+        run.name, f"features of {job.model or job.backbone}", there, None if there else images / rate, bool(rates)
+    )
 
 
 def _training(
@@ -423,6 +478,11 @@ def commands(request: Request) -> list[str]:
 
 
 def _fit_commands(job: Fit, dataset: Artifact) -> list[str]:
+    lines = [] if job.training is None else _train_commands(job.training, dataset, [SEED])[:-1]
+    if job.of_trained:
+        words = ["fer", "extract", job.model or "model", "--data", dataset.reference, "--views", ",".join(VIEWS)]
+        words += [] if job.size is None else ["--size", str(job.size)]
+        return [*lines, shlex.join(words), "fer fit-ahm", "fer eval ahm"]
     words = ["fer", "extract", dataset.reference, "--backbone", job.backbone, "--views", ",".join(VIEWS)]
     words += [] if job.size is None else ["--size", str(job.size)]
     words += [] if job.weights == "auto" else ["--weights", job.weights]
@@ -462,8 +522,13 @@ def deviations(index: Index, request: Request) -> tuple[Deviation, ...]:
     return (
         *of_data,
         *_setting_deviations(index, request),
-        *deviations_of(paper(entry.paper).differences),
+        *deviations_of([one for one in paper(entry.paper).differences if not _is_lifted(one, request)]),
     )
+
+
+def _is_lifted(difference: Difference, request: Request) -> bool:
+    jobs = [run.job for run in request.runs if isinstance(run.job, Fit)]
+    return difference.of_pretrained_features and bool(jobs) and all(job.of_trained for job in jobs)
 
 
 def _data_deviations(request: Request) -> Iterator[Deviation]:
@@ -488,7 +553,9 @@ def _setting_deviations(index: Index, request: Request) -> Iterator[Deviation]:
         if run.job is None or wanted.job is None:
             continue
         ours, theirs = (_flat(index, job) for job in (run.job, wanted.job))
-        for key in dict.fromkeys((*ours, *theirs)):
+        # Of features of pretrained weights no recipe is there to compare.
+        keys = dict.fromkeys((*ours, *theirs)) if not isinstance(run.job, Fit) else ours.keys() & theirs.keys()
+        for key in sorted(keys) if isinstance(run.job, Fit) else keys:
             if ours.get(key) != theirs.get(key) and key != "model.weights":
                 there.setdefault((key, _told(ours.get(key)), _told(theirs.get(key))), []).append(run.name)
     runs = sum(run.job is not None for run in request.runs)
@@ -503,7 +570,12 @@ def _told(value: object) -> str:
 
 def _flat(index: Index, job: Training | Fit) -> dict[str, Any]:
     if isinstance(job, Fit):
-        return {"backbone": job.backbone, "size": job.size}
+        if job.training is not None:
+            return _flat(index, job.training)
+        if job.model is None:
+            return {"model.backbone": job.backbone, "size": job.size}
+        recipe = ModelConfig.of(index.store.find(job.model, ["model"])).recipe
+        return {f"{table}.{key}": value for table, keys in recipe.items() for key, value in keys.items()}
     recipe = index.recipe(job)
     flat = {f"{table}.{key}": value for table, keys in recipe.items() for key, value in keys.items()}
     return {**flat, **({} if job.parser is None else {"masks": job.parser})}

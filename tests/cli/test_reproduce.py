@@ -174,3 +174,33 @@ def test_a_gated_data_set_needs_one_command(
     assert rows["SCN"]["judged"]["reason"] == "of another work"
     assert rows["proposed"]["gain"]["judged"]["reason"] == "one seed"
     assert any("is not complete" in deviation["text"] for deviation in one["deviations"])
+
+
+def test_ahm_is_measured_on_a_network_that_was_trained_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = Store(tmp_path)
+    toy_dataset(store, images=140)
+    words: tuple[object, ...] = (
+        *("reproduce", "ahm/fig3-fer2013", "--data", "toy", "--store", store.root, "--device", "cpu"),
+        *("--set", "backbone=test_resnet", "--set", "model.weights=none", "--set", "data.size=32"),
+        *("--set", "train.epochs=1", "--set", "train.batch=20", "--set", "model.drop_path=0.0"),
+    )
+    steps = answer(capsys, *words, "--dry-run")["steps"]
+    assert [(step["what"], step["is_there"]) for step in steps] == [
+        ("seed 0", False),
+        ("features of test_resnet", False),
+    ]
+    [one] = answer(capsys, *words)["reproductions"]
+    assert [row["gain"]["judged"]["reason"] for row in one["rows"]] == ["one seed"] * 2
+    assert not [told for told in one["deviations"] if "ImageNet weights" in told["text"]]
+    before = files(store)
+    [again] = answer(capsys, *words)["reproductions"]
+    assert again["rows"] == one["rows"]
+    assert files(store) == before
+    model = store.find(None, ["model"])
+    given = (*words[:8], "--set", f"model={model.reference}")
+    [third] = answer(capsys, *given)["reproductions"]
+    measured = [row["gain"]["measured"] for row in one["rows"]]
+    assert [row["gain"]["measured"] for row in third["rows"]] == measured
+    assert files(store) == before
