@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.store import Store
-from fer_cli.artifacts.summaries import DatasetSummary
-from fer_cli.datasets.dataset import open_dataset
+from fer_cli.artifacts.summaries import DatasetSummary, ModelConfig
+from fer_cli.datasets.dataset import Dataset, open_dataset
+from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.plots.registry import Picture
 from fer_cli.reporting.lettering import DOTS, LONGEST, class_names, fitted
 from fer_cli.reporting.style import GRID, MUTED, WIDE, bare, class_colour, heading, new_figure, styled
@@ -23,30 +24,60 @@ if TYPE_CHECKING:
 
 def draw(
     store: Store,
-    dataset: Annotated[str | None, typer.Argument(help="The data set. [default: the newest]")] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Argument(
+            help="The data set, or a model: its training images before and after data.limit and data.oversample. "
+            "[default: the newest data set]"
+        ),
+    ] = None,
     faces: Annotated[int, typer.Option(min=0, max=6, help="Example faces of each class; 0 for none.")] = 6,
 ) -> Picture:
-    """How many images each class has in each split, with example faces."""
-    artifact = store.find(dataset, ["dataset"])
-    opened = open_dataset(artifact)
+    """How many images each class has in each split, or in the training of a model, with example faces."""
+    artifact = store.find(dataset, ["dataset"] if dataset is None else ["dataset", "model"])
+    opened = open_dataset(artifact) if artifact.kind == "dataset" else dataset_of(store, artifact)
     generator = np.random.default_rng(0)
     examples = {}
     for label, name in enumerate(opened.classes):
         rows = np.flatnonzero(opened.labels == label)
         chosen = np.sort(generator.choice(rows, size=min(faces, len(rows)), replace=False))
         examples[name] = [np.asarray(opened.images[row]) for row in chosen]
-    counts = {str(split): counts for split, counts in DatasetSummary.of(artifact).classes.items()}
+    if artifact.kind == "dataset":
+        counts = {str(split): counts for split, counts in DatasetSummary.of(artifact).classes.items()}
+    else:
+        counts = training_counts(opened, ModelConfig.of(artifact).recipe["data"])
     figure = classes_figure(
         counts,
         examples if faces else None,
         f"Classes of {artifact.name}",
-        DatasetProtocol.of(artifact).label_rule,
+        DatasetProtocol.of(opened.artifact).label_rule,
     )
 
     def paper(inches: float) -> Figure:
         return classes_figure(counts, examples if faces and inches >= WIDE else None, paper=inches)
 
     return Picture(artifact.name, figure, artifact.version, paper)
+
+
+def training_counts(dataset: Dataset, data: Mapping[str, Any]) -> dict[str, dict[str, int]]:
+    """Return class -> images of the training split, and of what an epoch of a training shows of it.
+
+    Args:
+        dataset: with the splits that the training saw.
+        data: the table ``data`` of its recipe.
+    """
+    from fer_cli.training.inputs import limited
+    from fer_cli.training.sampler import repeated
+
+    classes, labels, rows = dataset.classes, dataset.labels, dataset.rows("train")
+    taken = limited(rows, labels[rows], data.get("limit"), seed=0)
+    times = {classes.index(name): int(count) for name, count in data.get("oversample", {}).items()}
+    shown = repeated(taken, labels, times) % len(labels)
+
+    def counted(of: NDArray[np.int64]) -> dict[str, int]:
+        return dict(zip(classes, np.bincount(labels[of], minlength=len(classes)).tolist(), strict=True))
+
+    return {"train": counted(rows), "an epoch of training": counted(shown)}
 
 
 def imbalance(counts: Mapping[str, int]) -> float:

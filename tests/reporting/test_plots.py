@@ -13,14 +13,17 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import EXPRESSIONS
+from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.sampling import stratified_subsample
-from fer_cli.plots.classes import classes_figure, imbalance
+from fer_cli.plots.classes import classes_figure, imbalance, training_counts
 from fer_cli.reporting import style
 from fer_cli.reporting.confusion import confusion_figure
 from fer_cli.reporting.style import CLASS_COLOURS, MARKERS, class_colour, class_marker, save_figure
 from fer_cli.reporting.tsne import fitting_perplexity, tsne_backend, tsne_embedding, tsne_figure
+from tests.kits.toy import toy_dataset
 
 CONFUSION = [[30, 10, 0], [2, 7, 1], [0, 0, 0]]
 CLASSES = ("happy", "$\\frac{", "a_b^")  # mathtext would fail on these
@@ -206,6 +209,20 @@ def test_wrong_answers_are_ringed() -> None:
     assert not [text for text in texts(tsne_figure(points, labels, CLASSES, "features")) if "wrong" in text]
     with pytest.raises(ValueError, match="4 answers for 5 labels"):
         tsne_figure(points, labels, CLASSES, "features", wrong=wrong[:4])
+
+
+def test_classes_before_and_after_the_extra_images_of_a_training(store: Store) -> None:
+    toy_dataset(store, images=140)
+    dataset = open_dataset(store.find("toy", ["dataset"]))
+    before = dict.fromkeys(dataset.classes, 12)
+    counts = training_counts(dataset, {"limit": None, "oversample": {"disgust": 5, "fear": 2}})
+    assert counts == {"train": before, "an epoch of training": {**before, "disgust": 60, "fear": 24}}
+    counts = training_counts(dataset, {"limit": 42, "oversample": {"disgust": 3}})
+    assert counts["an epoch of training"] == {**dict.fromkeys(dataset.classes, 6), "disgust": 18}
+    figure = classes_figure(counts)
+    assert {"train", "an epoch of training", "84 items, imbalance 1.0 : 1"} <= {
+        text.get_text() for text in figure.texts
+    }
 
 
 def test_classes_figure_says_counts_and_imbalance(tmp_path: Path) -> None:

@@ -182,7 +182,7 @@ def test_parameters_of_the_detail_block() -> None:
     parameters = 206_336 + 512 + 256 * 32 + 32 + 64 + 32 * 7 + 7
     assert sum(one.numel() for one in head.parameters()) == parameters
     learned = ConvCutHead(512, 14, 7, detail=2, attention="learned", form="code")
-    assert sum(one.numel() for one in learned.parameters()) == parameters + 3 * 256 * 256 + 2 * 256
+    assert sum(one.numel() for one in learned.parameters()) == parameters + 3 * 256 * 256
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
@@ -247,10 +247,7 @@ def brute_attention(
 ) -> NDArray[np.float64]:
     queries = keys = values = rows
     if state is not None and "attention.query.weight" in state:
-        spread = np.sqrt(rows.var(1, keepdims=True) + 1e-3)
-        normed = (rows - rows.mean(1, keepdims=True)) / spread * state["attention.norm.weight"]
-        normed = normed + state["attention.norm.bias"]
-        queries, keys, values = (normed @ state[f"attention.{part}.weight"].T for part in ("query", "key", "value"))
+        queries, keys, values = (rows @ state[f"attention.{part}.weight"].T for part in ("query", "key", "value"))
     out = np.zeros_like(rows)
     for i, query in enumerate(queries):
         scores = keys @ query / math.sqrt(rows.shape[1])
@@ -334,8 +331,8 @@ def test_attention_of_one_row_is_the_identity_and_large_scores_stay_finite() -> 
 
 def test_what_attention_does_is_measured() -> None:
     """Against what stands in for it, and numbers worked out by hand."""
-    own = LearnedAttention(2, epsilon=1e-3)
-    y = torch.tensor([[[3.0, 1.0], [1.0, 3.0], [3.0, 1.0]], [[1.0, 3.0], [3.0, 1.0], [1.0, 3.0]]])
+    own = LearnedAttention(2)
+    y = torch.tensor([[[1.0, -1.0], [-1.0, 1.0], [1.0, -1.0]], [[-1.0, 1.0], [1.0, -1.0], [-1.0, 1.0]]])
     with torch.no_grad():
         own.query.weight.zero_()  # all weights are equal: a mean
         own.key.weight.zero_()
@@ -348,14 +345,14 @@ def test_what_attention_does_is_measured() -> None:
     measure = measure_attention(own, logits, [y[:1], y[1:]])
     assert (measure.images, measure.rows, measure.self_weight) == (2, 3, round(1 / 3, 4))
     assert (measure.from_mean, measure.changed_by_mean) == (0, 0)
-    # values are +-(1, -1) but for epsilon: each mean is a third of them, so apart is sqrt(1 - 1/9)
+    # values are +-(1, -1): each mean is a third of them, so apart is sqrt(1 - 1/9)
     assert measure.from_identity == measure.identity_from_mean == pytest.approx(math.sqrt(8 / 9), abs=1e-4)
     assert measure.is_idle == (measure.changed_by_identity == 0)
     with torch.no_grad():
         own.query.weight.copy_(50 * torch.eye(2))
         own.key.weight.copy_(50 * torch.eye(2))
         own.value.weight.copy_(-3 * torch.eye(2))
-    apart = torch.tensor([[[3.0, 1.0], [1.0, 3.0]]])  # each attends to itself alone
+    apart = torch.tensor([[[1.0, -1.0], [-1.0, 1.0]]])  # each attends to itself alone
     measure = measure_attention(own, logits, [apart])
     assert (measure.self_weight, measure.from_identity, measure.changed_by_identity) == (1, 0, 0)
     assert (measure.from_mean, measure.changed_by_mean) == (measure.identity_from_mean, 1)

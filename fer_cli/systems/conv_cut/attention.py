@@ -53,18 +53,17 @@ class SelfAttention(nn.Module):
 
 
 class LearnedAttention(SelfAttention):
-    """Layer norm, then softmax(QK' / sqrt(d)) V with learned queries, keys and values, added to its input.
+    """softmax(QK' / sqrt(d)) V with learned queries, keys and values, added to its input.
 
-    It starts near harmless: :meth:`start_small` takes a tenth of the values that other layers start with.
+    It has no norm of its own: maps are small when a training begins, and normed values would drown them. It starts near
+    harmless: :meth:`start_small` takes a tenth of the values that other layers start with.
 
     Args:
         width: d, of the input, the queries, the keys and the values.
-        epsilon: of the norm.
     """
 
-    def __init__(self, width: int, *, epsilon: float) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width, eps=epsilon)
         self.query = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
@@ -76,8 +75,7 @@ class LearnedAttention(SelfAttention):
 
     def project(self, y: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return learned queries, keys and values (..., rows, d)."""
-        normed = self.norm(y)
-        return self.query(normed), self.key(normed), self.value(normed)
+        return self.query(y), self.key(y), self.value(y)
 
     def forward(self, y: torch.Tensor) -> torch.Tensor:
         """Return (..., rows, d)."""

@@ -145,7 +145,7 @@ class ConvCutHead(nn.Module):
         self.spatial_dropout = nn.Dropout1d(DROPOUT)
         self.attention: SelfAttention | None = None
         if attention == "learned":
-            self.attention = LearnedAttention(width, epsilon=EPSILON)
+            self.attention = LearnedAttention(width)
         elif attention != "none":
             self.attention = SelfAttention()
         self.dense: nn.Module = nn.Identity()
