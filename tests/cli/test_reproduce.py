@@ -22,6 +22,7 @@ from tests.kits.train import files
 Fer = Callable[..., str]
 TINY = (
     *("--set", "model.backbone=test_convnext", "--set", "model.weights=none", "--set", "data.size=64"),
+    *("--set", "model.cut=stage2"),
     *("--set", "train.epochs=1", "--set", "train.batch=20", "--device", "cpu"),
 )
 TABLE = ("reproduce", "conv-cut/table3-f1", "--scale", "paper", "--data", "toy", *TINY)
@@ -77,7 +78,7 @@ def test_a_second_run_makes_nothing(made: Store, fer: Fer, capsys: pytest.Captur
     assert files(made) == before
     assert one["stands_in"]
     rows = {row["name"]: row for row in one["rows"]}
-    assert rows["three layers"]["why"].startswith("attention over tokens needs 4 positions or more")
+    assert rows["three layers"]["why"].startswith("3 detail layers leave nothing of a 8x8 map")
     two = rows["two layers"]
     assert two["judged"] == {"verdict": "not comparable", "reason": "other data or settings"}
     assert two["difference"] == pytest.approx(two["measured"]["value"] - 94.69)
@@ -86,7 +87,9 @@ def test_a_second_run_makes_nothing(made: Store, fer: Fer, capsys: pytest.Captur
     keys = {deviation["text"].split(" is ")[0] for deviation in one["deviations"]}
     assert {"model.backbone", "data.size", "train.epochs"} <= keys
     steps = answer(capsys, *words, "--dry-run")
-    assert [step["is_there"] for step in steps["steps"]] == [True] * 4 + [False] * 2  # three layers cannot be made
+    assert [step["is_there"] for step in steps["steps"]] == [True] * 4 + [False] * 2 + [True] * 2, (
+        "three layers cannot be made"
+    )
 
 
 def test_a_stop_keeps_what_was_made_and_the_same_command_goes_on(
@@ -110,7 +113,7 @@ def test_a_stop_keeps_what_was_made_and_the_same_command_goes_on(
     kept = {path for path in files(store) if path.parts[-4] == "model"}
     assert len({path.parent for path in kept}) == 2
     steps = answer(capsys, *words, "--dry-run")["steps"]
-    assert [step["is_there"] for step in steps] == [True, True, False]
+    assert [step["is_there"] for step in steps] == [True, True, False, False]
     assert steps[2]["measured"]
     changed = {path: path.stat().st_mtime_ns for path in kept if path.suffix == ".safetensors"}
     answer(capsys, *words)
@@ -122,7 +125,7 @@ def test_commands_are_the_plain_ones(made: Store, tmp_path: Path, fer: Fer, caps
 
     words = (*TABLE, "--seeds", "0,1", "--store", made.root)
     lines = answer(capsys, *words, "--commands")["commands"]
-    assert [shlex.split(line)[:2] for line in lines] == [["fer", "train"], ["fer", "eval"]] * 3
+    assert [shlex.split(line)[:2] for line in lines] == [["fer", "train"], ["fer", "eval"]] * 4
     before = files(made)
     for line in lines[:2]:
         fer(*shlex.split(line)[1:], "--device", "cpu", "--store", made.root, code=0)
