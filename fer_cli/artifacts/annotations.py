@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
 
-from filelock import FileLock
 from pydantic import Field, ValidationError
 
 from fer_cli.artifacts import atomic_io
@@ -121,6 +120,8 @@ class Annotations:
 
     @contextmanager
     def _changing(self) -> Iterator[dict[str, Annotation]]:
+        from filelock import FileLock
+
         atomic_io.make_directory(self._lock.parent)
         with FileLock(self._lock):
             entries = dict(self._read().artifacts)

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from fer_cli.artifacts.manifest import KINDS, Input, OldSchemaError, read_manifest
 from fer_cli.artifacts.store import IMPORT, LINEAGE, LOCKS, NEEDED, PARTIAL, Store, literally
 from fer_cli.core.errors import FerError
@@ -143,6 +141,8 @@ def is_held(path: Path) -> bool:
     """Tell whether a process holds a lock."""
     if not path.exists():
         return False
+    from filelock import FileLock, Timeout
+
     try:
         with FileLock(path).acquire(timeout=0):
             return False

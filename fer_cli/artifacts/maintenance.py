@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from filelock import FileLock, Timeout
-
 from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.annotations import Annotations
 from fer_cli.artifacts.dependents import UNFINISHED, in_use, inputs_of, is_importing, lock_path
@@ -214,6 +212,8 @@ def _unused_lineage(store: Store) -> list[Path]:
 
 def remove(store: Store, found: Sequence[Leftover]) -> int:
     """Remove leftovers, except those that a process has taken up meanwhile; return the bytes that it freed."""
+    from filelock import FileLock, Timeout
+
     freed = 0
     for leftover in found:
         if leftover.path.is_file():

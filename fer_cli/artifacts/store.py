@@ -17,8 +17,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from filelock import FileLock, Timeout
-
 from fer_cli.artifacts import atomic_io, heartbeat
 from fer_cli.artifacts.manifest import (
     KINDS,
@@ -665,6 +663,8 @@ class Store:
     @contextmanager
     def exclusive(self, kind: str, version: str) -> Iterator[bool]:
         """Yield whether nobody is making this artifact, and keep others from it meanwhile."""
+        from filelock import FileLock, Timeout
+
         atomic_io.make_directory(self.root / LOCKS)
         lock = FileLock(self.root / LOCKS / f"{kind}.{version}")
         try:
@@ -716,6 +716,8 @@ class Store:
 
     @contextmanager
     def _lock(self, plan: Plan) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
         atomic_io.make_directory(self.root / LOCKS)
         lock = FileLock(self.root / LOCKS / f"{plan.kind}.{plan.version}")
         try:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Final
 
 from fer_cli.artifacts.annotations import Annotations
 from fer_cli.artifacts.dependents import inputs_of, work_inputs
@@ -17,8 +18,10 @@ from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, Manifest, OldSche
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 
-_DATA: frozenset[tuple[str, str]] = frozenset({("prepare", "source")})
+_DATA: Final = frozenset({("prepare", "source")})
 """Stage and role of files that are data. Other files (a hierarchy, a list of ids, predictions) are settings."""
+_TRAINING: Final = "training"
+"""Key of a search's settings that is the revision of the stage that trains: code, which a newer search has newer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class _Survey:
             # A data set's settings do not say where it was read from: other folders are other data.
             source = manifest.measured.get("command") if manifest.stage == "prepare" else None
             inputs = {role: self._input(manifest.stage, role, one) for role, one in manifest.inputs.items()}
-            parts = [manifest.kind, manifest.name, manifest.stage, manifest.config, manifest.seeds, source, inputs]
+            parts = [manifest.kind, manifest.name, manifest.stage, _settings(manifest), manifest.seeds, source, inputs]
             self._keys[path] = digest(parts)
         return self._keys[path]
 
@@ -114,7 +117,8 @@ class _Survey:
         old = self.manifests[path]
         for other in self._equal[self._key(path)]:  # the newest first
             new = self.manifests[other]
-            if new.order > old.order and new.revision >= old.revision and new.created >= old.created:
+            newer_code = new.revision >= old.revision and _training(new) >= _training(old)
+            if new.order > old.order and newer_code and new.created >= old.created:
                 return other
         return None
 
@@ -124,7 +128,11 @@ class _Survey:
         newer = []
         if (new.revision, new.payload_format) != (old.revision, old.payload_format):
             newer.append(f"newer code (revision {old.revision}, now {new.revision})")
-        newer += [f"newer {role}" for role in old.inputs if new.inputs[role].content != old.inputs[role].content]
+        if _training(new) != _training(old):
+            newer.append(f"newer trainings (revision {_training(old)}, now {_training(new)})")
+        roles = [role for role in old.inputs if new.inputs[role].content != old.inputs[role].content]
+        newer += [f"newer {role}" for role in roles[:3]]
+        newer += [f"and {len(roles) - 3} more"] if len(roles) > 3 else []
         return f"replaced by {by.parent.name}@{by.name}: {', '.join(newer) or 'an equal run'}"
 
     def needed(self, roots: list[Path]) -> dict[Path, str]:
@@ -152,3 +160,13 @@ class _Survey:
             return []
         reference = f"{path.parent.parent.name}/{path.parent.name}@{path.name}"
         return [(self._place(source), reference) for source in sources if source.kind in KINDS]
+
+
+def _settings(manifest: Manifest) -> dict[str, Any]:
+    """Return what was chosen. A search is of its trials, which are among its inputs, each an equal run itself."""
+    return {key: value for key, value in manifest.config.items() if (manifest.kind, key) != ("search", _TRAINING)}
+
+
+def _training(manifest: Manifest) -> int:
+    """Return the revision of the stage that trained a search's trials; 0 of what is no search."""
+    return int(manifest.config[_TRAINING]) if manifest.kind == "search" else 0

@@ -17,7 +17,6 @@ from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
 
 from fer_cli import __version__
 from fer_cli.cli import (
@@ -51,13 +50,14 @@ from fer_cli.cli import (
     weights,
 )
 from fer_cli.cli.common import SCHEMA
+from fer_cli.cli.options import CommandGroup
 from fer_cli.cli.terminal import on_stderr
 from fer_cli.core import machine, signals
 from fer_cli.core.errors import ExitCode, FerError, PreemptedError, one_line
 from fer_cli.core.progress import speaks
 
 
-class _InOrder(TyperGroup):
+class _InOrder(CommandGroup):
     """Shows the commands in the order in which they are used."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature

@@ -56,12 +56,14 @@ class Output:
         show: prints the same for people.
         check: called once all is printed; raises where a check did not pass.
         made: the artifact that it is of, where the command makes one.
+        parts: artifacts that it holds and that the command made with it: the models of a study.
     """
 
     values: Mapping[str, object]
     show: Callable[[], None]
     check: Callable[[], None] | None = None
     made: Artifact | None = None
+    parts: Sequence[Artifact] = ()
 
 
 def emit(command: str, output: Output, *, as_json: bool) -> None:

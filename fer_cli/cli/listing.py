@@ -21,7 +21,7 @@ from fer_cli.core.format import estimate
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.annotations import Annotations
-    from fer_cli.artifacts.manifest import Manifest
+    from fer_cli.artifacts.manifest import Input, Manifest
     from fer_cli.artifacts.store import Artifact, Store
 
 SCORES: Final = ("accuracy", "balanced_accuracy", "macro_f1")
@@ -61,7 +61,11 @@ def ls(
     store: Store,
     what: Annotated[
         str | None,
-        typer.Argument(metavar="DATASET", help="Only a dataset and what was made from it; or a kind. [default: all]"),
+        typer.Argument(
+            metavar="REF",
+            help="Only what this names and what was made from it, of a study or a search its models too: NAME, "
+            "NAME@VERSION, KIND/NAME, 'arm-*'; or a kind. [default: all]",
+        ),
     ] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, such as model or evaluation.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Only what has this tag; may be repeated.")] = None,
@@ -149,49 +153,78 @@ class _Listing:
                 self.manifests[directory] = read_manifest(directory)
             except FerError as error:
                 self.faults[directory] = error
-        self._datasets: dict[Path, set[Path]] = {}
+        self._made_from: dict[Path, set[Path]] = {}
 
-    def entries(self, dataset: str | None, kinds: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
+    def entries(self, what: str | None, kinds: Sequence[str], tags: Sequence[str]) -> list[dict[str, Any]]:
         """Return the artifacts that are asked for, as ``--json`` prints them."""
-        from fer_cli.artifacts.dependents import unfinished_work
+        from fer_cli.artifacts.dependents import unfinished_work, work_inputs
 
-        within = None if dataset is None else self._named(dataset)
+        roots = None if what is None else self._named(what)
+        parts = set() if roots is None else {part for root in roots for part in self._parts(root)}
         entries = [
             self._entry(directory)
             for directory in self.store.directories(kinds)
-            if within is None or (directory in self.manifests and within & self._made_of(directory))
+            if roots is None or directory in roots | parts or roots & self._made_of(directory)
         ]
+        unfinished = unfinished_work(self.store, kinds)
+        if roots is not None:
+            sources = dict(work_inputs(self.store))
+            unfinished = [
+                work
+                for work in unfinished
+                if work.path in roots
+                or any(roots & self._made_of(self._place(source)) for source in sources.get(work.path, ()))
+            ]
         entries += [
             {
                 **{"kind": work.kind, "name": work.name, "version": work.version, "path": str(work.path)},
                 "state": "under way" if work.is_under_way(self.store) else "unfinished",
                 "headline": "the same command resumes it",
             }
-            for work in ([] if dataset is not None else unfinished_work(self.store, kinds))
+            for work in unfinished
         ]
         return [entry for entry in entries if set(tags) <= set(entry.get("tags", ()))]
 
     def _named(self, reference: str) -> set[Path]:
-        """Return the data sets of a name, or of the version that is named."""
-        name, _, version = reference.removeprefix("dataset/").partition("@")
-        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or not re.fullmatch(r"[0-9a-f]*", version):
-            raise UsageError(f"{reference!r} is not the name of a dataset", hint="see 'fer ls --kind dataset'")
-        found = self.store.directories(("dataset",), name, f"{version}*")
-        if not found:
-            names = sorted({path.parent.name for path in self.store.directories(("dataset",))})
-            hint = f"there is {', '.join(names)}" if names else "make one with 'fer prepare'"
-            raise FerError(f"no dataset {reference!r}", hint=hint)
-        return set(found)
+        """Return all artifacts of a name, or of the version that is named, and unfinished work of that name.
+
+        Raises:
+            FerError: there is none.
+        """
+        from fer_cli.artifacts.dependents import unfinished_work
+        from fer_cli.artifacts.manifest import KINDS
+
+        name, _, version = reference.partition("@")
+        kind, slash, rest = name.partition("/")
+        kinds, name = ((kind,), rest) if slash and kind in KINDS else (KINDS, name)
+        if re.fullmatch(r"[a-z0-9][a-z0-9._-]*[*]?", name) and re.fullmatch(r"[0-9a-f]*", version):
+            found = {*self.store.directories(kinds, name, f"{version}*")}
+            found |= {work.path for work in unfinished_work(self.store, kinds, name, f"{version}*")}
+            if found:
+                return found
+        only = self.store.find(reference, KINDS)  # the only seed of a name, a path, or an error
+        return {self._place(only.as_input())}
+
+    def _parts(self, directory: Path) -> set[Path]:
+        """Return the models that a study, a search or an ensemble is of, those of its studies too."""
+        manifest = self.manifests.get(directory)
+        if manifest is None or manifest.kind not in {"study", "search", "ensemble"}:
+            return set()
+        models = {self._place(one) for one in manifest.inputs.values() if one.kind in {"model", "study"}}
+        return models.union(*(self._parts(model) for model in models))
+
+    def _place(self, source: Input) -> Path:
+        return self.store.place(source.kind, source.name, source.version)
 
     def _made_of(self, directory: Path) -> set[Path]:
         """Return the artifact itself and all that it was made from."""
-        if directory not in self._datasets:
-            self._datasets[directory] = {directory}
-            for source in self.manifests[directory].inputs.values():
-                place = self.store.place(source.kind, source.name, source.version)
-                if place in self.manifests:
-                    self._datasets[directory] |= self._made_of(place)
-        return self._datasets[directory]
+        if directory not in self._made_from:
+            self._made_from[directory] = {directory}
+            manifest = self.manifests.get(directory)
+            for source in () if manifest is None else manifest.inputs.values():
+                if (place := self._place(source)) in self.manifests:
+                    self._made_from[directory] |= self._made_of(place)
+        return self._made_from[directory]
 
     def _entry(self, directory: Path) -> dict[str, Any]:
         from fer_cli.artifacts.manifest import OldSchemaError
@@ -265,8 +298,7 @@ class _Listing:
             return () if variant is None else variant.name_words
         if manifest.kind in {"study", "evaluation"}:
             for source in manifest.inputs.values():
-                place = self.store.place(source.kind, source.name, source.version)
-                if source.kind in {"model", "study"} and place in self.manifests:
+                if source.kind in {"model", "study"} and (place := self._place(source)) in self.manifests:
                     return self._words(place)
         return ()
 

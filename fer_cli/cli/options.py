@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -13,8 +14,9 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info
 from typer.models import CommandInfo
 
-from fer_cli.cli.common import Output, emit, print_pairs
+from fer_cli.cli.common import Output, counted, emit, print_pairs
 from fer_cli.core import machine
+from fer_cli.core.errors import UsageError
 from fer_cli.core.progress import speaks
 
 if TYPE_CHECKING:
@@ -39,7 +41,9 @@ NameOption = Annotated[
         "--name", help="Name of what is made: a-z, 0-9, '.', '_', '-'. [default: from its inputs and settings]"
     ),
 ]
-TagOption = Annotated[list[str] | None, typer.Option("--tag", help="A tag for what is made; may be repeated.")]
+TagOption = Annotated[
+    list[str] | None, typer.Option("--tag", help="A tag for what is made, a study's models too; may be repeated.")
+]
 NoteOption = Annotated[str | None, typer.Option("--note", help="A note on what is made.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:N or mps.")]
 ThreadsOption = Annotated[
@@ -107,13 +111,15 @@ class Chosen:
         said = annotations.of(made.kind, made.version)
         if speaks() and (self.tags or self.note is not None):
             said = annotations.change(made, add=self.tags, note=self.note)
+            for part in output.parts:
+                annotations.change(part, add=self.tags)
+        also = f"  (also of its {counted(len(output.parts), 'model')})" if self.tags and output.parts else ""
 
         def show() -> None:
             output.show()
             if not said.is_empty:
-                print_pairs(
-                    [(what, text) for what, text in (("tags", " ".join(said.tags)), ("note", said.note)) if text]
-                )
+                tags = f"{' '.join(said.tags)}{also}" if said.tags else ""
+                print_pairs([(what, text) for what, text in (("tags", tags), ("note", said.note)) if text])
 
         return replace(output, values={**output.values, "tags": list(said.tags), "note": said.note}, show=show)
 
@@ -175,6 +181,23 @@ def command(name: str) -> Callable[[Callable[..., Output]], Callable[..., None]]
     return decorate
 
 
+class CommandGroup(TyperGroup):
+    """A group that says which command a misspelt one may have meant, those of a registry too."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401 - typer's own signature
+        """Return the command that is named.
+
+        Raises:
+            UsageError: there is none.
+        """
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], names, n=3)
+            meant = f"did you mean {' or '.join(near)}?" if near else f"take {', '.join(names)};"
+            raise UsageError(f"No such command {args[0]!r}", hint=f"{meant} see '{ctx.command_path} --help'")
+        return super().resolve_command(ctx, args)
+
+
 def registry_app(
     help: str,
     names: Callable[[], Sequence[str]],
@@ -188,7 +211,7 @@ def registry_app(
         build: returns the function of a command, and its ``help`` and ``short_help`` where it has no docstring.
     """
 
-    class Group(TyperGroup):
+    class Group(CommandGroup):
         def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401, ARG002 - typer's own signature
             return [*self.commands, *(name for name in names() if name not in self.commands)]
 

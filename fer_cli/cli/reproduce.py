@@ -206,8 +206,26 @@ def _dry_run(planned: Sequence[tuple[Request, Sequence[Step]]]) -> Output:
         columns = {"row": "left", "what": "left", "state": "left", "time": "right", "from": "left"}
         print_table(columns, rows, fold={"row": 24}, wrap=["what"], drop=["from"])
         say(f"all together about {duration(total)}, and the scoring")
+        if any(row[-1] == "measured here" for row in rows):
+            say(
+                "measured here: the time per image and epoch of the most similar run of this store, times the images, "
+                "the epochs and, without kept features, the area of the images; other work on the machine counts in it"
+            )
+        if any(row[-1] == "stated rate" for row in rows):
+            rates = sorted({_rate(request) for request, _ in planned})
+            say(
+                f"stated rate: {'; '.join(rates)}; nothing alike was run in this store, so it may be wrong by "
+                "several times until the first seed is done"
+            )
 
     return Output({"steps": values, "seconds": total}, show)
+
+
+def _rate(request: Request) -> str:
+    """Return the rates that the estimates of a request rest on where nothing was measured."""
+    form = request.form
+    cached = "" if form.cached_images_per_second is None else f", {form.cached_images_per_second:,.0f} on kept features"
+    return f"{form.images_per_second:,.0f} images/s{cached} at {request.scale} scale"
 
 
 def _report(

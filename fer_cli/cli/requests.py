@@ -121,7 +121,7 @@ def answer(
         force: build in any case.
 
     Raises:
-        FerError: from ``build``.
+        FerError: there is no such artifact, or from ``build``.
     """
     given = {parameter: reference for parameter, (reference, _) in references.items()}
     if os.environ.get("WORLD_SIZE", "1") != "1" or options.get("weights") == "try":  # may be there the next time
@@ -129,7 +129,9 @@ def answer(
     try:
         inputs = [store.find(reference, kinds) for reference, kinds in references.values()]
     except FerError:
-        return build(given)  # which says what is wrong, after what is wrong with other options
+        if any(given.values()):
+            raise
+        return build(given)  # which says what is wrong, after what is wrong with options
     request = Request.to(store, command, options, inputs)
     if not force and (known := request.answer()) is not None:
         return known

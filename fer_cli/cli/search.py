@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, artifact_output, counted, print_table
+from fer_cli.cli.common import Output, artifact_output, counted, print_pairs, print_table
 from fer_cli.cli.options import DatasetArgument, DeviceOption, ForceOption, SeedOption, command
 from fer_cli.cli.train import LogOption, MasksOption, SetOption, WorkersOption
 
@@ -137,7 +137,7 @@ def _lines(artifact: Artifact) -> list[tuple[str, str]]:
 def trials_board(artifact: Artifact) -> dict[str, Any]:
     """Return the leaderboard of a search as JSON values: each of the settings by its last training, the best first."""
     from fer_cli.artifacts.summaries import Measured, SearchConfig
-    from fer_cli.training.trials import leaderboard, read_trials
+    from fer_cli.training.trials import leaderboard, read_trials, ties
 
     config, trials = SearchConfig.of(artifact), read_trials(artifact)
     seconds = Measured.of(artifact).seconds_by_value or {}
@@ -159,7 +159,8 @@ def trials_board(artifact: Artifact) -> dict[str, Any]:
         }
         for one in leaderboard(trials, config.metric)
     ]
-    return {"metric": config.metric, "keys": list(config.space), "trials": entries}
+    equal = [asdict(one) for one in ties(trials, config.metric)]
+    return {"metric": config.metric, "keys": list(config.space), "trials": entries, "ties": equal}
 
 
 def print_board(board: Mapping[str, Any]) -> None:
@@ -172,8 +173,23 @@ def print_board(board: Mapping[str, Any]) -> None:
     rows = []
     for one in board["trials"]:
         value = one[metric]
-        shown = "diverged" if value is None else f"{value:.4f}" if metric == "loss" else f"{value:.1%}"
+        shown = "diverged" if value is None else _score(metric, value)
         settings = [str(one["values"].get(key, "")).strip('"') for key in keys]
         minutes, seconds = divmod(round(one["seconds"]), 60)
         rows.append([str(one["trial"]), shown, *settings, str(one["epochs"]), f"{minutes}:{seconds:02}"])
     print_table(columns, rows, "trials by validation, the best first", wrap=heads, drop=["time", "epochs"])
+    print_pairs([("tie", _tie(one, metric)) for one in board["ties"]])
+
+
+def _tie(tie: Mapping[str, Any], metric: str) -> str:
+    taken, equal = (", ".join(map(str, tie[key])) for key in ("taken", "trials"))
+    did = f"{taken} is called the best" if tie["is_last_round"] else f"{taken} went on from round {tie['round'] + 1}"
+    hint = "more validation images" + ("" if metric == "loss" else " or --set train.monitor=loss")
+    return (
+        f"trials {equal} are equal ({_score(metric, tie['score'])}): {did} for the lowest number alone, which says "
+        f"nothing of the settings; {hint} may tell them apart"
+    )
+
+
+def _score(metric: str, value: float) -> str:
+    return f"{value:.4f}" if metric == "loss" else f"{value:.1%}"

@@ -198,9 +198,11 @@ def gc(
 
     found = leftovers(store, superseded=superseded, unfinished=unfinished)
     kept = [(fate.reference, fate.reason) for fate in fates(store) if not fate.goes] if superseded else []
-    if not unfinished:
-        reason = "unfinished: the same command resumes it; --unfinished removes it"
-        kept += [(work.reference, reason) for work in unfinished_work(store)]
+    for work in unfinished_work(store):
+        if work.is_under_way(store):
+            kept.append((work.reference, "under way: a process is at it"))
+        elif not unfinished:
+            kept.append((work.reference, "unfinished: the same command resumes it; --unfinished removes it"))
     total = sum(leftover.size for leftover in found)
     if yes:
         remove(store, found)

@@ -6,8 +6,11 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
 from typing import Final
 
 from fer_cli.core.errors import one_line
@@ -18,6 +21,8 @@ EVERY: Final = 30.0
 """Most seconds between two plain lines."""
 FIRST: Final = 3.0
 """Seconds until the first plain line."""
+_SLOW: Final = {"torch": "PyTorch", "timm": "timm", "onnxruntime": "ONNX Runtime", "sklearn": "scikit-learn"}
+"""Libraries that take seconds to import, and what they are called."""
 
 
 @contextmanager
@@ -30,13 +35,36 @@ def on_stderr() -> Iterator[None]:
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False  # a library's handler on the root logger would print each line a second time
+    loading = _Loading()
+    sys.meta_path.insert(0, loading)
     try:
         with shown_by(_display):
             yield
     finally:
+        sys.meta_path.remove(loading)
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(level)
         LOGGER.propagate = propagate
+
+
+class _Loading(MetaPathFinder):
+    """Says which library is being imported: seconds, and a minute where the machine is busy."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return where one of these libraries is, and say so once it is loaded: to look for it is quick."""
+        spec = PathFinder.find_spec(fullname, path, target) if fullname in _SLOW else None
+        if spec is None or (loader := spec.loader) is None:
+            return None
+        execute = loader.exec_module
+
+        def said(module: ModuleType) -> None:
+            note(f"loading {_SLOW[fullname]}")
+            execute(module)
+
+        setattr(loader, "exec_module", said)  # noqa: B010 - of this loader alone, which stays of the class that it is of
+        return spec
 
 
 class _Handler(logging.Handler):

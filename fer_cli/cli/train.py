@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from typer.core import TyperGroup
 
 from fer_cli.cli.common import (
     Output,
@@ -17,12 +16,12 @@ from fer_cli.cli.common import (
     print_file,
     print_table,
 )
-from fer_cli.cli.options import SEED_MAX, DatasetArgument, DeviceOption, ForceOption, command
+from fer_cli.cli.options import SEED_MAX, CommandGroup, DatasetArgument, DeviceOption, ForceOption, command
 from fer_cli.core.errors import UsageError
 from fer_cli.systems import registry
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Store
+    from fer_cli.artifacts.store import Artifact, Store
     from fer_cli.stages.train import TrainedResult
 
 MasksOption = Annotated[
@@ -73,7 +72,7 @@ PrintOption = Annotated[
 HelpRecipeOption = Annotated[bool, typer.Option("--help-recipe", help="List the keys of the recipe, and exit.")]
 
 
-class _Systems(TyperGroup):
+class _Systems(CommandGroup):
     """A subcommand for every system of the registry, made when it is asked for, and those that are declared here."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ANN401 - typer's own signature
@@ -186,12 +185,25 @@ def _fold(text: str | None) -> int | Literal["all"] | None:
 
 
 def _trained(trained: TrainedResult) -> Output:
-    from fer_cli.artifacts.summaries import Measured, ModelSummary
+    from fer_cli.artifacts.summaries import Measured, ModelSummary, StudySummary
 
-    lines = [("", ModelSummary.of(model.artifact).headline) for model in trained.models]
-    if trained.study is None:
-        measured = Measured.of(trained.whole.artifact)
-        rate = measured.images_per_second
-        speed = "" if rate is None else f", {rate:,.0f} images/s"
-        lines.append(("time", f"{(measured.seconds or 0) / 60:.1f} min{speed}"))
-    return artifact_output(trained.whole, lines)
+    whole = trained.whole.artifact
+    if trained.study is not None:
+        lines = [("", StudySummary.of(whole).headline), *(_member(model.artifact) for model in trained.models)]
+        return replace(artifact_output(trained.whole, lines), parts=[model.artifact for model in trained.models])
+    measured = Measured.of(whole)
+    rate = measured.images_per_second
+    speed = "" if rate is None else f", {rate:,.0f} images/s"
+    time = f"{(measured.seconds or 0) / 60:.1f} min{speed}"
+    return artifact_output(trained.whole, [("", ModelSummary.of(whole).headline), ("time", time)])
+
+
+def _member(model: Artifact) -> tuple[str, str]:
+    """Return what tells a model of a study from the others, and what it gave."""
+    from fer_cli.artifacts.summaries import ModelConfig, ModelSummary
+
+    config, summary = ModelConfig.of(model), ModelSummary.of(model)
+    fold = "" if config.fold is None else f"fold {config.fold}, "
+    scores = f"{config.select_on} accuracy {summary.selected.accuracy:.1%}"
+    balanced = f"balanced {summary.selected.balanced_accuracy:.1%}"
+    return f"{fold}seed {config.seed}", f"epoch {summary.epoch} of {summary.epochs}, {scores}, {balanced}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -54,8 +55,9 @@ def key(
 class About(Section):
     """What opens a recipe: where it comes from, how it is run, and what that gave; it decides no result.
 
-    ``system`` is what it is a recipe of, where that is said. ``measured`` goes once a setting is another. ``trials``:
-    it is the best of as many settings that ``fer search`` compared on validation.
+    ``system`` is what it is a recipe of, where that is said. Once a setting is another ``measured`` goes, and
+    ``command`` names the changes. ``trials``: it is the best of as many settings that ``fer search`` compared on
+    validation.
     """
 
     system: str | None = None
@@ -106,11 +108,12 @@ def parse_recipe(text: str, path: Path, form: type[R], changes: Sequence[str] = 
     except ValidationError as error:
         raise _first(error, form, path, lines, changed, option) from None
     about = getattr(recipe, "about", None)
-    if not isinstance(about, About) or about.measured is None or ("about", "measured") in changed:
+    if not isinstance(about, About) or not changes or _is_same(recipe, written, form):
         return recipe
-    if not changes or _is_same(recipe, written, form):
-        return recipe
-    return recipe.model_copy(update={"about": about.model_copy(update={"measured": None})})
+    varied = [word for parts, change in changed.items() if parts[0] != "about" for word in ("--set", change)]
+    said = {"measured": None, "command": f"{about.command} {shlex.join(varied)}" if about.command else ""}
+    kept = {name: value for name, value in said.items() if ("about", name) not in changed}
+    return recipe.model_copy(update={"about": about.model_copy(update=kept)})
 
 
 def named_system(text: str) -> tuple[str | None, int | None]:

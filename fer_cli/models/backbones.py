@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fer_cli.core.errors import FerError
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
+from fer_cli.weights.networks import FACE_RESNET, check_architecture
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 POOLED = "pooled"
-FACE_RESNET: Final = "face_resnet29"
-"""The network that is ours and not timm's (:mod:`fer_cli.models.face_resnet`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,16 +197,13 @@ def check_name(name: str) -> None:
     Raises:
         FerError: there is no such network.
     """
-    if name == FACE_RESNET:  # timm, which takes seconds to import, need not be asked
+    check_architecture(name)
+    architecture, dot, tag = name.partition(".")
+    if not dot or name == FACE_RESNET:  # timm, which takes seconds to import, need not be asked
         return
     timm = networks()
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name.rpartition("/")[2].partition(".")[0].lower(), timm.list_models(), n=3)
-        hint = f"did you mean {', '.join(close)}?" if close else "timm.list_models() names them"
-        raise FerError(f"timm has no backbone {name!r}", hint=hint)
-    architecture, dot, tag = name.partition(".")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
-    if dot and tag not in tags:
+    if tag not in tags:
         hint = f"take {architecture} alone, or the tag {', '.join(tags)}" if tags else f"take {architecture} alone"
         raise FerError(f"timm has no weights {tag!r} of {architecture}", hint=hint)
 

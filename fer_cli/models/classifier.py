@@ -12,11 +12,12 @@ from torch import nn
 
 from fer_cli.core.errors import FerError
 from fer_cli.models.attention import ATTENTIONS, attend_in_blocks, new_attention
-from fer_cli.models.backbones import FACE_RESNET, Preprocessing, check_name, networks, preprocessing_of
+from fer_cli.models.backbones import Preprocessing, check_name, networks, preprocessing_of
 from fer_cli.models.face_resnet import FaceResNet
 from fer_cli.models.gradcam import last_map
 from fer_cli.models.psa import Pyramid
 from fer_cli.weights.files import WeightsFile, load_strictly, load_tensors
+from fer_cli.weights.networks import FACE_RESNET
 
 
 def perceptron(width: int, hidden: Sequence[int]) -> Iterator[nn.Module]:

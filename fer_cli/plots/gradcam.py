@@ -10,7 +10,16 @@ import typer
 from fer_cli.artifacts.store import Store
 from fer_cli.core import machine
 from fer_cli.core.progress import note
-from fer_cli.plots.models import DeviceOption, ModelArgument, SeedOption, SplitOption, described, first_run, split_of
+from fer_cli.plots.models import (
+    DeviceOption,
+    ModelArgument,
+    SeedOption,
+    SplitOption,
+    described,
+    first_run,
+    run_of,
+    split_of,
+)
 from fer_cli.plots.registry import Picture
 
 CANDIDATES: Final = 400
@@ -26,12 +35,13 @@ def draw(
     device: DeviceOption = "auto",
 ) -> Picture:
     """Where a model looks (Grad-CAM): the most confident right and wrong answers of each class."""
+    named = store.find(model, ["model", "study"])
+    artifact = first_run(store, named)
     from fer_cli.evaluation.explain import examples, predict_with_features
     from fer_cli.reporting.gradcam import gradcam_figure
     from fer_cli.systems.trained import map_layer, map_side, open_trained
 
     machine.tune_allocator()
-    artifact = first_run(store, store.find(model, ["model", "study"]))
     dataset, split, every = split_of(store, artifact, split)
     trained = open_trained(artifact, machine.device_name(device))
     layer = map_layer(artifact, trained)
@@ -42,5 +52,7 @@ def draw(
     shown = examples(trained, layer, dataset, rows, probabilities, each)
     note(f"the most confident of at most {CANDIDATES} images of each class of the {split} split")
     side = map_side(trained, layer)
-    subtitle = described(artifact, f"{dataset.artifact.name} {split}; a map of {side} x {side}")
+    subtitle = run_of(named, artifact) + described(
+        artifact, f"{dataset.artifact.name} {split}; maps of {side} x {side}"
+    )
     return Picture(artifact.name, gradcam_figure(shown, "Where the model looks", subtitle), artifact.version)

@@ -44,3 +44,12 @@ def first_run(store: Store, artifact: Artifact) -> Artifact:
 def described(model: Artifact, data: str) -> str:
     """Return which system and backbone a model is, and on what."""
     return f"{registry.describe(ModelConfig.of(model))}, on {data}"
+
+
+def run_of(named: Artifact, model: Artifact) -> str:
+    """Return which of a study's runs a picture shows, for its caption; empty where a model was named itself."""
+    if named.kind != "study":
+        return ""
+    config = ModelConfig.of(model)
+    fold = "" if config.fold is None else f"fold {config.fold}, "
+    return f"{fold}seed {config.seed}, the first of {len(named.manifest.inputs)} runs; "

@@ -14,7 +14,7 @@ from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.sampling import stratified_subsample
 from fer_cli.models.features import open_features
-from fer_cli.plots.models import DeviceOption, SeedOption, SplitOption, first_run, split_of
+from fer_cli.plots.models import DeviceOption, SeedOption, SplitOption, first_run, run_of, split_of
 from fer_cli.plots.registry import Picture
 from fer_cli.systems.registry import describe
 
@@ -42,7 +42,8 @@ def draw(
     """Features in two dimensions, a colour a class: extracted ones, or a model's own with its wrong answers ringed."""
     from fer_cli.reporting.tsne import fitting_perplexity, tsne_backend, tsne_embedding, tsne_figure
 
-    artifact = first_run(store, store.find(source, ["features", "model", "study"]))
+    named = store.find(source, ["features", "model", "study"])
+    artifact = first_run(store, named)
     if artifact.kind == "model":
         from fer_cli.evaluation.explain import predict_with_features
         from fer_cli.systems.trained import open_trained
@@ -53,7 +54,7 @@ def draw(
         trained = open_trained(artifact, machine.device_name(device))
         probabilities, features = predict_with_features(trained, dataset, rows)
         wrong = probabilities.argmax(axis=1) != dataset.labels[rows]
-        described = f"{describe(ModelConfig.of(artifact))}: input of the last layer; "
+        described = f"{run_of(named, artifact)}{describe(ModelConfig.of(artifact))}: input of the last layer; "
     else:
         dataset = open_dataset(open_parent(store, artifact, "dataset"))
         split = split or dataset.split_names[-1]

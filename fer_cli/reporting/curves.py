@@ -291,7 +291,8 @@ def _lines(
                 axes.fill_between(epochs, table.min(axis=0), table.max(axis=0), color=colour, alpha=0.12, linewidth=0)
         for label, line, look in drawn:
             style = "steps-mid" if stepped else "default"
-            axes.plot(epochs, line, label=label, drawstyle=style, zorder=3 if counts else 2.5, **look)
+            # Dashes lie over the solid line: where two metrics are equal both can be seen.
+            axes.plot(epochs, line, label=label, drawstyle=style, zorder=2.5 if counts else 3, **look)
             alone = _alone(line)
             size = 5 if look is bold else 3
             axes.plot(epochs[alone], line[alone], "o", color=colour, markersize=size, alpha=look.get("alpha"), zorder=3)

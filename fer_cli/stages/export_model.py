@@ -77,6 +77,10 @@ def export_graph(
             model's data set is not in the store.
         UsageError: options contradict each other.
     """
+    if to != "onnx" and precision != "fp32":
+        raise UsageError(f"--precision {precision} is of ONNX files", hint="add --to onnx")
+    artifact = store.find(model, list(KINDS))
+    path = place(artifact, to, out)
     from fer_cli.evaluation.predictors.ensemble import networks_of
     from fer_cli.export import graph as graphs
     from fer_cli.export.check import (
@@ -88,10 +92,6 @@ def export_graph(
     )
     from fer_cli.prediction.model import open_model
 
-    if to != "onnx" and precision != "fp32":
-        raise UsageError(f"--precision {precision} is of ONNX files", hint="add --to onnx")
-    artifact = store.find(model, list(KINDS))
-    path = place(artifact, to, out)
     opened = open_model(store, artifact, "cpu")
     first = next(iter(networks_of(store, artifact).values()))
     dataset = dataset_of(store, first) if precision != "fp32" or has_parent(store, first, "dataset") else None

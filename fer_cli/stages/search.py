@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.artifacts.maintenance import discard
-from fer_cli.artifacts.manifest import Input
+from fer_cli.artifacts.manifest import MANIFEST, Input
 from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.protocol import TrainingProtocol
@@ -113,14 +113,13 @@ def search(
     candidates = _candidates(looked_at, source, changes, chosen, trials, seed)
     recipes = [one.recipe for one in candidates]
     epochs = _rounds(chosen, len(candidates), base)
-    opened = open_dataset(store.find(dataset, ["dataset"]))
-    _check_validation(opened, fold)
+    data = store.find(dataset, ["dataset"])
     if masks is not None and not trainer.uses_masks:
         raise UsageError(f"--masks is not for {system}, which is trained without masks", hint="leave it out")
-    inputs = _inputs(store, trainer, recipes, opened, masks)
+    inputs = _inputs(store, trainer, recipes, data, masks)
     plan = Plan(
         kind="search",
-        name=name or _name(trainer, base, opened, chosen, looked_at, seed),
+        name=name or _name(trainer, base, data, chosen, looked_at, seed),
         stage="search",
         revision=REVISION,
         config=SearchConfig(
@@ -139,10 +138,12 @@ def search(
         inputs=inputs,
         seeds=[SEED],
     )
+    if force or not store.holds(plan, MANIFEST):
+        _check_validation(open_dataset(data), fold)
     with store.make(plan, force=force, resumable=True, restart=force) as work:
         if work.committed is None:
             reference = None if "masks" not in inputs else _reference(inputs["masks"])
-            runner = _Search(store, work, opened, fold, reference, device, workers, log)
+            runner = _Search(store, work, data, fold, reference, device, workers, log)
             artifact, up_to_date = runner.run(candidates, epochs, command), False
         else:
             artifact, up_to_date = work.committed, True
@@ -164,7 +165,7 @@ class _Candidate:
 class _Search:
     store: Store
     work: Work
-    dataset: Dataset
+    data: Artifact
     fold: int | None
     masks: str | None
     device: str
@@ -203,7 +204,7 @@ class _Search:
             trained = train(
                 store=self.store,
                 system=recipe.about.system or "",
-                dataset=self.dataset.artifact.reference,
+                dataset=self.data.reference,
                 recipe=recipe,
                 seeds=(SEED,),
                 fold=self.fold,
@@ -277,7 +278,7 @@ class _Search:
         score = best.score(config.metric) or 0.0
         recipe = shortened(candidates[best.number].recipe, best.epochs)
         self.work.write(TRIALS, json_bytes(Trials(trials=tuple(done)).record()))
-        self.work.write(RECIPE, _recipe_text(self.work.plan, recipe, best, self.dataset, len(candidates)).encode())
+        self.work.write(RECIPE, _recipe_text(self.work.plan, recipe, best, self.data, len(candidates)).encode())
         model = self.models[_role(best.number, best.round)]
         values = ", ".join(f"{key}={value}" for key, value in best.values.items())
         return self.work.commit(
@@ -379,23 +380,23 @@ def _weights(store: Store, recipes: Sequence[Recipe]) -> dict[str, str]:
 
 
 def _inputs(
-    store: Store, system: System[Any], recipes: Sequence[Recipe], dataset: Dataset, masks: str | None
+    store: Store, system: System[Any], recipes: Sequence[Recipe], data: Artifact, masks: str | None
 ) -> dict[str, Input]:
     """Return what trials are made from and no recipe holds: data set, masks, teachers."""
-    inputs = {"dataset": dataset.artifact.as_input()}
+    inputs = {"dataset": data.as_input()}
     if any(system.needs(recipe).masks for recipe in recipes):
-        inputs["masks"] = find_masks(store, dataset.artifact, masks).as_input()
+        inputs["masks"] = find_masks(store, data, masks).as_input()
     teachers = sorted({recipe.distill.teacher for recipe in recipes if recipe.distill.teacher is not None})
     for number, teacher in enumerate(teachers):
         inputs[f"teacher{number}"] = store.find(teacher, soft_targets.KINDS).as_input()
     return inputs
 
 
-def _name(system: System[Any], base: Recipe, dataset: Dataset, method: SearchMethod, space: Space, seed: int) -> str:
+def _name(system: System[Any], base: Recipe, data: Artifact, method: SearchMethod, space: Space, seed: int) -> str:
     backbone = [] if base.backbone is None or "model.backbone" in space.values else [base.backbone.backbone]
     keys = [key.removesuffix(".name").rpartition(".")[2] for key in space.values]
     words = [*recipe_variant(system, base).name_words, method, *keys]
-    stem = "-".join([dataset.artifact.name, system.name, *backbone])
+    stem = "-".join([data.name, system.name, *backbone])
     return composed_name(stem, words, [] if method == "grid" else [f"seed{seed}"])
 
 
@@ -415,10 +416,10 @@ def _counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _recipe_text(plan: Plan, recipe: Recipe, best: Trial, dataset: Dataset, trials: int) -> str:
+def _recipe_text(plan: Plan, recipe: Recipe, best: Trial, data: Artifact, trials: int) -> str:
     """Return the recipe of the best trial, which ``--recipe`` takes: models of it say how many were compared."""
     system = recipe.about.system
-    command = f"fer train {system} {dataset.artifact.name} --recipe {plan.kind}/{plan.name}@{plan.version}"
+    command = f"fer train {system} {data.name} --recipe {plan.kind}/{plan.name}@{plan.version}"
     about = recipe.about.model_copy(update={"command": command, "measured": None, "trials": trials})
     heading = [f"The best of {_counted(trials, 'trial')} of {plan.kind}/{plan.name}@{plan.version}: {best.model}."]
     return toml_text(recipe.model_copy(update={"about": about}), heading=heading)

@@ -4,28 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core import assets, distributed, machine
 from fer_cli.core.distributed import process_group
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset, open_dataset
-from fer_cli.datasets.fold_view import seen
+from fer_cli.datasets.fold_view import Seen, seen
 from fer_cli.evaluation.ancestors import starting_weights
-from fer_cli.faces.masks import find_masks, open_masks
+from fer_cli.faces.masks import Masks, find_masks, open_masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
 from fer_cli.models.features import Features, open_features
 from fer_cli.stages.soft_targets import soft_targets
 from fer_cli.systems import registry
-from fer_cli.systems.job import Job, train_one
+from fer_cli.systems.job import Job, described, train_one
 from fer_cli.systems.recipe_sources import find_source
 from fer_cli.systems.starting_weights import find_starting_weights
 from fer_cli.training.loggers import check_loggers
@@ -127,29 +129,44 @@ def train(
         )
     check_loggers(log, tensorboard)
     machine.tune_allocator()
-    opened = open_dataset(store.find(dataset, ["dataset"]))
-    views = [seen(opened, number) for number in _folds(opened, fold)]
-    for view in views:
-        _check_classes(view.dataset, selection_split)
-    _check_limit(settings.data.limit, len(opened.classes))
+    data = store.find(dataset, ["dataset"])
+    folds = _folds(data, fold)
+    _check_limit(settings.data.limit, len(DatasetProtocol.of(data).classes))
     weights = None if settings.backbone is None else _weights(store, settings.backbone, trainer)
     if weights is not None and weights.model is not None:  # exactly that one, in the recipe that is kept too
         began = settings.model.model_copy(update={"weights": weights.model.reference})
         settings = settings.model_copy(update={"model": began})
-    regions = None
-    if trainer.needs(settings).masks:
-        regions = open_masks(find_masks(store, opened.artifact, masks), opened)
+    regions = find_masks(store, data, masks) if trainer.needs(settings).masks else None
+
+    @cache
+    def opened() -> Dataset:
+        return open_dataset(data)
+
+    @cache
+    def views() -> dict[int | None, Seen]:
+        found = {number: seen(opened(), number) for number in folds}
+        for view in found.values():
+            _check_classes(view.dataset, selection_split)
+        return found
+
+    @cache
+    def opened_masks() -> Masks | None:
+        return None if regions is None else open_masks(regions, opened())
+
     answers = None
     if settings.distill.teacher is not None:
         if fold is not None:
             raise UsageError("distill.teacher is not for folds", hint="train on the dataset's own splits")
-        answers = soft_targets(store, settings.distill.teacher, opened, device=device, ranks=ranks).artifact
+        answers = soft_targets(store, settings.distill.teacher, opened(), device=device, ranks=ranks).artifact
     jobs = [
         Job(
             store=store,
             system=trainer,
-            seen=view,
+            data=data,
+            fold=number,
+            open_data=partial(lambda number: views()[number], number),
             masks=regions,
+            open_masks=opened_masks,
             recipe=settings,
             weights=weights,
             select_on=selection_split,
@@ -162,18 +179,19 @@ def train(
             soft_targets=answers,
             start=None
             if weights is None or weights.model is None
-            else starting_weights(store, weights.model, view.dataset),
+            else starting_weights(store, weights.model, views()[number].dataset),
             name=name,
             open_feature_cache=_feature_cache,
         )
-        for view in views
+        for number in folds
     ]
     with process_group(ranks):
         models = tuple(train_one(job, seed) for seed in seeds for job in jobs)
         study = None
         if len(models) > 1 and ranks.rank == 0:
-            folds = [view.fold for view in views if view.fold is not None] if fold == "all" else []
-            study = study_of(store, system, [model.artifact for model in models], seeds, folds)
+            tested = [number for number in folds if number is not None] if fold == "all" else []
+            members = [model.artifact for model in models]
+            study = study_of(store, system, members, seeds, tested, what=described(jobs[0]))
     return TrainedResult(models, study)
 
 
@@ -203,7 +221,7 @@ def _feature_cache(job: Job, cache: FeatureCache) -> Features:
 
     features = extract(
         store=job.store,
-        dataset=job.dataset.artifact.reference,
+        dataset=job.data.reference,
         backbone=job.recipe.backbone.backbone,
         level=cache.level,
         size=job.recipe.data.size,
@@ -213,13 +231,14 @@ def _feature_cache(job: Job, cache: FeatureCache) -> Features:
         device=job.device,
     ).artifact
     note(f"feature maps: {features.reference}")
-    return open_features(features, job.dataset.artifact)
+    return open_features(features, job.data)
 
 
-def _folds(dataset: Dataset, fold: int | Literal["all"] | None) -> list[int | None]:
+def _folds(data: Artifact, fold: int | Literal["all"] | None) -> list[int | None]:
     if fold != "all":
         return [fold]
-    return [0] if dataset.chosen_on is None else list(range(dataset.chosen_on.shape[1]))
+    folds = DatasetProtocol.of(data).folds
+    return [0] if folds is None else list(range(folds.number))  # the fold that is not there is refused by name
 
 
 def _selection_split(select_on: str) -> SplitName:

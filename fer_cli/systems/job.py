@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,7 +14,14 @@ import numpy as np
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.manifest import MANIFEST, Input
 from fer_cli.artifacts.naming import composed_name, slug
-from fer_cli.artifacts.protocol import Numerics, Selection, StartingWeights, Teacher, TrainingProtocol
+from fer_cli.artifacts.protocol import (
+    DatasetProtocol,
+    Numerics,
+    Selection,
+    StartingWeights,
+    Teacher,
+    TrainingProtocol,
+)
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.sections import SplitName
@@ -67,8 +73,11 @@ class Job:
 
     store: Store
     system: System[Any]
-    seen: Seen
-    masks: Masks | None
+    data: Artifact
+    fold: int | None
+    open_data: Callable[[], Seen]  # seconds of a large index, which nothing needs where the model is there
+    masks: Artifact | None
+    open_masks: Callable[[], Masks | None]
     recipe: Any  # one form a system
     weights: WeightsFile | None
     select_on: SplitName
@@ -82,6 +91,11 @@ class Job:
     start: StartingWeights | None  # where the weights are those of a model
     name: str | None
     open_feature_cache: Callable[[Job, FeatureCache], Features]
+
+    @property
+    def seen(self) -> Seen:
+        """The data set as this training sees it, its protocol and warnings."""
+        return self.open_data()
 
     @property
     def dataset(self) -> Dataset:
@@ -124,9 +138,9 @@ def train_one(job: Job, seed: int) -> Result:
 
 
 def _check(job: Job) -> None:
-    """Refuse a backbone or a device that is not there before anything is begun; imports torch and timm."""
-    if "torch" not in sys.modules:
-        note("loading PyTorch")  # seconds, and more where the machine is busy
+    """Refuse data, a backbone or a device before anything is begun; imports torch and timm."""
+    job.open_data()
+    job.open_masks()
     if job.recipe.backbone is not None:
         check_name(job.recipe.backbone.backbone)
     machine.device_name(job.device)
@@ -187,13 +201,13 @@ def _plan(job: Job, seed: int) -> Plan:
             system=job.system.name,
             recipe=record,
             seed=seed,
-            fold=job.seen.fold,
+            fold=job.fold,
             select_on=job.select_on,
-            classes=job.dataset.classes,
+            classes=DatasetProtocol.of(job.data).classes,
         ).record(),
         inputs={
-            "dataset": job.dataset.artifact.as_input(),
-            **({} if job.masks is None else {"masks": job.masks.artifact.as_input()}),
+            "dataset": job.data.as_input(),
+            **({} if job.masks is None else {"masks": job.masks.as_input()}),
             **({} if job.soft_targets is None else {"soft_targets": job.soft_targets.as_input()}),
             **({} if job.weights is None or job.weights.model is None else {START: job.weights.model.as_input()}),
         },
@@ -203,18 +217,18 @@ def _plan(job: Job, seed: int) -> Plan:
 
 def _name(job: Job, seed: int) -> str:
     """Return the name that was chosen, or data set, system, backbone and what differs, before fold and seed."""
-    fold = [] if job.seen.fold is None else [f"fold{job.seen.fold}"]
+    fold = [] if job.fold is None else [f"fold{job.fold}"]
     tail = [*fold, f"seed{seed}"]
     if job.name is not None:
         return composed_name(job.name, tail=tail, longest=LONGEST_MODEL)
     backbone = [] if job.recipe.backbone is None else [slug(job.recipe.backbone.backbone)]
-    stem = "-".join([job.dataset.artifact.name, job.system.name, *backbone])
+    stem = "-".join([job.data.name, job.system.name, *backbone])
     return composed_name(stem, _variant(job), tail, LONGEST_MODEL)
 
 
 def _variant(job: Job) -> list[str]:
     """Return the words that distinguish models of one system: how the recipe differs, whose masks, which teacher."""
-    recipe, parser = job.recipe, None if job.masks is None else MasksSummary.of(job.masks.artifact).parser
+    recipe, parser = job.recipe, None if job.masks is None else MasksSummary.of(job.masks).parser
     if recipe.backbone is not None and job.weights is None:  # asked for, or not at hand
         recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"weights": "none"})})
     return [
@@ -223,6 +237,12 @@ def _variant(job: Job) -> list[str]:
         *([f"{parser}-masks"] if parser not in {None, "compact"} else []),
         *(["selected-on-test"] if job.select_on == "test" else []),
     ]
+
+
+def described(job: Job) -> str:
+    """Return what all models of a call are: the system, how its recipe differs, the backbone."""
+    backbone = job.recipe.backbone
+    return ", ".join([job.system.name, *_variant(job), *([] if backbone is None else [backbone.backbone])])
 
 
 def _train(job: Job, seed: int, work: Work) -> None:
@@ -303,8 +323,7 @@ def _train(job: Job, seed: int, work: Work) -> None:
     work.write(RECIPE, _recipe_file(job, work).encode(), view=True)
     backbone = recipe.backbone
     missed = backbone is not None and backbone.weights == "try" and job.weights is None
-    fold = [] if job.seen.fold is None else [f"fold {job.seen.fold}"]
-    what = ", ".join([job.system.name, *_variant(job), *([] if backbone is None else [backbone.backbone]), *fold])
+    what = described(job) if job.fold is None else f"{described(job)}, fold {job.fold}"
     work.commit(
         summary=ModelSummary(
             headline=f"{what}: epoch {trained.epoch} of {len(trained.history)}, {job.select_on} "
@@ -345,7 +364,7 @@ def _shown_as(job: Job, plan: Plan) -> Run:
     """Return what services show of a training."""
     settings = {
         "model": f"{plan.kind}/{plan.name}@{plan.version}",
-        "dataset": job.dataset.artifact.reference,
+        "dataset": job.data.reference,
         **{key: value for key, value in plan.config.items() if value is not None},
     }
     group = plan.name.rpartition("-seed")[0] or plan.name
@@ -399,7 +418,7 @@ def _build(job: Job, rows: NDArray[np.int64], seed: int, device: str, features: 
             weights=job.weights,
             seed=seed,
             device=device,
-            masks=job.masks,
+            masks=job.open_masks(),
             feature_cache=None if cache is None else partial(views, cache),
         ),
     )

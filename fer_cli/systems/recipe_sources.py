@@ -134,8 +134,8 @@ def _stored(reference: str, store: Store, names: Sequence[str]) -> RecipeSource:
         artifact = store.find(reference, KINDS)
     except FerError as error:
         near = difflib.get_close_matches(reference, names, n=2, cutoff=0.6)
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
-        hint = f"{meant}Give a file, a name of 'fer recipe ls', or a model, study or search of 'fer ls'"
+        meant = f"did you mean {' or '.join(near)}? Or " if near else ""
+        hint = f"{meant}give a file, a name of 'fer recipe ls', or a model, study or search of 'fer ls'"
         raise FerError(f"no recipe {reference!r}: {error.what}", hint=hint) from None
     return source_of(store, artifact)
 

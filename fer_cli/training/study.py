@@ -88,7 +88,13 @@ def _member(model: Artifact) -> Member:
 
 
 def study_of(
-    store: Store, system: str, models: Sequence[Artifact], seeds: Sequence[int], folds: Sequence[int] = ()
+    store: Store,
+    system: str,
+    models: Sequence[Artifact],
+    seeds: Sequence[int],
+    folds: Sequence[int] = (),
+    *,
+    what: str = "",
 ) -> Result:
     """Put the models of several seeds, of all folds, or of both together.
 
@@ -98,6 +104,7 @@ def study_of(
         models: one a seed, or all folds of the first seed, then those of the next.
         seeds: theirs.
         folds: theirs; empty where they are of none.
+        what: they all are, for the study's headline; the system's name where it is empty.
     """
     name = models[0].name.rpartition("-seed")[0]
     if folds:
@@ -128,12 +135,13 @@ def study_of(
             warnings.append(f"the models were not computed alike: {'; '.join(sorted(computed))}")
         study = Study(members=tuple(_member(model) for model in models), selected=selected)
         work.write(STUDY, json_bytes(study.record()))
-        what = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
+        counts = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
         if folds:
-            what = f"{len(folds)} folds, {what}"
+            counts = f"{len(folds)} folds, {counts}"
+        accuracy = f"validation accuracy {np.mean(selected.accuracy):.1%}, SD {np.std(selected.accuracy, ddof=1):.1%}"
         artifact = work.commit(
             summary=StudySummary(
-                headline=f"{what}, validation accuracy {np.mean(selected.accuracy):.1%}",
+                headline=f"{what or system}: {counts}, {accuracy}",
                 seeds=tuple(seeds),
                 selected=selected,
             ),

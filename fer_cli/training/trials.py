@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
@@ -76,6 +77,32 @@ def leaderboard(trials: Sequence[Trial], metric: str) -> list[Trial]:
     """Return the last training of each of the settings, the best first."""
     last = {trial.number: trial for trial in sorted(trials, key=lambda trial: trial.round)}
     return sorted(last.values(), key=lambda trial: trial.rank(metric))
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """Trials of a round with one score, of which only some could be taken: those with the lowest numbers were."""
+
+    round: int
+    is_last_round: bool
+    score: float
+    trials: tuple[int, ...]
+    taken: tuple[int, ...]
+
+
+def ties(trials: Sequence[Trial], metric: str) -> list[Tie]:
+    """Return where a search had to choose among equals: the best of its last round, or who goes on to the next."""
+    last = max(trial.round for trial in trials)
+    found = []
+    for number in range(last + 1):
+        ranked = sorted((one for one in trials if one.round == number), key=lambda one: one.rank(metric))
+        kept = 1 if number == last else sum(one.round == number + 1 for one in trials)
+        edge = ranked[kept - 1].score(metric)
+        equal = tuple(one.number for one in ranked if one.score(metric) == edge)
+        taken = tuple(one.number for one in ranked[:kept] if one.number in equal)
+        if edge is not None and len(taken) < len(equal):
+            found.append(Tie(number, number == last, edge, equal, taken))
+    return found
 
 
 def metric_of(monitor: str) -> str:

@@ -23,6 +23,7 @@ from fer_cli.core.provenance import version_of
 from fer_cli.core.user_files import open_file
 from fer_cli.weights import dlib_file
 from fer_cli.weights.catalogue import BACKBONES, PACKAGES, cache_folder, forbidding, published, read_record
+from fer_cli.weights.networks import check_architecture
 
 if TYPE_CHECKING:
     import torch
@@ -359,6 +360,7 @@ def _from_hub_cache(backbone: str) -> WeightsFile | None:
 
 
 def _from_hub(backbone: str) -> WeightsFile:
+    check_architecture(backbone)
     from huggingface_hub import constants, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
 

@@ -75,6 +75,27 @@ def test_ls_tells_the_arms_apart(experiment: Store, capsys: pytest.CaptureFixtur
     assert len({(entry["name"], *entry["differs"]) for entry in models}) == 12
 
 
+def test_ls_takes_any_name(experiment: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    def listed(name: str) -> list[str]:
+        assert run(["ls", name, "--store", str(experiment.root), "--json"]) == 0
+        return [
+            f"{one['kind']}/{one['name']}@{one['version']}" for one in json.loads(capsys.readouterr().out)["artifacts"]
+        ]
+
+    for path in experiment.directories(["study"]):
+        study = experiment.open(path)
+        members = {
+            f"{one.kind}/{one.name}@{one.version}" for one in study.manifest.inputs.values() if one.kind == "model"
+        }
+        found = listed(study.reference)
+        assert {one for one in found if one.startswith("model/")} == members
+        assert [one.partition("/")[0] for one in found if one not in members] == ["evaluation", "study"]
+        first = min(members)
+        assert set(listed(first)) == {*found} - members | {first}, "a model, and what was made from it"
+        assert set(listed(f"{study.name[:2]}*")) >= {*found}
+    assert run(["ls", "nothing-of-this-name", "--store", str(experiment.root)]) == 1
+
+
 def plan(kind: str = "model", revision: int = 1, lr: float = 1e-3, *, data: str = "1", **inputs: Artifact) -> Plan:
     sources = {role: artifact.as_input() for role, artifact in inputs.items()}
     files = {} if inputs else {"source": Input(kind="files", name="drawn", content=data * 64)}

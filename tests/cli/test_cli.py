@@ -311,6 +311,18 @@ def test_gc_says_then_removes(store: Store, capsys: pytest.CaptureFixture[str]) 
     assert "nothing to remove" in capsys.readouterr().out
 
 
+def test_gc_promises_nothing_of_work_that_is_under_way(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    artifact = toy_dataset(store, images=70)
+    work = artifact.path.parent / f".partial-{artifact.version}"
+    work.mkdir()
+    for form in (["gc"], ["gc", "--unfinished"]):
+        with store.exclusive("dataset", artifact.version):
+            kept = only_json_after(capsys, [*form, "--store", str(store.root)])["kept"]
+        assert kept == [{"artifact": artifact.reference, "reason": "under way: a process is at it"}]
+    [kept] = only_json_after(capsys, ["gc", "--store", str(store.root)])["kept"]
+    assert kept["reason"] == "unfinished: the same command resumes it; --unfinished removes it"
+
+
 def test_doctor_names_what_is_missing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

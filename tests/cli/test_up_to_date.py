@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -131,6 +132,47 @@ def test_a_command_that_looks_imports_nothing_heavy(command: list[str], built: P
 @pytest.mark.usefixtures("same_environment")
 def test_what_reads_manifests_alone_needs_no_numpy(built: Path) -> None:
     assert in_a_new_process(NO_NUMPY, built, ["numpy", "pyarrow", "ssl"])[1] == []
+
+
+@pytest.mark.usefixtures("same_environment")
+def test_an_answer_reads_no_table_and_what_needs_no_array_no_numpy(built: Path) -> None:
+    assert in_a_new_process([CHAIN[6], CHAIN[-1]], built, ["pyarrow", "PIL"])[1] == []
+    assert in_a_new_process([CHAIN[1], CHAIN[3], CHAIN[4]], built, ["numpy", "pyarrow", "filelock"])[1] == []
+
+
+@pytest.mark.usefixtures("same_environment")
+@pytest.mark.parametrize(
+    ("command", "meant"),
+    [
+        (["train", "baseline", "synthh"], "synth"),
+        (["train", "baseline", "synth", *sets("model.backbone=test_efficientnett")], "test_efficientnet"),
+        (["train", "baselin", "synth"], "baseline"),
+        (["extract", "synth", "--backbone", "resnet5", "--weights", "none"], "resnet50"),
+        (["eval", "synth-baselin"], "synth-baseline"),
+        (["plot", "gradcam", "synth-baselin"], "synth-baseline"),
+        (["plot", "confusoin"], "confusion"),
+        (["export", "synth-baselin"], "synth-baseline"),
+        (["trian"], "train"),
+    ],
+    ids=lambda words: " ".join(words[:2]) if isinstance(words, list) else "",
+)
+def test_a_name_that_is_not_there_is_said_before_anything_heavy_is_imported(
+    command: list[str], meant: str, built: Path
+) -> None:
+    code = (
+        "import json, sys; from fer_cli.cli.app import run\n"
+        "code = run(json.loads(sys.argv[1]))\n"
+        f"print(json.dumps([code, *(name for name in {HEAVY!r} if name in sys.modules)]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps(command)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "FER_STORE": str(built)},
+    )
+    assert json.loads(done.stdout) in ([1], [2])
+    assert re.search(rf"(there is|did you mean) .*\b{meant}", done.stderr.splitlines()[-1])
 
 
 @pytest.mark.usefixtures("same_environment")

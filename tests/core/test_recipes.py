@@ -195,6 +195,10 @@ def test_a_changed_recipe_repeats_no_figure_of_the_unchanged_one() -> None:
     changed = load_recipe(path, ParserRecipe, [f"training.seed={unchanged.training.seed + 1}"])
     assert changed.about.measured is None
     assert changed.about.paper == unchanged.about.paper
+    seed = unchanged.training.seed
+    assert load_recipe(path, ParserRecipe, [f"training.seed={seed}"]).about.command == unchanged.about.command
+    assert changed.about.command == f"{unchanged.about.command} --set training.seed={seed + 1}"
+    assert load_recipe(path, ParserRecipe, ["about.command=mine", "training.seed=5"]).about.command == "mine"
 
 
 @pytest.mark.parametrize(

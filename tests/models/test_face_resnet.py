@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset
-from fer_cli.models.backbones import FACE_RESNET, open_backbone
+from fer_cli.models.backbones import open_backbone
 from fer_cli.models.classifier import open_classifier
 from fer_cli.models.face_resnet import (
     CHANNELS,
@@ -32,6 +32,7 @@ from fer_cli.systems.base import BuildInputs
 from fer_cli.weights import catalogue
 from fer_cli.weights.dlib_file import MOST_BYTES, read_layers
 from fer_cli.weights.files import WeightsFile, find_weights
+from fer_cli.weights.networks import FACE_RESNET
 from tests.kits.toy import toy_dataset
 
 DESCRIPTORS = {

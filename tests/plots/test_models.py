@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fer_cli.artifacts.store import Store
-from fer_cli.plots.models import first_run
+from fer_cli.plots.models import first_run, run_of
 from fer_cli.training.study import study_of
 from tests.kits.compare import DATASET, made_model
 
@@ -19,3 +19,5 @@ def test_of_a_study_the_first_run_is_shown_and_said(store: Store, caplog: pytest
         caplog.clear()
         assert first_run(store, models[1]).reference == models[1].reference
         assert not caplog.text
+    assert run_of(study, models[0]) == "seed 0, the first of 3 runs; "
+    assert run_of(models[1], models[1]) == ""

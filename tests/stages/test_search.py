@@ -131,12 +131,16 @@ def test_gc_removes_the_trials_of_a_replaced_search_but_not_of_one_that_is_kept(
 ) -> None:
     shutil.copytree(whole.path.parents[2], tmp_path / "copy")
     store = Store(tmp_path / "copy")
-    old = {one.reference for one in [*models(store), whole]}
+    old, job_revision = {one.reference for one in [*models(store), whole]}, job.REVISION
     assert not any(fate.goes for fate in fates(store))
-    monkeypatch.setattr(stage, "REVISION", 99)
+    monkeypatch.setattr(stage, "TRAINING_REVISION", 99)
     monkeypatch.setattr(job, "REVISION", 99)
+    fewer = run(store, "optim.lr=1e-3,3e-3")
+    assert not {whole.reference, fewer.reference} & {fate.reference for fate in fates(store) if fate.goes}
     newer = run(store, LR)
     assert {fate.reference for fate in fates(store) if fate.goes} == old
+    reason = next(fate.reason for fate in fates(store) if fate.reference == whole.reference)
+    assert reason == f"replaced by {newer.name}@{newer.version}: newer trainings (revision {job_revision}, now 99)"
     Annotations(store).change(store.find(whole.reference, ["search"]), add=("keep",))
     reasons = {fate.reference: fate.reason for fate in fates(store) if fate.reference in old}
     assert not any(fate.goes for fate in fates(store))

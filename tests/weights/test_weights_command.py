@@ -24,11 +24,12 @@ from fer_cli.artifacts import atomic_io
 from fer_cli.cli import app as application
 from fer_cli.cli import weights as command
 from fer_cli.faces.compact_weights import SHA256 as COMPACT_SHA256
-from fer_cli.models.backbones import FACE_RESNET, check_name, open_backbone
+from fer_cli.models.backbones import check_name, open_backbone
 from fer_cli.weights import catalogue, download
 from fer_cli.weights.catalogue import BACKBONES, published
 from fer_cli.weights.download import BISENET, Release, find_release
 from fer_cli.weights.files import WeightsFile, find_weights
+from fer_cli.weights.networks import FACE_RESNET
 from tests.kits.parsers import sha
 
 TINY = "test_efficientnet"
