@@ -72,7 +72,8 @@ def extract(
     def build(references: Mapping[str, Any]) -> Sequence[Result]:
         from fer_cli.weights.networks import check_architecture
 
-        check_architecture(backbone)  # before torch is imported
+        if backbone is not None:
+            check_architecture(backbone)  # before torch is imported
         from fer_cli.stages.extract import extract as stage
 
         return [stage(store=store, **references, **options, force=force)]

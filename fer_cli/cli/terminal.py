@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -60,8 +61,10 @@ class _Loading(MetaPathFinder):
         execute = loader.exec_module
 
         def said(module: ModuleType) -> None:
-            note(f"loading {_SLOW[fullname]}")
-            execute(module)
+            what, due, begun = f"loading {_SLOW[fullname]}", _Due(), time.monotonic()
+            note(what)
+            with _beating(lambda: note(f"{what}: {time.monotonic() - begun:.0f} s") if due() else None):
+                execute(module)
 
         setattr(loader, "exec_module", said)  # noqa: B010 - of this loader alone, which stays of the class that it is of
         return spec
@@ -81,7 +84,41 @@ def _display(title: str, total: float | None, unit: str | None, done: float) -> 
         with _bar(title, total, unit, done) as advance:
             yield advance
     else:
-        yield _Lines(title, total, unit, done)
+        lines = _Lines(title, total, unit, done)
+        with _beating(lines.beat):
+            yield lines
+
+
+@contextmanager
+def _beating(beat: Callable[[], None]) -> Iterator[None]:
+    """Call something once a second within this context: work can be long between two reports."""
+    ended = threading.Event()
+
+    def run() -> None:
+        while not ended.wait(1.0):
+            beat()
+
+    thread = threading.Thread(target=run, name="fer: progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+class _Due:
+    """Tells when the next plain line is due: after 3 s, then further and further apart, up to half a minute."""
+
+    def __init__(self) -> None:
+        self._start = self._last = time.monotonic()
+
+    def __call__(self) -> bool:
+        now = time.monotonic()
+        if now - self._last < min(EVERY, max(FIRST, self._last - self._start)):
+            return False
+        self._last = now
+        return True
 
 
 @contextmanager
@@ -147,21 +184,26 @@ class _Lines:
     def __init__(self, title: str, total: float | None, unit: str | None, done: float) -> None:
         self._title, self._total, self._unit, self._done = title, total, unit, done
         self._status = ""
-        self._pace = _Pace(total, done)
-        self._start = self._last_line = time.monotonic()
+        self._pace, self._due, self._lock = _Pace(total, done), _Due(), threading.Lock()
 
     def __call__(self, done: float = 1, status: str | None = None) -> None:
-        self._done += done
-        self._status = self._status if status is None else f"{status}, "
-        now = time.monotonic()
-        if now - self._last_line < min(EVERY, max(FIRST, self._last_line - self._start)):
-            return
-        self._last_line = now
+        with self._lock:
+            self._done += done
+            self._status = self._status if status is None else f"{status}, "
+        self.beat()
+
+    def beat(self) -> None:
+        """Print a line where one is due."""
+        with self._lock:
+            if not self._due():
+                return
+            line = f"{self._title}: {self._status}{self._count()}"
+        note(line)
+
+    def _count(self) -> str:
         left = self._pace.left(self._done)
         ends = "" if left is None else f", {clock(left)} left"
         if self._unit is None and self._total:
-            count = f"{self._done / self._total:.0%}"
-        else:
-            total = "" if self._total is None else f"/{self._total:,.0f}"
-            count = f"{self._done:,.0f}{total} {self._unit}, {self._pace.rate(self._done):,.0f}/s"
-        note(f"{self._title}: {self._status}{count}{ends}")
+            return f"{self._done / self._total:.0%}{ends}"
+        total = "" if self._total is None else f"/{self._total:,.0f}"
+        return f"{self._done:,.0f}{total} {self._unit}, {self._pace.rate(self._done):,.0f}/s{ends}"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli.core.errors import UsageError
+from fer_cli.artifacts.atomic_io import sha256_file
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.machine import device_name
 from fer_cli.faces.detection import Faces
 from fer_cli.weights.download import RELEASES, find_release
@@ -42,7 +44,7 @@ def find_detector(name: str, weights: str | None = None, sha256: str | None = No
         sha256: hash to expect instead of the published one.
 
     Raises:
-        UsageError: nobody knows the name, or ``auto`` comes with a file.
+        UsageError: nobody knows the name, or ``auto`` comes with a file that is none of the published ones.
         FerError: the weights have another hash, or cannot be fetched.
     """
     if name != "auto":
@@ -52,10 +54,14 @@ def find_detector(name: str, weights: str | None = None, sha256: str | None = No
         assert found is not None, "fetched or refused"
         return name, found
     if weights is not None or sha256 is not None:
-        raise UsageError(
-            "--weights needs --detector: the file does not say which network it belongs to",
-            hint=f"add --detector {' or '.join(DETECTORS)}",
-        )
+        if weights is not None and not Path(weights).is_file():
+            raise FerError("no such file", hint="give a detector's weights", path=weights)
+        digest = None if weights is None else sha256_file(Path(weights))
+        for known in DETECTORS:
+            if digest == RELEASES[known].sha256:
+                return find_detector(known, weights, sha256)
+        what = "a file of weights does not say which detector it belongs to, and this is none of the published ones"
+        raise UsageError(what, hint=f"add --detector {' or '.join(DETECTORS)}")
     for known in DETECTORS:
         if (here := find_release(RELEASES[known], None, None, fetch=False)) is not None:
             return known, here

@@ -287,4 +287,4 @@ def _by_hand(release: Release) -> str:
 
 
 def _megabytes(size: int) -> int:
-    return size // _MB
+    return round(size / _MB)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from fer_cli.artifacts.store import Store
 from fer_cli.cli import terminal
 from fer_cli.cli.common import Output
 from fer_cli.cli.options import Chosen
+from fer_cli.core.progress import track
 from fer_cli.training.study import study_of
 from tests.kits.compare import DATASET, made_model
 
@@ -30,6 +32,19 @@ def test_a_library_that_is_slow_to_import_is_said_once_it_is_imported(
         importlib.import_module("slow_library")
         assert capsys.readouterr().err == ""
     assert library.answer == 42
+
+
+def test_work_that_reports_nothing_is_not_silent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(terminal, "FIRST", 0.5)
+    with terminal.on_stderr(), track("think", 3) as advance:
+        advance(1)
+        time.sleep(1.3)
+    assert capsys.readouterr().err.startswith("think: 1/3 images, ")
+    with terminal.on_stderr(), track("think", 3) as advance:
+        advance(3)
+    assert capsys.readouterr().err == "", "short work says nothing"
 
 
 def test_the_tag_of_a_study_is_its_models_too(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

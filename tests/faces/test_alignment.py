@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from fer_cli.core.errors import UsageError
+from fer_cli.core.errors import FerError, UsageError
 from fer_cli.faces.alignment import (
     NO_FACE,
     SEVERAL,
@@ -221,8 +221,10 @@ def test_words_that_are_not_known() -> None:
         open_aligner(size=48, detector="mtcnn")
     with pytest.raises(
         UsageError,
-        match="--weights needs --detector: the file does not say which network it belongs to; add --detector",
+        match="does not say which detector it belongs to, and this is none of the published ones; add --detector",
     ):
+        open_aligner(size=48, weights=__file__)
+    with pytest.raises(FerError, match=r"some.pth: no such file"):
         open_aligner(size=48, weights="some.pth")
 
 
