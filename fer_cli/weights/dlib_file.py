@@ -56,7 +56,6 @@ def read_layers(path: Path) -> list[Layer]:
         data = path.read_bytes()
     except OSError as error:
         raise FerError(f"cannot be read ({error.strerror or error})", hint="make it readable", path=path) from error
-    import numpy as np
 
     layers, position = [], 0
     while (tag := _TAG.search(data, position)) is not None:
