@@ -735,7 +735,8 @@ class Store:
     def _similar(self, name: str, kinds: Sequence[str]) -> str:
         shipped = Store(SHIPPED).directories(kinds)
         names = sorted({path.parent.name for path in (*self.directories(kinds), *shipped)})
-        if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5):
+        longer = [known for known in names if known.startswith(name)][:3]
+        if close := difflib.get_close_matches(name, names, n=3, cutoff=0.5) or longer:
             return f"there is {', '.join(close)}; see 'fer ls'"
         return _how(kinds)
 
