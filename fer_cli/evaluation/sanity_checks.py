@@ -157,7 +157,7 @@ def invariance_findings(part: str, shifts: list[LogitShift], again: LogitShift, 
             f"{prefix}{worst.classes} of {images} predictions change in {worst.how}, logits shift by "
             f"{worst.logits:.3g}",
             "predictions depend on the other images in the batch: score each alone (--batching alone), or train "
-            "without what mixes the batch (model.attention=learned)",
+            "without what mixes the batch (model.attention=tokens)",
         )
     if again.is_invariant:
         return alone, Finding(

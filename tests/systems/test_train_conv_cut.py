@@ -127,7 +127,7 @@ def test_names_tell_the_arms_of_its_tables_apart(toys: Store) -> None:
         "": (),
         "-cut-stage1": ("model.cut=stage1",),
         "-plain-detail0": ("model.detail=0", "model.attention=none"),
-        "-tokens-attention_after-last": ("model.attention=tokens", "model.attention_after=last"),
+        "-learned-attention_after-last": ("model.attention=learned", "model.attention_after=last"),
         "-detail_stride1": ("model.detail_stride=1",),
     }
     system = registry.load("conv-cut")
@@ -147,7 +147,7 @@ def test_what_conv_cut_cannot_do_is_said_in_one_line(toys: Store) -> None:
             "augmentation.rotation changes the feature maps .* model.feature_cache",
         ),
         (("model.cut=stage9",), FerError, "test_convnext has no cut 'stage9'; take auto"),
-        (("model.cut=stage3",), FerError, r"attention over positions \(learned\) needs 4 of them or more"),
+        (("model.cut=stage3",), FerError, r"attention over positions \(tokens\) needs 4 of them or more"),
         (("model.attention=self",), UsageError, "model.attention: input should be 'learned'"),
         (("model.detail=4",), UsageError, "model.detail"),
     ]

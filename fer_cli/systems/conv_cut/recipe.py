@@ -41,10 +41,10 @@ class ConvCutRecipe(Recipe):
     loss: LogitLoss
 
     def variant(self) -> tuple[str, ...]:
-        """Return what attention mixes where nothing is learned, the head's form and the loss where they are others."""
+        """Return what attention mixes where that is not tokens, the head's form and the loss where they are others."""
         attention = "plain" if self.model.attention == "none" else self.model.attention
         return (
-            *([attention] if attention != "learned" else []),
+            *([attention] if attention != "tokens" else []),
             *([f"{self.model.form}-head"] if self.model.form != "code" else []),
             *(self.loss.variant() if self.loss.name != "cross-entropy" else []),
         )
