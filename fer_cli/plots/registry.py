@@ -24,6 +24,7 @@ PLOTS: Final[dict[str, str]] = {
     "masks": "fer_cli.plots.masks",
     "classes": "fer_cli.plots.classes",
     "trials": "fer_cli.plots.trials",
+    "scarcity": "fer_cli.plots.scarcity",
 }
 """Name of the command -> module."""
 

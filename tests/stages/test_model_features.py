@@ -16,6 +16,7 @@ from fer_cli.core.findings import Check
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.evaluation.metrics_file import read_metrics
 from fer_cli.models.features import open_features
+from fer_cli.plots.scarcity import draw
 from fer_cli.stages.audit_model import audit_model
 from fer_cli.stages.evaluate import evaluate_model
 from fer_cli.stages.extract import extract
@@ -146,3 +147,24 @@ def test_what_is_no_single_network_is_refused(taught: tuple[Store, Artifact, Art
         extract(store=store, dataset=model.reference, level="stage9")
     with pytest.raises(FerError, match="no dataset artifact 'nobody'"):
         extract(store=store, dataset="nobody")
+
+
+def test_the_curve_of_scarcity_has_the_recalls_of_the_evaluations(taught: tuple[Store, Artifact, Artifact]) -> None:
+    store, _, features = taught
+    expected: dict[int, list[float]] = {}
+    for options, images in (({}, 18), ({"reduce": {"fear": 0.5}}, 9), ({"reduce": {"fear": 0.5}, "seed": 2}, 9)):
+        fit = fitted(store, features, **options)
+        metrics = read_metrics(evaluate_model(store=store, model=fit.reference, resamples=100).artifact)
+        recall = {one.name: one.recall.value for one in metrics.predictors["logistic"].per_class}["fear"]
+        expected.setdefault(images, []).append(100 * recall)
+    other = fitted(store, features, reduce={"happy": 0.5})
+    evaluate_model(store=store, model=other.reference, resamples=100)
+    picture = draw(store, fit=fit.reference)
+    [line] = [one for one in picture.figure.axes[0].lines if one.get_label() == "logistic"]
+    drawn = dict(zip(np.asarray(line.get_xdata()).tolist(), np.asarray(line.get_ydata()).tolist(), strict=True))
+    assert drawn == pytest.approx({images: np.mean(recalls) for images, recalls in expected.items()})
+    assert picture.name == "fear-toy-of-own-seed0"
+    with pytest.raises(FerError, match="has all images of each class"):
+        draw(store, fit=fitted(store, features).reference)
+    with pytest.raises(FerError, match="no two evaluations"):
+        draw(store, fit=fitted(store, features, reduce={"sad": 0.5}).reference)
