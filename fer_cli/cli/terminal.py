@@ -140,9 +140,8 @@ def _bar(title: str, total: float | None, unit: str | None, done: float) -> Iter
             return Text("" if left is None else f"{clock(left)} left", style="cyan")
 
     of = "/{task.total:,.0f}" if total is not None else ""
-    counts = (
-        [TextColumn("{task.percentage:>3.0f}%")] if unit is None else [TextColumn("{task.completed:,.0f}" + of), Rate()]
-    )
+    share = [TextColumn("{task.percentage:>3.0f}%")] if total is not None else []
+    counts = share if unit is None else [TextColumn("{task.completed:,.0f}" + of), Rate()]
     progress = Progress(
         TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
         BarColumn(bar_width=32 if unit is not None else None),
@@ -167,6 +166,11 @@ class _Pace:
 
     def __init__(self, total: float | None, done: float) -> None:
         self._total, self._before, self._start = total, done, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since this part of the work began."""
+        return time.monotonic() - self._start
 
     def rate(self, done: float) -> float:
         """Return the items a second since this part of the work began."""
@@ -203,6 +207,8 @@ class _Lines:
     def _count(self) -> str:
         left = self._pace.left(self._done)
         ends = "" if left is None else f", {clock(left)} left"
+        if self._unit is None and self._total is None:
+            return f"{self._pace.seconds:.0f} s"
         if self._unit is None and self._total:
             return f"{self._done / self._total:.0%}{ends}"
         total = "" if self._total is None else f"/{self._total:,.0f}"

@@ -30,7 +30,7 @@ class Advance(Protocol):
 Display = Callable[[str, float | None, str | None, float], AbstractContextManager[Advance]]
 """Shows the progress of one piece of work, given its title, total, unit and the items that were done before.
 
-Work whose items are no things to count has no unit: its share is shown.
+Work whose items are no things to count has no unit: its share is shown, without a total how long it takes.
 """
 
 _displays: list[Display] = []

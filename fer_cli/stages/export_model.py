@@ -17,7 +17,7 @@ from fer_cli.artifacts.maintenance import Lineage, has_parent, lineage
 from fer_cli.artifacts.manifest import KINDS as ALL_KINDS
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.core.errors import FerError, UsageError
-from fer_cli.core.progress import warn
+from fer_cli.core.progress import track, warn
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.prediction.onnx_model import CheckRecord, ExportRecord, Precision, SourceRecord, from_bytes
 
@@ -108,7 +108,8 @@ def export_graph(
         return compare(opened, classify, dataset, split_of(dataset), most)
 
     if to == "torch-export":
-        program = graphs.program_of(graph, record)
+        with track("write the graph", None, unit=None):
+            program = graphs.program_of(graph, record)
         answers = graphs.program_answers(graphs.program_bytes(program, record))
 
         def classify(crops: Sequence[NDArray[np.uint8]]) -> NDArray[np.float64]:
@@ -116,7 +117,8 @@ def export_graph(
 
         check = checked(classify)
     else:
-        data = graphs.onnx_bytes(graph, record)
+        with track("write the graph", None, unit=None):
+            data = graphs.onnx_bytes(graph, record)
         if precision == "fp16":
             data = graphs.to_fp16(data)
         elif precision == "int8":

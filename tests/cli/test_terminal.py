@@ -42,6 +42,9 @@ def test_work_that_reports_nothing_is_not_silent(
         advance(1)
         time.sleep(1.3)
     assert capsys.readouterr().err.startswith("think: 1/3 images, ")
+    with terminal.on_stderr(), track("export", None, unit=None):
+        time.sleep(1.3)
+    assert capsys.readouterr().err == "export: 1 s\n"
     with terminal.on_stderr(), track("think", 3) as advance:
         advance(3)
     assert capsys.readouterr().err == "", "short work says nothing"
