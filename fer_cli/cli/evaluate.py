@@ -139,10 +139,10 @@ def _show(result: Result, metrics: EvaluationMetrics, page: Path | None) -> None
     pairs = _seeds(metrics.predictors[metrics.chosen]) + _folds(metrics)
     pairs += [("UNSOUND", text) for text in metrics.unsound] + [("note", text) for text in metrics.cautions]
     checks = EvaluationProtocol.of(artifact).checks
-    passed = sum(check.verdict == "pass" for check in checks)
-    pairs.append(("checks", f"{passed} of {len(checks)} passed: {', '.join(check.check for check in checks)}"))
-    if untold := [check.check for check in checks if check.verdict == "cannot be told"]:
-        pairs.append(("cannot be told", ", ".join(untold)))
+    passed = [check.check for check in checks if check.verdict == "pass"]
+    pairs.append(("checks", f"{len(passed)} of {len(checks)} passed: {', '.join(passed) or 'none'}"))
+    for verdict in dict.fromkeys(check.verdict for check in checks if check.verdict != "pass"):
+        pairs.append((verdict, ", ".join(check.check for check in checks if check.verdict == verdict)))
     pairs.append(("artifact", f"{artifact.reference}{'  (up to date)' if result.up_to_date else ''}"))
     pairs.append(("path", str(artifact.path)))
     if page is not None:
