@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,20 @@ def test_what_its_attention_does_is_in_the_summary_and_the_report(toys: Store) -
     evaluation = evaluate_model(store=toys, model=tokens.reference, resamples=100, report=True).artifact
     page = (evaluation.path / "report.html").read_text(encoding="utf-8")
     assert f"self-weight {measure.self_weight:.3f} among 4 " in page
+
+
+def test_where_its_weights_cannot_be_had_a_recipe_is_named_that_has_some(
+    toys: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FER_OFFLINE", "1")
+    monkeypatch.setenv("FER_CACHE", str(tmp_path))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    advice = "or take --recipe conv-cut/laptop: tf_efficientnet_lite0, whose weights come in a package"
+    with pytest.raises(FerError, match=f"convnext_base.* not on this machine.*{advice}"):
+        train(store=toys, system="conv-cut", device="cpu")
+    with pytest.raises(FerError, match="resnet18.* not on this machine") as caught:
+        train(store=toys, system="conv-cut", changes=["model.backbone=resnet18.a1_in1k"], device="cpu")
+    assert "--recipe" not in str(caught.value)
 
 
 def test_names_tell_the_arms_of_its_tables_apart(toys: Store) -> None:
