@@ -339,6 +339,8 @@ class DatasetProtocol(Section):
     subjects_across_splits: int
     sequences_across_splits: int
     duplicates_left_out: DuplicatesLeftOut | None = None
+    classes_left_out: dict[str, int] | None = None
+    """Of the source's classes those that were left out on purpose, with their images."""
     folds: FoldsProtocol | None = None
     fold: int | None = None
 
@@ -349,11 +351,15 @@ class DatasetProtocol(Section):
             ("subjects", self.subjects_remark),
             ("class numbers", self.numbering),
             ("votes", self.votes_agreement),
+            ("left out", None if self.classes_left_out is None else self._left_out()),
         )
         return [
             *((role.part, str(role)) for role in self.parts),
             *((what, str(text)) for what, text in remarks if text is not None),
         ]
+
+    def _left_out(self) -> str:
+        return ", ".join(f"{count:,} {name}" for name, count in (self.classes_left_out or {}).items())
 
 
 LEAKY_FRAMES: Final = "frames of the same sequences are in both train and test (leaky frame split): optimistic"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fer_cli.cli.common import Output, artifact_output, headline, print_pairs
+from fer_cli.cli.common import Output, artifact_output, headline, listed, print_pairs
 from fer_cli.cli.options import DatasetArgument, ForceOption, SeedOption, command
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def split(
         Path | None,
         typer.Option(help="A csv with the columns id and split, id and fold, or all three, as --export writes it."),
     ] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(help="The classes that are kept, with commas; images of the others are left out."),
+    ] = None,
     like: Annotated[
         str | None,
         typer.Option(
@@ -69,7 +73,7 @@ def split(
 
     if export is not None and (export.is_dir() or not export.parent.is_dir()):
         raise UsageError(f"--export {export} cannot be written", hint="give the path of a csv in an existing folder")
-    splits_again = any(value is not None for value in (folds, by, leaky_frame_split, ids, like, validation))
+    splits_again = any(value is not None for value in (folds, by, leaky_frame_split, ids, like, classes, validation))
     if export is not None and not splits_again:
         from fer_cli.stages.split import export as write
 
@@ -82,6 +86,7 @@ def split(
         "by": by,
         "frames": leaky_frame_split,
         "ids": ids,
+        "classes": None if classes is None else listed(classes, "--classes"),
         "validation": validation,
         "seed": seed,
     }

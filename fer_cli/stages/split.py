@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
 from fer_cli.artifacts.summaries import DatasetSummary, Measured
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import warn
+from fer_cli.datasets.class_subset import kept_rows, subset, write_rows
 from fer_cli.datasets.dataset import INDEX, Dataset, open_dataset
 from fer_cli.datasets.folder import safe_name
 from fer_cli.datasets.records import SPLITS
@@ -39,6 +40,7 @@ def split(
     frames: str | None = None,
     ids: Path | None = None,
     like: str | None = None,
+    classes: Sequence[str] | None = None,
     validation: float | None = None,
     seed: int = 0,
     force: bool = False,
@@ -61,6 +63,8 @@ def split(
         ids: a csv of ids with their splits or folds, as :func:`export` writes it.
         like: reference of a data set that has images of this one: each is put where that one has it, by file or
             pixels; the others stay where they are.
+        classes: those that are kept, such as the six basic expressions; images of the others are left out, and what is
+            left is copied. Its splits stay.
         validation: share of what trains, in every fold too, that becomes validation; 0 for none. None: a tenth, and
             nothing where a list gives splits.
         seed: of all that is drawn by chance.
@@ -70,16 +74,21 @@ def split(
     Raises:
         FerError: the data set or the list is at fault; nothing is left behind.
     """
-    ratio = _check_options(folds, by, frames, ids, like, validation)
+    ratio = _check_options(folds, by, frames, ids, like, classes, validation)
     other = None if like is None else open_dataset(store.find(like, ["dataset"]))
     parent = open_dataset(store.find(dataset, ["dataset"]))
     artifact = parent.artifact
     by = _by(parent, by) if folds is not None else by
     share = VALIDATION if validation is None else validation
-    told = {"folds": folds, "by": by, "frames": frames, "validation": validation, "split_seed": seed}
+    told: dict[str, object] = {"folds": folds, "by": by, "frames": frames, "validation": validation, "split_seed": seed}
+    rows = None if classes is None else kept_rows(parent, classes)
+    if classes is not None:
+        if parent.folds is not None:
+            raise UsageError(f"{artifact.reference} has folds", hint="leave classes out first, then make folds")
+        told["classes"] = [one for one in parent.classes if one in set(classes)]
     plan = Plan(
         kind="dataset",
-        name=name or _name(parent, folds, by, frames, ids, other),
+        name=name or _name(parent, folds, by, frames, ids, other, told.get("classes")),
         stage="split",
         revision=REVISION,
         config={name: value for name, value in told.items() if value is not None},
@@ -93,8 +102,14 @@ def split(
     with store.make(plan, force=force) as work:
         if work.committed is not None:
             return Result(work.committed, up_to_date=True)
-        images = Images(parent, read_table(artifact.file(INDEX)))
-        if folds is not None:
+        whole = images = Images(parent, read_table(artifact.file(INDEX)))
+        left_out: dict[str, int] | None = None
+        if classes is not None and rows is not None:
+            view, table, left_out = subset(parent, rows, classes)
+            images = Images(view, table)
+        if left_out is not None:
+            new = New(images.splits, keeps_test=True)
+        elif folds is not None:
             new = in_folds(images, folds, str(by), share, seed)
         elif ratio is not None:
             new = by_frames(images, *ratio, share, seed, by_class=by == "class")
@@ -105,10 +120,13 @@ def split(
         else:
             new = carved_anew(images, share, seed)
         work.write(INDEX, _index(images.table, new))
-        for entry in artifact.manifest.files:
-            if entry.path != INDEX:
-                work.share(artifact, entry.path)
-        made = _commit(work, images, new, _command(artifact, plan.config, ids, other))
+        if rows is not None:
+            write_rows(parent, rows, work.directory)
+        else:
+            for entry in artifact.manifest.files:
+                if entry.path != INDEX:
+                    work.share(artifact, entry.path)
+        made = _commit(work, images, new, _command(artifact, plan.config, ids, other), whole, left_out)
     for text in made.manifest.warnings:
         warn(text)
     return Result(made, up_to_date=False)
@@ -131,12 +149,15 @@ def _check_options(
     frames: str | None,
     ids: Path | None,
     like: str | None,
+    classes: Sequence[str] | None,
     validation: float | None,
 ) -> tuple[int, int] | None:
-    options = (("folds", folds), ("leaky-frame-split", frames), ("ids", ids), ("like", like))
+    options = (("folds", folds), ("leaky-frame-split", frames), ("ids", ids), ("like", like), ("classes", classes))
     given = [name for name, value in options if value is not None]
     if len(given) > 1:
         raise UsageError(f"--{given[0]} and --{given[1]} exclude each other", hint="give one")
+    if classes is not None and validation is not None:
+        raise UsageError("--validation and --classes exclude each other", hint="leave classes out first, then split")
     if like is not None and validation is not None:
         raise UsageError("--validation has no effect: --like says what is validation", hint="omit it")
     if by is not None and folds is None and frames is None:
@@ -145,7 +166,7 @@ def _check_options(
         raise UsageError(f"--by {by} is not for --leaky-frame-split", hint="take --by class, or omit it")
     if not given and validation is None:
         raise UsageError(
-            "no split was requested", hint="give --folds, --ids, --like, --leaky-frame-split or --validation"
+            "no split was requested", hint="give --folds, --ids, --like, --classes, --leaky-frame-split or --validation"
         )
     if by not in (None, *BY):
         raise UsageError(f"--by {by!r} is not a choice", hint=f"take {' or '.join(BY)}")
@@ -177,9 +198,17 @@ def _by(dataset: Dataset, by: str | None) -> str:
 
 
 def _name(
-    dataset: Dataset, folds: int | None, by: str | None, frames: str | None, ids: Path | None, other: Dataset | None
+    dataset: Dataset,
+    folds: int | None,
+    by: str | None,
+    frames: str | None,
+    ids: Path | None,
+    other: Dataset | None,
+    classes: object,
 ) -> str:
     name = dataset.artifact.name
+    if isinstance(classes, list):
+        return composed_name(name, [f"without-{one}" for one in dataset.classes if one not in classes])
     if other is not None:
         return composed_name(f"{name}-like-{other.artifact.name}")
     if folds is not None:
@@ -206,18 +235,24 @@ def _index(table: Any, new: New) -> bytes:  # noqa: ANN401 - pyarrow has no type
     return table_bytes(columns, metadata)
 
 
-def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
+def _commit(
+    work: Work, images: Images, new: New, command: str, whole: Images, left_out: dict[str, int] | None
+) -> Artifact:
     parent, before = images.dataset.artifact, images.protocol
     counted = Counter(zip(new.splits, images.labels, strict=True))
     there = [name for name in SPLITS if name in set(new.splits)]
     counts = {name: {label: counted[name, label] for label in images.dataset.classes} for name in there}
     n = {name: sum(of.values()) for name, of in counts.items()}
-    earlier, leaks = images.leaks(images.splits), images.leaks(new.splits)
-    replaced = {*earlier.warnings, *class_warnings(images.labels, images.splits, images.dataset.classes)}
+    leaks = images.leaks(new.splits)
+    replaced = {
+        *whole.leaks(whole.splits).warnings,
+        *class_warnings(whole.labels, whole.splits, whole.dataset.classes),
+    }
     prepared = Measured.of(parent).command
     return work.commit(
         summary=DatasetSummary.of(parent).model_copy(
             update={
+                "images": len(images.ids),
                 "splits": n,
                 "folds": None if new.chosen_on is None else new.chosen_on.shape[1],
                 "classes": counts,
@@ -227,6 +262,8 @@ def _commit(work: Work, images: Images, new: New, command: str) -> Artifact:
         protocol=before.model_copy(
             update={
                 "n": n,
+                "classes": images.dataset.classes,
+                **({} if left_out is None else {"classes_left_out": {**(before.classes_left_out or {}), **left_out}}),
                 "split_hash": split_hash(images.ids, new.splits),
                 "duplicates_across_splits": leaks.duplicates_across,
                 "subjects_across_splits": leaks.subjects_across,
@@ -260,6 +297,8 @@ def _command(parent: Artifact, config: Mapping[str, Any], ids: Path | None, othe
     words = ["fer", "split", f"{parent.name}@{parent.version}"]
     like = None if other is None else f"{other.artifact.name}@{other.artifact.version}"
     for name, value in {**config, "ids": ids, "like": like}.items():
-        if value is not None:
+        if isinstance(value, list):
+            words += [f"--{name}", ",".join(value)]
+        elif value is not None:
             words += [f"--{_OPTIONS.get(name, name)}", str(value)]
     return shlex.join(words)

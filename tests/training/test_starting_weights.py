@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fer_cli.artifacts.protocol import StartingWeights, TrainingProtocol
+from fer_cli.artifacts.protocol import DatasetProtocol, StartingWeights, TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
 from fer_cli.artifacts.summaries import EvaluationSummary, ModelConfig, ModelSummary
 from fer_cli.core.errors import FerError
@@ -204,3 +204,24 @@ def test_a_study_is_no_single_network(begun: tuple[Store, Artifact]) -> None:
         trained(store, "toy", f"model.weights={study.reference}")
     assert "name one of its models, such as model/" in refused.value.hint
     assert np.unique([one.version for one in study.manifest.inputs.values()]).size == 2
+
+
+def test_classes_are_left_out_and_said(begun: tuple[Store, Artifact]) -> None:
+    store, _ = begun
+    parent = open_dataset(store.find("toy", ["dataset"]))
+    six = [name for name in CLASSES if name != "neutral"]
+    made = split(store=store, dataset="toy", classes=list(reversed(six))).artifact
+    opened, protocol = open_dataset(made), DatasetProtocol.of(made)
+    rows = np.flatnonzero(parent.labels != parent.classes.index("neutral"))
+    assert made.name == "toy-without-neutral"
+    assert opened.classes == protocol.classes == tuple(six)
+    assert protocol.classes_left_out == {"neutral": 15}
+    assert protocol.n == {"train": 54, "validation": 18, "test": 18}
+    assert opened.ids.tolist() == parent.ids[rows].tolist()
+    assert np.array_equal(opened.images[:], parent.images[rows])
+    assert [opened.classes[label] for label in opened.labels] == [
+        parent.classes[label] for label in parent.labels[rows]
+    ]
+    assert opened.pixels.tolist() == parent.pixels[rows].tolist()
+    with pytest.raises(FerError, match="has no class 'joy'"):
+        split(store=store, dataset="toy", classes=["joy", "sad"])
