@@ -30,8 +30,10 @@ _ANSWER: Final = re.compile(
 _TRUTH: Final = re.compile(
     rf"(?:y|{_THING})?(?:true|truth|groundtruth|gt|actual|gold|target|expected|annotated|annotation)(?:(?:{_THING})(?:name)?)?"
 )
-_EITHER: Final = re.compile(rf"(?:{_THING})(?:label|name|s)?")
+_EITHER: Final = re.compile(rf"(?:{_THING})(?:label|name|s|id|idx|index|code|number|nr)?")
 """Names that may mean the answer or the truth."""
+_TRUE: Final = "y"
+"""The truth beside an answer, where no column ``x`` makes it a place in the image."""
 _OTHERS: Final = re.compile(
     "|index|unnamed0|row|rowid|number|nr|split|usage|set|part|fold|(subject|person|sequence|face)(id)?|identity|actor|"
     "video|frame|session|gender|sex|race|ethnicity|age|(n|num)?faces|box|bbox|[xywh]|[xy][12]|left|top|right|bottom|"
@@ -192,7 +194,8 @@ def columns_of(path: Path, header: Sequence[str], answer: str | None, classes: S
             declared.add(form)
     compact = {index: plain(header[index]) for index in rest}
     answers = [index for index, name in compact.items() if _ANSWER.fullmatch(name)]
-    truths = tuple(index for index, name in compact.items() if _TRUTH.fullmatch(name))
+    has_y = bool(chosen is not None or answers) and "x" not in map(plain, header)
+    truths = tuple(index for index, name in compact.items() if _TRUTH.fullmatch(name) or (has_y and name == _TRUE))
     either = tuple(index for index, name in compact.items() if _EITHER.fullmatch(name))
     unknown = tuple(
         index

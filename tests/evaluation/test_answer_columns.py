@@ -223,7 +223,10 @@ def test_labels_in_the_file_are_held_against_the_datasets(
     assert f"contradicts the labels of toy for {unlike} of 42 images" in text
     verdict, count, _ = finding("y_true", [*labels[1::-1], *labels[2:]])
     assert (verdict, count) == ("fail", 2), "one exchange is enough"
+    assert finding("y", moved)[0] == "fail"
     codes = [6 - CLASSES.index(name) for name in labels]
+    assert finding("label_idx", codes)[:2] == ("pass", None)
+    assert finding("class id", [codes[1], codes[0], *codes[2:]])[:2] == ("fail", 2)
     assert finding("label", codes)[:2] == ("pass", None), "whatever the numbers stand for"
     assert finding("label", [codes[1], codes[0], *codes[2:]])[:2] == ("fail", 2)
     assert finding("label", [f"class {code}" for code in codes])[0] == "caution"
