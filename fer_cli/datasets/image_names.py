@@ -15,12 +15,14 @@ from fer_cli.datasets.listing import ClassNames, Listing, in_id_order
 from fer_cli.datasets.spelling import Spellings
 from fer_cli.datasets.split_names import split_of_name
 
+_SUFFIX: Final = r"\.(?i:tiff?|jpe?g|png|bmp)"
 PATTERNS: Final = {
-    "jaffe": r"(?P<subject>[A-Z]{2})\.(?P<label>[A-Z]{2})\d+\.\d+\.tiff?",
-    "kdef": r"(?P<session>[AB])(?P<subject>[FM]\d\d)(?P<label>[A-Z]{2})(?P<pose>FL|HL|S|HR|FR)\.(?:JPG|jpg)",
-    "rafd": r"Rafd(?P<pose>\d+)_(?P<subject>\d+)_\w+?_(?:fe)?male_(?P<label>[a-z]+)_(?P<gaze>frontal|left|right)\.jpg",
+    "jaffe": rf"(?P<subject>[A-Z]{{2}})\.(?P<label>[A-Z]{{2}})\d+\.\d+{_SUFFIX}",
+    "kdef": rf"(?P<session>[AB])(?P<subject>[FM]\d\d)(?P<label>[A-Z]{{2}})(?P<pose>FL|HL|S|HR|FR){_SUFFIX}",
+    "rafd": r"Rafd(?P<pose>\d+)_(?P<subject>\d+)_\w+?_(?:fe)?male_(?P<label>[a-z]+)_(?P<gaze>frontal|left|right)"
+    + _SUFFIX,
 }
-"""Data set -> how the names of its images are made: JAFFE, KDEF and RaFD."""
+"""Data set -> how the names of its images are made, whatever they were converted to: JAFFE, KDEF and RaFD."""
 _LONGEST: Final = 1000  # characters of a pattern
 _DEPTH: Final = 8  # names in the path of an image whose label stands in its name
 

@@ -1,4 +1,4 @@
-"""Persons and sequences as people write them in tables and names of files: one spelling of each, none for nobody."""
+"""Subjects and sequences as people write them in tables and names of files: one spelling of each, none for nobody."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Spellings:
     """The names that were met, and what each is kept as: the first spelling of it.
 
     Case, width, blanks, the form of accents, characters that cannot be seen, and zeros before or after a number make no
-    other name: two spellings of one person would be two people, who may be in two splits.
+    other name: two spellings of one subject would be two people, who may be in two splits.
 
     Args:
         noun: what is named, for messages: ``"subject"``.

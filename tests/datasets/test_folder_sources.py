@@ -273,6 +273,7 @@ def test_what_a_tree_leaves_is_listed(tmp_path: Path) -> None:
 
 PATTERN_CASES: dict[str, tuple[str, dict[str, tuple[str, str | None, tuple[str, ...]]]]] = {
     "jaffe": ("jaffe", {"KA.AN1.39.tiff": ("anger", "KA", ()), "NM.NE3.97.tiff": ("neutral", "NM", ())}),
+    "jaffe, converted": ("jaffe", {"KA.AN1.39.png": ("anger", "KA", ()), "NM.NE3.97.JPG": ("neutral", "NM", ())}),
     "kdef": (
         "kdef",
         {
