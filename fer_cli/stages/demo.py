@@ -32,7 +32,7 @@ BACKBONE: Final = "tf_efficientnet_lite0"
 SIZE: Final = 112
 TRAINED: Final[Mapping[str, tuple[str, ...]]] = {
     "baseline": (f"model.backbone={BACKBONE}", "data.size=64", "train.epochs=8"),
-    "conv-cut": (f"model.backbone={BACKBONE}", "data.size=160", "train.epochs=20"),
+    "conv-cut": (f"model.backbone={BACKBONE}", "model.attention_after=last", "data.size=160", "train.epochs=20"),
     "psa-resnet": ("model.backbone=resnet26", "model.weights=none", "data.size=48", "train.epochs=6"),
     "slfer": (f"model.backbone={BACKBONE}", "data.size=64", "train.epochs=8"),
 }
