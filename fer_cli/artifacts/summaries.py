@@ -339,6 +339,11 @@ class EnsembleConfig(Section):
     weights: EnsembleWeights
 
 
+def member_role(number: int) -> str:
+    """Return under which role a member, counted from 0, is an input of its ensemble."""
+    return f"member{number + 1}"
+
+
 class EnsembleSummary(Section):
     """What an ensemble is of, and its scores on the validation split.
 

@@ -33,11 +33,11 @@ def ensemble(
     and hashes, no weights: `fer eval`, `predict`, `compare`, `audit` and `distill.teacher` take it as they take a
     model. Its temperature is fitted on the validation split.
     """
-    from fer_cli.artifacts.summaries import EnsembleSummary
+    from fer_cli.artifacts.summaries import EnsembleSummary, member_role
     from fer_cli.cli.requests import answer
 
     options: dict[str, Any] = {"name": name, "weights": weights, "device": device}
-    references = {f"member{number}": (member, ("model", "study")) for number, member in enumerate(members)}
+    references = {member_role(number): (member, ("model", "study")) for number, member in enumerate(members)}
 
     def build(references: Mapping[str, Any]) -> Sequence[Result]:
         from fer_cli.stages.ensemble import ensemble as stage

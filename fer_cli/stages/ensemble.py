@@ -36,6 +36,7 @@ from fer_cli.artifacts.summaries import (
     ModelSummary,
     SelectedScores,
     StudyConfig,
+    member_role,
 )
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError, UsageError
@@ -45,7 +46,7 @@ from fer_cli.evaluation.predictors.ensemble import ENSEMBLE, Members, run, share
 from fer_cli.evaluation.predictors.model import Networks
 from fer_cli.metrics.values import class_values, mean_of_present
 from fer_cli.training.ensemble import ENSEMBLE as FILE
-from fer_cli.training.ensemble import Ensemble, Member, fitted_weights, log_mean, mixed, role_of
+from fer_cli.training.ensemble import Ensemble, Member, fitted_weights, log_mean, mixed
 from fer_cli.training.study import models_of
 
 REVISION: Final = 1
@@ -101,7 +102,7 @@ def ensemble(
         config=EnsembleConfig(weights=weights).record(),
         inputs={
             "dataset": open_parent(store, widest, "dataset").as_input(),
-            **{role_of(number): artifact.as_input() for number, artifact in enumerate(artifacts)},
+            **{member_role(number): artifact.as_input() for number, artifact in enumerate(artifacts)},
         },
     )
     with store.make(plan, force=force) as work:

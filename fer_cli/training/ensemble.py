@@ -39,7 +39,7 @@ class Ensemble(Record):
 
 
 def read_ensemble(artifact: Artifact) -> Ensemble:
-    """Return which models an ensemble is of; the k-th member is its input ``role_of(k)``.
+    """Return which models an ensemble is of.
 
     Raises:
         FerError: the file does not have this form.
@@ -50,11 +50,6 @@ def read_ensemble(artifact: Artifact) -> Ensemble:
     except ValidationError as error:
         hint = "check it with 'fer verify', make the ensemble again with --force"
         raise FerError("not the members of an ensemble", hint=hint, path=path) from error
-
-
-def role_of(number: int) -> str:
-    """Return under which role a member, counted from 0, is an input of its ensemble."""
-    return f"member{number + 1}"
 
 
 def mixed(tables: Sequence[NDArray[np.float64]], weights: Sequence[float], temperature: float) -> NDArray[np.float64]:

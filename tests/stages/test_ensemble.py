@@ -10,7 +10,8 @@ from fer_cli.artifacts.dependents import dependents
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.summaries import EvaluationSummary
+from fer_cli.artifacts.summaries import EnsembleSummary, EvaluationSummary
+from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.stages.ensemble import ensemble
@@ -65,6 +66,19 @@ def test_members_are_referred_to_and_fitted_weights_are_a_selection(trained: tup
     selection = TrainingProtocol.of(made).selection
     assert selection is not None
     assert (selection.split, selection.tried) == ("validation", 3 + 2)
+
+
+def test_the_command_says_what_each_member_has_alone(
+    trained: tuple[Store, Artifact, Artifact], capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, _, _ = trained
+    made = ensemble(store=store, members=["a-seed0", "b"], device="cpu").artifact
+    assert run(["ensemble", "a-seed0", "b", "--store", str(store.root)]) == 0
+    printed = capsys.readouterr().out
+    accuracies = EnsembleSummary.of(made).member_accuracy
+    lines = {line.split()[0]: line.partition("  ")[2].strip() for line in printed.splitlines() if "weight 0.5" in line}
+    assert lines["a-seed0"].endswith(f"weight 0.500, validation accuracy {accuracies[0]:.1%}")
+    assert lines["b"].endswith(f"validation accuracy {accuracies[1]:.1%}, by the mean of its probabilities")
 
 
 def test_a_member_that_was_selected_on_test_makes_the_ensemble_so(trained: tuple[Store, Artifact, Artifact]) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
 from fer_cli.artifacts.store import Artifact, Store
-from fer_cli.artifacts.summaries import EnsembleSummary, Measured, ModelConfig, ModelSummary, Output
+from fer_cli.artifacts.summaries import EnsembleSummary, Measured, ModelConfig, ModelSummary, Output, member_role
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
@@ -33,7 +33,7 @@ from fer_cli.evaluation.predictor import (
 )
 from fer_cli.evaluation.predictors.model import Networks
 from fer_cli.reporting.report import Cost
-from fer_cli.training.ensemble import Ensemble, Member, mixed, read_ensemble, role_of
+from fer_cli.training.ensemble import Ensemble, Member, mixed, read_ensemble
 from fer_cli.training.study import models_of
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def members_of(store: Store, artifact: Artifact) -> tuple[Ensemble, list[Artifac
         FerError: a member is gone, or not what it was.
     """
     ensemble = read_ensemble(artifact)
-    members = [open_parent(store, artifact, role_of(number)) for number in range(len(ensemble.members))]
+    members = [open_parent(store, artifact, member_role(number)) for number in range(len(ensemble.members))]
     opened = [
         (said.output, models_of(store, member), said.temperatures)
         for said, member in zip(ensemble.members, members, strict=True)
