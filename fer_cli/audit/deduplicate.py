@@ -19,7 +19,7 @@ from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import IMAGES, MASKS
 from fer_cli.datasets.records import Row
 
-REVISION: Final = 2
+REVISION: Final = 3
 """Raised whenever other pictures are left out of the same ones."""
 SETTING: Final = {"revision": REVISION, "proposed": PROPOSED, "likeness": LIKENESS, "moved": MOVED_LIKENESS}
 """What decides which pictures go, beside the pictures: part of the artifact's version."""

@@ -1,11 +1,12 @@
 """Copies that were turned, shifted, scaled or cropped: proposed by descriptors, decided by registration.
 
-Each picture is looked at with those whose descriptors are most like its own or its mirror image's. Of a pair, the
-second is first compared at a grid of moves (turn, scale and shift together) by the lowest frequencies of its middle;
-from the best move, Gauss-Newton steps lay it on the first (Baker and Matthews 2004), as a similarity at a coarse size
-and then as an affine map, with weights that let go of what only one of the two shows. What is correlated in the end is
-the fine detail where both lie, in the rectangle in which they agree best: what came in at the borders when a copy was
-turned or shifted, and a caption there, stay outside. Where one of the two is blurred, the other is blurred to match.
+Each picture, and its middle magnified, is looked at with those whose descriptors are most like its own or its mirror
+image's. Of a pair, the second is first compared at a grid of moves (turn, scale and shift together) by the lowest
+frequencies of its middle; from the best move, Gauss-Newton steps lay it on the first (Baker and Matthews 2004), as a
+similarity at a coarse size and then as an affine map, with weights that let go of what only one of the two shows. What
+is correlated in the end is the fine detail where both lie, in the rectangle in which they agree best: what came in at
+the borders when a copy was turned or shifted, and a caption there, stay outside. Where one of the two is blurred, the
+other is blurred to match; both are a little, where a JPEG took the finest detail away.
 """
 
 from __future__ import annotations
@@ -30,18 +31,26 @@ from fer_cli.core.progress import track
 
 SMALLEST: Final = 16
 """Side in pixels of pictures that are looked at."""
-MOST_ALIKE: Final = 16
-"""Pictures with the most alike descriptors that each is looked at with, and as many mirror images."""
-ALIKE: Final = 0.55
+MAGNIFIED: Final = 1.25
+"""How much larger the middle of a picture is looked at: it shows what a smaller copy, or a narrower cut, shows."""
+MOST_ALIKE: Final = (64, 16)
+"""Pictures with the most alike descriptors that each is looked at with, and its middle; and as many mirror images."""
+ALIKE: Final = 0.4
 """Likeness of two descriptors from which a pair is looked at."""
-REGISTERED: Final = 3
-"""Pairs that are registered for each picture, on average: the most alike by descriptor and best move."""
-HOPEFUL: Final = 1.5
-"""Likeness of two descriptors and likeness at the best move, added, from which a pair is registered."""
-COARSE: Final = (0.5, 0.5)
-"""Correlation after the steps at the coarse size, and at the full one, below which a pair is dropped."""
-BLURS: Final = ((0.0, 0.0), (0.7, 0.0), (1.0, 0.0), (0.0, 0.7), (0.0, 1.0))
+BY_MOVE: Final = 0.8
+"""Likeness at the best move below which a pair is dropped."""
+SHARE: Final = 0.6
+"""Share of the likeness of two descriptors that is added to the likeness at the best move where pairs are ranked."""
+REGISTERED: Final = 4
+"""Pairs of each picture that are registered, by that rank."""
+HOPEFUL: Final = 1.75
+"""Likeness of two descriptors and likeness at the best move, added, from which no rank is asked for."""
+BARS: Final = (0.6, 0.6, 0.65)
+"""Correlation below which a pair is dropped: after the steps at the coarse size, the first and the last at the full."""
+BLURS: Final = ((0.0, 0.0), (0.7, 0.0), (1.0, 0.0), (0.0, 0.7), (0.0, 1.0), (0.7, 0.7))
 """Pixels by which the first and the second are blurred before they are compared; the best counts."""
+HIDDEN: Final = 1.2
+"""What two pictures lack in correlation counts so much more where both are blurred, or magnified, which hides it."""
 TURNS: Final = (-20, -10, 0, 10, 20)
 """Degrees, each with each of ``SCALES`` and ``SHIFTS``."""
 SCALES: Final = (0.8, 1.0, 1.25)
@@ -49,7 +58,7 @@ SHIFTS: Final = (-0.16, -0.08, 0.0, 0.08, 0.16)
 """Parts of the side, down and across."""
 _GRID: Final = 24  # pixels: the coarse size
 _FREQUENCIES: Final = 7
-_STEPS: Final = (4, 4)  # Gauss-Newton steps at the coarse size and the full one
+_STEPS: Final = (4, 1, 3)  # Gauss-Newton steps before each of the bars
 _COARSE_BAND: Final = (0.7, 4.0)  # pixels of the coarse size: between these blurs lies what is aligned there
 _BAND: Final = (0.8, 3.0)  # the same at the full size
 _FINE: Final = (0.7, 2.0)  # pixels: between these lies the detail that decides
@@ -58,6 +67,7 @@ _OVERLAP: Final = 0.25  # of the picture that must lie on the other
 _BLOCKS: Final = 8  # along the longer side
 _LEFT_OUT: Final = 2  # blocks that may stay outside at each border
 _NEARLY: Final = 0.8  # agreement from which blurs are tried
+_VIEWS: Final = 4  # of a picture: as it is, mirrored, its middle, its middle mirrored
 _READ: Final = 256
 _ROWS: Final = 512
 _SCORES: Final = 2**24  # held at once
@@ -78,47 +88,79 @@ def moved_copies(images: AnyArray, rows: NDArray[np.int64], groups: NDArray[np.i
         return
     with torch.inference_mode():
         described, waves = _looked_up(images, rows)
-        first, second, mirrored, alike = _proposals(described, groups)
-        starts, likeness = _best_moves(images, rows, waves, first, second, mirrored)
-        hopes = likeness + alike
-        best = np.argsort(-hopes, kind="stable")[: REGISTERED * len(rows)]
-        best = np.sort(best[hopes[best] >= HOPEFUL])
-        first, second, mirrored, starts = first[best], second[best], mirrored[best], starts[best]
+        first, second, seen, alike = _proposals(described, groups)
+        starts, likeness = _best_moves(images, rows, waves, first, second, seen)
+        best = most_hopeful(first, second, alike, likeness)
+        first, second, seen, starts = first[best], second[best], seen[best], starts[best]
         with track("near copies, moved: registration", len(first)) as advance:
             for at in range(0, len(first), _PAIRS):
                 part = slice(at, at + _PAIRS)
-                fixed, moving = (_read(images, rows[side[part]]) for side in (first, second))
-                mirror = torch.from_numpy(mirrored[part])[:, None, None]
-                found = registered(torch.where(mirror, fixed.flip(2), fixed), moving, moves()[starts[part]]).numpy()
-                sure = found >= MOVED_LIKENESS
-                yield first[part][sure], second[part][sure], mirrored[part][sure], found[sure]
-                advance(len(found))
+                views = _views(_read(images, rows[first[part]]))[seen[part], np.arange(len(seen[part]))]
+                likeness = registered(views, _read(images, rows[second[part]]), moves()[starts[part]]).numpy()
+                likeness = np.where(seen[part] < 2, likeness, 1 - HIDDEN * (1 - likeness)).astype(np.float32)
+                sure = likeness >= MOVED_LIKENESS
+                ours, theirs = first[part][sure], second[part][sure]
+                mirrored = seen[part][sure] % 2 == 1
+                yield np.minimum(ours, theirs), np.maximum(ours, theirs), mirrored, likeness[sure]
+                advance(len(likeness))
+
+
+def most_hopeful(
+    first: NDArray[np.int64], second: NDArray[np.int64], alike: NDArray[np.float32], moved: NDArray[np.float32]
+) -> NDArray[np.int64]:
+    """Return the places of the pairs that are among the best of one of their pictures, or good whatever their rank."""
+    near = np.flatnonzero(moved >= BY_MOVE)
+    pictures = np.concatenate([first[near], second[near]])
+    order = np.lexsort((np.tile(-(moved + SHARE * alike)[near], 2), pictures))
+    ends = np.cumsum(np.bincount(pictures))
+    sizes = np.diff(ends, prepend=0)
+    ranks = np.empty(len(order), np.int64)
+    ranks[order] = np.arange(len(order)) - np.repeat(ends - sizes, sizes)
+    few = (ranks < REGISTERED).reshape(2, -1).any(axis=0)
+    return near[few | ((moved + alike)[near] >= HOPEFUL)]
 
 
 def _read(images: AnyArray, rows: NDArray[np.int64]) -> Tensor:
     return torch.from_numpy(small_grey(np.asarray(images[rows])))
 
 
+def _views(pictures: Tensor) -> Tensor:
+    """Return pictures (n, h, w) as they are, mirrored, their middles magnified to their size, and these mirrored."""
+    height, width = pictures.shape[1:]
+    middle = functional.grid_sample(
+        pictures[:, None], _middle(height, width).expand(len(pictures), -1, -1, -1), mode="bicubic", align_corners=False
+    )[:, 0]
+    return torch.stack([pictures, pictures.flip(2), middle, middle.flip(2)])
+
+
+@cache
+def _middle(height: int, width: int) -> Tensor:
+    return functional.affine_grid(torch.eye(3)[None, :2] / MAGNIFIED, [1, 1, height, width], align_corners=False)
+
+
 def _looked_up(images: AnyArray, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-    """Return of each picture and of its mirror image, (2, n, d) each, the descriptor and the middle's frequencies."""
+    """Return of the views of each picture, (v, n, d) each, the descriptor and the middle's frequencies."""
     described, waves = [], []
     middle = _moved_waves()[len(moves()) // 2]
     with track("descriptors", len(rows)) as advance:
         for at in range(0, len(rows), _READ):
-            pictures = _read(images, rows[at : at + _READ])
-            both = torch.stack([pictures, pictures.flip(2)])
-            described.append(torch.stack([descriptors(part) for part in both]))
-            small = torch.stack([resized(part, _GRID) for part in both]).flatten(2)
+            views = _views(_read(images, rows[at : at + _READ]))
+            described.append(torch.stack([descriptors(part) for part in views[: len(views) - 1]]))
+            small = torch.stack([resized(part, _GRID) for part in views]).flatten(2)
             waves.append(functional.normalize(small @ middle, dim=2))
-            advance(len(pictures))
+            advance(views.shape[1])
     return torch.cat(described, dim=1), torch.cat(waves, dim=1)
 
 
 def _proposals(
     described: Tensor, groups: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]:
-    """Return the pairs with the most alike descriptors, in the order of the second, and how alike they are."""
-    count = described.shape[1]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+    """Return the pairs with the most alike descriptors, in the order of the second, and how alike they are.
+
+    The third array is the view of the first picture that is like the second.
+    """
+    plain, mirror, middle = described
+    count = len(plain)
     outside = torch.from_numpy(groups)
     height = max(1, min(_ROWS, _SCORES // count))
     pairs = []
@@ -126,21 +168,24 @@ def _proposals(
         for top in range(0, count, height):
             queries = torch.arange(top, min(top + height, count))
             known = outside[queries] >= 0
-            for mirrored, others in enumerate(described):
-                scores = described[0, queries] @ others.T
+            for view, (ours, theirs) in enumerate(itertools.product((plain, middle), (plain, mirror))):
+                scores = ours[queries] @ theirs.T
                 scores[queries - top, queries] = -1
                 if known.any():
                     scores[known] = scores[known].masked_fill(outside[queries[known], None] == outside, -1)
-                values, places = scores.topk(min(MOST_ALIKE, count), dim=1)
+                values, places = scores.topk(min(MOST_ALIKE[view // 2], count), dim=1)
                 rest = values >= ALIKE
-                ours, theirs = queries[:, None].expand_as(places)[rest], places[rest]
-                pair = (torch.maximum(ours, theirs) * count + torch.minimum(ours, theirs)) * 2 + mirrored
+                query, near = queries[:, None].expand_as(places)[rest], places[rest]
+                if view < 2:  # whichever of the two
+                    query, near = torch.minimum(query, near), torch.maximum(query, near)
+                pair = (near * count + query) * _VIEWS + view
                 pairs.append(torch.stack([pair, (values[rest].double() * 1e6).long()]))
             advance(len(queries))
     every, alike = torch.cat(pairs, dim=1).numpy()
     keys, places = np.unique(every, return_index=True)
-    second, first = np.divmod(keys // 2, count)
-    return first, second, keys % 2 == 1, (alike[places] / 1e6).astype(np.float32)
+    second, first = np.divmod(keys // _VIEWS, count)
+    seen = keys % _VIEWS
+    return first, second, seen, (alike[places] / 1e6).astype(np.float32)
 
 
 def _best_moves(
@@ -149,14 +194,14 @@ def _best_moves(
     waves: Tensor,
     first: NDArray[np.int64],
     second: NDArray[np.int64],
-    mirrored: NDArray[np.bool_],
+    seen: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Return the number of the move at which each pair is most alike, and how alike it is there."""
     matrices = _moved_waves()
     count, pixels, length = matrices.shape
     matrix = matrices.transpose(0, 1).reshape(pixels, -1)
     best, alike = torch.zeros(len(first), dtype=torch.int64), torch.zeros(len(first))
-    ours = waves[torch.from_numpy(mirrored.astype(np.int64)), torch.from_numpy(first)]
+    views, places = torch.from_numpy(seen), torch.from_numpy(first)
     unique, starts = np.unique(second, return_index=True)
     ends = np.append(starts[1:], len(second))
     with track("near copies, moved: best moves", len(unique)) as advance:
@@ -164,7 +209,8 @@ def _best_moves(
             pictures = resized(_read(images, rows[unique[at : at + _PAIRS]]), _GRID).flatten(1)
             theirs = functional.normalize((pictures @ matrix).view(len(pictures), count, length), dim=2)
             for moved, low, high in zip(theirs, starts[at : at + _PAIRS], ends[at : at + _PAIRS], strict=True):
-                alike[low:high], best[low:high] = (ours[low:high] @ moved.T).max(dim=1)
+                ours = waves[views[low:high], places[low:high]]
+                alike[low:high], best[low:high] = (ours @ moved.T).max(dim=1)
             advance(len(pictures))
     return best.numpy(), alike.numpy()
 
@@ -217,14 +263,15 @@ def registered(first: Tensor, second: Tensor, start: Tensor) -> Tensor:
     scale = torch.ones(2, 3)
     scale[:, 2] = _GRID
     found, alike = _refined(coarse[0], coarse[1], start * scale, _STEPS[0], similar=True)
-    rest = torch.nonzero(alike >= COARSE[0])[:, 0]
-    if not len(rest):
-        return likeness
-    first, second, found = first[rest], second[rest], found[rest]
+    rest = torch.nonzero(alike >= BARS[0])[:, 0]
     scale = torch.tensor([[1, sides[0] / sides[1], sides[0] / _GRID], [sides[1] / sides[0], 1, sides[1] / _GRID]])
-    found, alike = _refined(_band(first, _BAND), _band(second, _BAND), found * scale, _STEPS[1], similar=False)
-    near = alike >= COARSE[1]
-    likeness[rest[near]] = _agreement(first[near], second[near], found[near])
+    found = found[rest] * scale
+    fixed, moving = _band(first[rest], _BAND), _band(second[rest], _BAND)
+    for steps, bar in zip(_STEPS[1:], BARS[1:], strict=True):
+        found, alike = _refined(fixed, moving, found, steps, similar=False)
+        near = alike >= bar
+        rest, found, fixed, moving = rest[near], found[near], fixed[near], moving[near]
+    likeness[rest] = _agreement(first[rest], second[rest], found)
     return likeness
 
 
@@ -284,7 +331,8 @@ def _agreement(first: Tensor, second: Tensor, moved: Tensor) -> Tensor:
     for ours, theirs in BLURS:
         pictures = ((_blurred(part[rest], by) if by else part[rest]) for part, by in ((first, ours), (current, theirs)))
         fixed, moving = (_centred(_band(part, _FINE), inside[rest]) for part in pictures)
-        best[rest] = torch.maximum(best[rest], _in_rectangles(fixed, moving, inside[rest]))
+        alike = _in_rectangles(fixed, moving, inside[rest])
+        best[rest] = torch.maximum(best[rest], 1 - HIDDEN * (1 - alike) if ours and theirs else alike)
         rest = rest[best[rest] >= _NEARLY]
     return best
 

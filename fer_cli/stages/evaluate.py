@@ -33,7 +33,7 @@ from fer_cli.metrics import Metrics, cautions, evaluate, evaluate_runs, paired_d
 from fer_cli.metrics.bootstrap import RESAMPLES
 from fer_cli.stages.extract import extract
 
-REVISION: Final = 6
+REVISION: Final = 7
 SCORED: Final = ("ahm", "model", "study", "ensemble")
 BATCHINGS: Final[tuple[Batching, ...]] = ("alone", "stored", "shuffled", "sorted")
 COMPARED: Final = ("accuracy", "balanced_accuracy", "macro_f1")

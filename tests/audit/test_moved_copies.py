@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.near_copies import CHANGES
 from fer_cli.audit import moved_copies, near_duplicates
-from fer_cli.audit.moved_copies import moves, registered
+from fer_cli.audit.moved_copies import most_hopeful, moves, registered
 from fer_cli.audit.near_duplicates import MOVED_LIKENESS, groups_of, near_copies
 from tests.audit.test_near_duplicates import names, textures
 from tests.kits.audit import Picture
@@ -21,6 +21,7 @@ NO_MOVE = len(moves()) // 2
     [
         ("turned 20 degrees", "shifted 15%", "scaled 0.8", "scaled 1.25", "cropped 10%"),
         ("flipped, turned 10 degrees", "turned 10 degrees, shifted 8%", "JPEG quality 30, cropped 10%"),
+        ("scaled 1.25, cropped 10%", "flipped, scaled 0.8", "shifted 8%, scaled 0.8"),
     ],
 )
 def test_moved_copies_are_found_and_nothing_else(changes: tuple[str, ...]) -> None:
@@ -88,3 +89,14 @@ def test_only_so_many_are_registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moved_copies, "HOPEFUL", 0.0)
     monkeypatch.setattr(moved_copies, "REGISTERED", 1)
     assert len(near_copies(everything, names(everything))) == 6
+
+
+def test_the_best_pairs_of_each_picture_are_registered_and_those_that_are_nearly_certain(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(moved_copies, "REGISTERED", 1)
+    first, second = np.array([0, 0, 1, 3]), np.array([1, 2, 2, 4])
+    moved = np.array([0.99, 0.98, 0.97, 0.79], dtype=np.float32)  # the last one is below the bar
+    for of_third, chosen in ((0.7, [0, 1]), (0.8, [0, 1, 2])):  # it is the best of neither of its pictures
+        alike = np.array([0.9, 0.9, of_third, 0.99], dtype=np.float32)
+        assert most_hopeful(first, second, alike, moved).tolist() == chosen

@@ -161,7 +161,7 @@ def test_neighbours_by_embeddings_are_looked_at_too(monkeypatch: pytest.MonkeyPa
     of = generator.normal(size=(40, 12))
     embeddings = 100 + np.concatenate([of, of[:20] + 0.01 * generator.normal(size=(20, 12))])  # a mean that all share
     monkeypatch.setattr(near_duplicates, "PROPOSED", 2.0)  # no fingerprint is as alike
-    monkeypatch.setattr(moved_copies, "HOPEFUL", 3.0)  # and no descriptor
+    monkeypatch.setattr(moved_copies, "ALIKE", 2.0)  # and no descriptor
     assert len(near_copies(images, names(images))) == 0
     for rows in (near_duplicates._ROWS, 7):
         monkeypatch.setattr(near_duplicates, "_ROWS", rows)

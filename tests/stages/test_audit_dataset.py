@@ -193,7 +193,7 @@ def test_features_give_more_to_look_at(
         store=store, dataset=dataset.reference, backbone="test_efficientnet", size=32, weights="none"
     ).artifact
     monkeypatch.setattr(near_duplicates, "PROPOSED", 2.0)  # no fingerprint is as alike
-    monkeypatch.setattr(moved_copies, "HOPEFUL", 3.0)  # and no descriptor
+    monkeypatch.setattr(moved_copies, "ALIKE", 2.0)  # and no descriptor
     assert audit_dataset(dataset=dataset).leaks == ()
     assert run(["audit", "faces", "--features", features.reference, "--store", str(store.root)]) == 3
     assert "leaks: near copies across splits" in capsys.readouterr().err
