@@ -19,8 +19,9 @@ if TYPE_CHECKING:
         prepare,
         show_progress,
     )
+    from fer_cli.artifacts.artifact import Artifact
     from fer_cli.artifacts.result import Result
-    from fer_cli.artifacts.store import Artifact, Store, open_store
+    from fer_cli.artifacts.store import Store, open_store
     from fer_cli.core.errors import FerError
     from fer_cli.stages.audit_dataset import audit_dataset
     from fer_cli.stages.audit_model import audit_model
@@ -63,7 +64,7 @@ __all__ = [
 ]
 
 _ELSEWHERE: Final = {
-    "Artifact": "artifacts.store",
+    "Artifact": "artifacts.artifact",
     "FerError": "core.errors",
     "Result": "artifacts.result",
     "Store": "artifacts.store",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.artifacts.store import Artifact, Store, open_store
+from fer_cli.artifacts.store import Store, open_store
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.registry import DATASETS, default_source
 from fer_cli.faces.masks import Masks

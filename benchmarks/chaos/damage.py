@@ -33,9 +33,10 @@ import numpy as np
 
 from benchmarks.chaos import chain
 from fer_cli.artifacts import atomic_io, checksums
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import REQUESTS, leftovers, verify_directory, verify_store
 from fer_cli.artifacts.manifest import KINDS, MANIFEST, Manifest, canonical_json, read_manifest
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 
 SIZE: Final = chain.STAGES["prepare"][2:]

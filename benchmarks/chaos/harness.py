@@ -22,7 +22,8 @@ import numpy as np
 from fer_cli.artifacts import store as store_module
 from fer_cli.artifacts.maintenance import leftovers, verify_directory
 from fer_cli.artifacts.manifest import MANIFEST, read_manifest
-from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.datasets.synth.loader import Synth
 from fer_cli.faces import parsing
 from fer_cli.inference import extraction

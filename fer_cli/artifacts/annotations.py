@@ -20,7 +20,8 @@ from fer_cli.artifacts.store import LOCKS
 from fer_cli.core.errors import FerError, UsageError
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.artifact import Artifact
+    from fer_cli.artifacts.store import Store
 
 ANNOTATIONS: Final = "annotations.json"
 LONGEST_NOTE: Final = 500

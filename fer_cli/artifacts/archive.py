@@ -21,11 +21,12 @@ from pydantic import Field
 
 from fer_cli import __version__
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import Lineage, lineage
 from fer_cli.artifacts.manifest import MANIFEST, Manifest
 from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.sections import Record
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 
 FORMAT: Final = 1

@@ -31,6 +31,8 @@ from pydantic import ValidationError
 
 from fer_cli.artifacts import atomic_io, protocol, summaries
 from fer_cli.artifacts.archive import ARTIFACTS, CONSISTS_OF, FORMAT, HEAD, LINEAGE, Head, member
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.catalogue import LINEAGE as STORE_LINEAGE
 from fer_cli.artifacts.dependents import import_lock
 from fer_cli.artifacts.manifest import (
     KINDS,
@@ -45,8 +47,7 @@ from fer_cli.artifacts.manifest import (
 )
 from fer_cli.artifacts.naming import is_name
 from fer_cli.artifacts.sections import Section
-from fer_cli.artifacts.store import IMPORT, Artifact, Store
-from fer_cli.artifacts.store import LINEAGE as STORE_LINEAGE
+from fer_cli.artifacts.store import IMPORT, Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, track, warn
 from fer_cli.core.user_files import open_file

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.catalogue import LINEAGE, literally
 from fer_cli.artifacts.manifest import KINDS, Input, OldSchemaError, read_manifest
-from fer_cli.artifacts.store import IMPORT, LINEAGE, LOCKS, NEEDED, PARTIAL, Store, literally
+from fer_cli.artifacts.store import IMPORT, LOCKS, NEEDED, PARTIAL, Store
 from fer_cli.core.errors import FerError
 
 UNFINISHED: Final = re.compile(r"\.(new-[0-9a-f]{12}-[0-9a-f]{8}|partial-[0-9a-f]{12}|trash-[0-9a-f]{12}-\d+)")

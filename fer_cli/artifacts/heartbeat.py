@@ -20,7 +20,7 @@ from fer_cli.core.progress import Piece, recorded_by, warn
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fer_cli.artifacts.store import Plan
+    from fer_cli.artifacts.work import Plan
 
 ENDING: Final = ".running.json"
 

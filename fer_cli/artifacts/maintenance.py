@@ -12,10 +12,12 @@ from typing import Final
 
 from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.annotations import Annotations
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.catalogue import LINEAGE, SHIPPED
 from fer_cli.artifacts.dependents import UNFINISHED, in_use, inputs_of, is_importing, lock_path
 from fer_cli.artifacts.manifest import KINDS, MANIFEST, Input, OldSchemaError, content_digest, read_manifest
 from fer_cli.artifacts.running import ended_files
-from fer_cli.artifacts.store import IMPORT, LINEAGE, LOCKS, NEEDED, PARTIAL, SHIPPED, Artifact, Store
+from fer_cli.artifacts.store import IMPORT, LOCKS, NEEDED, PARTIAL, Store
 from fer_cli.artifacts.superseded import fates
 from fer_cli.core.errors import FerError
 

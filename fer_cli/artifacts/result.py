@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.artifact import Artifact
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core.distributed import Ranks, barrier, broadcast_object, process_group
 
 

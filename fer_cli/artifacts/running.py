@@ -9,9 +9,10 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
+from fer_cli.artifacts.catalogue import literally
 from fer_cli.artifacts.dependents import is_held
 from fer_cli.artifacts.heartbeat import ENDING, Running
-from fer_cli.artifacts.store import LOCKS, PARTIAL, Store, literally
+from fer_cli.artifacts.store import LOCKS, PARTIAL, Store
 
 SILENT_SECONDS: Final = 120.0
 """Without a word for so long, work is said to be silent: it may wait for something, or be stuck."""

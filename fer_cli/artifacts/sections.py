@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from fer_cli.core.errors import FerError
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact
+    from fer_cli.artifacts.artifact import Artifact
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: Final[tuple[SplitName, ...]] = ("train", "validation", "test")

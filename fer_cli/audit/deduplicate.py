@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.payload import ArrayWriter, read_array
 from fer_cli.artifacts.protocol import DuplicatesLeftOut
-from fer_cli.artifacts.store import Work
+from fer_cli.artifacts.work import Work
 from fer_cli.audit import reach
 from fer_cli.audit.near_duplicates import LIKENESS, MOVED_LIKENESS, PROPOSED, NearCopies, groups_of, near_copies
 from fer_cli.core.progress import note

@@ -12,9 +12,9 @@ from typing import Any, Final
 import numpy as np
 
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import REQUESTS
 from fer_cli.artifacts.manifest import digest
-from fer_cli.artifacts.store import Artifact
 from fer_cli.audit.near_duplicates import NearCopies
 
 _TYPES: Final = {

@@ -23,7 +23,8 @@ from fer_cli.cli.options import DeviceOption, SplitOption, command
 from fer_cli.core.errors import CheckFailedError, UsageError
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.artifact import Artifact
+    from fer_cli.artifacts.store import Store
     from fer_cli.stages.audit_model import ModelAudit
 
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from fer_cli.artifacts.artifact import Artifact
     from fer_cli.artifacts.result import Result
-    from fer_cli.artifacts.store import Artifact
 
 UNBOUNDED: Final = 100_000
 """Columns of what is no terminal: nothing is cut in a pipe."""

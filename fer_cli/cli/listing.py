@@ -21,8 +21,9 @@ from fer_cli.core.format import estimate
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.annotations import Annotations
+    from fer_cli.artifacts.artifact import Artifact
     from fer_cli.artifacts.manifest import Input, Manifest
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.store import Store
 
 SCORES: Final = ("accuracy", "balanced_accuracy", "macro_f1")
 COLUMNS: Final = {
@@ -285,7 +286,7 @@ class _Listing:
         return list(dict.fromkeys(words))
 
     def _words(self, directory: Path) -> Sequence[str]:
-        from fer_cli.artifacts.store import Artifact
+        from fer_cli.artifacts.artifact import Artifact
         from fer_cli.artifacts.summaries import ModelConfig
         from fer_cli.systems.naming import variant_of
 

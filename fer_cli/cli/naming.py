@@ -15,7 +15,8 @@ from fer_cli.core.errors import FerError, UsageError
 
 if TYPE_CHECKING:
     from fer_cli.artifacts.annotations import Annotation
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.artifact import Artifact
+    from fer_cli.artifacts.store import Store
 
 ReferenceArgument = Annotated[str, typer.Argument(metavar="REF", help="The artifact.")]
 

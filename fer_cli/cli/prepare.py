@@ -17,7 +17,8 @@ from fer_cli.core.errors import FerError
 from fer_cli.datasets.registry import DATASETS, DatasetDefinition, default_source
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.artifact import Artifact
+    from fer_cli.artifacts.store import Store
 
 ValidationOption = Annotated[
     float, typer.Option("--validation", help="Share of train to hold out for validation where the source has none.")

@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import REQUESTS, open_parent
 from fer_cli.artifacts.manifest import KINDS, digest
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core import assets, machine, provenance
 from fer_cli.core.errors import FerError
 from fer_cli.weights.catalogue import PACKAGES, cache_folder

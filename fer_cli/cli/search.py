@@ -14,7 +14,8 @@ from fer_cli.cli.options import DatasetArgument, DeviceOption, ForceOption, Seed
 from fer_cli.cli.train import LogOption, MasksOption, SetOption, WorkersOption
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.artifact import Artifact
+    from fer_cli.artifacts.store import Store
 
 SpaceOption = Annotated[
     list[str] | None,

@@ -12,8 +12,9 @@ from fer_cli.cli.common import Output, artifact_output, headline, listed, print_
 from fer_cli.cli.options import DatasetArgument, ForceOption, SeedOption, command
 
 if TYPE_CHECKING:
+    from fer_cli.artifacts.artifact import Artifact
     from fer_cli.artifacts.result import Result
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.store import Store
 
 
 @command("split")

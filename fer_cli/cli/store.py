@@ -28,8 +28,9 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from fer_cli.artifacts.annotations import Annotation
+    from fer_cli.artifacts.artifact import Artifact
     from fer_cli.artifacts.maintenance import Lineage
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.store import Store
 
 
 @command("show")

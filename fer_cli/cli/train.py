@@ -21,7 +21,8 @@ from fer_cli.core.errors import UsageError
 from fer_cli.systems import registry
 
 if TYPE_CHECKING:
-    from fer_cli.artifacts.store import Artifact, Store
+    from fer_cli.artifacts.artifact import Artifact
+    from fer_cli.artifacts.store import Store
     from fer_cli.stages.train import TrainedResult
 
 MasksOption = Annotated[

@@ -10,9 +10,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.payload import read_table
-from fer_cli.artifacts.store import Artifact
 from fer_cli.core.errors import FerError
 
 INDEX: Final = "index.parquet"

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.protocol import DatasetProtocol, PartRole, SplitOrigin, TrainingProtocol
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.folds import of_fold

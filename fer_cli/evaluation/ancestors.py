@@ -6,10 +6,11 @@ from typing import Final
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import find_input
 from fer_cli.artifacts.protocol import StartingModel, StartingWeights, TrainingProtocol
 from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig, ModelSummary
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.folds import of_fold

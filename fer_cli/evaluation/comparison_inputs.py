@@ -9,12 +9,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.manifest import OldSchemaError, read_manifest
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import EvaluationProtocol
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import CheckFailedError, FerError
 from fer_cli.core.progress import note, warn

@@ -6,9 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import Lineage, lineage
 from fer_cli.artifacts.protocol import EvaluationProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import (
     AhmConfig,
     EnsembleConfig,

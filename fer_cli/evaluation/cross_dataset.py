@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import ClassesInCommon, DatasetProtocol, EvaluationProtocol, TrainedOn
 from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
-from fer_cli.artifacts.store import Artifact
 from fer_cli.datasets.dataset import Dataset, open_dataset, over_classes
 from fer_cli.evaluation.common_classes import RULE, InCommon, in_common
 

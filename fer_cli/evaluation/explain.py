@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import track
 from fer_cli.datasets.dataset import Dataset

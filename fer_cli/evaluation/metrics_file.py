@@ -9,9 +9,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_json
 from fer_cli.artifacts.sections import Record
-from fer_cli.artifacts.store import Artifact
 from fer_cli.core.errors import FerError
 from fer_cli.metrics import Metrics
 from fer_cli.metrics.bootstrap import Estimate

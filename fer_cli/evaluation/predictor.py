@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import (
     Batching,
@@ -20,7 +21,6 @@ from fer_cli.artifacts.protocol import (
     Tta,
 )
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import Measured, Output, runs_of
 from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import Dataset

@@ -10,8 +10,9 @@ import numpy as np
 
 from fer_cli.artifacts.maintenance import Lineage, lineage
 from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol, EnsembleTraining, EvaluationProtocol
-from fer_cli.artifacts.store import Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import Measured
+from fer_cli.artifacts.work import Plan
 from fer_cli.core import provenance
 from fer_cli.evaluation.cross_dataset import split_counts
 from fer_cli.evaluation.predictor import EvaluationResult, ReportExtras

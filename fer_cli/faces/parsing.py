@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.atomic_io import write_file
 from fer_cli.artifacts.journal import process_blocks
 from fer_cli.artifacts.payload import ArrayWriter, read_table, table_bytes
-from fer_cli.artifacts.store import Artifact
 from fer_cli.core.distributed import Ranks
 from fer_cli.faces.mask_codec import pack
 from fer_cli.faces.masks import DOUBTFUL, MAPS, SCORES, SPANS

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.evaluation.comparison_inputs import KINDS, evaluation_of
 from fer_cli.evaluation.metrics_file import read_metrics

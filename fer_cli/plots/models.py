@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import find_input
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import AhmConfig, DatasetSummary, EvaluationConfig
 from fer_cli.core.errors import FerError
 from fer_cli.evaluation.metrics_file import read_metrics

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.payload import read_table
-from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.audit import reach
 from fer_cli.audit.deduplicate import SETTING

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core import machine
 from fer_cli.core.errors import CheckFailedError
 from fer_cli.core.findings import Check, Finding, Verdict, failed

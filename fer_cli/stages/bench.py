@@ -16,7 +16,8 @@ from typing import Final
 
 import numpy as np
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.machine import usable_cpus
 from fer_cli.core.progress import track

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import KINDS
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.citations import FER, Citation
 from fer_cli.core.errors import FerError

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note, warn
 from fer_cli.datasets.dataset import open_dataset

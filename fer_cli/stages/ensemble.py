@@ -10,6 +10,7 @@ from typing import Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import json_bytes
@@ -27,7 +28,7 @@ from fer_cli.artifacts.protocol import (
 )
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import (
     EnsembleConfig,
     EnsembleSummary,
@@ -38,6 +39,7 @@ from fer_cli.artifacts.summaries import (
     StudyConfig,
     member_role,
 )
+from fer_cli.artifacts.work import Plan
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import warn

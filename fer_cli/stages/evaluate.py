@@ -9,14 +9,16 @@ from typing import Any, Final, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import json_bytes, table_bytes
 from fer_cli.artifacts.protocol import Batching, EvaluationProtocol, Intervals, Tta
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SPLIT_NAMES, SplitName
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary, EvaluationConfig, EvaluationSummary, FeaturesConfig
+from fer_cli.artifacts.work import Plan
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
 from fer_cli.core.findings import Check, Finding, failed
 from fer_cli.core.progress import note, warn

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_table
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.evaluation.comparison_inputs import KINDS, evaluation_of

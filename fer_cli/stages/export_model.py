@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from fer_cli import __version__
 from fer_cli.artifacts.archive import write_archive
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.artifacts.maintenance import Lineage, has_parent, lineage
 from fer_cli.artifacts.manifest import KINDS as ALL_KINDS
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import track, warn
 from fer_cli.datasets.fold_view import dataset_of

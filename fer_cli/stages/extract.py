@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.naming import composed_name, slug
 from fer_cli.artifacts.protocol import DatasetProtocol, Numerics, TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
-from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import FeaturesConfig, FeaturesSummary, Measured, ModelConfig
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core import distributed, machine
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import open_dataset

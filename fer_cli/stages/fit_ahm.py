@@ -10,14 +10,16 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.naming import composed_name, number_word
 from fer_cli.artifacts.payload import table_bytes, tensors_bytes
 from fer_cli.artifacts.protocol import Numerics, Selection, TrainingProtocol
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import AhmConfig, AhmSummary, FeaturesSummary, Measured, ReducedClass, ValidationScores
+from fer_cli.artifacts.work import Plan
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note, warn

@@ -13,8 +13,9 @@ from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
-from fer_cli.artifacts.store import Plan, Store, Work
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import MasksSummary, Measured
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core import distributed, machine
 from fer_cli.core.distributed import broadcast_object, process_group
 from fer_cli.core.errors import FerError, UsageError

@@ -18,8 +18,10 @@ from fer_cli.artifacts.payload import ArrayWriter, table_bytes
 from fer_cli.artifacts.protocol import DatasetProtocol, DuplicatesLeftOut, SplitOrigin
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Plan, Store, Work, file_hashes, hashes_input
+from fer_cli.artifacts.source_files import file_hashes, hashes_input
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary, Measured
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.audit.deduplicate import SETTING, leave_out_copies
 from fer_cli.core.errors import FerError
 from fer_cli.core.labels import REGIONS

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.core.errors import FerError, PreemptedError
 from fer_cli.core.progress import note, warn

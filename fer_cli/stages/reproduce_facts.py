@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.summaries import DatasetSummary
 from fer_cli.core.toml_text import toml_value
 from fer_cli.papers.catalogue import Count, Entry, Row, paper

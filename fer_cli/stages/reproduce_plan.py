@@ -9,9 +9,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Manifest, read_manifest
 from fer_cli.artifacts.protocol import DatasetProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary, FeaturesConfig, Measured, ModelConfig, ModelSummary
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.toml_text import toml_value

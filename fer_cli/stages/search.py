@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from pydantic import ValidationError
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.atomic_io import write_atomic
 from fer_cli.artifacts.maintenance import discard
 from fer_cli.artifacts.manifest import MANIFEST, Input
@@ -18,8 +19,9 @@ from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import Measured, ModelSummary, SearchConfig, SearchMethod, SearchSummary
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core import distributed, machine
 from fer_cli.core.errors import DivergedError, FerError, UsageError
 from fer_cli.core.progress import note, warn

@@ -8,11 +8,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import TrainingProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
-from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import Measured, SoftTargetsSummary
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core import machine
 from fer_cli.core.distributed import Ranks
 from fer_cli.core.errors import FerError

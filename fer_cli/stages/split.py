@@ -11,11 +11,14 @@ from typing import Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.naming import composed_name
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
+from fer_cli.artifacts.source_files import files_input
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary, Measured
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import warn
 from fer_cli.datasets.class_subset import kept_rows, subset, write_rows

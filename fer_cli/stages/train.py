@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import DatasetProtocol
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core import assets, distributed, machine
 from fer_cli.core.distributed import process_group
 from fer_cli.core.errors import FerError, UsageError

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.checksums import AnyArray
 from fer_cli.artifacts.manifest import MANIFEST, Input
 from fer_cli.artifacts.naming import composed_name, slug
@@ -25,8 +26,9 @@ from fer_cli.artifacts.protocol import (
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.runner import run
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Plan, Store, Work
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ImageForm, MasksSummary, Measured, ModelConfig, ModelSummary, SelectedScores
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core import distributed, machine, signals
 from fer_cli.core.distributed import broadcast_object
 from fer_cli.core.errors import FerError

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.errors import FerError
 from fer_cli.inference.embedding import last_linear, logits_and_features

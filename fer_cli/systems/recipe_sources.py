@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig, ModelSummary
 from fer_cli.core import assets
 from fer_cli.core.errors import FerError, UsageError

@@ -8,7 +8,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from fer_cli.artifacts.store import Artifact
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.models.trained import WEIGHTS, TrainedModel

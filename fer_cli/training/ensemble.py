@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.sections import Record
-from fer_cli.artifacts.store import Artifact
 from fer_cli.core.errors import FerError
 
 ENSEMBLE: Final = "ensemble.json"

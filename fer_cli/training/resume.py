@@ -14,7 +14,8 @@ from fer_cli.artifacts.dependents import unfinished_work
 from fer_cli.artifacts.manifest import MANIFEST, read_manifest
 from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.protocol import Numerics
-from fer_cli.artifacts.store import PARTIAL, Plan, Store
+from fer_cli.artifacts.store import PARTIAL, Store
+from fer_cli.artifacts.work import Plan
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
 

@@ -8,12 +8,14 @@ from typing import Final
 import numpy as np
 from pydantic import ValidationError
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import json_bytes
 from fer_cli.artifacts.protocol import TrainingProtocol, shared_numerics
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import Record
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig, ModelSummary, SelectedOfAll, StudyConfig, StudySummary
+from fer_cli.artifacts.work import Plan
 from fer_cli.core.errors import FerError
 from fer_cli.core.progress import note
 from fer_cli.datasets.fold_view import protocol_of_all

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.sections import Record
-from fer_cli.artifacts.store import Artifact
 from fer_cli.artifacts.summaries import SelectedScores
 from fer_cli.core.errors import FerError
 

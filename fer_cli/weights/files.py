@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from fer_cli.artifacts.store import Artifact
+    from fer_cli.artifacts.artifact import Artifact
 
 SUFFIXES: Final = (".safetensors", ".pth", ".pt", ".bin", dlib_file.SUFFIX)
 UNKNOWN: Final = "unknown"

@@ -18,9 +18,10 @@ import pytest
 from fer_cli.artifacts import atomic_io
 from fer_cli.artifacts.archive import CONSISTS_OF, NOT_EXPORTED, write_archive
 from fer_cli.artifacts.archive_import import import_archive
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import leftovers, lineage, remove, verify_store
 from fer_cli.artifacts.manifest import KINDS, FileEntry, Manifest, content_digest
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
 from fer_cli.prediction.model import open_model

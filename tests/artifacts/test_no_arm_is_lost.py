@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from fer_cli.artifacts.annotations import Annotations
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.sections import Section
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.superseded import fates
+from fer_cli.artifacts.work import Plan
 from fer_cli.cli.app import run
 from fer_cli.stages.compare import compare
 from tests.kits.compare import answers, scored

@@ -18,7 +18,8 @@ from fer_cli.artifacts import heartbeat
 from fer_cli.artifacts.heartbeat import ENDING, Running
 from fer_cli.artifacts.maintenance import leftovers, remove
 from fer_cli.artifacts.running import running_work, work_directory
-from fer_cli.artifacts.store import LOCKS, Plan, Store
+from fer_cli.artifacts.store import LOCKS, Store
+from fer_cli.artifacts.work import Plan
 from fer_cli.cli.app import run
 from fer_cli.cli.watch import curve, curves
 from fer_cli.core import progress

@@ -16,11 +16,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import leftovers, lineage, open_parent, remove, verify_directory
 from fer_cli.artifacts.manifest import MANIFEST, PAYLOAD_FORMATS, FileEntry, Input, content_digest, read_manifest
 from fer_cli.artifacts.payload import ArrayWriter, json_bytes, read_array, table_bytes
 from fer_cli.artifacts.sections import Section
-from fer_cli.artifacts.store import Artifact, Plan, Store, Work, files_input
+from fer_cli.artifacts.source_files import files_input
+from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.work import Plan, Work
 from fer_cli.core.errors import FerError
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import CheckFailedError, FerError
 from fer_cli.core.findings import Finding
 from fer_cli.datasets.dataset import Dataset, open_dataset

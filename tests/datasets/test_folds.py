@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fold_view import seen

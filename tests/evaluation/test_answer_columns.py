@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.protocol import EvaluationProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import Dataset, open_dataset

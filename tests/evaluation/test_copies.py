@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.protocol import DatasetProtocol, Tta
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary, Measured
+from fer_cli.artifacts.work import Plan
 from fer_cli.core.findings import Check, Finding
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fer2013 import Fer2013

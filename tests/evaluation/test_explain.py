@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_table
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core.format import whole_percent
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.evaluation import explain

@@ -18,11 +18,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import lineage
 from fer_cli.artifacts.payload import read_json, read_table
 from fer_cli.artifacts.protocol import EvaluationProtocol, TrainedOn
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.cli.common import emit
 from fer_cli.cli.evaluate import evaluation_output

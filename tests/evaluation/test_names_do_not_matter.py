@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import DatasetProtocol, EvaluationProtocol, Pretraining
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EvaluationSummary
 from fer_cli.datasets.dataset import open_dataset
 from fer_cli.datasets.folder import Folder

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from fer_cli.artifacts.archive import write_archive
 from fer_cli.artifacts.archive_import import import_archive
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelSummary
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import Dataset, open_dataset

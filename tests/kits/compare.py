@@ -8,11 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Input, digest
 from fer_cli.artifacts.payload import json_bytes, table_bytes
 from fer_cli.artifacts.protocol import Batching, Intervals
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import (
     EvaluationConfig,
     EvaluationSummary,
@@ -21,6 +22,7 @@ from fer_cli.artifacts.summaries import (
     Output,
     SelectedScores,
 )
+from fer_cli.artifacts.work import Plan
 from fer_cli.metrics import evaluate
 from fer_cli.training.study import study_of
 from tests.kits.protocols import dataset_protocol, evaluation_protocol, training_protocol

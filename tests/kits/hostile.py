@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from fer_cli.artifacts import protocol, summaries
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Manifest, read_manifest
 from fer_cli.artifacts.sections import Section
-from fer_cli.artifacts.store import Artifact
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.records import Block
 from tests.kits.toy import Toy

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.manifest import Input, digest
 from fer_cli.artifacts.payload import read_table, table_bytes
 from fer_cli.artifacts.protocol import DatasetProtocol, TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary, Measured, ModelConfig, ModelSummary
+from fer_cli.artifacts.work import Plan
 
 Tensors = dict[str, NDArray[Any]]
 

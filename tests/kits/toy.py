@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.datasets.records import Block, LoadReport, Row
 from fer_cli.stages.prepare import prepare
 

@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 import fer_cli as fer_package
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ImageForm, ModelSummary
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError, UsageError

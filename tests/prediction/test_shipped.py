@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from fer_cli.artifacts.catalogue import SHIPPED
 from fer_cli.artifacts.maintenance import verify_store
-from fer_cli.artifacts.store import SHIPPED, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
 from fer_cli.stages.evaluate import evaluate_model

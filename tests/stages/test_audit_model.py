@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_json, read_table
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.audit import model_audit_output
 from fer_cli.cli.common import emit
 from fer_cli.cli.evaluate import evaluation_output

@@ -14,10 +14,12 @@ import pytest
 from numpy.typing import NDArray
 
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_json, read_table, table_bytes
 from fer_cli.artifacts.protocol import DatasetProtocol
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import DatasetSummary
+from fer_cli.artifacts.work import Plan
 from fer_cli.cli.app import run
 from fer_cli.core.errors import CheckFailedError, FerError, UsageError
 from fer_cli.core.labels import EXPRESSIONS

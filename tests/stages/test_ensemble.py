@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import fer_cli as fer_package
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.dependents import dependents
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EnsembleSummary, EvaluationSummary
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError

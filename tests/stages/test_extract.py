@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.journal import Journal, process_blocks
 from fer_cli.artifacts.maintenance import leftovers, verify_directory
 from fer_cli.artifacts.payload import ArrayWriter, read_array
-from fer_cli.artifacts.store import Artifact, Store, Work
+from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.work import Work
 from fer_cli.core.distributed import Ranks
 from fer_cli.core.errors import FerError, PreemptedError, UsageError
 from fer_cli.datasets.dataset import open_dataset

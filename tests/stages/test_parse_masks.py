@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import verify_directory
 from fer_cli.artifacts.payload import read_array, read_table
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError, PreemptedError, UsageError
 from fer_cli.core.labels import REGIONS

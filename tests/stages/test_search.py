@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from fer_cli.artifacts.annotations import Annotations
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelSummary, SearchSummary
 from fer_cli.artifacts.superseded import fates
 from fer_cli.core.errors import FerError, PreemptedError

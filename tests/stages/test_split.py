@@ -14,10 +14,11 @@ import numpy as np
 import pytest
 
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent, verify_directory
 from fer_cli.artifacts.payload import read_table
 from fer_cli.artifacts.protocol import LEAKY_FRAMES, DatasetProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.cli.app import run
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.ckplus import open_ckplus

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError, PreemptedError
 from fer_cli.core.labels import REGIONS
 from fer_cli.datasets.dataset import open_dataset

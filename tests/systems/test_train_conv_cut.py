@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelSummary
 from fer_cli.core.errors import FerError, UsageError
 from fer_cli.datasets.dataset import open_dataset

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import fer_cli as fer_package
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset

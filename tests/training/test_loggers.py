@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.artifact import Artifact
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError, PreemptedError, UsageError
 from fer_cli.stages.train import train
 from fer_cli.training.loggers import Logger, Run, State, WandbLogger, flat, logged_to, tag

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import Numerics, TrainingProtocol
 from fer_cli.artifacts.result import Result
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core import machine
 from fer_cli.core.errors import PreemptedError

@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import DatasetProtocol, StartingWeights, TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EvaluationSummary, ModelConfig, ModelSummary
 from fer_cli.core.errors import FerError
 from fer_cli.core.findings import Check, Finding

@@ -13,8 +13,10 @@ import torch
 from safetensors.torch import load_file
 
 from fer_cli.artifacts import atomic_io
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import verify_directory
-from fer_cli.artifacts.store import Artifact, Store, Work
+from fer_cli.artifacts.store import Store
+from fer_cli.artifacts.work import Work
 from fer_cli.cli.app import run
 from fer_cli.models.classifier import ClassifierNetwork
 from fer_cli.models.truncation import UpTo

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.payload import read_table
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.core.errors import FerError, PreemptedError
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fold_view import dataset_of

@@ -17,8 +17,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import verify_directory
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelConfig
 from fer_cli.core.errors import FerError, InterruptedWorkError, PreemptedError, UsageError
 from fer_cli.datasets.dataset import open_dataset

@@ -10,7 +10,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from fer_cli.artifacts.store import SHIPPED, Store, open_store
+from fer_cli.artifacts.catalogue import SHIPPED
+from fer_cli.artifacts.store import Store, open_store
 from fer_cli.core.errors import FerError
 from tools.ship_model.card import card
 from tools.ship_model.rounding import round_model

@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import TrainingProtocol
-from fer_cli.artifacts.store import Artifact, Plan, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ModelSummary
+from fer_cli.artifacts.work import Plan
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.fold_view import dataset_of
 from fer_cli.models.trained import WEIGHTS

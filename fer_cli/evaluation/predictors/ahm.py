@@ -8,10 +8,11 @@ from typing import Final
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_table, read_tensors
 from fer_cli.artifacts.protocol import TrainingProtocol, Tta
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import (
     AhmConfig,
     AhmSummary,

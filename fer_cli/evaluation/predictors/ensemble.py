@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import EnsembleSummary, Measured, ModelConfig, ModelSummary, Output, member_role
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError

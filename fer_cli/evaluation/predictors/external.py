@@ -11,8 +11,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import DatasetProtocol, PredictionsFile, Tta
-from fer_cli.artifacts.store import Artifact, files_input
+from fer_cli.artifacts.source_files import files_input
 from fer_cli.artifacts.summaries import Measured, Output
 from fer_cli.core.errors import UsageError
 from fer_cli.core.findings import Check, Finding

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import Measured, ModelConfig, StudyConfig
 from fer_cli.core.errors import FerError
 from fer_cli.datasets.dataset import open_dataset, over_classes

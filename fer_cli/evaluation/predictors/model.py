@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import has_parent
 from fer_cli.artifacts.manifest import Input
 from fer_cli.artifacts.protocol import Batching, TrainingProtocol, Tta, shared_numerics
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import ImageForm, Measured, ModelConfig, ModelSummary, Output
 from fer_cli.core import machine
 from fer_cli.core.errors import FerError

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.protocol import Batching
 from fer_cli.artifacts.sections import SplitName
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import StudyConfig
 from fer_cli.core.errors import UsageError
 from fer_cli.evaluation.ancestors import open_ancestors

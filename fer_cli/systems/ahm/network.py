@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.maintenance import open_parent
 from fer_cli.artifacts.payload import read_tensors
-from fer_cli.artifacts.store import Artifact, Store
+from fer_cli.artifacts.store import Store
 from fer_cli.artifacts.summaries import AhmSummary, FeaturesConfig, FeaturesSummary
 from fer_cli.systems.ahm.predictors import PREDICTORS, Predictors
 from fer_cli.weights.files import UNKNOWN, WeightsFile, find_here
