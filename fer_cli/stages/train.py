@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from fer_cli.artifacts.artifact import Artifact
-from fer_cli.artifacts.protocol import DatasetProtocol
+from fer_cli.artifacts.protocol import DatasetProtocol, StartingWeights
 from fer_cli.artifacts.result import Result
 from fer_cli.artifacts.sections import SplitName
 from fer_cli.artifacts.store import Store
@@ -21,7 +21,6 @@ from fer_cli.core.errors import FerError, UsageError
 from fer_cli.core.progress import note
 from fer_cli.datasets.dataset import Dataset, open_dataset
 from fer_cli.datasets.fold_view import Seen, seen
-from fer_cli.evaluation.ancestors import starting_weights
 from fer_cli.faces.masks import Masks, find_masks, open_masks
 from fer_cli.inference.extraction import VIEWS
 from fer_cli.models.backbones import check_name
@@ -180,7 +179,7 @@ def train(
             soft_targets=answers,
             start=None
             if weights is None or weights.model is None
-            else starting_weights(store, weights.model, views()[number].dataset),
+            else _start(store, weights.model, views()[number].dataset),
             name=name,
             open_feature_cache=_feature_cache,
         )
@@ -194,6 +193,12 @@ def train(
             members = [model.artifact for model in models]
             study = study_of(store, system, members, seeds, tested, what=described(jobs[0]))
     return TrainedResult(models, study)
+
+
+def _start(store: Store, model: Artifact, dataset: Dataset) -> StartingWeights:
+    from fer_cli.evaluation.ancestors import starting_weights  # what is up to date needs none of its libraries
+
+    return starting_weights(store, model, dataset)
 
 
 def _weights(store: Store, backbone: Backbone, system: System[Any]) -> WeightsFile | None:
