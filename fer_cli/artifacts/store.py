@@ -12,8 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from filelock import FileLock, Timeout
-
 from fer_cli.artifacts import atomic_io, heartbeat
 from fer_cli.artifacts.artifact import Artifact
 from fer_cli.artifacts.catalogue import Catalogue, literally
@@ -195,6 +193,8 @@ class Store(Catalogue):
     @contextmanager
     def exclusive(self, kind: str, version: str) -> Iterator[bool]:
         """Yield whether nobody is making this artifact, and keep others from it meanwhile."""
+        from filelock import FileLock, Timeout
+
         atomic_io.make_directory(self.root / LOCKS)
         lock = FileLock(self.root / LOCKS / f"{kind}.{version}")
         try:
@@ -246,6 +246,7 @@ class Store(Catalogue):
 
     @contextmanager
     def _lock(self, plan: Plan) -> Iterator[None]:
+        from filelock import FileLock, Timeout
 
         atomic_io.make_directory(self.root / LOCKS)
         lock = FileLock(self.root / LOCKS / f"{plan.kind}.{plan.version}")
