@@ -91,8 +91,10 @@ def evaluate(
         "device": device,
     }
     references: dict[str, tuple[str | None, Sequence[str]]] = {}
-    if predictions is None or model is not None:
+    if predictions is None:
         references["model"] = (model, ("ahm", "model", "study", "ensemble"))
+    elif model is not None:
+        options["model"] = model  # refused beside predictions, whatever it names
     if predictions is not None or data is not None:
         references["data"] = (data, ["dataset"])
 

@@ -59,7 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 @pytest.fixture(scope="module")
 def clean(place: Store) -> Artifact:
-    return model(place, "train.epochs=6", "optim.lr=3e-3")
+    return model(place, "train.epochs=6", "optim.lr=3e-3", "model.attention_after=last")
 
 
 def audited(store: Store, artifact: Artifact, **options: Any) -> ModelAudit:

@@ -216,7 +216,8 @@ def test_a_bare_value_is_the_name_of_a_table_and_leaves_the_keys_that_both_losse
     usual = read_recipe("baseline", None, ()).loss
     island = read_recipe("baseline", None, ("loss=island",)).loss
     common = usual.model_dump(exclude={"name"})
-    assert island.model_dump() == {**common, "name": "island", "island": 0.01, "island_pairs": 10.0, "centre_rate": 0.5}
+    own = {"island": 0.01, "island_pairs": 10.0, "centre_rate": 0.5, "centre_term": "mean"}
+    assert island.model_dump() == {**common, "name": "island", **own}
     assert usual.label_smoothing > 0
     focal = read_recipe("psa-resnet", None, ("loss=focal", "loss.gamma=1.5")).loss
     assert focal.model_dump() == {"name": "focal", "gamma": 1.5, "class_weights": "none", "soft": False}

@@ -196,7 +196,7 @@ def test_a_release_is_fetched_once(
 
     @contextmanager
     def track(what: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        assert (what, total, unit) == ("downloading toy.pth", 2, "MB")
+        assert (what, total, unit) == ("downloading toy.pth", 3, "MB")
         yield told.append
 
     online(chunks)
@@ -204,7 +204,7 @@ def test_a_release_is_fetched_once(
     for _ in range(2):
         assert find_release(TOY, None, None, fetch=True) == WeightsFile(cache_path(TOY), TOY.url, "toys", "release")
     assert asked == [TOY.url]
-    assert sum(told) == 2
+    assert sum(told) == 3
     assert cache_path(TOY).read_bytes() == DATA
     assert left_over() <= {".toy.pth.lock", "toy.pth"}
     printed = capsys.readouterr()
@@ -325,7 +325,7 @@ def test_a_place_that_cannot_be_written(
         text = refusal(lambda: find_release(TOY, None, None, fetch=True))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert text.startswith(f"{cache_path(TOY)}: cannot be written (File too large); it takes 2 MB there")
+    assert text.startswith(f"{cache_path(TOY)}: cannot be written (File too large); it takes 3 MB there")
     assert "$FER_CACHE sets another location" in text
     assert left_over() <= {".toy.pth.lock"}
     (tmp_path / "file").touch()
