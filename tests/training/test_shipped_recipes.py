@@ -37,7 +37,7 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Store:
         loader = Synth(images=120, subjects=15, size=32, imbalance=1.5, grey=True, seed=seed)
         prepare(store=store, loader=loader, name=name)
         parse_masks(store=store, dataset=name, parser="truth")
-    for seed, name in enumerate(("fer2013", "ckplus")):
+    for seed, name in enumerate(("fer2013", "ckplus", "fer2013-like-ferplus")):
         prepare(store=store, loader=Toy(images=140, grey=True, seed=seed, classes=CLASSES), name=name)
     return store
 
