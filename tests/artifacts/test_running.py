@@ -18,12 +18,19 @@ from fer_cli.artifacts import heartbeat
 from fer_cli.artifacts.heartbeat import ENDING, Running
 from fer_cli.artifacts.maintenance import leftovers, remove
 from fer_cli.artifacts.running import running_work, work_directory
+from fer_cli.artifacts.sections import Section
 from fer_cli.artifacts.store import LOCKS, Store
 from fer_cli.artifacts.work import Plan
 from fer_cli.cli.app import run
 from fer_cli.cli.watch import curve, curves
 from fer_cli.core import progress
 from fer_cli.core.progress import track
+
+
+class Epochs(Section):
+    """A summary."""
+
+    epochs: int
 
 
 def plan(name: str = "slow-seed0") -> Plan:
@@ -176,3 +183,15 @@ def test_curves_end_with_the_last_value_and_name_the_best_epoch(monkeypatch: pyt
 
     monkeypatch.setattr(sys, "stdout", Ascii())
     assert curve([0.0, 1.0]) == ".@"
+
+
+def test_a_word_that_outlived_its_work_goes_when_the_artifact_is_asked_for(tmp_path: Path) -> None:
+    """A kill between the last rename and the end leaves the artifact whole and the word behind."""
+    store = Store(tmp_path)
+    with store.make(plan()) as work:
+        work.commit(summary=Epochs(epochs=1), protocol=Epochs(epochs=1))
+    word = tmp_path / LOCKS / f"model.{plan().version}{ENDING}"
+    word.write_bytes(b"{}")
+    with store.make(plan()) as again:
+        assert again.committed is not None
+    assert not word.exists()
